@@ -1,0 +1,44 @@
+"""Train, unlearn, attack, measure: `python run.py method=dimum attack=dimra`. `python run.py --help` lists the rest."""
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from unrelearn import launch
+from unrelearn.config import explain, validate
+from unrelearn.errors import UsageError
+
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def app(config: DictConfig) -> None:
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    overrides = list(HydraConfig.get().overrides.task)
+    with launch.job(overrides, multirun):
+        cfg = validate(config, multirun=multirun)
+        launch.processes(cfg["trainer"])
+        from unrelearn.pipeline import run  # torch, diffusers and Lightning load only once the input is known to be good
+
+        launch.finished(run(cfg, command=" ".join(["python run.py", *overrides])))
+
+
+def main() -> int:
+    try:
+        app()
+    except UsageError as error:
+        return launch.complain(error.problems)
+    except Exception as error:
+        problems = explain(error, sys.argv[1:])
+        if problems is None:
+            raise
+        return launch.complain(problems)
+    return launch.summary()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Compare finished runs: tables over methods, attacks and seeds, and recovery curves, from their result.json files."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from unrelearn.report import main_guidance, write_atomically
+from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, tables, to_html
+from unrelearn.report.figures import sample_figure, sample_strips, save
+
+EXAMPLES = """
+examples:
+  python scripts/report.py                                    everything under outputs/runs
+  python scripts/report.py outputs/runs/digits-* --out tables only these runs
+  python scripts/report.py --figures                          also curves and sample grids as PDF and PNG
+"""
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "results", nargs="*", type=Path, default=[Path("outputs/runs")], metavar="RESULTS",
+        help="folders to search for result.json, or such files (default: outputs/runs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
+        help="where to write table.md, table.csv, table.tex and index.html (default: outputs/report/compare)",
+    )  # fmt: skip
+    parser.add_argument("--figures", action="store_true", help="also curves and sample grids as PDF and PNG")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    for path in options.results:
+        if not path.exists():
+            print(f"{path} does not exist; run `python run.py` first, or name a folder of runs: "
+                  "python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
+            return 2
+    groups = comparison(collect(options.results))
+    if not groups:
+        print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
+              "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
+        return 2
+    written = [options.out / name for name in RENDERERS]
+    for path, render in zip(written, RENDERERS.values(), strict=True):
+        write_atomically(path, render(groups))
+    write_atomically(options.out / "index.html", to_html(groups, options.out))
+    written.append(options.out / "index.html")
+    if options.figures:
+        written += save_figures(groups, options.out)
+    console = Console()
+    console.print(Markdown(RENDERERS["table.md"](groups)))
+    for path in written:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def save_figures(groups: list, folder: Path) -> list[Path]:
+    """Recovery curves of every table, and each run's sample grid where its sample files are on this disk."""
+    recovery = [drawing for members in tables(groups).values() for _, drawing in recovery_figures(members)]
+    drawings = {f"recovery-{index}": drawing for index, drawing in enumerate(recovery, start=1)}
+    for record in (record for group in groups for record in group.records):
+        outputs = Path(record["path"]).parents[2]  # outputs/runs/<name>/result.json
+        strips = sample_strips(record, outputs, "forget", main_guidance(record))
+        if strips:
+            drawings[f"samples-{record['name']}"] = sample_figure(strips)
+    paths = []
+    for name, drawing in drawings.items():
+        for kind in ("pdf", "png"):
+            paths.append(folder / f"{name}.{kind}")
+            save(drawing, paths[-1])
+    return paths
+
+
+if __name__ == "__main__":
+    sys.exit(main())

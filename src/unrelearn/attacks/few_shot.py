@@ -1,0 +1,28 @@
+"""Few-shot relearning: the positive control. An attacker who holds a few real images of the class must succeed.
+
+Threat model: the weights, the label format, the retain set, and `num_images` real images of each forgotten class. With
+the class row trainable it brings the class back from every method; if it does not, the attack code is wrong.
+"""
+
+import torch
+from torch import Tensor
+
+from unrelearn.data import ImageSet
+from unrelearn.diffusion import generator_for
+from unrelearn.module import Relearning, Task
+
+
+class FewShot(Relearning):
+    """Args: num_images: real images of each forgotten class that the attacker holds."""
+
+    def __init__(self, task: Task, *, num_images: int, **arguments):
+        super().__init__(task, **arguments)
+        shots = []
+        for c in task.forget_classes:
+            images = task.forget.of_classes([c])
+            order = torch.randperm(len(images), generator=generator_for(task.seed, "attacker's data", c))
+            shots.append(images.take(order[:num_images].to(images.labels.device)))
+        self.shots = ImageSet(torch.cat([s.images for s in shots]), torch.cat([s.labels for s in shots]))
+
+    def losses(self) -> dict[str, Tensor]:
+        return self.denoising_losses(shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain))

@@ -1,0 +1,424 @@
+"""The schema of the configuration, and `validate`, which names every problem at once before anything is computed.
+
+Root, model, sampler, oracle, trainer and tracking are dataclasses: a mistyped key fails when the configuration is
+composed. The groups dataset, method, attack and eval are plain yaml with a `_target_`; there the constructor's signature
+is the schema.
+"""
+
+import difflib
+import inspect
+import os
+import re
+import tempfile
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import get_method, get_object, instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unrelearn.errors import UsageError
+
+STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
+SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass
+class Unet:
+    block_out_channels: list[int] = MISSING
+    layers_per_block: int = MISSING
+    norm_num_groups: int = MISSING
+    attention_levels: list[int] = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class Schedule:
+    num_train_timesteps: int = MISSING
+    beta_start: float = MISSING
+    beta_end: float = MISSING
+    beta_schedule: str = MISSING
+    prediction_type: str = MISSING
+
+
+@dataclass
+class Pretrain:
+    max_steps: int = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    lr_schedule: str = MISSING
+    label_dropout: float = MISSING
+    grad_clip: float = MISSING
+    ema_decay: float | None = MISSING
+
+
+@dataclass
+class Model:
+    name: str = MISSING
+    unet: Unet = MISSING
+    schedule: Schedule = MISSING
+    pretrain: Pretrain = MISSING
+    weights: str = MISSING
+
+
+@dataclass
+class Sampler:
+    name: str = MISSING
+    num_inference_steps: int = MISSING
+    eta: float = MISSING
+    guidance_scales: list[float] = MISSING
+    num_images: int = MISSING
+    retain_guidance_scales: list[float] = MISSING
+    images_per_retained_class: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class ClassifierShape:
+    architecture: str = MISSING
+    width: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Oracle:
+    main: ClassifierShape = MISSING
+    held_out: ClassifierShape = MISSING
+    max_steps: int = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    label_smoothing: float = MISSING
+    shift: int = MISSING
+
+
+@dataclass
+class Trainer:
+    accelerator: str = MISSING
+    devices: int = MISSING
+    strategy: str = MISSING
+    channels_last: bool = MISSING
+    compile: bool = MISSING
+    threads: int | None = MISSING
+    checkpoint_every_n_steps: int = MISSING
+    log_every_n_steps: int = MISSING
+    sampling_batch_size: int = MISSING
+
+
+@dataclass
+class Tracking:
+    backend: str = MISSING
+    mode: str = MISSING
+    project: str = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
+
+
+@dataclass
+class Paths:
+    outputs: str = MISSING
+    data: str = MISSING
+
+
+@dataclass
+class Config:
+    seed: int = MISSING
+    forget: Any = MISSING
+    stages: list[str] = MISSING
+    train_class_embedding: bool = MISSING
+    precision: str = MISSING
+    rebuild: bool = MISSING
+    dataset: dict[str, Any] = MISSING
+    model: Model = MISSING
+    method: dict[str, Any] = MISSING
+    attack: dict[str, Any] = MISSING
+    eval: dict[str, Any] = MISSING
+    sampler: Sampler = MISSING
+    oracle: Oracle = MISSING
+    trainer: Trainer = MISSING
+    tracking: Tracking = MISSING
+    paths: Paths = MISSING
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+# allowed ranges of numbers, by the name they have everywhere: (lowest, highest, whether the lowest itself is allowed)
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "max_steps": (0, float("inf"), True), "batch_size": (1, float("inf"), True), "learning_rate": (0, 10, True),
+    "label_dropout": (0, 1, True), "memory_label_dropout": (0, 1, True), "dropout": (0, 1, True),
+    "ema_decay": (0, 1, True), "grad_clip": (0, float("inf"), False), "retain_fraction": (0, 1, False),
+    "saliency_fraction": (0, 1, False), "memory_size": (1, float("inf"), True), "num_images": (1, float("inf"), True),
+    "memory_weight": (0, float("inf"), True), "retain_weight": (0, float("inf"), True),
+    "forget_weight": (0, float("inf"), True), "plateau_tolerance": (0, 1, True), "plateau_steps": (1, float("inf"), True),
+    "num_inference_steps": (1, 1000, True), "eta": (0, 1, True), "images_per_retained_class": (1, float("inf"), True),
+    "devices": (1, float("inf"), True), "threads": (1, float("inf"), True), "width": (8, float("inf"), True),
+    "checkpoint_every_n_steps": (1, float("inf"), True), "log_every_n_steps": (1, float("inf"), True),
+    "sampling_batch_size": (1, float("inf"), True), "shift": (0, float("inf"), True),
+    "label_smoothing": (0, 1, True), "weight_decay": (0, 10, True), "num_train_timesteps": (2, 1000, True),
+    "image_size": (4, 1024, True), "test_fraction": (0, 1, False), "seed": (0, 2**31, True),
+    "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
+    "model.schedule.beta_schedule": ("linear",), "model.schedule.prediction_type": ("epsilon", "sample", "v_prediction"),
+    "model.pretrain.lr_schedule": ("constant", "one_cycle"), "method.lr_schedule": ("constant", "one_cycle"),
+    "oracle.main.architecture": ("plain", "residual"), "oracle.held_out.architecture": ("plain", "residual"),
+    "tracking.backend": ("wandb", "none"), "tracking.mode": ("offline", "online", "disabled"),
+    "trainer.strategy": ("auto", "ddp"), "trainer.accelerator": ("auto", "cpu", "gpu"),
+}
+
+
+def parameters(target: type | types.FunctionType) -> dict[str, inspect.Parameter]:
+    """What a constructor takes by name, following `**arguments` up through its base classes."""
+    functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    found: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        signature = inspect.signature(function)
+        for name, parameter in signature.parameters.items():
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD) and name != "self":
+                found.setdefault(name, parameter)
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            break
+    return found
+
+
+def _fits(value: object, annotation: object) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, a) for a in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(v, arguments[0]) for v in value)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    return annotation is not type(None) or value is None
+
+
+def _wording(annotation: object) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}.get(
+        annotation, str(annotation).replace("typing.", "").replace("None", "null"))
+
+
+def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
+    """Problems of a yaml group against the constructor (or function) it names; `injected` is passed by the pipeline."""
+    allowed = {name: p for name, p in parameters(target).items() if name not in (injected, "stage")}
+    allowed = {name: p for name, p in allowed.items() if name != "max_steps" or "budgets" not in allowed}
+    problems = []
+    for name, value in given.items():
+        if name == "_target_":
+            continue
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1)
+            problems.append(f"{key}.{name}={value}: no such key; allowed: {', '.join(allowed) or 'none'}."
+                            + (f" Type {key}.{close[0]}={value}" if close else f" Leave {key}.{name} out"))
+        elif not _fits(value, allowed[name].annotation):
+            problems.append(f"{key}.{name}={value}: must be {_wording(allowed[name].annotation)}. "
+                            f"Type {key}.{name}=... with one of those")
+    missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]
+    problems += [f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml" for name in missing]
+    return problems
+
+
+def _leaves(node: object, key: str = ""):
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _check_values(cfg: dict) -> list[str]:
+    problems = []
+    for key, value in _leaves(cfg):
+        name = key.rsplit(".", 1)[-1]
+        if key in CHOICES and value not in CHOICES[key]:
+            problems.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}. Type {key}={CHOICES[key][0]}")
+        if name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
+            low, high, closed = RANGES[name]
+            if not (low <= value <= high and (closed or value > low)):
+                span = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+                problems.append(f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
+                                f"Type {key}={low if closed else min(high, 1.0)}")
+    return problems
+
+
+def forget_classes(forget: object, class_names: tuple[str, ...]) -> list[int]:
+    """Class indices, sorted, of `forget`: an index, a name, or a list of them. A name wins over an index.
+
+    Raises:
+        UsageError: no such class, or every class.
+    """
+    chosen, problems = set(), []
+    listed = ", ".join(f"{i} ({n})" if n != str(i) else n for i, n in enumerate(class_names[:20]))
+    listed += " ..." if len(class_names) > 20 else ""
+    for item in forget if isinstance(forget, list) else [forget]:
+        if str(item) in class_names:
+            chosen.add(class_names.index(str(item)))
+        elif isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(class_names):
+            chosen.add(item)
+        else:
+            problems.append(f"forget={item}: no such class; allowed: {listed}. Type forget={class_names[0]}")
+    if not problems and not chosen:
+        problems.append(f"forget={forget}: names no class; allowed: {listed}. Type forget={class_names[0]}")
+    if not problems and len(chosen) == len(class_names):
+        problems.append(f"forget={forget}: would forget every class and leave the retain set empty. "
+                        f"Type forget={class_names[0]}")
+    if problems:
+        raise UsageError(problems)
+    return sorted(chosen)
+
+
+def _check_devices(trainer: dict) -> list[str]:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if trainer["accelerator"] == "gpu" and gpus < trainer["devices"]:
+        return [f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type trainer.devices={gpus}"
+                if gpus else "trainer.accelerator=gpu: this machine has no GPU. Type trainer.accelerator=cpu"]
+    if trainer["accelerator"] == "auto" and 0 < gpus < trainer["devices"]:
+        return [f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type trainer.devices={gpus}"]
+    if trainer["devices"] > 1 and gpus == 0 and trainer["devices"] > (os.cpu_count() or 1):
+        return [f"trainer.devices={trainer['devices']}: this machine has {os.cpu_count()} CPU cores and no GPU. "
+                f"Type trainer.devices={os.cpu_count()}"]
+    if trainer["devices"] > 1 and trainer["strategy"] != "ddp":
+        return [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
+                f"Type trainer=ddp trainer.devices={trainer['devices']}"]
+    return []
+
+
+def check_writable(outputs: str) -> list[str]:
+    try:
+        Path(outputs).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            return []
+    except OSError as error:
+        return [f"paths.outputs={outputs}: can not be written ({error.strerror}). "
+                "Type paths.outputs=FOLDER with a folder of yours"]
+
+
+def validate(config: DictConfig, *, multirun: bool = False) -> dict:
+    """The resolved configuration as plain Python, or every problem in it.
+
+    Raises:
+        UsageError: one line a problem, each with the key, the value, what is allowed, and what to type.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
+    cfg = OmegaConf.to_container(config, resolve=True)
+    cfg.pop("experiment", None)
+    problems = _check_values(cfg)
+    problems += [f"stages={s}: no such stage; allowed: {', '.join(STAGES)}. Type stages=[{','.join(STAGES)}]"
+                 for s in cfg["stages"] if s not in STAGES]
+    for key, injected in (("method", "task"), ("attack", "task"), ("dataset", "")):
+        problems += check_arguments(key, get_object(cfg[key]["_target_"]), cfg[key], injected)
+    for name, measurement in cfg["eval"].items():
+        problems += check_arguments(f"eval.{name}", get_method(measurement["_target_"]), measurement, "evidence")
+    budgets = cfg["attack"].get("budgets")
+    if isinstance(budgets, list) and (
+            not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
+            or any(b <= a for a, b in zip(budgets, budgets[1:], strict=False)) or budgets[-1] == 0):
+        problems.append(f"attack.budgets={budgets}: must be increasing numbers of steps, none negative, the last above 0. "
+                        "Type attack.budgets=[0,25,50,100,200,400]")
+    for key in ("guidance_scales", "retain_guidance_scales"):
+        if not cfg["sampler"][key] or any(s < 0 for s in cfg["sampler"][key]):
+            problems.append(f"sampler.{key}={cfg['sampler'][key]}: must be numbers from 0 up. Type sampler.{key}=[1.0]")
+    unet, trainer = cfg["model"]["unet"], cfg["trainer"]
+    widths = unet["block_out_channels"]
+    if not widths or any(w < 1 or w % unet["norm_num_groups"] for w in widths):
+        problems.append(f"model.unet.block_out_channels={widths}: each width must be a positive multiple of "
+                        f"model.unet.norm_num_groups={unet['norm_num_groups']}. Type model.unet.norm_num_groups=8")
+    if any(level not in range(len(widths)) for level in unet["attention_levels"]):
+        problems.append(f"model.unet.attention_levels={unet['attention_levels']}: must be levels from 0 to "
+                        f"{len(widths) - 1}. Type model.unet.attention_levels=[]")
+    if trainer["checkpoint_every_n_steps"] % trainer["log_every_n_steps"]:
+        problems.append(f"trainer.checkpoint_every_n_steps={trainer['checkpoint_every_n_steps']}: must be a multiple of "
+                        f"trainer.log_every_n_steps={trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
+    for key in ("model.pretrain", "method", "attack", "oracle"):
+        size = OmegaConf.select(config, f"{key}.batch_size")
+        if isinstance(size, int) and size % trainer["devices"]:
+            problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of trainer.devices="
+                            f"{trainer['devices']}. Type {key}.batch_size={-(-size // trainer['devices']) * trainer['devices']}")
+    problems += _check_devices(trainer) + check_writable(cfg["paths"]["outputs"])
+    if multirun and trainer["devices"] > 1:
+        problems.append(f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start their "
+                        "own data-parallel processes. Type trainer=auto, or one command a run without -m, or "
+                        f"torchrun --nproc_per_node={trainer['devices']} run.py -m ...")
+    if not any(p.startswith("dataset.") for p in problems):
+        problems += _check_dataset(cfg)
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+    return cfg
+
+
+def _check_dataset(cfg: dict) -> list[str]:
+    dataset = instantiate(cfg["dataset"], _convert_="all")
+    problems = dataset.check()
+    if problems:
+        return problems
+    halvings = len(cfg["model"]["unet"]["block_out_channels"]) - 1
+    if dataset.image_size % 2**halvings:
+        problems.append(f"dataset image size {dataset.image_size}: the network model={cfg['model']['name']} halves it "
+                        f"{halvings} times, so it must be a multiple of {2**halvings}. "
+                        f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
+    try:
+        forgotten = forget_classes(cfg["forget"], dataset.class_names)
+        other = cfg["method"].get("memory_class")
+        if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
+            problems.append(f"method.memory_class={other}: must be the index of a retained class. "
+                            "Type method.memory_class=null")
+    except UsageError as error:
+        problems += error.problems
+    return problems
+
+
+def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
+    """One line for each problem when Hydra or OmegaConf could not compose the configuration; None if it is something else."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        group, option = error.missing_cfg_file.rsplit("/", 1)
+        options = sorted(error.options or [])
+        close = difflib.get_close_matches(option, options, n=1)
+        return [f"{group}={option}: no such {group}; allowed: {', '.join(options)}. "
+                f"Type {group}={(close or options or ['...'])[0]}"]
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    key = getattr(error, "full_key", None) or (re.search(r"full_key: (\S+)", text) or ["", ""])[1]
+    cause = error.__cause__
+    key = key or getattr(cause, "full_key", "") or ""
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+    given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
+    if "not in" in text or "Could not override" in text and "is not in struct" in (text + str(cause)):
+        known = list(_known_keys())
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        return [f"{given or text}: no such key; python run.py --cfg job shows all of them."
+                + (f" Type {close[0]}={given.split('=', 1)[1] if '=' in given else '...'}" if close else "")]
+    first = re.split(r" full_key: | To append | Set the env", text)[0]
+    return [f"{given}: {first}. See python run.py --cfg job for what is allowed" if given else first]
+
+
+def _known_keys():
+    """Every key of the default configuration, dotted."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(Path("conf").absolute() if Path("conf").is_dir() else CONF), version_base="1.3"):
+        yield from (key for key, _ in _leaves(OmegaConf.to_container(compose("config"))))
+
+
+CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -1,0 +1,54 @@
+"""Denoising diffusion in discrete time: pure tensor maths, nothing else.
+
+Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239); v-prediction from Salimans & Ho
+2022 (arXiv 2202.00512). Names follow diffusers. Every image tensor is (B, C, H, W); t is int64 (B,) in [0, T).
+
+The one reduction used everywhere is the mean over all elements ("mean-MSE"). The code line of Selective Amnesia and
+SalUn sums over the C*H*W elements of an image instead: a weight on one term of its losses is not a weight here.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
+    """Products of (1 - beta) for the linear schedule, float32 (T,). DDPM section 4."""
+    betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+    return torch.cumprod(1.0 - betas, dim=0).float()
+
+
+def _per_image(values: Tensor, t: Tensor) -> Tensor:
+    return values[t].view(-1, 1, 1, 1)
+
+
+def add_noise(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise. DDPM Eq. 4."""
+    return _per_image(alphas_cumprod.sqrt(), t) * x_0 + _per_image((1.0 - alphas_cumprod).sqrt(), t) * noise
+
+
+def target(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> Tensor:
+    """What the network should answer at x_t: the noise, x_0 itself, or v = sqrt(abar) noise - sqrt(1 - abar) x_0."""
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "sample":
+        return x_0
+    return _per_image(alphas_cumprod.sqrt(), t) * noise - _per_image((1.0 - alphas_cumprod).sqrt(), t) * x_0
+
+
+def drop_labels(labels: Tensor, uniform: Tensor, probability: float, null_label: int) -> Tensor:
+    """Labels (B,) with a share replaced by the null label, for classifier-free guidance.
+
+    Ho & Salimans 2022 (arXiv 2207.12598), Algorithm 1. uniform: (B,) in [0, 1).
+    """
+    return torch.where(uniform < probability, null_label, labels)
+
+
+def generator_for(*identity: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is a function of what it is for, e.g. (seed, "unlearn", "retain", step): never of rank or history.
+
+    Resumed and uninterrupted runs, and any number of processes, therefore draw the same numbers.
+    """
+    digest = hashlib.blake2b(repr(identity).encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

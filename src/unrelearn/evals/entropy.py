@@ -1,0 +1,9 @@
+"""Mean entropy (nats) of the oracle's prediction under c_f: near 0 for a clean class swap, near ln K for noise."""
+
+import torch
+
+from unrelearn.evals.evidence import Evidence
+
+
+def run(evidence: Evidence) -> dict:
+    return {scale: torch.special.entr(seen.probabilities).sum(1).mean().item() for scale, seen in evidence.forget.items()}

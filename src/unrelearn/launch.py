@@ -1,0 +1,101 @@
+"""Around a run: data-parallel processes, errors as one line each, and the account of a multirun."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+from unrelearn.errors import UsageError
+
+_finished: list[dict] = []  # the records of this process's runs
+_failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
+
+
+def complain(problems: list[str]) -> int:
+    """Print each problem on a line of its own; the exit code of bad input."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+def storage_problem(error: BaseException) -> str | None:
+    """One line if the error means that nothing more can be written."""
+    text = str(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or "No space left" in text or "File too large" in text or "PytorchStreamWriter failed writing" in text:
+        return ("paths.outputs: the disk is full; what was finished is kept. Free some space and type the same command to "
+                "continue, or paths.outputs=FOLDER on another disk")
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (f"paths.outputs: {error.filename} can not be written ({error.strerror}); what was finished is kept. "
+                "Type paths.outputs=FOLDER with a folder of yours")
+    return None
+
+
+@contextlib.contextmanager
+def job(overrides: list[str], multirun: bool) -> Iterator[None]:
+    """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
+    try:
+        yield
+    except UsageError as error:
+        problems = error.problems
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = storage_problem(error)
+        if line is None and not multirun:
+            raise
+        problems = [line or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+    else:
+        return
+    code = complain(problems)
+    if not multirun:
+        sys.exit(code)
+    _failed.append((" ".join(overrides), "; ".join(problems)))
+
+
+def finished(record: dict | None) -> None:
+    if record is not None:
+        _finished.append(record)
+
+
+def summary() -> int:
+    """After everything: which runs of a multirun failed and why, and their comparison. The exit code."""
+    if len(_finished) > 1:
+        from unrelearn.report.compare import show
+
+        show(_finished)
+    for overrides, why in _failed:
+        print(f"failed: {overrides}: {why}", file=sys.stderr)
+    if _failed:
+        print(f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs only what is missing",
+              file=sys.stderr)
+    return 1 if _failed else 0
+
+
+def processes(trainer: dict) -> None:
+    """Become one process per device: join the group torchrun started, or replace this process by torchrun.
+
+    The whole program runs in every process from its start, in step; nothing is launched in the middle of a run.
+    """
+    if trainer["threads"]:
+        import torch
+
+        torch.set_num_threads(trainer["threads"])
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        import torch
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            gpu = torch.cuda.is_available() and trainer["accelerator"] != "cpu"
+            if gpu:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1) if dist.get_rank() else None
+    elif trainer["devices"] > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer["devices"])))
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                                  f"--nproc_per_node={trainer['devices']}", *sys.argv])

@@ -1,0 +1,373 @@
+"""Training: one LightningModule from which pretraining, every unlearning method and every attack derive.
+
+A subclass says which losses a step has (`losses`), and nothing else; the optimiser, frozen parameters, EMA, noise,
+resuming and recording are here. All randomness of step k is a function of (seed, stage, term, k) and is drawn for the
+whole global batch, of which each process takes its slice: one process or eight, interrupted or not, the same run.
+(The per-step reseeding is the habit of NVlabs/edm2.)
+"""
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning as L
+import torch
+from diffusers import UNet2DModel
+from diffusers.training_utils import EMAModel
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from unrelearn import denoiser as denoisers
+from unrelearn import diffusion, distributed, progress
+from unrelearn.artifact import RESUME
+from unrelearn.data import ImageSet, to_model_range
+
+for noisy in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@dataclass
+class Task:
+    """What a method or an attack is given.
+
+    Args:
+        denoiser: the network to be changed in place.
+        schedule: the noise schedule, keyword arguments of diffusers' DDPMScheduler.
+        forget, retain: D_f and D_r, on the training device.
+        forget_classes: labels in D_f.
+        class_names: one per label.
+        seed: of the run.
+        horizontal_flip: whether training images are flipped at random, as in pretraining.
+        oracle: the classifier, for methods that ask for it (`needs_oracle`); never the held-out one.
+    """
+
+    denoiser: UNet2DModel
+    schedule: dict
+    forget: ImageSet
+    retain: ImageSet
+    forget_classes: list[int]
+    class_names: tuple[str, ...]
+    seed: int
+    horizontal_flip: bool = False
+    oracle: torch.nn.Module | None = None
+
+    @property
+    def retain_classes(self) -> list[int]:
+        return [c for c in range(len(self.class_names)) if c not in self.forget_classes]
+
+    def other_class(self, forget_class: int) -> int:
+        """The next retained label after forget_class, cyclically: SalUn's pseudo label, (c_f + 1) mod K."""
+        k = len(self.class_names)
+        return next(c % k for c in range(forget_class + 1, forget_class + k) if c % k not in self.forget_classes)
+
+
+@dataclass
+class Batch:
+    """This process's slice of a global batch: x_0 (B, C, H, W) in [-1, 1], labels and t (B,), noise like x_0."""
+
+    x_0: Tensor
+    labels: Tensor
+    noise: Tensor
+    t: Tensor
+
+
+class DiffusionModule(L.LightningModule):
+    """Train `task.denoiser` by the sum of `losses()`.
+
+    Args:
+        task: what is trained, and on what.
+        max_steps: optimiser steps.
+        batch_size: global batch of each term of the loss.
+        learning_rate: of Adam (betas 0.9, 0.999; no weight decay, which would move masked weights).
+        label_dropout: share of labels replaced by the null label in denoising terms.
+        train_class_embedding: False freezes the whole class table, as a frozen text encoder would be.
+        grad_clip: largest gradient norm.
+        lr_schedule: "constant" or "one_cycle" (Smith & Topin 2017, arXiv 1708.07120).
+        ema_decay: keep an exponential moving average by diffusers' formula min(decay, (1 + n) / (10 + n)).
+        stage: names the random streams.
+    """
+
+    identity = False  # True: the model passes through unchanged and no artefact of this stage is made
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        max_steps: int,
+        batch_size: int,
+        learning_rate: float,
+        label_dropout: float = 0.1,
+        train_class_embedding: bool = False,
+        grad_clip: float = 1.0,
+        lr_schedule: str = "constant",
+        ema_decay: float | None = None,
+        stage: str = "unlearn",
+    ):
+        super().__init__()
+        self.task = task
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.label_dropout = label_dropout
+        self.grad_clip = grad_clip
+        self.lr_schedule = lr_schedule
+        self.ema_decay = ema_decay
+        self.stage = stage
+        self.denoiser = task.denoiser
+        self.denoiser.class_embedding.requires_grad_(train_class_embedding)
+        self.gradient_mask: dict[str, Tensor] = {}  # parameter name -> bool; False entries never move
+        self.rows: list[dict] = []  # the loss curve, one row every `log_every_n_steps`
+        self.diverged_at: int | None = None
+        self.register_buffer("alphas_cumprod", diffusion.alphas_cumprod(
+            task.schedule["num_train_timesteps"], task.schedule["beta_start"], task.schedule["beta_end"],
+        ), persistent=False)
+
+    @staticmethod
+    def needs_oracle(**arguments) -> bool:
+        """Whether a method with these yaml arguments reads the oracle, which is then a parent of its artefact."""
+        return False
+
+    def losses(self) -> dict[str, Tensor]:
+        """The terms of this step's loss, already weighted."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Called once on the training device before the first step, also when a run is resumed."""
+
+    def converged(self) -> bool:
+        """Called after each recorded row: True ends the run before max_steps."""
+        return False
+
+    def draw(self, term: str, data: ImageSet, *, label_dropout: float | None = None) -> Batch:
+        """This step's batch for one term: images drawn with replacement, times, noise, flips and dropped labels."""
+        n, device = self.batch_size, self.device
+        g = diffusion.generator_for(self.task.seed, self.stage, term, self.global_step, device=device)
+        index = torch.randint(len(data), (n,), generator=g, device=device)
+        t = torch.randint(self.task.schedule["num_train_timesteps"], (n,), generator=g, device=device)
+        noise = torch.randn((n, *data.images.shape[1:]), generator=g, device=device)
+        uniform, flip = torch.rand((2, n), generator=g, device=device)
+        mine = distributed.my_slice(n)
+        index, t, noise, uniform, flip = index[mine], t[mine], noise[mine], uniform[mine], flip[mine]
+        x_0, labels = to_model_range(data.images[index]), data.labels[index]
+        if self.task.horizontal_flip:
+            x_0 = torch.where(flip.view(-1, 1, 1, 1) < 0.5, x_0.flip(-1), x_0)
+        dropout = self.label_dropout if label_dropout is None else label_dropout
+        return Batch(x_0, diffusion.drop_labels(labels, uniform, dropout, len(self.task.class_names)), noise, t)
+
+    def noised(self, batch: Batch) -> Tensor:
+        return diffusion.add_noise(batch.x_0, batch.noise, batch.t, self.alphas_cumprod)
+
+    def denoising_losses(self, **batches: Batch) -> dict[str, Tensor]:
+        """Mean squared error of the denoising target for each batch, in one forward pass. DDPM Eq. 14."""
+        parts = list(batches.values())
+        x_t = torch.cat([self.noised(b) for b in parts])
+        t, labels = torch.cat([b.t for b in parts]), torch.cat([b.labels for b in parts])
+        output = denoisers.predict(self.denoiser, x_t, t, labels).float()
+        kind = self.task.schedule["prediction_type"]
+        wanted = torch.cat([diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in parts])
+        squared = (output - wanted).square().split([len(b.t) for b in parts])
+        return {name: part.mean() for name, part in zip(batches, squared, strict=True)}
+
+    # Lightning's hooks
+
+    def training_step(self, batch: object, batch_idx: int) -> Tensor:
+        # dropout reads the global generator; the rank is in the seed, as each process holds other images
+        torch.manual_seed(diffusion.generator_for(self.task.seed, self.stage, "dropout", self.global_step,
+                                                  distributed.rank()).initial_seed())
+        losses = self.losses()
+        self.last_losses = {name: value.detach() for name, value in losses.items()}
+        return sum(losses.values())
+
+    def configure_optimizers(self):
+        trained = [p for p in self.denoiser.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=True)
+        if self.lr_schedule == "constant":
+            return optimizer
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        # clipped first and masked second, as in SalUn's code
+        trained = [(name, p) for name, p in self.denoiser.named_parameters() if p.grad is not None]
+        torch.nn.utils.clip_grad_norm_([p for _, p in trained], self.grad_clip, foreach=True)
+        for name, parameter in trained:
+            if name in self.gradient_mask:
+                parameter.grad.mul_(self.gradient_mask[name])
+
+    def on_fit_start(self) -> None:
+        self.denoiser.train()
+        if self.ema_decay is not None:
+            if not hasattr(self, "ema"):
+                self.ema = EMAModel(self.denoiser.parameters(), decay=self.ema_decay, foreach=True)
+            self.ema.to(self.device)
+
+    def on_train_batch_end(self, outputs, batch, batch_idx) -> None:
+        if self.ema_decay is not None:
+            self.ema.step(self.denoiser.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["unrelearn"] = {"rows": self.rows, "ema": self.ema.state_dict() if self.ema_decay else None}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.rows = checkpoint["unrelearn"]["rows"]
+        if self.ema_decay is not None:
+            self.ema = EMAModel(self.denoiser.parameters(), decay=self.ema_decay, foreach=True)
+            self.ema.load_state_dict(checkpoint["unrelearn"]["ema"])
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """The EMA weights in place of the raw ones, for the time of the block."""
+        self.ema.store(self.denoiser.parameters())
+        self.ema.copy_to(self.denoiser.parameters())
+        try:
+            yield
+        finally:
+            self.ema.restore(self.denoiser.parameters())
+
+    def save(self, folder: Path) -> str:
+        """Write raw/ and, where an average is kept, ema/; return the label of the one that is the model."""
+        self.denoiser.to(memory_format=torch.contiguous_format)
+        denoisers.save(self.denoiser, folder / "raw", self.task.schedule)
+        if self.ema_decay is None:
+            return "raw"
+        with self.averaged():
+            denoisers.save(self.denoiser, folder / "ema", self.task.schedule)
+        return "ema"
+
+
+class Pretraining(DiffusionModule):
+    """Ordinary class-conditional training. Its task has nothing to forget: the retain set is the whole training set."""
+
+    def __init__(self, task: Task, **arguments):
+        super().__init__(task, train_class_embedding=True, stage="pretrain", **arguments)
+
+    def losses(self) -> dict[str, Tensor]:
+        return self.denoising_losses(denoising=self.draw("data", self.task.retain))
+
+
+class Relearning(DiffusionModule):
+    """What attacks derive from: the steps are the last of the budgets at which the attacked model is measured."""
+
+    def __init__(self, task: Task, *, budgets: list[int], **arguments):
+        super().__init__(task, max_steps=budgets[-1], stage="attack", **arguments)
+
+
+@dataclass
+class FitOptions:
+    """How a run is executed; nothing here is part of an artefact's key, except that `precision` is hashed by its stage.
+
+    Args:
+        snapshots: steps after which `on_snapshot(step)` is called.
+        log_row: called with (step, {name: value}) for each recorded row.
+    """
+
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_every_n_steps: int = 100
+    log_every_n_steps: int = 10
+    snapshots: list[int] = field(default_factory=list)
+    on_snapshot: Callable[[int], None] = lambda step: None
+    log_row: Callable[[int, dict], None] = lambda step, row: None
+
+
+class _Recorder(Callback):
+    """Progress bar, loss rows, divergence, snapshots and the checkpoint that a killed run continues from."""
+
+    def __init__(self, folder: Path, description: str, options: FitOptions):
+        self.checkpoint, self.description, self.options = folder / RESUME / "last.ckpt", description, options
+        self.seconds = 0.0
+        self.sums: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds + time.monotonic() - self.started, "sums": self.sums}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds, self.sums = state["seconds"], state["sums"]
+
+    def on_train_start(self, trainer, module) -> None:
+        self.started = time.monotonic()
+        self.shown = trainer.global_step
+        self.stack = contextlib.ExitStack()
+        self.advance = self.stack.enter_context(progress.bar(self.description, module.max_steps, done=self.shown))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        for name, value in module.last_losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if step % self.options.log_every_n_steps == 0 or step == module.max_steps:
+            self.record(trainer, module, step)
+        if module.diverged_at is not None:
+            return
+        if step in self.options.snapshots:
+            self.options.on_snapshot(step)
+        if step % self.options.checkpoint_every_n_steps == 0 and step < module.max_steps:
+            # written aside and renamed: a kill in the middle leaves the previous checkpoint whole
+            aside = self.checkpoint.with_suffix(".writing")
+            trainer.save_checkpoint(aside)
+            if trainer.is_global_zero:
+                os.replace(aside, self.checkpoint)
+
+    def record(self, trainer, module, step: int) -> None:
+        count = (step - 1) % self.options.log_every_n_steps + 1
+        means = torch.stack(list(self.sums.values())) / count
+        if trainer.world_size > 1:
+            means = trainer.strategy.reduce(means, reduce_op="mean")
+        row = dict(zip(self.sums, means.tolist(), strict=True))
+        self.sums = {}
+        module.rows.append({"step": step, **row})
+        self.options.log_row(step, row)
+        self.advance(step - self.shown, note="  ".join(f"{name} {value:.4f}" for name, value in row.items()))
+        self.shown = step
+        if not all(math.isfinite(value) for value in row.values()):
+            module.diverged_at = step
+            trainer.should_stop = True
+        elif module.converged():
+            progress.say(f"{self.description}: converged after {step} of {module.max_steps} steps")
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer, module) -> None:
+        self.seconds += time.monotonic() - self.started
+        self.stack.close()
+
+    def on_exception(self, trainer, module, exception) -> None:
+        if hasattr(self, "stack"):
+            self.stack.close()
+
+
+def fit(module: L.LightningModule, folder: Path, description: str, options: FitOptions) -> dict:
+    """Run a module to its max_steps, or on from its last checkpoint in the folder, and return {"seconds", "diverged_at"}.
+
+    The module needs what DiffusionModule has: max_steps, last_losses, rows, converged(), prepare().
+    """
+    recorder = _Recorder(folder, description, options)
+    network = getattr(module, "denoiser", None)
+    if network is not None and options.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if network is not None and options.compile:
+        network.compile()
+    if module.max_steps == 0:
+        module.prepare()
+        return {"seconds": 0.0, "diverged_at": None}
+    world = distributed.world_size()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*")
+        trainer = L.Trainer(
+            max_steps=module.max_steps, max_epochs=-1, accelerator=options.accelerator,
+            devices=world if world > 1 else 1, strategy="ddp" if world > 1 else "auto", precision=options.precision,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[recorder], num_sanity_val_steps=0,
+        )
+        module.to(trainer.strategy.root_device)
+        module.prepare()
+        resume = recorder.checkpoint if recorder.checkpoint.exists() else None
+        trainer.fit(module, itertools.repeat(0), ckpt_path=resume)
+    return {"seconds": recorder.seconds, "diverged_at": module.diverged_at}

@@ -1,0 +1,132 @@
+"""Building blocks that several unlearning methods share: pseudo labels, saliency, memory data."""
+
+import torch
+from torch import Tensor
+
+from unrelearn import denoiser as denoisers
+from unrelearn import diffusion
+from unrelearn.data import ImageSet, to_model_range
+from unrelearn.module import Batch, DiffusionModule, Task
+from unrelearn.sampling import sample
+
+
+def random_label_losses(module: DiffusionModule, retain_weight: float) -> dict[str, Tensor]:
+    """Answer under c_f what the network itself answers under the pseudo label; keep denoising the retain set.
+
+    L = | eps(x_f, t; c_f) - stopgrad eps(x_f, t; c') |^2 + retain_weight |eps(x_r, t; c_r) - eps|^2, c' = (c_f+1) mod K
+
+    Fan et al. 2024, "SalUn" (arXiv 2310.12508), as released for class-conditional DDPMs. There the first term is a
+    mean and the second a sum over 3*32*32 elements times 1e-3, which is retain_weight = 3.072 in the mean units used
+    here. The target comes from the current network, as there; label dropout is applied to neither side of the first
+    term (there it is drawn independently for both, which only adds variance).
+    """
+    task = module.task
+    forget = module.draw("forget", task.forget, label_dropout=0.0)
+    retain = module.draw("retain", task.retain)
+    x_t = module.noised(forget)
+    pseudo = pseudo_labels(task, forget.labels)
+    with torch.no_grad():
+        wanted = denoisers.predict(module.denoiser, x_t, forget.t, pseudo)
+    both = denoisers.predict(module.denoiser, torch.cat([x_t, module.noised(retain)]), torch.cat([forget.t, retain.t]),
+                             torch.cat([forget.labels, retain.labels])).float()
+    answered, kept = both.split([len(forget.t), len(retain.t)])
+    kind = task.schedule["prediction_type"]
+    target = diffusion.target(retain.x_0, retain.noise, retain.t, module.alphas_cumprod, kind)
+    return {"forget": (answered - wanted.float()).square().mean(),
+            "retain": retain_weight * (kept - target).square().mean()}
+
+
+def pseudo_labels(task: Task, labels: Tensor) -> Tensor:
+    """The retained class (B,) that stands in for each forgotten label."""
+    table = torch.arange(len(task.class_names), device=labels.device)
+    for c in task.forget_classes:
+        table[c] = task.other_class(c)
+    return table[labels]
+
+
+def saliency_mask(module: DiffusionModule, fraction: float, guidance_scale: float) -> dict[str, Tensor]:
+    """The weights that matter most for the forget set: parameter name -> bool, True for the top `fraction`.
+
+    SalUn (arXiv 2310.12508), Eq. 3-4, as released: network in evaluation mode, one pass over D_f, the gradient of each
+    batch clipped to norm 1, signed gradients summed, then one global ranking of absolute values. The loss is that of
+    the guided prediction (released w = 2, i.e. guidance_scale = 3).
+    """
+    task, network = module.task, module.denoiser
+    network.eval()
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for number, start in enumerate(range(0, len(task.forget), module.batch_size)):
+        part = slice(start, start + module.batch_size)
+        x_0, labels = to_model_range(task.forget.images[part]), task.forget.labels[part]
+        g = diffusion.generator_for(task.seed, "saliency", number, device=x_0.device)
+        t = torch.randint(task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device)
+        noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
+        batch = Batch(x_0, labels, noise, t)
+        x_t, null = module.noised(batch), torch.full_like(labels, len(task.class_names))
+        both = denoisers.predict(network, torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
+        conditional, unconditional = both.chunk(2)
+        guided = unconditional + guidance_scale * (conditional - unconditional)
+        kind = task.schedule["prediction_type"]
+        wanted = diffusion.target(x_0, noise, t, module.alphas_cumprod, kind)
+        gradients = torch.autograd.grad((guided - wanted).square().mean(), list(parameters.values()))
+        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            total[name] += gradient / norm.clamp(min=1.0)
+    network.train()
+    ranking = torch.cat([value.abs().flatten() for value in total.values()])
+    keep = max(1, round(fraction * len(ranking)))
+    mask = torch.zeros_like(ranking, dtype=torch.bool)
+    mask[ranking.topk(keep).indices] = True  # exactly `keep`, also where values tie
+    parts = mask.split([p.numel() for p in parameters.values()])
+    return {name: part.view_as(p) for part, (name, p) in zip(parts, parameters.items(), strict=True)}
+
+
+MEMORIES = ("another_class", "nearest_class", "all_retain", "fixed_k", "generated", "noise")
+
+
+def memory_set(task: Task, memory: str, size: int | None, memory_class: int | None) -> ImageSet:
+    """The alternative data to be memorised under each forgotten condition, labelled with that condition.
+
+    Args:
+        memory: one of MEMORIES.
+            another_class   real images of memory_class, or of the next retained class
+            nearest_class   real images of the retained class whose mean is nearest in the oracle's feature space
+            all_retain      real images of every retained class
+            fixed_k         `size` (default 10) real images drawn once from the retain set: memorisation taken literally
+            generated       `size` (default 256) images of the other class drawn by the original model: no real data
+            noise           `size` (default 256) images of uniform noise, the target of Selective Amnesia
+        size: at most this many images per forgotten class; None keeps all.
+        memory_class: the label whose images replace the class ("another_class" and "generated").
+    """
+    sets = []
+    for c in task.forget_classes:
+        g = diffusion.generator_for(task.seed, "memory", memory, c)
+        other = task.other_class(c) if memory_class is None else memory_class
+        if memory == "nearest_class":
+            other = nearest_class(task, c)
+        if memory in ("generated", "noise"):
+            n = size or 256
+            shape = (n, *task.retain.images.shape[1:])
+            if memory == "noise":
+                images = torch.randint(256, shape, generator=g).to(torch.uint8)
+            else:
+                images = sample(task.denoiser, torch.full((n,), other), schedule=task.schedule,
+                                seed=int(torch.randint(2**31, (), generator=g)))
+            images = images.to(task.retain.images.device)
+        else:
+            source = task.retain if memory in ("all_retain", "fixed_k") else task.retain.of_classes([other])
+            limit = size or (10 if memory == "fixed_k" else len(source))
+            images = source.images[torch.randperm(len(source), generator=g)[:limit].to(source.labels.device)]
+        sets.append(ImageSet(images, torch.full((len(images),), c, device=images.device)))
+    return ImageSet(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
+
+
+@torch.no_grad()
+def nearest_class(task: Task, forget_class: int) -> int:
+    """The retained class whose mean oracle feature is closest (Euclidean) to that of forget_class."""
+    def mean_feature(data: ImageSet) -> Tensor:
+        return task.oracle.features(to_model_range(data.images)).mean(0)
+
+    wanted = mean_feature(task.forget.of_classes([forget_class]))
+    distances = {c: (mean_feature(task.retain.of_classes([c])) - wanted).norm().item() for c in task.retain_classes}
+    return min(distances, key=distances.get)

@@ -1,0 +1,140 @@
+"""The classifiers that say which class a generated image shows, and whose features Frechet and kernel distances use.
+
+Two of them: the oracle, and a held-out one of another architecture and seed that no method, attack or tuning ever sees.
+Both are trained on the real training images only (all classes) and reported with their accuracy on real test images.
+"""
+
+import json
+from pathlib import Path
+
+import lightning as L
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unrelearn import diffusion, distributed
+from unrelearn.data import ImageSet, to_model_range
+
+
+def _convolution(a: int, b: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, a: int, b: int):
+        super().__init__()
+        self.body = nn.Sequential(nn.GroupNorm(8 if a % 8 == 0 else 1, a), nn.ReLU(), nn.Conv2d(a, b, 3, padding=1),
+                                  nn.GroupNorm(8, b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1))
+        self.skip = nn.Conv2d(a, b, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.body(x)
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier of (B, channels, S, S) images in [-1, 1].
+
+    Args:
+        architecture: "plain" (two convolutions a level, as in VGG) or "residual" (one pre-activation block a level).
+        image_size: S; the image is halved until 4 pixels are left or the fourth level is reached.
+        width: channels of the first level, doubled at each further one up to 8 x width.
+    """
+
+    def __init__(self, *, architecture: str, image_size: int, channels: int, num_classes: int, width: int):
+        super().__init__()
+        self.config = dict(architecture=architecture, image_size=image_size, channels=channels,
+                           num_classes=num_classes, width=width)
+        layers, a, size, b = [], channels, image_size, width
+        while True:
+            layers += [_convolution(a, b), _convolution(b, b)] if architecture == "plain" else [_Residual(a, b)]
+            if size < 8 or b == 8 * width:
+                break
+            layers.append(nn.MaxPool2d(2))
+            a, b, size = b, 2 * b, size // 2
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * b, 64), nn.SiLU())
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(64, num_classes)
+
+    def features(self, x_0: Tensor) -> Tensor:
+        """(B, 64), the activations before the last layer."""
+        return self.body(x_0)
+
+    def forward(self, x_0: Tensor) -> Tensor:
+        """Logits (B, num_classes)."""
+        return self.head(self.dropout(self.features(x_0)))
+
+    @torch.inference_mode()
+    def look(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+        """Class probabilities (N, K) float64 and features (N, 64) float64 of uint8 images, on the CPU."""
+        device = self.head.weight.device
+        features = torch.cat([self.features(to_model_range(part.to(device))) for part in images.split(batch_size)])
+        return self.head(features).double().softmax(1).cpu(), features.double().cpu()
+
+    def save(self, folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(self.config, indent=1))
+        save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, folder / "classifier.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        classifier = cls(**json.loads((folder / "config.json").read_text()))
+        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
+        return classifier.eval().requires_grad_(False)
+
+
+class ClassifierTraining(L.LightningModule):
+    """Cross-entropy on real images, shifted by at most `shift` pixels (and flipped where the data allow it).
+
+    Batches are a function of (seed, step), as in DiffusionModule.
+    """
+
+    def __init__(self, classifier: Classifier, train: ImageSet, *, seed: int, max_steps: int, batch_size: int,
+                 learning_rate: float, weight_decay: float, label_smoothing: float, shift: int, horizontal_flip: bool):
+        super().__init__()
+        self.classifier, self.train_set, self.seed = classifier, train, seed
+        self.max_steps, self.batch_size, self.shift, self.horizontal_flip = max_steps, batch_size, shift, horizontal_flip
+        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
+        self.rows: list[dict] = []
+        self.diverged_at: int | None = None
+
+    def prepare(self) -> None:
+        self.train_set = self.train_set.to(self.device)
+        self.classifier.train()
+
+    def converged(self) -> bool:
+        return False
+
+    def training_step(self, batch: object, batch_idx: int) -> Tensor:
+        g = diffusion.generator_for(self.seed, "oracle", self.global_step, device=self.device)
+        index = torch.randint(len(self.train_set), (self.batch_size,), generator=g, device=self.device)
+        dy, dx = torch.randint(2 * self.shift + 1, (2,), generator=diffusion.generator_for(
+            self.seed, "shift", self.global_step)).tolist()
+        flip = torch.rand(self.batch_size, generator=g, device=self.device) < 0.5
+        mine = distributed.my_slice(self.batch_size)
+        x_0, labels = to_model_range(self.train_set.images[index[mine]]), self.train_set.labels[index[mine]]
+        h, w = x_0.shape[-2:]
+        x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy:dy + h, dx:dx + w]
+        if self.horizontal_flip:
+            x_0 = torch.where(flip[mine].view(-1, 1, 1, 1), x_0.flip(-1), x_0)
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        loss = F.cross_entropy(self.classifier(x_0), labels, label_smoothing=self.label_smoothing)
+        self.last_losses = {"cross_entropy": loss.detach()}
+        return loss
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.classifier.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["unrelearn"] = {"rows": self.rows}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.rows = checkpoint["unrelearn"]["rows"]
+
+
+def new_classifier(seed: int, **arguments) -> Classifier:
+    """A classifier whose initial weights are a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(**arguments)

@@ -1,0 +1,437 @@
+"""The stage graph: dataset -> pretrain -> unlearn -> attack -> samples -> evaluate, each an artefact made from artefacts."""
+
+import contextlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from hydra.utils import get_object, instantiate
+from safetensors.torch import load_file, save_file
+
+from unrelearn import denoiser as denoisers
+from unrelearn import distributed, progress, tracking
+from unrelearn.artifact import Artifact, Spec, Store, write_json
+from unrelearn.config import forget_classes
+from unrelearn.data import ImageData, ImageSet
+from unrelearn.errors import UsageError
+from unrelearn.evals.evidence import accuracy, gather_evidence
+from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
+from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
+from unrelearn.sampling import sample
+
+# raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
+VERSIONS = {"pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model somewhere in the graph: an artefact, which may not exist yet, and for an attack the step."""
+
+    spec: Spec
+    step: int | None = None
+
+    def weights(self, store: Store, pretrained: str) -> Path | None:
+        """The folder of its weights; None if its training diverged. pretrained: "ema" or "raw"."""
+        artifact = store.find(self.spec)
+        if self.step is not None:
+            folder = artifact.path / snapshot(self.step) / "raw"
+            return folder if folder.exists() else None
+        label = pretrained if self.spec.stage == "pretrain" else artifact.meta["weights"]
+        return artifact.path / label if label else None
+
+
+def snapshot(step: int) -> str:
+    return f"step_{step:06d}"
+
+
+class Pipeline:
+    """One run of a resolved configuration: `specs` says what it consists of, `run()` makes what is missing."""
+
+    def __init__(self, cfg: dict, command: str):
+        self.cfg, self.command = cfg, command
+        self.outputs = Path(cfg["paths"]["outputs"])
+        self.store = Store(self.outputs / "artifacts", rebuild=cfg["rebuild"], say=progress.say)
+        self.dataset = instantiate(cfg["dataset"], _convert_="all")
+        self.forget = forget_classes(cfg["forget"], self.dataset.class_names)
+        self.names = {group: cfg[group]["_target_"].split(".")[-2] for group in ("dataset", "method", "attack")}
+        self.group = "-".join(self.names.values())
+        self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
+
+    # what there is to make
+
+    @cached_property
+    def pretrain_spec(self) -> Spec:
+        model = {k: self.cfg["model"][k] for k in ("unet", "schedule", "pretrain")}
+        return self._spec("pretrain", {"dataset": self._dataset_slice, "model": model, "seed": self.cfg["seed"]})
+
+    def oracle_spec(self, role: str) -> Spec:
+        shared = {k: v for k, v in self.cfg["oracle"].items() if k not in ("main", "held_out")}
+        config = {"dataset": self._dataset_slice, "classifier": self.cfg["oracle"][role], **shared}
+        return Spec("oracle", VERSIONS["oracle"], config)
+
+    @cached_property
+    def pretrained(self) -> Model:
+        return Model(self.pretrain_spec)
+
+    @cached_property
+    def unlearned(self) -> Model:
+        if get_object(self.cfg["method"]["_target_"]).identity:
+            return self.pretrained
+        arguments = {k: v for k, v in self.cfg["method"].items() if k != "_target_"}
+        needs_oracle = get_object(self.cfg["method"]["_target_"]).needs_oracle(**arguments)
+        parents = [self.pretrain_spec.key] + [self.oracle_spec("main").key] * needs_oracle
+        return Model(self._spec("unlearn", self._changed("method"), *parents))
+
+    @cached_property
+    def attacked(self) -> list[Model]:
+        """The attacked model at each budget above 0; at 0 it is the unlearned one."""
+        if get_object(self.cfg["attack"]["_target_"]).identity:
+            return []
+        spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
+        return [Model(spec, step) for step in self.cfg["attack"]["budgets"] if step > 0]
+
+    def samples_spec(self, model: Model) -> Spec:
+        config = {"sampler": self.cfg["sampler"], "forget": self.forget, "step": model.step}
+        if model.spec.stage == "pretrain":
+            config["weights"] = self.cfg["model"]["weights"]
+        return self._spec("samples", config, model.spec.key)
+
+    def evaluate_spec(self, model: Model) -> Spec:
+        parents = (self.samples_spec(model).key, self.oracle_spec("main").key, self.oracle_spec("held_out").key)
+        return Spec("evaluate", VERSIONS["evaluate"], {"eval": self.cfg["eval"], "forget": self.forget}, parents)
+
+    def _spec(self, stage: str, config: dict, *parents: str) -> Spec:
+        return Spec(stage, VERSIONS[stage], {**config, "precision": self.cfg["precision"]}, parents)
+
+    def _changed(self, group: str) -> dict:
+        return {group: self.cfg[group], "forget": self.forget, "seed": self.cfg["seed"],
+                "weights": self.cfg["model"]["weights"]}
+
+    @cached_property
+    def _dataset_slice(self) -> dict:
+        return {"name": self.names["dataset"], "content": self.dataset.fingerprint(),
+                "horizontal_flip": self.dataset.horizontal_flip}
+
+    # what it is made from
+
+    @cached_property
+    def device(self) -> torch.device:
+        if self.cfg["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+    @cached_property
+    def data(self) -> ImageData:
+        """Decoded once by the first process, then by the others, and kept on the device as uint8."""
+        loaded = self.dataset.load()
+        return ImageData(loaded.train.to(self.device), loaded.test.to(self.device), loaded.class_names)
+
+    def oracle(self, role: str) -> Classifier:
+        return Classifier.load(self.store.find(self.oracle_spec(role)).path).to(self.device)
+
+    def task(self, start: Model | None, *, oracle: bool = False) -> Task:
+        """The network of `start` and the two sets; for pretraining (None) a new network and nothing to forget."""
+        schedule = self.cfg["model"]["schedule"]
+        if start is None:
+            network = denoisers.build(
+                image_size=self.dataset.image_size, channels=self.dataset.channels,
+                num_classes=len(self.dataset.class_names), **self.cfg["model"]["unet"])
+            denoisers.reinitialise(network, self.cfg["seed"])
+        else:
+            network = denoisers.load(start.weights(self.store, self.cfg["model"]["weights"]))
+        forgotten = [] if start is None else self.forget
+        return Task(
+            denoiser=network.to(self.device), schedule=schedule,
+            forget=self.data.train.of_classes(forgotten), retain=self.data.train.of_classes(forgotten, keep=False),
+            forget_classes=forgotten, class_names=self.data.class_names, seed=self.cfg["seed"],
+            horizontal_flip=self.dataset.horizontal_flip, oracle=self.oracle("main") if oracle else None)
+
+    # the stages
+
+    def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
+        """An artefact of a stage that was asked for, or one that is there already."""
+        existing = self.store.find(spec)
+        if existing is None and spec.stage not in self.cfg["stages"]:
+            wanted = ",".join([*self.cfg["stages"], spec.stage])
+            raise UsageError(f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage}, which has not "
+                             f"been run with this configuration. Type stages=[{wanted}]")
+
+        def measured(folder: Path) -> dict:
+            started = time.monotonic()
+            _reset_peak_memory()
+            meta = compute(folder)
+            seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
+            return {"status": "finished", "weights": None, **meta, **_circumstances(self.device),
+                    "seconds": round(seconds, 2), "command": self.command}
+
+        artifact = existing or self.store.build(spec, measured)
+        self.used.setdefault(artifact.key, {
+            "stage": spec.stage, "key": artifact.key, "status": "reused" if artifact.reused else "computed",
+            "seconds": artifact.meta["seconds"], "peak_memory_mib": artifact.meta["peak_memory_mib"],
+            "device": artifact.meta["device"]})
+        return artifact
+
+    def train(self, spec: Spec, description: str, make: Callable[[], DiffusionModule],
+              budgets: list[int] = []) -> Artifact:  # noqa: B006 - never changed
+        """Fit a module and write its weights; with budgets, a snapshot after each instead."""
+        def compute(folder: Path) -> dict:
+            module = make()
+            with self.track(spec) as run:
+                def keep(step: int) -> None:
+                    if distributed.is_main():
+                        module.save(folder / snapshot(step))
+
+                result = fit(module, folder, description, self._fit_options(
+                    snapshots=budgets, on_snapshot=keep, log_row=lambda step, row: run.log({"train": row}, step)))
+            diverged = result["diverged_at"]
+            if diverged is not None:
+                progress.say(f"{description}: the loss is not finite at step {diverged}; recorded as diverged")
+            label = None
+            if distributed.is_main():
+                write_json(folder / "losses.json", module.rows)
+                if diverged is None:
+                    label = "raw" if budgets else module.save(folder)
+            return {**result, "status": "finished" if diverged is None else "diverged", "weights": label,
+                    "steps": module.rows[-1]["step"] if module.rows else 0}
+
+        return self.build(spec, compute)
+
+    def _fit_options(self, **arguments) -> FitOptions:
+        trainer = self.cfg["trainer"]
+        return FitOptions(precision=self.cfg["precision"], accelerator=trainer["accelerator"],
+                          channels_last=trainer["channels_last"], compile=trainer["compile"],
+                          checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
+                          log_every_n_steps=trainer["log_every_n_steps"], **arguments)
+
+    def track(self, spec: Spec):
+        return tracking.run(self.cfg["tracking"], self.outputs, stage=spec.stage, key=spec.key, group=self.group,
+                            config=spec.config)
+
+    def run_pretrain(self) -> Artifact:
+        recipe = dict(self.cfg["model"]["pretrain"])
+        return self.train(self.pretrain_spec, f"pretrain on {self.names['dataset']}",
+                          lambda: Pretraining(self.task(None), **recipe))
+
+    def run_oracle(self, role: str) -> Artifact:
+        spec = self.oracle_spec(role)
+
+        def compute(folder: Path) -> dict:
+            settings = {k: v for k, v in spec.config.items() if k not in ("dataset", "classifier")}
+            shape = dict(self.cfg["oracle"][role])
+            seed = shape.pop("seed")
+            classifier = new_classifier(seed, image_size=self.dataset.image_size, channels=self.dataset.channels,
+                                        num_classes=len(self.dataset.class_names), **shape)
+            module = ClassifierTraining(classifier, self.data.train, seed=seed,
+                                        horizontal_flip=self.dataset.horizontal_flip, **settings)
+            with self.track(spec) as run:
+                options = self._fit_options(log_row=lambda step, row: run.log({"train": row}, step))
+                options.precision = "32-true"  # the measure does not change with the precision of what it measures
+                result = fit(module, folder, f"train classifier ({role.replace('_', '-')})", options)
+                classifier.eval().to(self.device)
+                probabilities, _ = classifier.look(self.data.test.images)
+                test = accuracy(probabilities.argmax(1), self.data.test.labels.cpu())
+                run.summary({"test_accuracy": test})
+            if distributed.is_main():
+                classifier.save(folder)
+                write_json(folder / "metrics.json", {"test_accuracy": test})
+            return result
+
+        return self.build(spec, compute)
+
+    def run_unlearn(self) -> Artifact:
+        if self.unlearned == self.pretrained:
+            return self.run_pretrain()
+        oracle = len(self.unlearned.spec.parents) > 1
+        make = instantiate(self.cfg["method"], _partial_=True, _convert_="all")
+        return self.train(self.unlearned.spec, f"unlearn with {self.names['method']}",
+                          lambda: make(self.task(self.pretrained, oracle=oracle)))
+
+    def run_attack(self) -> Artifact | None:
+        if not self.attacked or self.unlearned.weights(self.store, self.cfg["model"]["weights"]) is None:
+            return None
+        make = instantiate(self.cfg["attack"], _partial_=True, _convert_="all")
+        return self.train(self.attacked[0].spec, f"attack with {self.names['attack']}",
+                          lambda: make(self.task(self.unlearned)), budgets=[model.step for model in self.attacked])
+
+    def run_samples(self, model: Model, description: str) -> Artifact:
+        spec, s = self.samples_spec(model), self.cfg["sampler"]
+        forgotten = torch.tensor(self.forget).repeat(-(-s["num_images"] // len(self.forget)))[:s["num_images"]]
+        kept = [c for c in range(len(self.dataset.class_names)) if c not in self.forget]
+        retained = torch.tensor(kept).repeat(s["images_per_retained_class"])
+        jobs = ([("forget", scale, forgotten) for scale in s["guidance_scales"]]
+                + [("retain", scale, retained) for scale in s["retain_guidance_scales"]])
+
+        def compute(folder: Path) -> dict:
+            network = denoisers.load(model.weights(self.store, self.cfg["model"]["weights"])).to(self.device)
+            tensors = {}
+            shares = [distributed.my_slice(len(labels)) for _, _, labels in jobs]
+            autocast = torch.autocast(self.device.type, torch.bfloat16 if self.cfg["precision"].startswith("bf16")
+                                      else torch.float16, enabled=self.cfg["precision"] != "32-true")
+            with progress.bar(description, sum(part.stop - part.start for part in shares)) as advance, autocast:
+                for (stream, scale, labels), part in zip(jobs, shares, strict=True):
+                    images = sample(network, labels[part], schedule=self.cfg["model"]["schedule"], name=s["name"],
+                                    num_inference_steps=s["num_inference_steps"], eta=s["eta"], guidance_scale=scale,
+                                    seed=s["seed"], stream=stream, first=part.start,
+                                    batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance)
+                    tensors[f"{stream}/{float(scale)}"] = distributed.gather(images)
+                    tensors[f"{stream}/{float(scale)}/labels"] = labels.clone()
+            if distributed.is_main():
+                save_file(tensors, folder / "samples.safetensors")
+                with self.track(spec) as run:
+                    run.images(**{name.replace("/", "_"): t for name, t in tensors.items() if not name.endswith("labels")})
+            return {}
+
+        return self.build(spec, compute)
+
+    def run_evaluate(self, model: Model) -> Artifact:
+        spec = self.evaluate_spec(model)
+
+        def compute(folder: Path) -> dict:
+            if distributed.is_main():
+                samples = load_file(self.store.find(self.samples_spec(model)).path / "samples.safetensors")
+                evidence = gather_evidence(samples, self.data, self.forget, self.oracle("main"), self.oracle("held_out"))
+                metrics = {}
+                for name, measurement in self.cfg["eval"].items():
+                    metrics[name] = instantiate(measurement, _partial_=True, _convert_="all")(evidence)
+                write_json(folder / "metrics.json", metrics)
+                with self.track(spec) as run:
+                    run.summary(metrics)
+            return {}
+
+        return self.build(spec, compute)
+
+    # all of it
+
+    def run(self) -> dict | None:
+        """Run the stages asked for; return the record of the run when evaluation was among them."""
+        started, stages = time.monotonic(), self.cfg["stages"]
+        if "pretrain" in stages or len(stages) > 1:
+            self.run_pretrain()
+        if {"oracle", "evaluate"} & set(stages) or len(self.unlearned.spec.parents) > 1:
+            for role in ("main", "held_out"):
+                self.run_oracle(role)
+        if {"unlearn", "attack", "samples", "evaluate"} & set(stages):
+            self.run_unlearn()
+        if {"attack", "samples", "evaluate"} & set(stages):
+            self.run_attack()
+        rows = [self._row("original", self.pretrained), self._row("unlearned", self.unlearned)]
+        rows += [self._row("attacked", model) for model in self.attacked] \
+            if {"samples", "evaluate"} & set(stages) else []
+        if "evaluate" not in stages:
+            return None
+        return self._record(rows, time.monotonic() - started)
+
+    def _row(self, name: str, model: Model) -> dict | None:
+        stages = self.cfg["stages"]
+        if not {"samples", "evaluate"} & set(stages):
+            return None
+        artifact = self.store.find(model.spec)
+        weights = model.weights(self.store, self.cfg["model"]["weights"]) if artifact else None
+        row = {"model": name, "step": model.step, "metrics": {}, "status": "diverged", "evaluate": None, "samples": None,
+               "weights": f"{model.spec.stage}/{model.spec.key}" + (f" ({weights.name})" if weights else "")}
+        if weights is None:
+            return row
+        step = "" if model.step is None else f" at {model.step}"
+        samples = self.run_samples(model, f"sample the {name} model{step}")
+        row |= {"status": "finished", "samples": samples.path.relative_to(self.outputs).as_posix()}
+        if "evaluate" in stages:
+            evaluated = self.run_evaluate(model)
+            row |= {"evaluate": f"evaluate/{evaluated.key}",
+                    "metrics": json.loads((evaluated.path / "metrics.json").read_text())}
+        return row
+
+    def _record(self, rows: list[dict], seconds: float) -> dict:
+        oracle = {name: json.loads((self.store.find(self.oracle_spec(role)).path / "metrics.json").read_text())["test_accuracy"]
+                  for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
+        identity = Spec("run", 1, {"rows": [row["evaluate"] or row["weights"] for row in rows]}).key[:8]
+        forgotten = "_".join(map(str, self.forget))
+        return {
+            "version": 1, "name": f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}-{identity}",
+            "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
+            "config": self.cfg, **self.names, "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
+            "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
+            "recovery": recovery(rows) if self.attacked else None, "seconds": round(seconds, 1),
+        }
+
+
+def recovery(rows: list[dict]) -> dict:
+    """How forget accuracy comes back with the attack's budget, per guidance scale.
+
+    Returns:
+        {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget accuracy over the
+        budget axis (trapezoids), `steps_to_half` where the curve first reaches half of the original's, linearly
+        interpolated, or None. Diverged rows are left out.
+    """
+    original = rows[0]["metrics"].get("forget_accuracy", {})
+    curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
+    result = {}
+    for scale in original if curve else ():
+        x = [row["step"] or 0 for row in curve]
+        y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
+        segments = list(zip(x, x[1:], y, y[1:], strict=False))
+        area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
+        half = original[scale]["value"] / 2
+        reached = 0.0 if y[0] >= half else next(
+            (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q), None)
+        result[scale] = {"budgets": x, "forget_accuracy": y, "area": area, "steps_to_half": reached}
+    return result
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM, so that each stage has its own peak
+
+
+def _circumstances(device: torch.device) -> dict:
+    """On what, with what and in how much memory a stage ran."""
+    if device.type == "cuda":
+        peak, name = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
+    else:
+        peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu"
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return {"peak_memory_mib": round(peak, 1), "device": name, "processes": distributed.world_size(),
+            "threads": torch.get_num_threads(), "commit": _commit(), "python": platform.python_version(),
+            "versions": {name: version(name) for name in ("torch", "diffusers", "lightning", "unrelearn")}}
+
+
+def _commit() -> str | None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, timeout=5,
+                              capture_output=True, text=True, check=True).stdout.strip()
+    return None
+
+
+def run(cfg: dict, command: str) -> dict | None:
+    """Run a validated configuration, print its table, write outputs/runs/<name>/ and outputs/report/index.html."""
+    pipeline = Pipeline(cfg, command)
+    record = pipeline.run()
+    if not distributed.is_main():
+        return None
+    if record is None:
+        for used in pipeline.used.values():
+            progress.say(f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s")
+        return None
+    from unrelearn.report.page import write_page
+    from unrelearn.report.table import print_record
+
+    write_json(pipeline.outputs / "runs" / record["name"] / "result.json", record)
+    page = pipeline.outputs / "report" / "index.html"
+    write_page(record, pipeline.outputs, page)
+    print_record(record, progress.console)
+    progress.say(f"report: {page}")
+    return record

@@ -1,0 +1,31 @@
+"""What one sees while a stage runs: one line a stage, with the time that is left."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from unrelearn import distributed
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print one line, once, however many processes there are."""
+    if distributed.is_main():
+        console.print(line, markup=False)
+
+
+@contextmanager
+def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A progress bar; yields advance(n, note=""), where the note (a loss, say) stands at the end of the line."""
+    columns = (TextColumn("{task.description:<34}"), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
+        task = progress.add_task(description, total=total, completed=done, note="")
+
+        def advance(n: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=n, **({} if note is None else {"note": note}))
+
+        yield advance

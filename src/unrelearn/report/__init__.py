@@ -1,0 +1,128 @@
+"""What one sees at the end: terminal table, figures, the HTML page, the comparison over many runs.
+
+This package reads *records* (``outputs/runs/<name>/result.json``) and the sample files they name, nothing else. This
+file holds how a record is read and how its numbers are put into words, so that every view says the same thing.
+"""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+DASH = "–"  # a measurement that was not made
+VERSION = 1
+REQUIRED = ("version", "name", "status", "config", "dataset", "method", "attack", "seed", "forget_classes", "rows")
+
+# Acronyms as their papers write them; anything else is shown under the name of its yaml.
+DISPLAY = {
+    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "sfron": "SFR-on",
+    "siss": "SISS", "muksb": "MUKSB", "ga": "GA", "rl": "RL", "ft": "FT", "sa": "SA", "lora": "LoRA",
+}  # fmt: skip
+
+
+def read_record(path: Path) -> dict:
+    """Read one ``result.json``.
+
+    Raises:
+        ValueError: the file is not a record; the message says what is wrong with it.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError("not a record: the file holds no JSON object")
+    missing = [key for key in REQUIRED if key not in record]
+    if missing:
+        raise ValueError(f"not a record: {', '.join(missing)} missing")
+    if record["version"] != VERSION:
+        raise ValueError(f"version {record['version']!r}; this reader knows {VERSION}")
+    return record
+
+
+def display_name(name: str) -> str:
+    """``dimum_alt`` -> ``DiMUM alt``."""
+    head, _, tail = name.partition("_")
+    return f"{DISPLAY[head]} {tail.replace('_', ' ')}".strip() if head in DISPLAY else name.replace("_", " ")
+
+
+def class_name(record: dict, index: int) -> str:
+    names = record.get("class_names") or []
+    return str(names[index]) if 0 <= index < len(names) else str(index)
+
+
+def forgotten(record: dict) -> str:
+    """``class 7``, ``class airplane``, ``classes 3 and 7``."""
+    names = [class_name(record, index) for index in record["forget_classes"]]
+    if len(names) == 1:
+        return f"class {names[0]}"
+    return f"classes {', '.join(names[:-1])} and {names[-1]}" if names else "no class"
+
+
+def guidances(record: dict) -> list[str]:
+    """Guidance scales at which forget accuracy was measured anywhere in the record, ascending, as their JSON keys."""
+    found = {g for row in record["rows"] for g in (row.get("metrics") or {}).get("forget_accuracy") or {}}
+    return sorted(found, key=float)
+
+
+def main_guidance(record: dict) -> str:
+    """The guidance that single-valued columns use: 1 (no guidance) where it was measured, else the smallest."""
+    found = guidances(record)
+    return next((g for g in found if float(g) == 1.0), found[0] if found else "1.0")
+
+
+def measured(row: dict | None, metric: str, guidance: str):
+    """``row["metrics"][metric][guidance]``, or None where it was not measured."""
+    return (((row or {}).get("metrics") or {}).get(metric) or {}).get(guidance)
+
+
+def number(value, field: str = "value") -> float | None:
+    """A finite float out of a plain number or of ``{"value": ...}``, else None."""
+    if isinstance(value, dict):
+        value = value.get(field)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def interval(value) -> tuple[float, float, float] | None:
+    """(value, low, high) of an accuracy; None unless all three are there."""
+    numbers = tuple(number(value, field) for field in ("value", "low", "high")) if isinstance(value, dict) else (None,)
+    return None if None in numbers else numbers
+
+
+def row_of(record: dict, model: str) -> dict | None:
+    """The original or unlearned row, or the attacked one at the last budget whose run did not diverge."""
+    rows = [row for row in record["rows"] if row["model"] == model and row.get("status") != "diverged"]
+    return rows[-1] if rows else None
+
+
+def row_label(row: dict) -> str:
+    return f"attacked @ {row['step']}" if row.get("step") is not None else row["model"]
+
+
+def percent(value: float) -> str:
+    """A share for a sentence: whole percents, one decimal where rounding would claim never or always."""
+    digits = 1 if 0 < value < 0.01 or 0.99 < value < 1 else 0
+    return f"{100 * value:.{digits}f} %"
+
+
+def guidance_label(guidance: str) -> str:
+    return f"{float(guidance):g}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write aside, flush to disk, rename: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)  # mkstemp makes it private; a report is for others to read
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise

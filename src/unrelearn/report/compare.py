@@ -1,0 +1,531 @@
+"""Many runs side by side: collect the records, average over seeds, never over protocols; Markdown, CSV, LaTeX, HTML.
+
+A *group* is one row of the comparison: the same data, model, oracle, sampling, forgotten classes, method and attack,
+with the same settings, under any number of seeds. Runs that differ in how they were *measured* go to separate tables;
+runs of one method or attack with different settings go to separate rows. Either way the difference is named.
+"""
+
+import csv
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from unrelearn.report import (
+    DASH,
+    display_name,
+    forgotten,
+    guidance_label,
+    guidances,
+    interval,
+    main_guidance,
+    measured,
+    number,
+    read_record,
+    row_of,
+)
+from unrelearn.report.figures import Curve, recovery_figure, recovery_points
+from unrelearn.report.page import FILE_NAME, document, escape, figure_box, html_table
+
+log = logging.getLogger(__name__)
+
+MEASUREMENT = ("dataset", "model", "pretrain", "oracle", "sampler", "eval", "evaluate")  # a table holds one of each
+TREATMENT = ("method", "attack")  # a row holds one of each
+CONTROLS = ("original", "row_swap", "retrain")  # these rows come first
+# Left out of the fingerprint: a seed is what we average over, the classes have their own column, and the rest says
+# where a run was computed, not what.
+IGNORED = {"seed", "forget_classes", "root", "path", "num_workers", "device", "devices"}
+MAX_NAMED = 4  # settings spelled out when two protocols differ
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds with its 95 % t-interval; for one seed its own interval over images, where it has one."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    reached: int | None = None  # steps to half: how many of the n got there (the mean is over those)
+
+
+@dataclass
+class Group:
+    """One row of the comparison. `estimates` maps a column, e.g. ``attacked_forget_accuracy@1.0``, to its Estimate."""
+
+    records: list[dict]
+    measurement: dict
+    treatment: dict
+    num_images: int | None
+    budgets: tuple[int, ...] | None
+    table: str = ""  # title of the table it belongs to, naming what sets that table apart
+    note: str = ""  # settings that set it apart from another row of the same name
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def first(self) -> dict:
+        return self.records[0]
+
+    @property
+    def finished(self) -> list[dict]:
+        return [record for record in self.records if record["status"] == "finished"]
+
+    @property
+    def seeds(self) -> str:
+        """``n=3``, ``n=2, 1 diverged``."""
+        counts = [f"n={len(self.finished)}"]
+        for status in ("diverged", "failed"):
+            number_of = sum(record["status"] == status for record in self.records)
+            counts += [f"{number_of} {status}"] if number_of else []
+        return ", ".join(counts if self.finished else counts[1:])
+
+
+# ---- collecting -----------------------------------------------------------------------------------------------------
+
+
+def collect(paths: Iterable[Path]) -> list[dict]:
+    """Every ``result.json`` at or below the paths, the newest of each name, sorted by name.
+
+    A broken file is named in a warning and skipped. Each record gains ``"path"``, the file it came from.
+    """
+    files = {file.resolve() for path in map(Path, paths) for file in _files(path)}
+    newest: dict[str, dict] = {}
+    for file in sorted(files):
+        try:
+            record = {**read_record(file), "path": str(file)}
+        except ValueError as error:
+            log.warning("skipped %s: %s", file, error)
+            continue
+        other = newest.get(record["name"])
+        if other is None or _created(record) >= _created(other):
+            newest[record["name"]] = record
+    return [newest[name] for name in sorted(newest)]
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return path.rglob("result.json") if path.is_dir() else [path]
+
+
+def _created(record: dict) -> str:
+    return str(record.get("created") or "")  # ISO 8601 in UTC sorts as text
+
+
+# ---- grouping -------------------------------------------------------------------------------------------------------
+
+
+def comparison(records: Sequence[dict]) -> list[Group]:
+    """Group the records and average each group over its seeds; sorted as the tables show them."""
+    groups: list[Group] = []
+    # Finished runs first: they show the protocol in full, and a run that broke off joins the group it fits.
+    for record in sorted(records, key=lambda r: (r["status"] != "finished", r["seed"], r["name"])):
+        group = next((group for group in groups if _belongs(record, group)), None)
+        if group is None:
+            measurement, treatment = fingerprint(record, MEASUREMENT), fingerprint(record, TREATMENT)
+            groups.append(Group([record], measurement, treatment, _num_images(record), _budgets(record)))
+        else:
+            group.records.append(record)
+    for group in groups:
+        group.records = _one_per_seed(group.records)
+        group.estimates = estimates(group)
+    _name_tables(groups)
+    _name_rows(groups)
+    return sorted(groups, key=_order)
+
+
+def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
+    """The settings that decide what the numbers mean: ``{"sampler.num_inference_steps": "20", ...}``."""
+    flat: dict[str, str] = {}
+    for section in sections:
+        _flatten(section, record["config"].get(section), flat)
+    return flat
+
+
+def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in IGNORED:
+                _flatten(f"{prefix}.{key}", inner, flat)
+    else:
+        flat[prefix] = json.dumps(value, sort_keys=True)
+
+
+def _belongs(record: dict, group: Group) -> bool:
+    """Same names, same settings, same numbers of images and budgets as far as both got to show them."""
+    names = ("dataset", "method", "attack", "forget_classes")
+    return (
+        all(record[name] == group.first[name] for name in names)
+        and fingerprint(record, MEASUREMENT) == group.measurement
+        and fingerprint(record, TREATMENT) == group.treatment
+        and (record["status"] != "finished" or _num_images(record) == group.num_images)
+        and (record["status"] != "finished" or _budgets(record) == group.budgets)
+    )
+
+
+def _num_images(record: dict) -> int | None:
+    guidance = main_guidance(record)
+    counts = [measured(row, "forget_accuracy", guidance) for row in record["rows"]]
+    return next((count["n"] for count in counts if count and count.get("n")), None)
+
+
+def _budgets(record: dict) -> tuple[int, ...]:
+    return tuple(sorted(row["step"] for row in record["rows"] if row["model"] == "attacked" and row.get("step")))
+
+
+def _one_per_seed(records: list[dict]) -> list[dict]:
+    """A repeated run is not another seed: keep the finished one, then the newest."""
+    best: dict[int, dict] = {}
+    for record in sorted(records, key=lambda r: (r["status"] == "finished", _created(r))):
+        best[record["seed"]] = record
+    return [best[seed] for seed in sorted(best)]
+
+
+def _title(group: Group) -> str:
+    model = json.loads(group.measurement.get("model.name", '""'))
+    return f"{group.first['dataset']}, model {model}" if model else group.first["dataset"]
+
+
+def _name_tables(groups: list[Group]) -> None:
+    """Give every group the title of its table; tables of one data set and model name what they differ in."""
+    for group in groups:
+        alike = [other for other in groups if _title(other) == _title(group)]
+        difference = _difference(*(_known(other.measurement, "num_images", other.num_images, group.num_images)
+                                   for other in [group, *alike]))  # fmt: skip
+        group.table = _title(group) + (f" ({difference})" if difference else "")
+
+
+def _name_rows(groups: list[Group]) -> None:
+    for group in groups:
+        alike = [other for other in groups if _row_name(other) == _row_name(group)]
+        group.note = _difference(*(_known(other.treatment, "measured_budgets", other.budgets, group.budgets)
+                                   for other in [group, *alike]))  # fmt: skip
+
+
+def _known(settings: dict[str, str], name: str, value, reference) -> dict[str, str]:
+    """Add what was measured to what was set; a run that measured nothing does not differ in it."""
+    return {**settings, name: json.dumps(value or reference)} if reference else settings
+
+
+def _row_name(group: Group) -> tuple:
+    return (group.table, tuple(group.first["forget_classes"]), group.first["method"], group.first["attack"])
+
+
+def _difference(own: dict[str, str], *others: dict[str, str]) -> str:
+    """The own values of the settings in which the others are not all alike: ``sampler.num_inference_steps=20``."""
+    keys = {key for settings in [own, *others] for key in settings}
+    unlike = sorted(key for key in keys if any(other.get(key) != own.get(key) for other in others))
+    named = [f"{key}={own.get(key, 'absent')}" for key in unlike[:MAX_NAMED]]
+    return ", ".join(named + ([f"and {len(unlike) - MAX_NAMED} more"] if len(unlike) > MAX_NAMED else []))
+
+
+def _order(group: Group) -> tuple:
+    method = group.first["method"]
+    place = CONTROLS.index(method) if method in CONTROLS else len(CONTROLS)
+    return (group.table, group.first["forget_classes"], place, method, group.first["attack"], group.note)
+
+
+# ---- averaging ------------------------------------------------------------------------------------------------------
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of n >= 2 values by Student's t with n - 1 degrees of freedom."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def estimate(values: Sequence) -> Estimate | None:
+    """Average measurements (numbers, or accuracies with their intervals) over seeds; None where none was made."""
+    made = [value for value in values if number(value) is not None]
+    if not made:
+        return None
+    if len(made) == 1:
+        _, low, high = interval(made[0]) or (None, None, None)
+        return Estimate(number(made[0]), low, high, 1)
+    means = [number(value) for value in made]
+    return Estimate(float(np.mean(means)), *t_interval(means), len(means))
+
+
+def estimates(group: Group) -> dict[str, Estimate]:
+    """Every column of one group. A diverged run counts where it has a measurement, and only there."""
+    records, found = group.records, {}
+    scales = sorted({g for record in records for g in guidances(record)}, key=float)
+    for g in scales:
+        for model in ("original", "unlearned", "attacked"):
+            for metric in ("forget_accuracy", "retain_accuracy", "fd_oracle"):
+                values = [measured(_row(record, model, group.budgets), metric, g) for record in records]
+                found[f"{model}_{metric}@{g}"] = estimate(values)
+        curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
+        found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
+        found[f"steps_to_half@{g}"] = _steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
+    return {column: value for column, value in found.items() if value is not None}
+
+
+def _row(record: dict, model: str, budgets: tuple[int, ...] | None) -> dict | None:
+    """The row to average; an attack that broke off early has none at the last budget."""
+    row = row_of(record, model)
+    early = model == "attacked" and budgets and row is not None and row.get("step") != budgets[-1]
+    return None if early else row
+
+
+def _steps_to_half(values: list[float | None]) -> Estimate | None:
+    """Seeds that never got to half have no number to average: count them beside the mean of the others."""
+    if not values:
+        return None
+    made = [value for value in values if value is not None]
+    result = estimate(made) if len(made) == len(values) else None
+    if result is None:
+        return Estimate(float(np.mean(made)) if made else float("inf"), None, None, len(values), len(made))
+    return Estimate(result.mean, result.low, result.high, len(values), len(made))
+
+
+# ---- rendering ------------------------------------------------------------------------------------------------------
+
+
+def cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of one table as text."""
+    scales = sorted({g for group in groups for record in group.records for g in guidances(record)}, key=float)
+    main = next((g for g in scales if float(g) == 1.0), scales[0] if scales else "1.0")
+    headers = ["forgotten", "method", "attack"]
+    headers += ["settings"] if any(group.note for group in groups) else []
+    headers += ["seeds"]
+    for g in scales:
+        headers += [f"unlearned % (s={guidance_label(g)})", f"attacked % (s={guidance_label(g)})"]
+    headers += ["area", "steps to half", "retain % before", "retain % after", "FD before", "FD after"]
+    rows = []
+    for group in groups:
+        row = [forgotten(group.first), display_name(group.first["method"]), display_name(group.first["attack"])]
+        row += [group.note or DASH] if "settings" in headers else []
+        row += [group.seeds]
+        for g in scales:
+            row += [_text(group, f"{model}_forget_accuracy@{g}", 100, 1) for model in ("unlearned", "attacked")]
+        row += [_text(group, f"area@{main}", 1, 3), _half_text(group, main)]
+        row += [_text(group, f"{model}_retain_accuracy@{main}", 100, 1) for model in ("unlearned", "attacked")]
+        row += [_text(group, f"{model}_fd_oracle@{main}", 1, 2) for model in ("unlearned", "attacked")]
+        rows.append(row)
+    return headers, rows
+
+
+def _text(group: Group, column: str, scale: float, digits: int) -> str:
+    """``1.2 ± 0.9`` over seeds, ``2.0 [1.0, 4.0]`` for one."""
+    value = group.estimates.get(column)
+    if value is None:
+        return DASH
+    text = f"{scale * value.mean:.{digits}f}"
+    if value.n > 1:
+        text += f" ± {scale * (value.high - value.mean):.{digits}f}"
+    elif value.low is not None:
+        text += f" [{scale * value.low:.{digits}f}, {scale * value.high:.{digits}f}]"
+    return text + (f" (n={value.n})" if value.n != len(group.finished) else "")
+
+
+def _half_text(group: Group, guidance: str) -> str:
+    value = group.estimates.get(f"steps_to_half@{guidance}")
+    if value is None:
+        return DASH
+    if value.reached == 0:
+        return f"> {group.budgets[-1]}" if group.budgets else "not reached"
+    if value.reached < value.n:
+        return f"{value.mean:.0f} ({value.reached} of {value.n})"
+    return f"{value.mean:.0f}" + (f" ± {value.high - value.mean:.0f}" if value.n > 1 else "")
+
+
+CAPTION = (
+    "Forget accuracy: share of images generated under the forgotten class that the oracle still calls by it, for the "
+    "unlearned model and after the attack's last budget, at guidance scale s. Mean ± half of the 95 % t-interval over "
+    "n seeds; for n=1 the value with its 95 % Wilson interval over images. Equal values in every seed give ± 0, which "
+    "says nothing about the images. Before and after mean the attack; area, steps to half, retain accuracy and the "
+    "Fréchet distance in the oracle's features are at the lowest s."
+)
+
+
+def tables(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups by the title of their table: numbers of two protocols never share one."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.table, []).append(group)
+    return found
+
+
+def troubles(groups: Sequence[Group]) -> list[str]:
+    """One line per run that did not finish."""
+    return [
+        f"{record['name']}: {record['status']}" + (f" ({record['error']})" if record.get("error") else "")
+        for group in groups
+        for record in group.records
+        if record["status"] != "finished"
+    ]
+
+
+def to_markdown(groups: Sequence[Group]) -> str:
+    parts = []
+    for title, members in tables(groups).items():
+        headers, rows = cells(members)
+        left = headers.index("seeds") + 1
+        rule = ["---"] * left + ["---:"] * (len(headers) - left)
+        lines = [list(map(markdown, headers)), rule, *(list(map(markdown, row)) for row in rows)]
+        parts.append(f"### {markdown(title)}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
+    parts.append(CAPTION)
+    if troubles(groups):
+        parts.append("Runs that did not finish:\n\n" + "\n".join(f"- {markdown(line)}" for line in troubles(groups)))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(text: str) -> str:
+    """Escape what would end a cell or start markup; underscores inside words are safe and stay readable."""
+    return "".join("\\" + c if c in "\\|<*`" else c for c in str(text).replace("\n", " "))
+
+
+def to_csv(groups: Sequence[Group]) -> str:
+    """One line per group and column, raw numbers (accuracies as fractions); a group without numbers has one line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ("table", "dataset", "forgotten", "method", "attack", "settings", "seeds", "diverged", "failed")
+    writer.writerow([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached"])
+    for group in groups:
+        first = group.first
+        states = [sum(record["status"] == status for record in group.records) for status in ("diverged", "failed")]
+        seeds = " ".join(str(record["seed"]) for record in group.finished)
+        names = [group.table, first["dataset"], " ".join(map(str, first["forget_classes"]))]
+        names += [first["method"], first["attack"], group.note, seeds, *states]
+        for column, value in group.estimates.items():
+            measurement, guidance = column.split("@")
+            numbers = [value.mean, value.low, value.high, value.n, value.reached]
+            writer.writerow([*names, measurement, guidance, *("" if v is None else v for v in numbers)])
+        if not group.estimates:
+            writer.writerow([*names, *[""] * 7])
+    return buffer.getvalue()
+
+
+def to_latex(groups: Sequence[Group]) -> str:
+    """One booktabs table per protocol; needs ``\\usepackage{booktabs,graphicx}``."""
+    parts = []
+    for title, members in tables(groups).items():
+        headers, rows = cells(members)
+        lines = [" & ".join(map(latex, row)) + r" \\" for row in rows]
+        left = headers.index("seeds") + 1
+        parts.append(
+            "\\begin{table}\n\\centering\n"
+            f"\\caption{{{latex(title)}. {latex(CAPTION)}}}\n"
+            "\\resizebox{\\linewidth}{!}{%\n"
+            f"\\begin{{tabular}}{{{'l' * left}{'r' * (len(headers) - left)}}}\n"
+            "\\toprule\n"
+            + " & ".join(map(latex, headers))
+            + " \\\\\n\\midrule\n"
+            + "\n".join(lines)
+            + "\n\\bottomrule\n"
+            "\\end{tabular}}\n\\end{table}\n"
+        )
+    return "\n".join(parts)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", DASH: "--", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Escape text, character by character, so that no replacement meets another one."""
+    return "".join(LATEX.get(character, character) for character in str(text).replace("\n", " "))
+
+
+def to_html(groups: Sequence[Group], folder: Path) -> str:
+    """The comparison as one page; `folder` is where it will lie, so that links to the runs' reports are relative."""
+    records = [record for group in groups for record in group.records]
+    parts = [
+        '<p class="kicker">Unrelearn</p>',
+        f"<h1>{escape(f'Comparison of {len(records)} runs')}</h1>",
+        f'<p class="lead">{escape("Can what a diffusion model has unlearned be brought back?")}</p>',
+    ]
+    for title, members in tables(groups).items():
+        headers, rows = cells(members)
+        left = tuple(range(headers.index("seeds") + 1))
+        parts += [f"<h2>{escape(title)}</h2>", html_table(headers, rows, left=left)]
+        boxes = [figure_box(drawing, name) for name, drawing in recovery_figures(members)]
+        parts.append(f'<div class="pair">{"".join(boxes)}</div>' if boxes else "")
+    note = "Bands in the figures: the same intervals. Dashed: the original model."
+    parts.append(f'<p class="soft">{escape(CAPTION)} {escape(note)}</p>')
+    if troubles(groups):
+        parts.append("<h2>Runs that did not finish</h2><ul>")
+        parts += [f"<li>{escape(line)}</li>" for line in troubles(groups)] + ["</ul>"]
+    parts.append("<h2>Runs</h2>" + _runs(records, folder))
+    return document("Comparison of runs", parts)
+
+
+def _runs(records: list[dict], folder: Path) -> str:
+    rows = "".join(
+        f'<tr><td>{_link(record, folder)}</td><td class="left">{escape(record["status"])}</td>'
+        f'<td class="left"><code>{escape(record.get("command") or DASH)}</code></td></tr>\n'
+        for record in sorted(records, key=lambda r: r["name"])
+    )
+    head = '<tr><th>run</th><th class="left">status</th><th class="left">command</th></tr>'
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>\n{rows}</tbody></table></div>'
+
+
+def _link(record: dict, folder: Path) -> str:
+    page = Path(record.get("path") or "").parent / FILE_NAME
+    if not record.get("path") or not page.is_file():
+        return escape(record["name"])
+    target = Path(os.path.relpath(page, Path(folder).resolve())).as_posix()
+    return f'<a href="{escape(target)}">{escape(record["name"])}</a>'
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
+    """(title, figure) for every forgotten class, attack and guidance of one table; one line per method."""
+    figures = []
+    attacked = [group for group in groups if group.first["attack"] != "none"]
+    panels = sorted({(tuple(group.first["forget_classes"]), group.first["attack"]) for group in attacked})
+    for classes, attack in panels:
+        members = [g for g in attacked if (tuple(g.first["forget_classes"]), g.first["attack"]) == (classes, attack)]
+        for guidance in sorted({s for g in members for r in g.records for s in guidances(r)}, key=float):
+            curves = [curve for group in members if (curve := seed_curve(group, guidance)) is not None]
+            if curves:
+                name = f"{display_name(attack)}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
+                figures.append((name, recovery_figure(_same_reference(curves), name)))
+    return figures
+
+
+def seed_curve(group: Group, guidance: str) -> Curve | None:
+    """The mean recovery curve of the finished seeds with its t-band, or one seed's with its Wilson band."""
+    points = [dict(recovery_points(record, guidance)) for record in group.finished]
+    budgets = sorted(set.intersection(*map(set, points))) if points else []
+    if len(budgets) < 2:
+        return None
+    averaged = [estimate([_as_accuracy(seed[budget]) for seed in points]) for budget in budgets]
+    reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
+    label = display_name(group.first["method"]) + (f" ({group.note})" if group.note else "")
+    return Curve(
+        f"{label}, n={len(points)}",
+        budgets,
+        [e.mean for e in averaged],
+        [e.low for e in averaged],
+        [e.high for e in averaged],
+        reference and reference.mean,
+    )
+
+
+def _as_accuracy(value: tuple[float, float, float]) -> dict:
+    return dict(zip(("value", "low", "high"), value, strict=True))
+
+
+def _same_reference(curves: list[Curve]) -> list[Curve]:
+    """All methods start from one original model per seed: draw one line, their mean, even if seeds are missing."""
+    made = [curve.reference for curve in curves if curve.reference is not None]
+    mean = float(np.mean(made)) if made else None
+    return [Curve(c.label, c.budgets, c.middle, c.low, c.high, mean) for c in curves]
+
+
+RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {
+    "table.md": to_markdown,
+    "table.csv": to_csv,
+    "table.tex": to_latex,
+}

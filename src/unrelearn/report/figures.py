@@ -1,0 +1,341 @@
+"""Figures: recovery curves, sample grids, what the forgotten class is replaced by, retain accuracy per class.
+
+Every function draws on its own ``Figure`` (no pyplot, no global state) and returns it; ``svg`` and ``save`` write one.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers and hatches repeat the distinction for
+black-and-white print.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from PIL import Image
+from safetensors.numpy import load_file
+
+from unrelearn.report import class_name, forgotten, guidance_label, guidances, interval, measured, row_label, row_of
+
+MODELS = ("original", "unlearned", "attacked")
+MODEL_STYLE = {  # grey is the reference; the two models under test get the two most distant colours
+    "original": {"color": "#8c8c8c", "marker": "o", "hatch": ""},
+    "unlearned": {"color": "#0072B2", "marker": "s", "hatch": ""},
+    "attacked": {"color": "#D55E00", "marker": "^", "hatch": "////"},
+}
+LINE_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "hatch.color": "white",
+    "hatch.linewidth": 0.8,
+    "svg.hashsalt": "unrelearn",  # the same record gives the same file
+}
+SIZE = (5.2, 3.4)  # inches: small, so that the type stays readable when a phone shrinks the figure
+MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a recovery figure: forget accuracy in [0, 1] over the attack's budget in optimiser steps."""
+
+    label: str
+    budgets: Sequence[int]
+    middle: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    reference: float | None = None  # the original model's forget accuracy
+
+
+styled = matplotlib.rc_context(STYLE)  # as a decorator: entered anew at every call
+
+
+@styled
+def svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+@styled
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format that the path's suffix names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=200)
+
+
+# ---- recovery -------------------------------------------------------------------------------------------------------
+
+
+def curves_of(record: dict) -> list[Curve]:
+    """One curve per guidance; the band is the Wilson interval over the images of each budget."""
+    curves = []
+    for guidance in guidances(record):
+        points = recovery_points(record, guidance)
+        if len(points) < 2:
+            continue
+        budgets, values = zip(*points, strict=True)
+        middle, low, high = zip(*values, strict=True)
+        reference = interval(measured(row_of(record, "original"), "forget_accuracy", guidance))
+        label = f"guidance {guidance_label(guidance)}"
+        curves.append(Curve(label, budgets, middle, low, high, reference and reference[0]))
+    return curves
+
+
+def recovery_points(record: dict, guidance: str) -> list[tuple[int, tuple[float, float, float]]]:
+    """(budget, (value, low, high)) from the unlearned model, budget 0, through the attacked ones."""
+    points = []
+    for row in record["rows"]:
+        step = 0 if row["model"] == "unlearned" else row.get("step")
+        value = interval(measured(row, "forget_accuracy", guidance))
+        if row["model"] != "original" and step is not None and value is not None:
+            points.append((step, value))
+    return sorted(points)
+
+
+@styled
+def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
+    """Forget accuracy over the attack's budget, with bands; a dashed line of the same colour is the original model.
+
+    Curves that share one reference (several methods, one original model) share one grey dashed line.
+    """
+    figure, axes = _axes()
+    references = {round(c.reference, 6) for c in curves if c.reference is not None}
+    for index, curve in enumerate(curves):
+        color = LINE_COLORS[index % len(LINE_COLORS)]
+        marker = LINE_MARKERS[index % len(LINE_MARKERS)]
+        line = "-" if index < len(LINE_COLORS) else ":"
+        if curve.low is not None:
+            low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
+            axes.fill_between(curve.budgets, 100 * low, 100 * high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(curve.budgets, 100 * np.asarray(curve.middle), line, color=color, marker=marker, markersize=5,
+                  linewidth=1.8, label=curve.label, clip_on=False, zorder=3)  # fmt: skip
+        if len(references) > 1 and curve.reference is not None:
+            axes.axhline(100 * curve.reference, color=color, linestyle=(0, (5, 3)), linewidth=1.1)
+    if len(references) == 1:
+        axes.axhline(100 * references.pop(), color="#666666", linestyle=(0, (5, 3)), linewidth=1.1)
+    if any(c.reference is not None for c in curves):
+        axes.plot([], [], color="#666666", linestyle=(0, (5, 3)), linewidth=1.1, label="original model")
+    _budget_axis(axes, sorted({b for curve in curves for b in curve.budgets}))
+    axes.set(ylim=(0, 102), ylabel="forget accuracy (%)", xlabel="attack budget (optimiser steps)")
+    _title_and_legend(axes, title, columns=2 if len(curves) > 3 else 3)
+    return figure
+
+
+def _budget_axis(axes, budgets: list[int]) -> None:
+    """Show every budget as a tick: a plain axis where they are evenly spread, symmetric log where they are not."""
+    positive = [b for b in budgets if b > 0]
+    last = max(positive, default=1)
+    if positive and last / positive[0] > 6:
+        axes.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
+    axes.set_xlim(0, last)
+    place = axes.transScale.transform
+    ticks: list[int] = []
+    for budget in reversed(budgets):  # from the right: the last budget always has its label
+        gap = place((ticks[-1], 1))[0] - place((budget, 1))[0] if ticks else 1
+        if not ticks or gap > 0.07 * (place((last, 1))[0] - place((0, 1))[0]):
+            ticks.append(budget)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+# ---- samples --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row of a sample grid. `images` is (K, H, W, C) uint8, or None with the reason in `missing`."""
+
+    label: str
+    images: np.ndarray | None
+    names: tuple[str, ...] = ()  # the class each column was generated under
+    missing: str = ""
+
+
+def load_samples(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of one ``samples.safetensors``: ``forget/1.0`` uint8 (N, C, H, W), ``forget/1.0/labels`` int64 (N,)."""
+    return load_file(path)
+
+
+def sample_strips(record: dict, outputs: Path, part: str, guidance: str, columns: int = 12) -> list[Strip]:
+    """Original, unlearned and attacked at the last budget, from the same noise column by column.
+
+    Args:
+        part: ``forget`` or ``retain``.
+    """
+    attacked = [row for row in record["rows"] if row["model"] == "attacked"]
+    rows = [row for row in record["rows"] if row["model"] != "attacked"] + attacked[-1:]
+    strips = [_strip(record, row, outputs, f"{part}/{guidance}", columns) for row in rows]
+    return strips if any(strip.images is not None for strip in strips) else []
+
+
+def _strip(record: dict, row: dict, outputs: Path, key: str, columns: int) -> Strip:
+    if not row.get("samples"):
+        return Strip(row_label(row), None, missing="diverged" if row.get("status") == "diverged" else "no samples")
+    path = Path(outputs) / row["samples"] / "samples.safetensors"
+    if not path.is_file():
+        return Strip(row_label(row), None, missing="the sample file is not on this disk")
+    samples = load_samples(path)
+    if key not in samples:
+        return Strip(row_label(row), None, missing="not sampled")
+    images, labels = samples[key], samples[f"{key}/labels"]
+    chosen = _spread(labels, columns)
+    names = tuple(class_name(record, int(label)) for label in labels[chosen])
+    return Strip(row_label(row), images[chosen].transpose(0, 2, 3, 1), names)
+
+
+def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
+    """Indices of the first images: the first of every class, then the second of every class, ..., sorted by class."""
+    rank = np.zeros(len(labels), dtype=int)  # how many images of the same class come before this one
+    for label in np.unique(labels):
+        rank[labels == label] = np.arange((labels == label).sum())
+    chosen = np.lexsort((labels, rank))[:columns]
+    return chosen[np.lexsort((chosen, labels[chosen]))]
+
+
+def tiles(images: np.ndarray, size: int = 64, gap: int = 4) -> np.ndarray:
+    """Images (K, H, W, C) side by side on white, each pixel enlarged to a square: (H', W', 3) uint8."""
+    scale = max(1, size // images.shape[1])
+    enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    if enlarged.shape[-1] == 1:
+        enlarged = enlarged.repeat(3, axis=-1)
+    padded = np.pad(enlarged, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)[:, :-gap]
+
+
+def strip_png(strip: Strip) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(tiles(strip.images)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+@styled
+def sample_figure(strips: Sequence[Strip]) -> Figure:
+    """The grid as one figure for a paper, with row labels (the page lays the strips out itself)."""
+    drawn = [strip for strip in strips if strip.images is not None]
+    pictures = [tiles(strip.images) for strip in drawn]
+    height = 5.6 * pictures[0].shape[0] / pictures[0].shape[1] + 0.06
+    figure = Figure(figsize=(7.0, height * len(drawn)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, strip, picture in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, pictures, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(strip.label, rotation=0, ha="right", va="center")
+    return figure
+
+
+# ---- bars -----------------------------------------------------------------------------------------------------------
+
+
+@styled
+def replacement_figure(record: dict, guidance: str) -> Figure | None:
+    """What the oracle sees in images generated under c_f: share of each class, for the three models."""
+    counts = {model: measured(row_of(record, model), "replacement", guidance) for model in MODELS}
+    shares = {model: np.asarray(c, float) / max(sum(c), 1) for model, c in counts.items() if c}
+    if not shares:
+        return None
+    total = np.max(list(shares.values()), axis=0)
+    shown = _most(total, record["forget_classes"])
+    names = [class_name(record, index) for index in shown]
+    if len(shown) < len(total):  # many classes: the rest in one bar
+        rest = np.setdiff1d(np.arange(len(total)), shown)
+        shares = {model: np.append(share[shown], share[rest].sum()) for model, share in shares.items()}
+        names.append("other")
+    figure, axes = _axes()
+    width, position = 0.8 / len(shares), np.arange(len(names))
+    for index, (model, share) in enumerate(shares.items()):
+        style = MODEL_STYLE[model]
+        axes.bar(position + (index - (len(shares) - 1) / 2) * width, 100 * share, width, color=style["color"],
+                 hatch=style["hatch"], edgecolor="white", linewidth=0.5, label=_label(record, model))  # fmt: skip
+    axes.set(ylim=(0, 102), ylabel="share of images (%)", xlabel="class seen by the oracle")
+    _class_axis(axes, names, [class_name(record, index) for index in record["forget_classes"]])
+    _title_and_legend(axes, f"What {forgotten(record)} is replaced by (guidance {guidance_label(guidance)})")
+    return figure
+
+
+@styled
+def retain_figure(record: dict, guidance: str) -> Figure | None:
+    """Accuracy on each retained class, for the three models; points, because the axis need not start at 0."""
+    found = {m: (measured(row_of(record, m), "retain_accuracy", guidance) or {}).get("per_class") for m in MODELS}
+    values = {m: np.array([np.nan if v is None else v for v in per_class], float) for m, per_class in found.items()
+              if per_class}  # fmt: skip
+    if not values:
+        return None
+    stack = np.array(list(values.values()))
+    retained = np.flatnonzero(~np.isnan(stack).all(axis=0))
+    if not len(retained):
+        return None
+    shown = retained
+    if len(retained) > MAX_CLASSES:  # many classes: the worst ones
+        shown = np.sort(retained[np.argsort(np.nanmin(stack[:, retained], axis=0), kind="stable")[:MAX_CLASSES]])
+    figure, axes = _axes()
+    for index, (model, value) in enumerate(values.items()):
+        style = MODEL_STYLE[model]
+        offset = (index - (len(values) - 1) / 2) * 0.22
+        axes.plot(np.arange(len(shown)) + offset, 100 * value[shown], linestyle="", marker=style["marker"],
+                  markersize=6.5, color=style["color"], markeredgecolor="white", markeredgewidth=0.6,
+                  label=_label(record, model), clip_on=False, zorder=3)  # fmt: skip
+    lowest = 100 * np.nanmin(stack[:, shown])
+    bottom = max(0.0, 10 * np.floor((lowest - 2) / 10))
+    axes.set(ylim=(bottom, 100 + 0.02 * (100 - bottom)), xlabel="retained class", ylabel="retain accuracy (%)")
+    _class_axis(axes, [class_name(record, index) for index in shown], [])
+    which = "Retained classes" if len(shown) == len(retained) else f"The {MAX_CLASSES} worst retained classes"
+    _title_and_legend(axes, f"{which} (guidance {guidance_label(guidance)})")
+    return figure
+
+
+def _most(total: np.ndarray, always: list[int]) -> np.ndarray:
+    """The classes to show: all, or the largest ones together with those that must be there; in class order."""
+    if len(total) <= MAX_CLASSES:
+        return np.arange(len(total))
+    rank = total.astype(float).copy()
+    rank[always] = np.inf
+    return np.sort(np.argsort(-rank, kind="stable")[:MAX_CLASSES])
+
+
+def _label(record: dict, model: str) -> str:
+    return row_label(row_of(record, model))
+
+
+def _axes():
+    figure = Figure(figsize=SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _class_axis(axes, names: list[str], marked: list[str]) -> None:
+    """Class names below the axis, tilted when they are words; the forgotten ones in bold."""
+    tilt = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names), default=0) > 3 else {}
+    axes.set_xticks(range(len(names)), names, **tilt)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    for label in axes.get_xticklabels():
+        if label.get_text() in marked:
+            label.set_fontweight("bold")
+
+
+def _title_and_legend(axes, title: str, columns: int = 3) -> None:
+    """Both above the axes, where they hide no data."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.8,
+                columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+    if title:
+        axes.figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold")

@@ -1,0 +1,336 @@
+"""One record as one HTML file: images inside, styles inside, no script, nothing fetched. It opens from disk."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+from unrelearn.report import (
+    DASH,
+    display_name,
+    forgotten,
+    guidance_label,
+    guidances,
+    interval,
+    main_guidance,
+    measured,
+    number,
+    percent,
+    row_label,
+    row_of,
+    write_atomically,
+)
+from unrelearn.report.figures import (
+    MODEL_STYLE,
+    MODELS,
+    Strip,
+    curves_of,
+    recovery_figure,
+    replacement_figure,
+    retain_figure,
+    sample_strips,
+    strip_png,
+    svg,
+)
+from unrelearn.report.table import oracle_line, recovery_line, stage_cells, summary_caption, summary_cells, verdict
+
+FILE_NAME = "report.html"  # beside result.json; the comparison links to it
+
+CSS = """
+:root { --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcdc; --wash: #f6f6f4; }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 66rem; background: #fff; color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
+p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
+a { color: #0062a3; }
+.kicker { color: var(--soft); margin: 0; font-size: .9rem; }
+.lead { font-size: 1.15rem; line-height: 1.45; }
+.soft, figcaption, caption { color: var(--soft); font-size: .88rem; }
+.badge { display: inline-block; padding: 0 .5em; border: 1px solid currentColor; border-radius: 1em; font-size: .8rem; }
+.badge.finished { color: #00664b; } .badge.diverged, .badge.failed { color: #a33e00; font-weight: 600; }
+.numbers { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; padding: 0; list-style: none; }
+.numbers li { flex: 1 1 9rem; padding: .6rem .9rem; background: var(--wash); border-left: 5px solid; }
+.numbers b { display: block; font-size: 1.9rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.numbers span { color: var(--soft); font-size: .85rem; }
+.scroll { overflow-x: auto; margin: .6rem 0; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { vertical-align: bottom; font-weight: 600; border-bottom: 1.5px solid var(--ink); }
+tbody th { font-weight: 400; border-bottom: 1px solid var(--line); }
+.left, th:first-child, td:first-child { text-align: left; }
+figure { margin: 0; min-width: 0; break-inside: avoid; }
+figure img { display: block; max-width: 100%; height: auto; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; }
+.strips { display: grid; grid-template-columns: 8rem 1fr; gap: .3rem .6rem; align-items: center; max-width: 58rem;
+  break-inside: avoid; }
+.strips > span { font-size: .9rem; text-align: right; }
+.strips img { display: block; width: 100%; height: auto; }
+.strips .absent { text-align: left; color: var(--soft); padding: .4rem .6rem; background: var(--wash); }
+.names { display: grid; color: var(--soft); font-size: .75rem; text-align: center; }
+.names i { font-style: normal; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }
+dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .35rem 1rem; margin: .6rem 0; }
+dt { color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; max-width: 44rem; }
+pre { margin: .5rem 0; padding: .7rem .9rem; background: var(--wash); border: 1px solid var(--line); font-size: .85rem;
+  line-height: 1.4; white-space: pre-wrap; overflow-wrap: anywhere; }
+pre.command { user-select: all; -webkit-user-select: all; }
+summary { cursor: pointer; }
+@media (max-width: 40rem) {
+  body { padding: 1rem 1rem 3rem; }
+  .numbers li { flex-basis: 100%; display: flex; align-items: baseline; gap: .2rem .7rem; flex-wrap: wrap; }
+  .numbers b { font-size: 1.5rem; order: 2; }
+  .numbers span:last-child { order: 3; }
+  .strips { grid-template-columns: 1fr; gap: .15rem; }
+  .strips > span { text-align: left; margin-top: .4rem; }
+  .strips > span:empty { display: none; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
+}
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; }
+  h2 { break-after: avoid; } .numbers li, pre { background: none; border: 1px solid var(--line); }
+  .pair { grid-template-columns: 1fr 1fr; gap: .8rem; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
+"""
+
+
+def write_page(record: dict, outputs: Path, destination: Path) -> None:
+    """Write the record's report.
+
+    Args:
+        outputs: the folder that the record's sample paths are relative to.
+        destination: the HTML file to write or replace.
+    """
+    title = f"{display_name(record['method'])} against {display_name(record['attack'])}"
+    if record["attack"] == "none":
+        title = f"{display_name(record['method'])}, no attack"
+    title += f": {record['dataset']}, {forgotten(record)}"
+    parts = [
+        f'<p class="kicker">{escape(record["name"])} · seed {escape(record["seed"])} · '
+        f'{escape(_when(record))} <span class="badge {escape(record["status"])}">'
+        f"{escape(record['status'])}</span></p>",
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(verdict(record))}</p>',
+        f"<p>{escape(record['error'])}</p>" if record.get("error") else "",
+        _numbers(record),
+        _table(record),
+        _samples(record, Path(outputs)),
+        _curves(record),
+        _classes(record),
+        _protocol(record),
+        _stages(record),
+        _command(record),
+    ]
+    write_atomically(Path(destination), document(title, parts))
+
+
+# ---- building blocks, also used by the comparison -------------------------------------------------------------------
+
+
+def escape(value) -> str:
+    """Text for HTML; a number keeps its percent sign on its line."""
+    return html.escape(str(value)).replace(" %", "&nbsp;%")
+
+
+def document(title: str, parts: list[str]) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def html_table(headers: list[str], rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
+    """A table in a box that scrolls by itself, so that the page never does sideways."""
+
+    def cell(tag: str, index: int, text: str) -> str:
+        side = ' class="left"' if index in left else ""
+        return f"<{tag}{side}>{escape(text).replace(chr(10), '<br>')}</{tag}>"
+
+    head = "".join(cell("th", i, text) for i, text in enumerate(headers))
+    body = "".join("<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+
+
+def image(data: bytes, kind: str, alt: str) -> str:
+    source = base64.b64encode(data).decode()
+    return f'<img src="data:image/{kind};base64,{source}" alt="{escape(alt)}">'
+
+
+def figure_box(drawing, alt: str, caption: str = "") -> str:
+    note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure>{image(svg(drawing), 'svg+xml', alt)}{note}</figure>"
+
+
+# ---- sections -------------------------------------------------------------------------------------------------------
+
+
+def _when(record: dict) -> str:
+    """``2026-11-23 10:00``, as far as the record says."""
+    return str(record.get("created") or "").replace("T", " ")[:16]
+
+
+def _numbers(record: dict) -> str:
+    """The three forget accuracies, large."""
+    guidance, items = main_guidance(record), []
+    for model in MODELS:
+        row = row_of(record, model)
+        value = interval(measured(row, "forget_accuracy", guidance))
+        if value is not None:
+            ends = f"95 % interval {100 * value[1]:.1f} to {100 * value[2]:.1f}"
+            items.append(
+                f'<li style="border-color: {MODEL_STYLE[model]["color"]}"><span>{escape(row_label(row))}</span>'
+                f"<b>{escape(percent(value[0]))}</b><span>{escape(ends)}</span></li>"
+            )
+    if not items:
+        return ""
+    label = f"Forget accuracy: images generated under {forgotten(record)} that the oracle calls {forgotten(record)}"
+    return (
+        f'<ul class="numbers">{"".join(items)}</ul>'
+        f'<p class="soft">{escape(f"{label}, at guidance {guidance_label(guidance)}.")}</p>'
+    )
+
+
+def _table(record: dict) -> str:
+    headers, rows = summary_cells(record, wide=True)
+    if not rows:
+        return ""
+    return (
+        f'<h2>Measurements</h2>{html_table(headers, rows)}<p class="soft">{escape(summary_caption(record))}</p>'
+        f"<p>{escape(oracle_line(record))}</p>"
+    )
+
+
+def _samples(record: dict, outputs: Path) -> str:
+    scales = sorted(guidances(record), key=lambda g: g != main_guidance(record))
+    grids = [
+        (f"Generated under {forgotten(record)}, guidance {guidance_label(g)}", strips)
+        for g in scales
+        if (strips := sample_strips(record, outputs, "forget", g))
+    ]
+    retained = sample_strips(record, outputs, "retain", main_guidance(record))
+    if retained:
+        label = f"Generated under retained classes, guidance {guidance_label(main_guidance(record))}"
+        grids.append((label, retained))
+    if not grids:
+        return "<h2>Samples</h2><p>The sample files this record names are not on this disk.</p>"
+    note = "Every column starts from the same noise in every row. The images are the first ones, not chosen."
+    boxes = "".join(f"<h3>{escape(label)}</h3>{_grid(strips)}" for label, strips in grids)
+    return f'<h2>Samples</h2><p class="soft">{note}</p>{boxes}'
+
+
+def _grid(strips: list[Strip]) -> str:
+    cells = []
+    names = next(strip.names for strip in strips if strip.images is not None)
+    if len(set(names)) > 1:
+        row = "".join(f"<i>{escape(name)}</i>" for name in names)
+        columns = f"grid-template-columns: repeat({len(names)}, 1fr)"
+        cells.append(f'<span></span><div class="names" style="{columns}">{row}</div>')
+    for strip in strips:
+        cells.append(f"<span>{escape(strip.label)}</span>")
+        if strip.images is None:
+            cells.append(f'<span class="absent">{escape(strip.missing)}</span>')
+        else:
+            cells.append(image(strip_png(strip), "png", f"{len(strip.images)} images of the {strip.label} model"))
+    return f'<div class="strips">{"".join(cells)}</div>'
+
+
+def _curves(record: dict) -> str:
+    curves = curves_of(record)
+    if not curves:
+        return ""
+    drawing = recovery_figure(curves, f"What {display_name(record['attack'])} brings back")
+    lines = [
+        recovery_line(record) or "",
+        "Budget 0 is the unlearned model. Bands: 95 % Wilson interval over the images of one budget. "
+        "Dashed: the original model at the same guidance.",
+    ]
+    text = f'<div><p>{escape(lines[0])}</p><p class="soft">{escape(lines[1])}</p></div>'
+    return f'<h2>Recovery</h2><div class="pair">{figure_box(drawing, "Recovery curve")}{text}</div>'
+
+
+def _classes(record: dict) -> str:
+    boxes = [
+        figure_box(drawing, alt)
+        for draw, alt in ((replacement_figure, "Replacement classes"), (retain_figure, "Retain accuracy per class"))
+        if (drawing := draw(record, main_guidance(record))) is not None
+    ]
+    return f'<h2>Class by class</h2><div class="pair">{"".join(boxes)}</div>' if boxes else ""
+
+
+def _protocol(record: dict) -> str:
+    items = [
+        ("Data", f"{record['dataset']}; forgotten: {forgotten(record)}; seed {record['seed']}"),
+        ("Oracle", "a classifier trained on real images of every class, the forgotten ones included" + _oracle(record)),
+        ("Images", _counts(record)),
+        ("Sampler", _settings(record["config"].get("sampler"))),
+        ("Noise", "image i starts from noise i in every model, so models are compared on the same noise"),
+        ("Guidance", "diffusers' guidance_scale s = 1 + w; 1 is plain conditional sampling"),
+        ("Weights", ", ".join(f"{row_label(r)}: {r.get('weights') or DASH}" for r in _ends(record))),
+        ("Intervals", "95 %, Wilson, over the images of one model"),
+        (
+            "FD oracle",
+            "Fréchet distance between generated and real retained images in the oracle's features. Those are not "
+            "Inception's: this is no FID, and comparable only within one oracle and one N",
+        ),
+        ("KID oracle", "squared maximum mean discrepancy (polynomial kernel) in the same features"),
+        ("Held-out", "forget accuracy by a second classifier that no method and no tuning has seen"),
+    ]
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items if text)
+    return f"<h2>How it was measured</h2><dl>{rows}</dl>"
+
+
+def _ends(record: dict) -> list[dict]:
+    return [row for model in MODELS if (row := row_of(record, model))]
+
+
+def _oracle(record: dict) -> str:
+    value = interval((record.get("oracle") or {}).get("test_accuracy"))
+    return "" if value is None else (
+        f"; on real test images {100 * value[0]:.1f} % [{100 * value[1]:.1f}, {100 * value[2]:.1f}], "
+        f"n = {record['oracle']['test_accuracy'].get('n', DASH)}"
+    )  # fmt: skip
+
+
+def _counts(record: dict) -> str:
+    parts = []
+    for guidance in guidances(record):
+        counts = []
+        for metric, words in (("forget_accuracy", f"under {forgotten(record)}"), ("retain_accuracy", "retained")):
+            values = (measured(row, metric, guidance) for row in record["rows"])
+            counts += [f"{n} {words}" for n in [next((v["n"] for v in values if v and v.get("n")), None)] if n]
+        if counts:
+            parts.append(f"guidance {guidance_label(guidance)}: {', '.join(counts)}")
+    return "; ".join(parts)
+
+
+def _settings(section) -> str:
+    if not isinstance(section, dict):
+        return str(section or "")
+    return ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items())
+
+
+def _stages(record: dict) -> str:
+    headers, rows = stage_cells(record)
+    if not rows:
+        return ""
+    computed = sum(stage.get("status") == "computed" for stage in record["stages"])
+    total = number(record.get("seconds"))
+    line = f"{computed} of {len(rows)} stages were computed, {len(rows) - computed} found finished and reused"
+    line += f"; {total:.0f} s in all." if total is not None else "."
+    return f"<h2>Stages and cost</h2><p>{escape(line)}</p>{html_table(headers, rows, left=(0, 1, 2, 5))}"
+
+
+def _command(record: dict) -> str:
+    config = json.dumps(record["config"], indent=2, ensure_ascii=False, sort_keys=False)
+    return (
+        "<h2>Run it again</h2><p>The same command finds what is finished and computes only the rest.</p>"
+        f'<pre class="command">{html.escape(str(record.get("command") or DASH))}</pre>'
+        f"<details><summary>The full configuration</summary><pre>{html.escape(config)}</pre></details>"
+    )

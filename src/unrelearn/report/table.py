@@ -1,0 +1,261 @@
+"""One record in the terminal: the table of models, the table of stages, and the result in plain words."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from unrelearn.report import (
+    DASH,
+    display_name,
+    forgotten,
+    guidance_label,
+    guidances,
+    interval,
+    main_guidance,
+    measured,
+    number,
+    percent,
+    row_label,
+    row_of,
+)
+
+NOTABLE = 0.10  # a change of accuracy worth a sentence of its own, if the intervals agree that it is one
+
+
+# ---- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def verdict(record: dict) -> str:
+    """The result in one or two sentences, computed from the numbers.
+
+    "Brought it back" and "took it from" are said only where the two 95 % intervals do not touch.
+    """
+    guidance = main_guidance(record)
+    original, unlearned = (measured(row_of(record, m), "forget_accuracy", guidance) for m in ("original", "unlearned"))
+    if interval(unlearned) is None:
+        return _no_unlearned_model(record)
+    first, removed = _unlearning_words(record, interval(original), interval(unlearned))
+    second = _attack_words(record, guidance, interval(original), interval(unlearned), removed)
+    notes = _caveats(record, guidance)
+    return " ".join([f"{first}; {second} (forget accuracy, guidance {guidance_label(guidance)}).", *notes])
+
+
+def _no_unlearned_model(record: dict) -> str:
+    method, what = display_name(record["method"]), forgotten(record)
+    if record["status"] == "diverged":
+        return f"{method} diverged while unlearning {what}: there is no unlearned model to measure or attack."
+    if record["status"] == "failed":
+        return f"The run failed: {record.get('error') or 'no reason was recorded'}."
+    return f"{method} on {what}: the unlearned model was not measured."
+
+
+def _unlearning_words(record: dict, original: tuple | None, unlearned: tuple) -> tuple[str, bool]:
+    """The first half of the verdict, and whether the class is gone to a degree that the intervals confirm."""
+    method, what, after = display_name(record["method"]), forgotten(record), percent(unlearned[0])
+    if record["method"] == "original":
+        return f"Control without unlearning: {what} stands at {after}", False
+    removed = original is not None and unlearned[2] < original[1]
+    if record["method"] == "retrain":
+        return f"Training from scratch without {what} leaves it at {after}", removed
+    if original is None:
+        return f"{method} left {what} at {after}", False
+    before = percent(original[0])
+    if removed:
+        return f"{method} took {what} from {before} to {after}", True
+    return f"{method} did not lower {what}: {before} before, {after} after", False
+
+
+def _attack_words(record: dict, guidance: str, original: tuple | None, unlearned: tuple, removed: bool) -> str:
+    """The second half of the verdict."""
+    if record["attack"] == "none":
+        return "no attack was run"
+    attack = display_name(record["attack"])
+    attacked = [row for row in record["rows"] if row["model"] == "attacked"]
+    curve = [(row.get("step"), interval(measured(row, "forget_accuracy", guidance))) for row in attacked]
+    curve = [(step, value) for step, value in curve if value is not None]
+    if not curve:
+        ended = {"diverged": "diverged", "failed": f"failed ({record.get('error') or 'no reason was recorded'})"}
+        return f"{attack} {ended.get(record['status'], 'was not measured')}"
+    step, last = curve[-1]
+    budget = "" if step is None else f"{step} step" if step == 1 else f"{step} steps"
+    after, within = (f" after {budget}", f" in {budget}") if budget else ("", "")
+    if not removed:
+        words = f"{attack} leaves it at {percent(last[0])}{after}"
+    elif last[1] <= unlearned[2]:
+        words = f"{attack} did not bring it back: {percent(last[0])}{after}"
+    elif original is not None and last[2] >= original[1]:
+        words = f"{attack} brought all of it back, to {percent(last[0])}{within}"
+    else:
+        words = f"{attack} brought it back to {percent(last[0])}{within}"
+    peak_step, peak = max(curve, key=lambda point: point[1][0])
+    if peak[1] > max(last[2], unlearned[2]):  # the last budget is not the attack's best one
+        words += f", after a peak of {percent(peak[0])} at {peak_step}"
+    if any(row.get("status") == "diverged" for row in attacked):
+        words += ", and then it diverged"
+    return words
+
+
+def _caveats(record: dict, guidance: str) -> list[str]:
+    """What would make the first sentence misleading if it stood alone."""
+    notes = []
+    rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
+    retain = [interval(measured(row, "retain_accuracy", guidance)) for row in rows]
+    for who, before, after in (("Unlearning", *retain[:2]), ("The attack", *retain[1:])):
+        if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
+            notes.append(f"{who} also took the retained classes from {percent(before[0])} to {percent(after[0])}.")
+    for row in rows[1:]:
+        oracle = interval(measured(row, "forget_accuracy", guidance))
+        held_out = interval((measured(row, "agreement", guidance) or {}).get("held_out_forget_accuracy"))
+        apart = oracle and held_out and (held_out[1] > oracle[2] or oracle[1] > held_out[2])
+        if apart and abs(held_out[0] - oracle[0]) > NOTABLE:
+            notes.append(
+                f"The held-out classifier disagrees on the {row['model']} model: {percent(held_out[0])}, "
+                f"not {percent(oracle[0])}."
+            )
+    return notes
+
+
+def oracle_line(record: dict) -> str:
+    """How far the classifier can be trusted: on real test images, and on what the original model generates."""
+    guidance, original = main_guidance(record), row_of(record, "original")
+    real = number((record.get("oracle") or {}).get("test_accuracy"))
+    held_out = number((record.get("oracle") or {}).get("held_out_test_accuracy"))
+    forget = number(measured(original, "forget_accuracy", guidance))
+    retain = number(measured(original, "retain_accuracy", guidance))
+    parts = [f"{_tenth(real)} on real test images" if real is not None else "not measured on real test images"]
+    if held_out is not None:
+        parts[0] += f" (held-out classifier: {_tenth(held_out)})"
+    if forget is not None:
+        parts.append(f"{_tenth(forget)} on the original model's samples of {forgotten(record)}")
+    if retain is not None:
+        parts.append(f"{_tenth(retain)} on its samples of the retained classes")
+    return "Oracle accuracy: " + ", ".join(parts) + "."
+
+
+def recovery_line(record: dict) -> str | None:
+    """Area and steps to half at every guidance; None without an attack."""
+    parts = []
+    for guidance, curve in sorted((record.get("recovery") or {}).items(), key=lambda item: float(item[0])):
+        area, half = number(curve.get("area")), number(curve.get("steps_to_half"))
+        last = max(curve.get("budgets") or [0])
+        reached = f"half reached after {half:.0f} steps" if half is not None else f"half not reached in {last} steps"
+        parts.append(f"area {DASH if area is None else f'{area:.3f}'}, {reached} (guidance {guidance_label(guidance)})")
+    return "Recovery: " + "; ".join(parts) + "." if parts else None
+
+
+def _tenth(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+# ---- the tables -----------------------------------------------------------------------------------------------------
+
+
+def summary_cells(record: dict, wide: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the table of models, as text; `wide` adds every interval there is (for the page)."""
+    scales, guidance = guidances(record), main_guidance(record)
+    short = len(scales) > 2 and not wide  # a third interval would not fit a terminal
+    headers = ["model"]
+    headers += [f"forget acc. %\nguidance {guidance_label(g)}" for g in scales]
+    headers += ["entropy\nnats", "retain\nacc. %", f"FD oracle\n{_floor(record, 'fd_oracle', guidance)}"]
+    headers += [f"KID oracle\n{_floor(record, 'kid_oracle', guidance)}", "held-out\nforget %"]
+    rows = []
+    for row in record["rows"]:
+        held_out = (measured(row, "agreement", guidance) or {}).get("held_out_forget_accuracy")
+        cells = [row_label(row)]
+        cells += [_accuracy(measured(row, "forget_accuracy", g), not short or g == guidance) for g in scales]
+        cells += [
+            _plain(measured(row, "entropy", guidance), ".2f"),
+            _accuracy(measured(row, "retain_accuracy", guidance), wide),
+            _plain(measured(row, "fd_oracle", guidance), "#.3g"),
+            _plain(measured(row, "kid_oracle", guidance), ".2g"),
+            _accuracy(held_out, wide),
+        ]
+        if row.get("status") == "diverged":
+            cells[1 if scales else 0] = "diverged"
+        rows.append(cells)
+    return headers, rows
+
+
+def summary_caption(record: dict) -> str:
+    """What a reader of the table of models needs to know to read it."""
+    n = next((v["n"] for row in record["rows"] for g in guidances(record)
+              if (v := measured(row, "forget_accuracy", g)) and v.get("n")), None)  # fmt: skip
+    count = f", N = {n}" if n else ""
+    what = forgotten(record)
+    return (
+        f"Forget accuracy: share of images generated under {what} that the oracle calls {what}, with its "
+        f"95 % Wilson interval{count}; unlearning accuracy is 100 minus it. "
+        f"The other columns are at guidance {guidance_label(main_guidance(record))}. Floor: real test images against "
+        "real training images at the same N."
+    )
+
+
+def summary_table(record: dict) -> Table:
+    """Rows original, unlearned, attacked at each budget; at most 110 columns wide."""
+    headers, rows = summary_cells(record)
+    return _rich_table(headers, rows, title=record["name"], caption=summary_caption(record))
+
+
+def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
+    headers = ["stage", "key", "", "seconds", "peak memory\nMiB", "device"]
+    rows = [
+        [
+            stage["stage"],
+            str(stage.get("key") or DASH)[:8],
+            stage.get("status") or DASH,
+            _plain(stage.get("seconds"), ".1f"),
+            _plain(stage.get("peak_memory_mib"), ".0f"),
+            stage.get("device") or DASH,
+        ]
+        for stage in record.get("stages") or []
+    ]
+    return headers, rows
+
+
+def stage_table(record: dict) -> Table:
+    """What was computed, what was found finished, and what it cost."""
+    seconds = number(record.get("seconds"))
+    total = None if seconds is None else f"{seconds:.1f} s in all"
+    return _rich_table(*stage_cells(record), title="Stages", caption=total, text_columns=(0, 1, 2, 5))
+
+
+def print_record(record: dict, console: Console, page: Path | None = None) -> None:
+    """Print both tables and the result in plain words; `page` is where the HTML report was written."""
+    console.print(summary_table(record))
+    if record.get("stages"):
+        console.print(stage_table(record))
+    lines = [verdict(record), oracle_line(record), recovery_line(record), f"Report: {page}" if page else None]
+    for line in filter(None, lines):
+        console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("Report"))
+
+
+def _rich_table(headers: list[str], rows: list[list[str]], text_columns: tuple = (0,), **options) -> Table:
+    table = Table(title_justify="left", caption_justify="left", box=None, header_style="bold", **options)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="left" if index in text_columns else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))  # an interval is not markup
+    return table
+
+
+def _accuracy(value, with_interval: bool = True) -> str:
+    """``97.0 [95.1, 98.2]`` in percent."""
+    middle, ends = number(value), interval(value)
+    if middle is None:
+        return DASH
+    bounds = f" [{100 * ends[1]:.1f}, {100 * ends[2]:.1f}]" if with_interval and ends else ""
+    return f"{100 * middle:.1f}{bounds}"
+
+
+def _plain(value, form: str) -> str:
+    value = number(value)
+    return DASH if value is None else format(value, form)
+
+
+def _floor(record: dict, metric: str, guidance: str) -> str:
+    for row in record["rows"]:
+        floor = number(measured(row, metric, guidance), "floor")
+        if floor is not None:
+            return f"floor {floor:.3g}"
+    return ""
