@@ -22,7 +22,7 @@ def app(config: DictConfig) -> None:
     with launch.job(overrides, multirun):
         cfg = validate(config, multirun=multirun)
         launch.processes(cfg["trainer"])
-        from unrelearn.pipeline import run  # torch, diffusers and Lightning load only once the input is known to be good
+        from unrelearn.pipeline import run  # after the processes were started: each of them imports it for itself
 
         launch.finished(run(cfg, command=" ".join(["python run.py", *overrides])))
 
@@ -33,8 +33,8 @@ def main() -> int:
     except UsageError as error:
         return launch.complain(error.problems)
     except Exception as error:
-        problems = explain(error, sys.argv[1:])
-        if problems is None:
+        problems = explain(error, sys.argv[1:]) or launch.storage_problems(error)
+        if not problems:
             raise
         return launch.complain(problems)
     return launch.summary()

@@ -5,11 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from unrelearn.report import main_guidance, write_atomically
-from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, tables, to_html
+from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, show, tables, to_html
 from unrelearn.report.figures import sample_figure, sample_strips, save
 
 EXAMPLES = """
@@ -44,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path} does not exist; run `python run.py` first, or name a folder of runs: "
                   "python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
             return 2
-    groups = comparison(collect(options.results))
+    records = collect(options.results)
+    groups = comparison(records)
     if not groups:
         print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
               "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
@@ -56,10 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     written.append(options.out / "index.html")
     if options.figures:
         written += save_figures(groups, options.out)
-    console = Console()
-    console.print(Markdown(RENDERERS["table.md"](groups)))
+    show(records)
     for path in written:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        print(path)
     return 0
 
 

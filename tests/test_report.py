@@ -3,12 +3,28 @@
 The records here are small made-up ones in the format of ``result.json``: they test the format, they are not results.
 """
 
+import csv
+import io
 import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
+from scipy import stats
 from sklearn.datasets import load_digits
+
+from unrelearn.report import compare, figures, read_record
+from unrelearn.report.page import FILE_NAME, write_page
+from unrelearn.report.table import oracle_line, print_record, recovery_line, summary_cells, verdict
+
+ROOT = Path(__file__).parents[1]
 
 BUDGETS = (25, 50, 100, 200, 400)
 N = 500
@@ -85,13 +101,13 @@ def make_record(
         "version": 1, "name": name, "command": f"python run.py method={method} attack={attack} seed={seed}",
         "created": f"2026-11-23T10:00:0{seed}+00:00", "status": "finished", "error": None,
         "config": {
-            "seed": seed,
-            "dataset": {"name": "digits", "root": "data/digits", "forget_classes": [7]},
-            "model": {"name": "digits", "block_out_channels": [32, 64], "seed": seed},
+            "seed": seed, "forget": 7, "precision": "32-true",
+            "dataset": {"_target_": "unrelearn.data.digits.Digits"},
+            "model": {"name": "unet_tiny", "unet": {"block_out_channels": [32, 64]}, "pretrain": {"max_steps": 2000}},
             "method": {"_target_": f"unrelearn.methods.{method}.Method", "learning_rate": 1e-4},
-            "attack": {"_target_": f"unrelearn.attacks.{attack}.Attack", "budgets": list(BUDGETS)},
-            "sampler": {"name": "ddim", "num_inference_steps": 20, "guidance_scales": [1.0, 2.0]},
-            "oracle": {"max_steps": 600, "seed": seed},
+            "attack": {"_target_": f"unrelearn.attacks.{attack}.Attack", "budgets": [0, *BUDGETS]},
+            "sampler": {"name": "ddim", "num_inference_steps": 20, "guidance_scales": [1.0, 2.0], "num_images": N},
+            "oracle": {"main": {"width": 32, "seed": 0}, "max_steps": 500},
         },
         "dataset": "digits", "method": method, "attack": attack, "seed": seed,
         "class_names": [str(k) for k in range(10)], "forget_classes": [7],
@@ -113,3 +129,491 @@ def write_run(outputs: Path, record: dict, samples: bool = False) -> Path:
             forget = row["metrics"]["forget_accuracy"]["1.0"]["value"]
             write_samples(outputs / row["samples"], forget, np.random.default_rng(0))
     return path
+
+
+def printed(record: dict, width: int = 110) -> str:
+    console = Console(width=width, file=io.StringIO())
+    print_record(record, console, Path("outputs/runs/x/report.html"))
+    return console.file.getvalue()
+
+
+def without_rows(record: dict, keep: int) -> dict:
+    """The record as it would be had the run diverged after so many rows."""
+    return {**record, "rows": record["rows"][:keep], "recovery": None, "status": "diverged"}
+
+
+# ---- terminal -------------------------------------------------------------------------------------------------------
+
+
+def test_terminal_shows_the_numbers_and_fits_110_columns():
+    text = printed(make_record())
+    assert max(map(len, text.splitlines())) <= 110
+    unlearned = next(line for line in text.splitlines() if line.strip().startswith("unlearned"))
+    low, high = (100 * wilson(0.012)[end] for end in ("low", "high"))
+    shown = f"unlearned 1.2 [{low:.1f}, {high:.1f}] 0.6 [0.2, 1.7] 0.31 98.0 9.30 0.012 1.2"
+    assert unlearned.split() == shown.split()
+    attacked = next(line for line in text.splitlines() if "attacked @ 25" in line)
+    assert attacked.split()[-4:] == ["–"] * 4  # not measured at an intermediate budget
+    assert "floor 4" in text and "N = 500" in text
+    assert "ab12cd34" in text and "computed" in text and "reused" in text and "812" in text
+    assert "outputs/runs/x/report.html" in text
+
+
+def test_three_guidances_still_fit():
+    record = make_record()
+    for row in record["rows"]:
+        row["metrics"]["forget_accuracy"]["4.0"] = wilson(1.0)
+    text = printed(record)
+    assert "guidance 4" in text and max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_narrow_terminal_gets_fewer_columns_but_whole_numbers(width):
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True, soft_wrap=True)
+    print_record(make_record(), console)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+    assert "…" not in text and "attacked @ 400" in text and "12.4 [" in text
+    assert ("KID" in text) == (width > 100)
+    assert max(map(len, text.splitlines())) <= max(width, 70)  # a table needs 70
+    assert not re.search(r"^%", text, flags=re.MULTILINE)  # no line starts with the sign of the number before
+
+
+def test_an_empty_failed_record_prints():
+    text = printed(
+        make_record(rows=[], stages=[], recovery=None, oracle=None, status="failed", error="no [memory] left")
+    )
+    assert "no [memory] left" in text
+
+
+def test_retained_classes_at_another_guidance_are_shown_and_said():
+    record = make_record()
+    for row in record["rows"]:
+        row["metrics"]["forget_accuracy"].pop("1.0")
+    headers, rows = summary_cells(record)
+    assert rows[0][headers.index("retain\nacc. %")] == "98.5 [97.5, 99.1]"
+    assert "at guidance 2, the retained classes at 1" in " ".join(printed(record).split())
+
+
+# ---- verdict --------------------------------------------------------------------------------------------------------
+
+PLAIN = "(forget accuracy, guidance 1)."
+
+
+@pytest.mark.parametrize(
+    "record, words",
+    [
+        (make_record(), f"DiMUM took class 7 from 97 % to 1 %; DiMRA brought it back to 12 % in 400 steps {PLAIN}"),
+        (
+            make_record(attacked=(0.1, 0.3, 0.6, 0.9, 0.968)),
+            f"DiMUM took class 7 from 97 % to 1 %; DiMRA brought all of it back, to 97 % in 400 steps {PLAIN}",
+        ),
+        (
+            make_record(attacked=(0.012, 0.01, 0.014, 0.012, 0.016)),
+            f"DiMUM took class 7 from 97 % to 1 %; DiMRA did not bring it back: 2 % after 400 steps {PLAIN}",
+        ),
+        (
+            make_record(attacked=(0.1, 0.5, 0.3, 0.2, 0.1)),
+            "DiMUM took class 7 from 97 % to 1 %; DiMRA brought it back to 10 % in 400 steps, "
+            f"after a peak of 50 % at 50 steps {PLAIN}",
+        ),
+        (
+            make_record(forget=(0.97, 0.96), attacked=(0.96,) * 5),
+            f"DiMUM did not lower class 7: 97 % before, 96 % after; DiMRA leaves it at 96 % after 400 steps {PLAIN}",
+        ),
+        (make_record(attack="none"), f"DiMUM took class 7 from 97 % to 1 %; no attack was run {PLAIN}"),
+        (
+            make_record(method="original", forget=(0.97, 0.97), attack="none"),
+            f"Control without unlearning: class 7 stands at 97 %; no attack was run {PLAIN}",
+        ),
+        (
+            make_record(method="retrain", forget=(0.97, 0.0), attacked=(0.0,) * 5),
+            "Training from scratch without class 7 leaves it at 0 %; DiMRA did not bring it back: 0 % after 400 steps "
+            + PLAIN,
+        ),
+        (
+            make_record(method="row_swap", attack="few_shot", forget_classes=[3, 7]),
+            "Row swap took classes 3 and 7 from 97 % to 1 %; few-shot relearning brought it back to 12 % in 400 steps "
+            + PLAIN,
+        ),
+        (
+            without_rows(make_record(), 1),
+            "DiMUM diverged while unlearning class 7: there is no unlearned model to measure or attack.",
+        ),
+        (without_rows(make_record(), 2), f"DiMUM took class 7 from 97 % to 1 %; DiMRA diverged {PLAIN}"),
+        (make_record(status="failed", error="disk full", rows=[]), "The run failed: disk full."),
+    ],
+)
+def test_verdict(record, words):
+    assert verdict(record) == words
+
+
+def test_verdict_of_an_attack_that_diverged_on_the_way():
+    record = make_record()
+    record["rows"][-1].update(status="diverged", metrics={}, samples=None)
+    assert "DiMRA brought it back to 9 % in 200 steps, and then it diverged" in verdict(record)
+    assert "diverged" in printed(record)
+
+
+def test_samples_of_a_diverged_attack_are_those_of_the_last_budget_it_survived(tmp_path):
+    record = make_record()
+    write_run(tmp_path, record, samples=True)
+    record["rows"][-1].update(status="diverged", metrics={}, samples=None)
+    strips = figures.sample_strips(record, tmp_path, "forget", "1.0")
+    assert [strip.label for strip in strips] == ["original", "unlearned", "attacked @ 200"]
+
+
+def test_verdict_names_ruined_retained_classes_and_a_dissenting_classifier():
+    record = make_record(retain=(0.985, 0.98, 0.4))
+    assert "The attack also took the retained classes from 98 % to 40 %." in verdict(record)
+    record["rows"][1]["metrics"]["agreement"]["1.0"]["held_out_forget_accuracy"] = wilson(0.5)
+    assert "The held-out classifier disagrees on the unlearned model: 50 %, not 1 %." in verdict(record)
+
+
+def test_lines_on_oracle_and_recovery():
+    record = make_record()
+    assert oracle_line(record) == (
+        "Oracle accuracy: 98.6 % on real test images (held-out classifier: 97.8 %), 97.0 % on the original model's "
+        "samples of class 7, 98.5 % on its samples of the retained classes."
+    )
+    assert recovery_line(record).startswith(
+        "Recovery at guidance 1: area 0.210, half of the original's not reached in 400 steps; at guidance 2: "
+    )
+    assert recovery_line(make_record(attack="none")) is None
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_sample_columns_are_the_same_images_in_every_row(tmp_path):
+    record = make_record()
+    write_run(tmp_path, record, samples=True)
+    strips = figures.sample_strips(record, tmp_path, "retain", "1.0")
+    assert [strip.label for strip in strips] == ["original", "unlearned", "attacked @ 400"]
+    assert len({strip.names for strip in strips}) == 1
+    assert set(strips[0].names) == set("012345689") and list(strips[0].names) == sorted(strips[0].names)
+    forget = figures.sample_strips(record, tmp_path, "forget", "1.0")[0]
+    stored = figures.load_samples(tmp_path / record["rows"][0]["samples"] / "samples.safetensors")["forget/1.0"]
+    assert (forget.images == stored[:12].transpose(0, 2, 3, 1)).all()
+
+
+def test_tiles_enlarge_pixels_to_squares():
+    images = np.arange(2 * 2 * 2 * 1, dtype=np.uint8).reshape(2, 2, 2, 1)
+    picture = figures.tiles(images, size=4, gap=1)
+    assert picture.shape == (4, 9, 3)
+    assert (picture[:, 4] == 255).all()
+    assert (picture[:2, :2] == 0).all() and (picture[2:, 7:] == 7).all()
+
+
+def test_every_budget_and_the_original_are_in_the_recovery_figure():
+    axes = figures.recovery_figure(figures.curves_of(make_record())).axes[0]
+    assert axes.get_xticks().tolist() == [400, 200, 100, 50, 25, 0]
+    dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--" and len(line.get_ydata())]
+    assert sorted(dashed) == pytest.approx([48.5, 97.0])
+
+
+def test_many_classes_show_the_largest_and_the_worst():
+    counts, per_class = [0] * 100, [0.9] * 100
+    counts[7], counts[60], per_class[7], per_class[42] = 1, 499, None, 0.2
+    record = make_record(class_names=[f"class {k}" for k in range(100)])
+    for row in record["rows"]:
+        row["metrics"]["replacement"] = {"1.0": counts}
+        row["metrics"]["retain_accuracy"] = {"1.0": {**wilson(0.9), "per_class": per_class}}
+    names = [text.get_text() for text in figures.replacement_figure(record, "1.0").axes[0].get_xticklabels()]
+    assert {"class 7", "class 60", "other"} <= set(names) and len(names) == figures.MAX_CLASSES + 1
+    worst = [text.get_text() for text in figures.retain_figure(record, "1.0").axes[0].get_xticklabels()]
+    assert "class 42" in worst and "class 7" not in worst
+
+
+# ---- page -----------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and fails on tags that do not close."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.images, self.references, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(values)
+        self.references += [values[key] for key in ("src", "href") if key in values]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def page_of(record: dict, outputs: Path) -> tuple[str, Page]:
+    destination = outputs / "runs" / record["name"] / FILE_NAME
+    write_page(record, outputs, destination)
+    assert [file.name for file in destination.parent.glob(".*")] == []  # nothing half-written is left behind
+    text = destination.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_page_is_self_contained_and_complete(tmp_path):
+    record = make_record()
+    write_run(tmp_path, record, samples=True)
+    text, page = page_of(record, tmp_path)
+    # three rows at two guidances and of the retained classes; recovery, replacement, retained classes
+    assert len(page.images) == 3 * 3 + 3
+    assert all(i["src"].startswith("data:image/") and len(i["src"]) > 300 and i["alt"] for i in page.images)
+    assert all(reference.startswith("data:") for reference in page.references)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text) and "<script" not in text and "url(" not in text
+    words = " ".join("".join(page.words).replace("\xa0", " ").split())
+    assert verdict(record) in words
+    assert record["command"] in words and "num_inference_steps" in words and "ab12cd34" in words
+
+
+def test_page_escapes_what_the_user_wrote(tmp_path):
+    evil = "<img src=x onerror=alert(1)>\"'&"
+    record = make_record(class_names=[evil] * 10, command=evil, error=evil, dataset=evil)
+    record["config"][evil] = evil
+    write_run(tmp_path, record, samples=True)
+    text, page = page_of(record, tmp_path)
+    assert "<img src=x" not in text and "onerror=alert(1)&gt;" in text
+    assert all("onerror" not in image for image in page.images)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        make_record(attack="none"),
+        without_rows(make_record(), 1),
+        without_rows(make_record(), 3),
+        make_record(rows=[], stages=[], recovery=None, oracle=None, status="failed", error="disk full"),
+    ],
+)
+def test_page_of_a_partial_record_without_sample_files(tmp_path, record):
+    _, page = page_of(record, tmp_path)
+    assert all(image["src"].startswith("data:image/svg+xml") for image in page.images)
+    assert "The sample files this record names are not on this disk." in "".join(page.words)
+
+
+def test_one_missing_sample_file_is_named_not_hidden(tmp_path):
+    record = make_record()
+    write_run(tmp_path, record, samples=True)
+    (tmp_path / record["rows"][1]["samples"] / "samples.safetensors").unlink()
+    _, page = page_of(record, tmp_path)
+    assert page.words.count("the sample file is not on this disk") == 3
+
+
+# ---- comparison -----------------------------------------------------------------------------------------------------
+
+
+def three_seeds(**options) -> list[dict]:
+    values = ((0.012, 0.12), (0.02, 0.16), (0.004, 0.11))
+    return [
+        make_record(forget=(0.97, u), attacked=(0.02, 0.04, 0.06, 0.08, a), seed=seed, **options)
+        for seed, (u, a) in enumerate(values)
+    ]
+
+
+def test_t_interval_against_scipy():
+    values = [0.12, 0.16, 0.11, 0.3]
+    expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert compare.t_interval(values) == pytest.approx(expected)
+
+
+def test_mean_over_seeds_and_its_interval():
+    (group,) = compare.comparison(three_seeds())
+    attacked = group.estimates["attacked_forget_accuracy@1.0"]
+    low, high = stats.t.interval(0.95, 2, loc=0.13, scale=stats.sem([0.12, 0.16, 0.11]))
+    assert (attacked.mean, attacked.low, attacked.high, attacked.n) == pytest.approx((0.13, low, high, 3))
+    assert group.seeds == "n=3" and group.note == ""
+    assert f"| 13.0 ± {100 * (high - 0.13):.1f} |" in compare.to_markdown([group])
+    assert "> 400" in compare.to_markdown([group])
+
+
+@pytest.mark.parametrize("width, full", [(80, False), (200, True)])
+def test_show_leaves_out_columns_that_a_narrow_terminal_cannot_hold(width, full):
+    console = Console(width=width, file=io.StringIO())
+    compare.show(three_seeds(), console)
+    text = console.file.getvalue()
+    assert ("retain %" in text) == full and "13.0 ± " in text and max(map(len, text.splitlines())) <= width
+
+
+def test_one_seed_falls_back_to_wilson_and_says_so():
+    (group,) = compare.comparison([make_record()])
+    ends = wilson(0.124)
+    assert group.seeds == "n=1"
+    assert f"12.4 [{100 * ends['low']:.1f}, {100 * ends['high']:.1f}]" in compare.to_markdown([group])
+
+
+def test_steps_to_half_counts_seeds_that_never_got_there():
+    records = three_seeds()
+    records[0]["recovery"]["1.0"]["steps_to_half"] = 100
+    (group,) = compare.comparison(records)
+    assert "100 (1 of 3)" in compare.to_markdown([group])
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda r: r["config"]["sampler"].update(num_inference_steps=50), "sampler.num_inference_steps=50"),
+        (lambda r: r["config"]["oracle"]["main"].update(width=64), "oracle.main.width=64"),
+        (lambda r: r["config"]["model"]["pretrain"].update(max_steps=9), "model.pretrain.max_steps=9"),
+        (lambda r: r["config"].update(precision="bf16-mixed"), 'precision="bf16-mixed"'),
+        (lambda r: [v.update(n=100) for row in r["rows"] for v in row["metrics"]["forget_accuracy"].values()],
+         "num_images=100"),
+    ],
+)  # fmt: skip
+def test_other_measurements_never_share_a_table(change, named):
+    records = three_seeds()
+    change(records[2])
+    groups = compare.comparison(records)
+    assert [len(group.records) for group in groups] in ([1, 2], [2, 1])
+    assert len(compare.tables(groups)) == 2
+    assert sum(named in title for title in compare.tables(groups)) == 1
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda r: r["config"]["method"].update(learning_rate=1e-3), "method.learning_rate=0.001"),
+        (lambda r: r["config"]["attack"].update(retain_fraction=0.1), "attack.retain_fraction=0.1"),
+        (lambda r: r["rows"].pop(), "measured_budgets=[25, 50, 100, 200]"),
+    ],
+)
+def test_other_settings_are_another_row(change, named):
+    records = three_seeds()
+    change(records[2])
+    groups = compare.comparison(records)
+    assert sorted(len(group.records) for group in groups) == [1, 2] and len(compare.tables(groups)) == 1
+    assert sum(named in group.note for group in groups) == 1
+
+
+@pytest.mark.parametrize("change", [{"forget_classes": [3]}, {"dataset": "mnist"}, {"class_names": list("abcdefghij")}])
+def test_other_data_and_other_classes_are_never_averaged(change):
+    records = three_seeds()
+    records[2].update(change)
+    assert sorted(len(group.records) for group in compare.comparison(records)) == [1, 2]
+
+
+def test_diverged_and_failed_runs_show_their_status():
+    records = three_seeds()
+    records[2] = without_rows(records[2], 4)
+    records.append(make_record(method="salun", rows=[], recovery=None, status="failed", error="out | of memory"))
+    groups = compare.comparison(records)
+    dimum, salun = groups
+    assert dimum.seeds == "n=2, 1 diverged" and salun.seeds == "1 failed"
+    # measured before it diverged: counted, and said; the last budget was never reached: not counted
+    assert dimum.estimates["unlearned_forget_accuracy@1.0"].n == 3
+    assert dimum.estimates["attacked_forget_accuracy@1.0"].n == 2
+    text = compare.to_markdown(groups)
+    assert "(n=3)" in text and "failed (out \\| of memory)" in text
+    assert "failed (out | of memory)" in compare.to_html(groups, Path("."))
+
+
+def test_a_repeated_run_is_not_another_seed():
+    again = make_record(name="again", created="2027-01-01T00:00:00+00:00")
+    failed = make_record(name="failed", created="2028-01-01T00:00:00+00:00", status="failed", rows=[])
+    (group,) = compare.comparison([make_record(), again, failed])
+    assert [record["name"] for record in group.records] == ["again"]
+
+
+def test_collect_names_broken_files_and_keeps_the_newest(tmp_path, caplog):
+    write_run(tmp_path / "a", make_record(seconds=1.0))
+    write_run(tmp_path / "b", make_record(seconds=2.0, created="2027-01-01T00:00:00+00:00"))
+    broken, empty, future = (tmp_path / name / "result.json" for name in ("broken", "empty", "future"))
+    for file, text in ((broken, "{"), (empty, "{}"), (future, json.dumps(make_record(version=2)))):
+        file.parent.mkdir()
+        file.write_text(text)
+    (record,) = compare.collect([tmp_path, tmp_path / "a"])
+    assert record["seconds"] == 2.0 and record["path"].endswith("result.json")
+    for file, reason in ((broken, "cannot be read"), (empty, "missing"), (future, "version 2")):
+        assert any(str(file) in line and reason in line for line in caplog.messages)
+    with pytest.raises(ValueError, match="missing"):
+        read_record(empty)
+
+
+def test_csv_parses_back():
+    groups = compare.comparison([*three_seeds(), make_record(method="salun", status="failed", rows=[], recovery=None)])
+    rows = list(csv.DictReader(io.StringIO(compare.to_csv(groups))))
+    found = {(r["method"], r["measurement"], r["guidance"]): r for r in rows}
+    attacked = found["dimum", "attacked_forget_accuracy", "1.0"]
+    expected = groups[0].estimates["attacked_forget_accuracy@1.0"]
+    assert [float(attacked[k]) for k in ("mean", "low", "high")] == [expected.mean, expected.low, expected.high]
+    assert attacked["n"] == "3" and attacked["seeds"] == "0 1 2"
+    assert found["salun", "", ""]["failed"] == "1"
+    assert all(None not in row and None not in row.values() for row in rows)
+
+
+def test_latex_is_escaped_and_balanced():
+    assert compare.latex(r"50% of a_b & {c} \d ~ #1 ^ $ – ±") == (
+        r"50\% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{} \#1 \textasciicircum{} \$ -- $\pm$"
+    )
+    text = compare.to_latex(compare.comparison(three_seeds(dataset="50%_{x}")))
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2 and r"\toprule" in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1  # header and rows: as many cells
+
+
+def test_comparison_page_links_to_reports_and_escapes(tmp_path):
+    record = make_record(command="python run.py <b>")
+    write_run(tmp_path, record)
+    write_page(record, tmp_path, tmp_path / "runs" / record["name"] / FILE_NAME)
+    groups = compare.comparison(compare.collect([tmp_path / "runs"]))
+    folder = tmp_path / "report" / "compare"
+    folder.mkdir(parents=True)
+    text = compare.to_html(groups, folder)
+    page = Page(text)
+    links = [reference for reference in page.references if not reference.startswith("data:")]
+    assert links == [f"../../runs/{record['name']}/{FILE_NAME}"]
+    assert (folder / links[0]).is_file()
+    assert len(page.images) == 2 and "run.py &lt;b&gt;" in text
+
+
+def test_a_method_keeps_its_colour_in_every_figure():
+    records = [make_record(method=m) for m in ("dimum", "salun")] + [make_record(method="salun", attack="few_shot")]
+    groups = compare.comparison(records)
+    colours = {}
+    for _, figure in compare.recovery_figures(groups):
+        for line in figure.axes[0].lines:
+            if line.get_label().startswith("SalUn"):
+                colours.setdefault("SalUn", set()).add(line.get_color())
+    assert len(compare.recovery_figures(groups)) == 4 and len(colours["SalUn"]) == 1
+
+
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+
+def report(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_command_line(tmp_path):
+    for record in three_seeds():
+        write_run(tmp_path / "outputs", record, samples=record["seed"] == 0)
+    (tmp_path / "outputs" / "runs" / "broken").mkdir()
+    (tmp_path / "outputs" / "runs" / "broken" / "result.json").write_text("{")
+    done = report("--figures", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "report" / "compare"
+    names = {file.name for file in folder.iterdir()}
+    assert {"table.md", "table.csv", "table.tex", "index.html", "recovery-1.pdf", "recovery-1.png"} <= names
+    assert sum(name.startswith("samples-") for name in names) == 2
+    assert "13.0 ±" in done.stdout and "index.html" in done.stdout
+    assert "skipped" in done.stderr and "broken" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_command_line_says_what_to_type(tmp_path):
+    missing = report(cwd=tmp_path)
+    assert missing.returncode == 2 and missing.stdout == ""
+    assert len(missing.stderr.splitlines()) == 1 and "python run.py" in missing.stderr
+    (tmp_path / "empty").mkdir()
+    empty = report("empty", cwd=tmp_path)
+    assert empty.returncode == 2 and "no result.json below empty" in empty.stderr

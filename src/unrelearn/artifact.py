@@ -98,6 +98,10 @@ def write_json(path: Path, value: object) -> None:
     os.replace(temporary, path)
 
 
+def _digest(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
@@ -144,7 +148,10 @@ class Store:
                 raise UsageError(f"{path}: damaged artefact: {damage}. Type the same command with rebuild=true added "
                                  "to compute it again (the damaged folder is kept beside it).")
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-            path.rename(aside)
+            try:
+                path.rename(aside)
+            except FileNotFoundError:  # another process has just done it
+                return None
             self.say(f"{path.name}: damaged ({damage}), moved to {aside.name}")
             return None
         artifact = Artifact(path, json.loads((path / MANIFEST).read_text()), reused=True)
@@ -155,9 +162,11 @@ class Store:
     def _damage(path: Path) -> str | None:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            files = dict(manifest["files"])
+            files = manifest["files"] = dict(manifest["files"])
             if manifest["key"] != path.name:
                 return f"{MANIFEST} belongs to {manifest['key']}"
+            if MANIFEST in files and files.pop(MANIFEST) != _digest(manifest):
+                return f"{MANIFEST} does not match its sha256"
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"{MANIFEST} can not be read ({type(error).__name__})"
         for name, expected in files.items():
@@ -197,13 +206,16 @@ class Store:
     @staticmethod
     def _finish(spec: Spec, partial: Path, path: Path, meta: dict) -> None:
         names = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
-        names = [name for name in names if name != MANIFEST and not name.startswith(RESUME + "/")]
-        write_json(partial / MANIFEST, {
+        # hidden: RESUME, and what write_json was writing when a process was killed
+        names = [name for name in names if name != MANIFEST and not any(p.startswith(".") for p in name.split("/"))]
+        manifest = {
             "stage": spec.stage, "version": spec.version, "key": spec.key,
             "config": spec.config, "parents": list(spec.parents),
             "files": {name: sha256(partial / name) for name in names},
             "meta": {**meta, "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": _owner()},
-        })
+        }
+        manifest["files"][MANIFEST] = _digest(manifest)
+        write_json(partial / MANIFEST, manifest)
         for written in [*partial.rglob("*"), partial]:
             _fsync(written)
         partial.rename(path)
@@ -217,7 +229,9 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            name = owner.read_text() if owner.exists() else "another process"
+            name = "another process"
+            with contextlib.suppress(OSError):  # it may finish at this very moment
+                name = owner.read_text() or name
             self.say(f"waiting for {path.parent.name}/{path.name}, which is being computed by {name}")
             lock.acquire(poll_interval=0.2)
         try:

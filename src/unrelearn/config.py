@@ -12,7 +12,7 @@ import re
 import tempfile
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,9 @@ from hydra.utils import get_method, get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn.errors import UsageError
+from unrelearn.errors import RefusedCommand, UsageError
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -205,11 +206,19 @@ def _fits(value: object, annotation: object) -> bool:
     return annotation is not type(None) or value is None
 
 
-def _wording(annotation: object) -> str:
+def _wording(annotation: object) -> tuple[str, str]:
+    """What an annotation allows, in words, and an example of it."""
+    arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}.get(
-        annotation, str(annotation).replace("typing.", "").replace("None", "null"))
+        return "one of " + ", ".join(map(str, arguments)), str(arguments[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        words = [_wording(a) for a in arguments]
+        return " or ".join(w for w, _ in words), words[0][1]
+    if typing.get_origin(annotation) is list:
+        word, example = _wording(arguments[0])
+        return f"a list, each {word}", f"[{example}]"
+    return {int: ("a whole number", "1"), float: ("a number", "1.0"), bool: ("true or false", "false"),
+            str: ("a word", "..."), type(None): ("null", "null")}.get(annotation, (str(annotation), "..."))
 
 
 def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
@@ -225,9 +234,10 @@ def check_arguments(key: str, target: type, given: dict, injected: str) -> list[
             problems.append(f"{key}.{name}={value}: no such key; allowed: {', '.join(allowed) or 'none'}."
                             + (f" Type {key}.{close[0]}={value}" if close else f" Leave {key}.{name} out"))
         elif not _fits(value, allowed[name].annotation):
-            problems.append(f"{key}.{name}={value}: must be {_wording(allowed[name].annotation)}. "
-                            f"Type {key}.{name}=... with one of those")
+            wording, example = _wording(allowed[name].annotation)
+            problems.append(f"{key}.{name}={value}: must be {wording}. Type {key}.{name}={example}")
     missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]
+    missing = [] if getattr(target, "identity", False) else missing  # it is never constructed
     problems += [f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml" for name in missing]
     return problems
 
@@ -240,18 +250,25 @@ def _leaves(node: object, key: str = ""):
         yield key, node
 
 
+def _shape(schema: type) -> dict:
+    """The keys of a schema dataclass, nested; the values mean nothing."""
+    return {f.name: _shape(f.type) if is_dataclass(f.type) else None for f in fields(schema)}
+
+
 def _check_values(cfg: dict) -> list[str]:
     problems = []
     for key, value in _leaves(cfg):
         name = key.rsplit(".", 1)[-1]
         if key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}. Type {key}={CHOICES[key][0]}")
+        if key == "model.pretrain.max_steps" and value == 0:
+            problems.append(f"{key}=0: there is no model without training. Type {key}=2000")
         if name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
             low, high, closed = RANGES[name]
             if not (low <= value <= high and (closed or value > low)):
                 span = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
                 problems.append(f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
-                                f"Type {key}={low if closed else min(high, 1.0)}")
+                                f"Type {key}={max(low, 1) if high > 1 else low if closed else 1.0}".replace("=1.0", "=1"))
     return problems
 
 
@@ -320,7 +337,16 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
         raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
     cfg = OmegaConf.to_container(config, resolve=True)
     cfg.pop("experiment", None)
-    problems = _check_values(cfg)
+    known = {key for key, _ in _leaves(_shape(Config))}
+    trainer = cfg["trainer"]
+    if multirun and trainer["devices"] > 1 and "RANK" not in os.environ:
+        raise RefusedCommand(
+            f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start data-parallel "
+            "processes. Type trainer=auto, or leave -m out and type one command a run, or "
+            f"torchrun --standalone --nproc_per_node={trainer['devices']} run.py -m ...")
+    problems = [f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out" for key, _ in _leaves(cfg)
+                if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")]
+    problems += _check_values(cfg)
     problems += [f"stages={s}: no such stage; allowed: {', '.join(STAGES)}. Type stages=[{','.join(STAGES)}]"
                  for s in cfg["stages"] if s not in STAGES]
     for key, injected in (("method", "task"), ("attack", "task"), ("dataset", "")):
@@ -336,7 +362,7 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     for key in ("guidance_scales", "retain_guidance_scales"):
         if not cfg["sampler"][key] or any(s < 0 for s in cfg["sampler"][key]):
             problems.append(f"sampler.{key}={cfg['sampler'][key]}: must be numbers from 0 up. Type sampler.{key}=[1.0]")
-    unet, trainer = cfg["model"]["unet"], cfg["trainer"]
+    unet = cfg["model"]["unet"]
     widths = unet["block_out_channels"]
     if not widths or any(w < 1 or w % unet["norm_num_groups"] for w in widths):
         problems.append(f"model.unet.block_out_channels={widths}: each width must be a positive multiple of "
@@ -347,16 +373,20 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     if trainer["checkpoint_every_n_steps"] % trainer["log_every_n_steps"]:
         problems.append(f"trainer.checkpoint_every_n_steps={trainer['checkpoint_every_n_steps']}: must be a multiple of "
                         f"trainer.log_every_n_steps={trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
-    for key in ("model.pretrain", "method", "attack", "oracle"):
+    plateau = cfg["method"].get("plateau_steps")
+    stops = isinstance(plateau, int) and cfg["method"].get("plateau_tolerance") is not None
+    if stops and plateau % trainer["log_every_n_steps"]:
+        problems.append(f"method.plateau_steps={plateau}: must be a multiple of trainer.log_every_n_steps="
+                        f"{trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
+    # torchrun and Slurm may have started the processes already, whatever trainer.devices says
+    processes = max(trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1)
+    on_devices = _check_devices(trainer)
+    for key in ("model.pretrain", "method", "attack", "oracle") if not on_devices else ():
         size = OmegaConf.select(config, f"{key}.batch_size")
-        if isinstance(size, int) and size % trainer["devices"]:
-            problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of trainer.devices="
-                            f"{trainer['devices']}. Type {key}.batch_size={-(-size // trainer['devices']) * trainer['devices']}")
-    problems += _check_devices(trainer) + check_writable(cfg["paths"]["outputs"])
-    if multirun and trainer["devices"] > 1:
-        problems.append(f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start their "
-                        "own data-parallel processes. Type trainer=auto, or one command a run without -m, or "
-                        f"torchrun --nproc_per_node={trainer['devices']} run.py -m ...")
+        if isinstance(size, int) and size % processes:
+            problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of the number of processes "
+                            f"(trainer.devices), {processes}. Type {key}.batch_size={-(-size // processes) * processes}")
+    problems += on_devices + check_writable(cfg["paths"]["outputs"])
     if not any(p.startswith("dataset.") for p in problems):
         problems += _check_dataset(cfg)
     if problems:
@@ -396,29 +426,28 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
                 f"Type {group}={(close or options or ['...'])[0]}"]
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
-    key = getattr(error, "full_key", None) or (re.search(r"full_key: (\S+)", text) or ["", ""])[1]
-    cause = error.__cause__
-    key = key or getattr(cause, "full_key", "") or ""
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    match = re.search(r"Could not override '([^']+)'", text)
+    key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
     given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
-    if "not in" in text or "Could not override" in text and "is not in struct" in (text + str(cause)):
+    if match or "not in" in str(cause):
+        parent = key.rpartition(".")[0]
         known = list(_known_keys())
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        return [f"{given or text}: no such key; python run.py --cfg job shows all of them."
-                + (f" Type {close[0]}={given.split('=', 1)[1] if '=' in given else '...'}" if close else "")]
-    first = re.split(r" full_key: | To append | Set the env", text)[0]
-    return [f"{given}: {first}. See python run.py --cfg job for what is allowed" if given else first]
+        siblings = sorted({k[len(parent):].lstrip(".").split(".")[0] for k in known if k.startswith(parent)} - {"_target_"})
+        close = difflib.get_close_matches(key.rpartition(".")[2], siblings, n=1)
+        value = given.split("=", 1)[1] if "=" in given else "..."
+        return [f"{given}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings)}. "
+                + (f"Type {parent + '.' if parent else ''}{close[0]}={value}" if close
+                   else "python run.py --cfg job shows their values")]
+    reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
+    return [f"{given + ': ' if given else ''}{reason}. Type python run.py --cfg job to see what stands there by default"]
 
 
 def _known_keys():
-    """Every key of the default configuration, dotted."""
+    """Every key of the default configuration, dotted; a group that takes other keys per option shows its default's."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(Path("conf").absolute() if Path("conf").is_dir() else CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         yield from (key for key, _ in _leaves(OmegaConf.to_container(compose("config"))))
-
-
-CONF = Path(__file__).resolve().parents[2] / "conf"

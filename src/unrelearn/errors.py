@@ -11,3 +11,7 @@ class UsageError(Exception):
     def __init__(self, problems: str | list[str]):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class RefusedCommand(UsageError):
+    """What is asked for can not work in any run of a multirun, so none is started."""

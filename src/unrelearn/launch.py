@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from unrelearn.errors import UsageError
+from unrelearn.errors import RefusedCommand, UsageError
 
 _finished: list[dict] = []  # the records of this process's runs
 _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
@@ -20,17 +20,18 @@ def complain(problems: list[str]) -> int:
     return 2
 
 
-def storage_problem(error: BaseException) -> str | None:
-    """One line if the error means that nothing more can be written."""
+def storage_problems(error: BaseException) -> list[str]:
+    """One line if the error means that nothing (more) can be written, else none."""
     text = str(error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or "No space left" in text or "File too large" in text or "PytorchStreamWriter failed writing" in text:
-        return ("paths.outputs: the disk is full; what was finished is kept. Free some space and type the same command to "
-                "continue, or paths.outputs=FOLDER on another disk")
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return (f"paths.outputs: {error.filename} can not be written ({error.strerror}); what was finished is kept. "
-                "Type paths.outputs=FOLDER with a folder of yours")
-    return None
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+            sign in text for sign in ("No space left", "File too large", "PytorchStreamWriter failed writing")):
+        return ["paths.outputs: the disk is full; what was finished is kept. Free some space and type the same command to "
+                "continue, or paths.outputs=FOLDER on another disk"]
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT):
+        return [f"paths.outputs: {error.filename} can not be written ({error.strerror}); what was finished is kept. "
+                "Type paths.outputs=FOLDER with a folder of yours"]
+    return []
 
 
 @contextlib.contextmanager
@@ -38,16 +39,18 @@ def job(overrides: list[str], multirun: bool) -> Iterator[None]:
     """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
     try:
         yield
+    except RefusedCommand as error:
+        sys.exit(complain(error.problems))
     except UsageError as error:
         problems = error.problems
     except KeyboardInterrupt:
         print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        line = storage_problem(error)
-        if line is None and not multirun:
+        problems = storage_problems(error) if getattr(error, "errno", None) != errno.ENOENT else []
+        if not problems and not multirun:
             raise
-        problems = [line or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+        problems = problems or [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
     else:
         return
     code = complain(problems)
@@ -67,8 +70,9 @@ def summary() -> int:
         from unrelearn.report.compare import show
 
         show(_finished)
-    for overrides, why in _failed:
-        print(f"failed: {overrides}: {why}", file=sys.stderr)
+    for why in dict.fromkeys(why for _, why in _failed):
+        runs = [overrides for overrides, reason in _failed if reason == why]
+        print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
     if _failed:
         print(f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs only what is missing",
               file=sys.stderr)
@@ -93,7 +97,8 @@ def processes(trainer: dict) -> None:
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1) if dist.get_rank() else None
+            if dist.get_rank() > 0:  # one voice
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer["devices"] > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer["devices"])))
         sys.stdout.flush()

@@ -7,6 +7,7 @@ whole global batch, of which each process takes its slice: one process or eight,
 """
 
 import contextlib
+import copy
 import itertools
 import logging
 import math
@@ -187,7 +188,9 @@ class DiffusionModule(L.LightningModule):
 
     def configure_optimizers(self):
         trained = [p for p in self.denoiser.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=True)
+        # a fused step unscales float16 gradients itself, after they were clipped: there the plain one
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=fused)
         if self.lr_schedule == "constant":
             return optimizer
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
@@ -208,7 +211,16 @@ class DiffusionModule(L.LightningModule):
                 self.ema = EMAModel(self.denoiser.parameters(), decay=self.ema_decay, foreach=True)
             self.ema.to(self.device)
 
-    def on_train_batch_end(self, outputs, batch, batch_idx) -> None:
+    def on_train_start(self) -> None:
+        # the fused step wants the moments laid out like their weight; a checkpoint may come from another channels_last
+        for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
+            for name, value in state.items():
+                if value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter).copy_(value)
+
+    def optimizer_step(self, *arguments, **keywords) -> None:
+        # not in on_train_batch_end, which Lightning calls after the callbacks: a checkpoint would lack this step
+        super().optimizer_step(*arguments, **keywords)
         if self.ema_decay is not None:
             self.ema.step(self.denoiser.parameters())
 
@@ -233,13 +245,17 @@ class DiffusionModule(L.LightningModule):
 
     def save(self, folder: Path) -> str:
         """Write raw/ and, where an average is kept, ema/; return the label of the one that is the model."""
-        self.denoiser.to(memory_format=torch.contiguous_format)
-        denoisers.save(self.denoiser, folder / "raw", self.task.schedule)
+        self._write(folder / "raw")
         if self.ema_decay is None:
             return "raw"
         with self.averaged():
-            denoisers.save(self.denoiser, folder / "ema", self.task.schedule)
+            self._write(folder / "ema")
         return "ema"
+
+    def _write(self, folder: Path) -> None:
+        # a copy: were the network itself laid out anew, the optimiser's moments would no longer match it (channels_last)
+        network = copy.deepcopy(self.denoiser).to(memory_format=torch.contiguous_format)
+        denoisers.save(network, folder, self.task.schedule)
 
 
 class Pretraining(DiffusionModule):
@@ -305,11 +321,14 @@ class _Recorder(Callback):
             self.sums[name] = self.sums.get(name, 0.0) + value
         if step % self.options.log_every_n_steps == 0 or step == module.max_steps:
             self.record(trainer, module, step)
+        if (step in self.options.snapshots or step == module.max_steps or trainer.should_stop) and not all(
+                bool(p.isfinite().all()) for p in module.parameters()):  # not every broken step has a row of its own
+            module.diverged_at, trainer.should_stop = module.diverged_at or step, True
         if module.diverged_at is not None:
             return
         if step in self.options.snapshots:
             self.options.on_snapshot(step)
-        if step % self.options.checkpoint_every_n_steps == 0 and step < module.max_steps:
+        if step % self.options.checkpoint_every_n_steps == 0 and step < module.max_steps and not trainer.should_stop:
             # written aside and renamed: a kill in the middle leaves the previous checkpoint whole
             aside = self.checkpoint.with_suffix(".writing")
             trainer.save_checkpoint(aside)
@@ -317,7 +336,7 @@ class _Recorder(Callback):
                 os.replace(aside, self.checkpoint)
 
     def record(self, trainer, module, step: int) -> None:
-        count = (step - 1) % self.options.log_every_n_steps + 1
+        count = step - (module.rows[-1]["step"] if module.rows else 0)
         means = torch.stack(list(self.sums.values())) / count
         if trainer.world_size > 1:
             means = trainer.strategy.reduce(means, reduce_op="mean")
@@ -358,13 +377,14 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
         module.prepare()
         return {"seconds": 0.0, "diverged_at": None}
     world = distributed.world_size()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if world > 1 else 1
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*")
         trainer = L.Trainer(
             max_steps=module.max_steps, max_epochs=-1, accelerator=options.accelerator,
-            devices=world if world > 1 else 1, strategy="ddp" if world > 1 else "auto", precision=options.precision,
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            callbacks=[recorder], num_sanity_val_steps=0,
+            devices=local, num_nodes=world // local, strategy="ddp" if world > 1 else "auto",
+            precision=options.precision, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, callbacks=[recorder], num_sanity_val_steps=0,
         )
         module.to(trainer.strategy.root_device)
         module.prepare()

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from unrelearn import denoiser as denoisers
 from unrelearn import distributed, progress, tracking
 from unrelearn.artifact import Artifact, Spec, Store, write_json
-from unrelearn.config import forget_classes
+from unrelearn.config import STAGES, forget_classes
 from unrelearn.data import ImageData, ImageSet
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import accuracy, gather_evidence
@@ -41,13 +42,15 @@ class Model:
     step: int | None = None
 
     def weights(self, store: Store, pretrained: str) -> Path | None:
-        """The folder of its weights; None if its training diverged. pretrained: "ema" or "raw"."""
+        """The folder of its weights; None if its training, or that of its parent, diverged. pretrained: "ema" or "raw"."""
         artifact = store.find(self.spec)
+        if artifact is None:
+            return None
         if self.step is not None:
             folder = artifact.path / snapshot(self.step) / "raw"
             return folder if folder.exists() else None
-        label = pretrained if self.spec.stage == "pretrain" else artifact.meta["weights"]
-        return artifact.path / label if label else None
+        label = artifact.meta["weights"]
+        return artifact.path / (pretrained if self.spec.stage == "pretrain" else label) if label else None
 
 
 def snapshot(step: int) -> str:
@@ -160,9 +163,10 @@ class Pipeline:
 
     def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
         """An artefact of a stage that was asked for, or one that is there already."""
-        existing = self.store.find(spec)
+        # the first process decides for all: another run may finish this artefact between two looks
+        existing = self.store.find(spec) if distributed.on_main(lambda: self.store.find(spec) is not None) else None
         if existing is None and spec.stage not in self.cfg["stages"]:
-            wanted = ",".join([*self.cfg["stages"], spec.stage])
+            wanted = ",".join(stage for stage in STAGES if stage in [*self.cfg["stages"], spec.stage])
             raise UsageError(f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage}, which has not "
                              f"been run with this configuration. Type stages=[{wanted}]")
 
@@ -208,7 +212,7 @@ class Pipeline:
 
     def _fit_options(self, **arguments) -> FitOptions:
         trainer = self.cfg["trainer"]
-        return FitOptions(precision=self.cfg["precision"], accelerator=trainer["accelerator"],
+        return FitOptions(precision=self.cfg["precision"], accelerator=self.device.type,
                           channels_last=trainer["channels_last"], compile=trainer["compile"],
                           checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
                           log_every_n_steps=trainer["log_every_n_steps"], **arguments)
@@ -248,9 +252,11 @@ class Pipeline:
 
         return self.build(spec, compute)
 
-    def run_unlearn(self) -> Artifact:
+    def run_unlearn(self) -> Artifact | None:
         if self.unlearned == self.pretrained:
             return self.run_pretrain()
+        if self.pretrained.weights(self.store, self.cfg["model"]["weights"]) is None:
+            return None
         oracle = len(self.unlearned.spec.parents) > 1
         make = instantiate(self.cfg["method"], _partial_=True, _convert_="all")
         return self.train(self.unlearned.spec, f"unlearn with {self.names['method']}",
@@ -315,7 +321,7 @@ class Pipeline:
     def run(self) -> dict | None:
         """Run the stages asked for; return the record of the run when evaluation was among them."""
         started, stages = time.monotonic(), self.cfg["stages"]
-        if "pretrain" in stages or len(stages) > 1:
+        if set(stages) != {"oracle"}:
             self.run_pretrain()
         if {"oracle", "evaluate"} & set(stages) or len(self.unlearned.spec.parents) > 1:
             for role in ("main", "held_out"):
@@ -426,12 +432,13 @@ def run(cfg: dict, command: str) -> dict | None:
         for used in pipeline.used.values():
             progress.say(f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s")
         return None
-    from unrelearn.report.page import write_page
+    from unrelearn.report.page import FILE_NAME, write_page
     from unrelearn.report.table import print_record
 
-    write_json(pipeline.outputs / "runs" / record["name"] / "result.json", record)
-    page = pipeline.outputs / "report" / "index.html"
-    write_page(record, pipeline.outputs, page)
-    print_record(record, progress.console)
-    progress.say(f"report: {page}")
+    folder, latest = pipeline.outputs / "runs" / record["name"], pipeline.outputs / "report" / "index.html"
+    write_json(folder / "result.json", record)
+    write_page(record, pipeline.outputs, folder / FILE_NAME)
+    latest.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / FILE_NAME, latest)
+    print_record(record, progress.console, page=latest)
     return record

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unrelearn import distributed
 
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 110  # a log file has no width of its own
 
 
 def say(line: str) -> None:
@@ -20,7 +22,7 @@ def say(line: str) -> None:
 @contextmanager
 def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
     """A progress bar; yields advance(n, note=""), where the note (a loss, say) stands at the end of the line."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(),
+    columns = (TextColumn("{task.description:<32}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")

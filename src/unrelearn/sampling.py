@@ -63,7 +63,7 @@ def sample(
     shape = (denoiser.config.in_channels, denoiser.config.sample_size, denoiser.config.sample_size)
     training = denoiser.training
     denoiser.eval()
-    images = []
+    images = [torch.empty((0, *shape), dtype=torch.uint8)]  # a process may have no image to draw
     for start in range(0, len(labels), batch_size):
         condition = labels[start : start + batch_size].to(device)
         generators = [generator_for(seed, stream, first + start + k) for k in range(len(condition))]

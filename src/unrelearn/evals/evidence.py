@@ -67,10 +67,12 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:
     """A proportion with its score interval (Wilson 1927): {"value", "low", "high", "n"}."""
     if n == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    z, p = norm.ppf(0.5 + confidence / 2), successes / n
+    z, p = float(norm.ppf(0.5 + confidence / 2)), successes / n
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return {"value": p, "low": max(0.0, (centre - half) / scale), "high": min(1.0, (centre + half) / scale), "n": n}
+    # the interval holds p; rounding must not say otherwise at p = 0 and p = 1
+    low, high = max(0.0, min(p, (centre - half) / scale)), min(1.0, max(p, (centre + half) / scale))
+    return {"value": p, "low": low, "high": high, "n": n}
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> dict:

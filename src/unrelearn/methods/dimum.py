@@ -21,7 +21,7 @@ class DiMUM(DiffusionModule):
     memory, memory_size, memory_class: which data; see `objectives.memory_set`.
     memory_weight: lambda.
     memory_label_dropout: label dropout in the memory term. 0 keeps the memory data out of the unconditional branch.
-    plateau_tolerance: stop when the memory loss, averaged over the last `plateau_steps` steps, is less than this share
+    plateau_tolerance: every `plateau_steps` steps, stop if the memory loss averaged over them is less than this share
         below that of the `plateau_steps` before; None runs all max_steps.
     """
 
@@ -59,9 +59,10 @@ class DiMUM(DiffusionModule):
         return {"retain": losses["retain"], "memory": self.memory_weight * losses["memory"]}
 
     def converged(self) -> bool:
-        if self.plateau_tolerance is None or self.rows[-1]["step"] < 2 * self.plateau_steps:
-            return False
         now = self.rows[-1]["step"]
+        # looked at where windows end, not at every row: how often rows are recorded must not change the result
+        if self.plateau_tolerance is None or now % self.plateau_steps or now < 2 * self.plateau_steps:
+            return False
         recent = [r["memory"] for r in self.rows if r["step"] > now - self.plateau_steps]
         before = [r["memory"] for r in self.rows if now - 2 * self.plateau_steps < r["step"] <= now - self.plateau_steps]
         recent, before = torch.tensor(recent).mean(), torch.tensor(before).mean()

@@ -15,10 +15,10 @@ DASH = "–"  # a measurement that was not made
 VERSION = 1
 REQUIRED = ("version", "name", "status", "config", "dataset", "method", "attack", "seed", "forget_classes", "rows")
 
-# Acronyms as their papers write them; anything else is shown under the name of its yaml.
+# As their papers write them; anything else is shown under the name of its yaml.
 DISPLAY = {
-    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "sfron": "SFR-on",
-    "siss": "SISS", "muksb": "MUKSB", "ga": "GA", "rl": "RL", "ft": "FT", "sa": "SA", "lora": "LoRA",
+    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "siss": "SISS",
+    "sfron": "SFR-on", "finetune": "fine-tuning", "few_shot": "few-shot relearning",
 }  # fmt: skip
 
 
@@ -43,9 +43,13 @@ def read_record(path: Path) -> dict:
 
 
 def display_name(name: str) -> str:
-    """``dimum_alt`` -> ``DiMUM alt``."""
-    head, _, tail = name.partition("_")
-    return f"{DISPLAY[head]} {tail.replace('_', ' ')}".strip() if head in DISPLAY else name.replace("_", " ")
+    """``dimum`` -> ``DiMUM``, ``gradient_ascent`` -> ``gradient ascent``."""
+    return DISPLAY.get(name, name.replace("_", " "))
+
+
+def sentence(text: str) -> str:
+    """``row swap took ...`` -> ``Row swap took ...``."""
+    return text[:1].upper() + text[1:]
 
 
 def class_name(record: dict, index: int) -> str:
@@ -61,15 +65,15 @@ def forgotten(record: dict) -> str:
     return f"classes {', '.join(names[:-1])} and {names[-1]}" if names else "no class"
 
 
-def guidances(record: dict) -> list[str]:
-    """Guidance scales at which forget accuracy was measured anywhere in the record, ascending, as their JSON keys."""
-    found = {g for row in record["rows"] for g in (row.get("metrics") or {}).get("forget_accuracy") or {}}
+def guidances(record: dict, metric: str = "forget_accuracy") -> list[str]:
+    """Guidance scales at which the metric was measured anywhere in the record, ascending, as their JSON keys."""
+    found = {g for row in record["rows"] for g in (row.get("metrics") or {}).get(metric) or {}}
     return sorted(found, key=float)
 
 
-def main_guidance(record: dict) -> str:
-    """The guidance that single-valued columns use: 1 (no guidance) where it was measured, else the smallest."""
-    found = guidances(record)
+def main_guidance(record: dict, metric: str = "forget_accuracy") -> str:
+    """The guidance of columns that show only one: 1 (plain conditional sampling) where measured, else the smallest."""
+    found = guidances(record, metric)
     return next((g for g in found if float(g) == 1.0), found[0] if found else "1.0")
 
 

@@ -11,10 +11,12 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
 from scipy import stats
 
 from unrelearn.report import (
@@ -35,13 +37,19 @@ from unrelearn.report.page import FILE_NAME, document, escape, figure_box, html_
 
 log = logging.getLogger(__name__)
 
-MEASUREMENT = ("dataset", "model", "pretrain", "oracle", "sampler", "eval", "evaluate")  # a table holds one of each
+MEASUREMENT = (
+    "dataset",
+    "model",
+    "precision",
+    "oracle",
+    "sampler",
+    "eval",
+)  # config sections: a table holds one of each
 TREATMENT = ("method", "attack")  # a row holds one of each
 CONTROLS = ("original", "row_swap", "retrain")  # these rows come first
-# Left out of the fingerprint: a seed is what we average over, the classes have their own column, and the rest says
-# where a run was computed, not what.
-IGNORED = {"seed", "forget_classes", "root", "path", "num_workers", "device", "devices"}
+IGNORED = {"_target_", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
 MAX_NAMED = 4  # settings spelled out when two protocols differ
+FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,10 @@ class Group:
     measurement: dict
     treatment: dict
     num_images: int | None
-    budgets: tuple[int, ...] | None
+    budgets: tuple[int, ...]
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
     note: str = ""  # settings that set it apart from another row of the same name
+    style: int = 0  # colour and marker: a method looks the same in every figure
     estimates: dict[str, Estimate] = field(default_factory=dict)
 
     @property
@@ -135,7 +144,11 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         group.estimates = estimates(group)
     _name_tables(groups)
     _name_rows(groups)
-    return sorted(groups, key=_order)
+    groups.sort(key=_order)
+    methods = list(dict.fromkeys((group.first["method"], group.note) for group in groups))
+    for group in groups:
+        group.style = methods.index((group.first["method"], group.note))
+    return groups
 
 
 def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
@@ -157,9 +170,9 @@ def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
 
 def _belongs(record: dict, group: Group) -> bool:
     """Same names, same settings, same numbers of images and budgets as far as both got to show them."""
-    names = ("dataset", "method", "attack", "forget_classes")
+    names = ("dataset", "class_names", "method", "attack", "forget_classes")
     return (
-        all(record[name] == group.first[name] for name in names)
+        all(record.get(name) == group.first.get(name) for name in names)
         and fingerprint(record, MEASUREMENT) == group.measurement
         and fingerprint(record, TREATMENT) == group.treatment
         and (record["status"] != "finished" or _num_images(record) == group.num_images)
@@ -253,19 +266,27 @@ def estimate(values: Sequence) -> Estimate | None:
 def estimates(group: Group) -> dict[str, Estimate]:
     """Every column of one group. A diverged run counts where it has a measurement, and only there."""
     records, found = group.records, {}
-    scales = sorted({g for record in records for g in guidances(record)}, key=float)
-    for g in scales:
-        for model in ("original", "unlearned", "attacked"):
-            for metric in ("forget_accuracy", "retain_accuracy", "fd_oracle"):
+    for metric in ("forget_accuracy", "retain_accuracy", "fd_oracle"):
+        for g in _scales(records, metric):
+            for model in ("original", "unlearned", "attacked"):
                 values = [measured(_row(record, model, group.budgets), metric, g) for record in records]
                 found[f"{model}_{metric}@{g}"] = estimate(values)
+    for g in _scales(records, "forget_accuracy"):
         curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
         found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
         found[f"steps_to_half@{g}"] = _steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
     return {column: value for column, value in found.items() if value is not None}
 
 
-def _row(record: dict, model: str, budgets: tuple[int, ...] | None) -> dict | None:
+def _scales(records: Sequence[dict], metric: str) -> list[str]:
+    return sorted({g for record in records for g in guidances(record, metric)}, key=float)
+
+
+def _main(scales: list[str]) -> str:
+    return next((g for g in scales if float(g) == 1.0), scales[0] if scales else "1.0")
+
+
+def _row(record: dict, model: str, budgets: tuple[int, ...]) -> dict | None:
     """The row to average; an attack that broke off early has none at the last budget."""
     row = row_of(record, model)
     early = model == "attacked" and budgets and row is not None and row.get("step") != budgets[-1]
@@ -286,28 +307,34 @@ def _steps_to_half(values: list[float | None]) -> Estimate | None:
 # ---- rendering ------------------------------------------------------------------------------------------------------
 
 
-def cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of one table as text."""
-    scales = sorted({g for group in groups for record in group.records for g in guidances(record)}, key=float)
-    main = next((g for g in scales if float(g) == 1.0), scales[0] if scales else "1.0")
-    headers = ["forgotten", "method", "attack"]
-    headers += ["settings"] if any(group.note for group in groups) else []
-    headers += ["seeds"]
-    for g in scales:
-        headers += [f"unlearned % (s={guidance_label(g)})", f"attacked % (s={guidance_label(g)})"]
-    headers += ["area", "steps to half", "retain % before", "retain % after", "FD before", "FD after"]
+def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of one table as text; `brief` keeps the columns that fit a narrow terminal."""
+    records = [record for group in groups for record in group.records]
+    scales = _scales(records, "forget_accuracy")
+    main, retain = _main(scales), _main(_scales(records, "retain_accuracy"))
+    columns = []  # header, and how a group fills it
+    for g in [main] if brief else scales:
+        for model in ("unlearned", "attacked"):
+            columns.append((f"{model} %\n(s={guidance_label(g)})", _filled(f"{model}_forget_accuracy@{g}", 100, 1)))
+    if not brief:
+        columns.append(("area", _filled(f"area@{main}", 1, 3)))
+    columns.append(("steps\nto half", lambda group: _half_text(group, main)))
+    if not brief:
+        for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), ("fd_oracle", "FD", 1, 2)):
+            for model, when in (("unlearned", "before"), ("attacked", "after")):
+                columns.append((f"{short}\n{when}", _filled(f"{model}_{metric}@{retain}", scale, digits)))
+    noted = any(group.note for group in groups)
+    headers = ["forgotten", "method", "attack", *(["settings"] if noted else []), "seeds", *(h for h, _ in columns)]
     rows = []
     for group in groups:
         row = [forgotten(group.first), display_name(group.first["method"]), display_name(group.first["attack"])]
-        row += [group.note or DASH] if "settings" in headers else []
-        row += [group.seeds]
-        for g in scales:
-            row += [_text(group, f"{model}_forget_accuracy@{g}", 100, 1) for model in ("unlearned", "attacked")]
-        row += [_text(group, f"area@{main}", 1, 3), _half_text(group, main)]
-        row += [_text(group, f"{model}_retain_accuracy@{main}", 100, 1) for model in ("unlearned", "attacked")]
-        row += [_text(group, f"{model}_fd_oracle@{main}", 1, 2) for model in ("unlearned", "attacked")]
-        rows.append(row)
+        row += [group.note or DASH] if noted else []
+        rows.append([*row, group.seeds, *(fill(group) for _, fill in columns)])
     return headers, rows
+
+
+def _filled(column: str, scale: float, digits: int) -> Callable[[Group], str]:
+    return lambda group: _text(group, column, scale, digits)
 
 
 def _text(group: Group, column: str, scale: float, digits: int) -> str:
@@ -338,8 +365,9 @@ CAPTION = (
     "Forget accuracy: share of images generated under the forgotten class that the oracle still calls by it, for the "
     "unlearned model and after the attack's last budget, at guidance scale s. Mean ± half of the 95 % t-interval over "
     "n seeds; for n=1 the value with its 95 % Wilson interval over images. Equal values in every seed give ± 0, which "
-    "says nothing about the images. Before and after mean the attack; area, steps to half, retain accuracy and the "
-    "Fréchet distance in the oracle's features are at the lowest s."
+    "says nothing about the images. Before and after mean the attack. Area: mean forget "
+    "accuracy over the budget axis; steps to half: budget at which it reaches half of the original model's. These two, "
+    "retain accuracy and FD (the Fréchet distance in the oracle's features) are at s=1 where that was measured."
 )
 
 
@@ -361,10 +389,10 @@ def troubles(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def to_markdown(groups: Sequence[Group]) -> str:
+def to_markdown(groups: Sequence[Group], brief: bool = False) -> str:
     parts = []
     for title, members in tables(groups).items():
-        headers, rows = cells(members)
+        headers, rows = cells(members, brief)
         left = headers.index("seeds") + 1
         rule = ["---"] * left + ["---:"] * (len(headers) - left)
         lines = [list(map(markdown, headers)), rule, *(list(map(markdown, row)) for row in rows)]
@@ -373,6 +401,12 @@ def to_markdown(groups: Sequence[Group]) -> str:
     if troubles(groups):
         parts.append("Runs that did not finish:\n\n" + "\n".join(f"- {markdown(line)}" for line in troubles(groups)))
     return "\n\n".join(parts) + "\n"
+
+
+def show(records: Sequence[dict], console: Console | None = None) -> None:
+    """Print the comparison of these records: all columns if they fit, else those that matter most."""
+    console = console or Console()
+    console.print(Markdown(to_markdown(comparison(records), brief=console.width < FULL_WIDTH)))
 
 
 def markdown(text: str) -> str:
@@ -455,7 +489,7 @@ def to_html(groups: Sequence[Group], folder: Path) -> str:
         parts.append("<h2>Runs that did not finish</h2><ul>")
         parts += [f"<li>{escape(line)}</li>" for line in troubles(groups)] + ["</ul>"]
     parts.append("<h2>Runs</h2>" + _runs(records, folder))
-    return document("Comparison of runs", parts)
+    return document("Comparison of runs", parts, kind="comparison")
 
 
 def _runs(records: list[dict], folder: Path) -> str:
@@ -486,7 +520,7 @@ def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
     panels = sorted({(tuple(group.first["forget_classes"]), group.first["attack"]) for group in attacked})
     for classes, attack in panels:
         members = [g for g in attacked if (tuple(g.first["forget_classes"]), g.first["attack"]) == (classes, attack)]
-        for guidance in sorted({s for g in members for r in g.records for s in guidances(r)}, key=float):
+        for guidance in _scales([record for group in members for record in group.records], "forget_accuracy"):
             curves = [curve for group in members if (curve := seed_curve(group, guidance)) is not None]
             if curves:
                 name = f"{display_name(attack)}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
@@ -510,6 +544,7 @@ def seed_curve(group: Group, guidance: str) -> Curve | None:
         [e.low for e in averaged],
         [e.high for e in averaged],
         reference and reference.mean,
+        group.style,
     )
 
 
@@ -521,7 +556,7 @@ def _same_reference(curves: list[Curve]) -> list[Curve]:
     """All methods start from one original model per seed: draw one line, their mean, even if seeds are missing."""
     made = [curve.reference for curve in curves if curve.reference is not None]
     mean = float(np.mean(made)) if made else None
-    return [Curve(c.label, c.budgets, c.middle, c.low, c.high, mean) for c in curves]
+    return [replace(curve, reference=mean) for curve in curves]
 
 
 RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {

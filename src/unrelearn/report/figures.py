@@ -61,6 +61,7 @@ class Curve:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     reference: float | None = None  # the original model's forget accuracy
+    style: int | None = None  # colour and marker; by default the place in the figure
 
 
 styled = matplotlib.rc_context(STYLE)  # as a decorator: entered anew at every call
@@ -77,7 +78,7 @@ def svg(figure: Figure) -> bytes:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure in the format that the path's suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.03)
 
 
 # ---- recovery -------------------------------------------------------------------------------------------------------
@@ -115,12 +116,13 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
 
     Curves that share one reference (several methods, one original model) share one grey dashed line.
     """
-    figure, axes = _axes()
+    columns = 3 if max((len(curve.label) for curve in curves), default=0) < 14 else 2
+    figure, axes = _axes(extra_lines=(len(curves) // columns))
     references = {round(c.reference, 6) for c in curves if c.reference is not None}
     for index, curve in enumerate(curves):
-        color = LINE_COLORS[index % len(LINE_COLORS)]
-        marker = LINE_MARKERS[index % len(LINE_MARKERS)]
-        line = "-" if index < len(LINE_COLORS) else ":"
+        style = index if curve.style is None else curve.style
+        color, marker = LINE_COLORS[style % len(LINE_COLORS)], LINE_MARKERS[style % len(LINE_MARKERS)]
+        line = "-" if style < len(LINE_COLORS) else ":"
         if curve.low is not None:
             low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
             axes.fill_between(curve.budgets, 100 * low, 100 * high, color=color, alpha=0.16, linewidth=0)
@@ -134,7 +136,7 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         axes.plot([], [], color="#666666", linestyle=(0, (5, 3)), linewidth=1.1, label="original model")
     _budget_axis(axes, sorted({b for curve in curves for b in curve.budgets}))
     axes.set(ylim=(0, 102), ylabel="forget accuracy (%)", xlabel="attack budget (optimiser steps)")
-    _title_and_legend(axes, title, columns=2 if len(curves) > 3 else 3)
+    _title_and_legend(axes, title, columns)
     return figure
 
 
@@ -175,13 +177,14 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
 
 
 def sample_strips(record: dict, outputs: Path, part: str, guidance: str, columns: int = 12) -> list[Strip]:
-    """Original, unlearned and attacked at the last budget, from the same noise column by column.
+    """Original, unlearned and attacked at the last budget it survived, from the same noise column by column.
 
     Args:
         part: ``forget`` or ``retain``.
     """
     attacked = [row for row in record["rows"] if row["model"] == "attacked"]
-    rows = [row for row in record["rows"] if row["model"] != "attacked"] + attacked[-1:]
+    survived = [row for row in attacked if row.get("status") != "diverged"]
+    rows = [row for row in record["rows"] if row["model"] != "attacked"] + (survived or attacked)[-1:]
     strips = [_strip(record, row, outputs, f"{part}/{guidance}", columns) for row in rows]
     return strips if any(strip.images is not None for strip in strips) else []
 
@@ -316,8 +319,9 @@ def _label(record: dict, model: str) -> str:
     return row_label(row_of(record, model))
 
 
-def _axes():
-    figure = Figure(figsize=SIZE, layout="constrained")
+def _axes(extra_lines: int = 0):
+    """Axes of one size; a legend of more than one line makes the figure taller, not the plot smaller."""
+    figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.19 * extra_lines), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
 

@@ -14,10 +14,10 @@ from unrelearn.report import (
     interval,
     main_guidance,
     measured,
-    number,
     percent,
     row_label,
     row_of,
+    sentence,
     write_atomically,
 )
 from unrelearn.report.figures import (
@@ -32,7 +32,15 @@ from unrelearn.report.figures import (
     strip_png,
     svg,
 )
-from unrelearn.report.table import oracle_line, recovery_line, stage_cells, summary_caption, summary_cells, verdict
+from unrelearn.report.table import (
+    oracle_line,
+    recovery_line,
+    stage_cells,
+    stage_line,
+    summary_caption,
+    summary_cells,
+    verdict,
+)
 
 FILE_NAME = "report.html"  # beside result.json; the comparison links to it
 
@@ -42,9 +50,12 @@ CSS = """
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 66rem; background: #fff; color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+body.comparison { max-width: 84rem; }
+.comparison th, .comparison td { padding: .3rem .4rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
+h2, h3, li { overflow-wrap: anywhere; }
 p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 a { color: #0062a3; }
 .kicker { color: var(--soft); margin: 0; font-size: .9rem; }
@@ -58,12 +69,12 @@ a { color: #0062a3; }
 .numbers span { color: var(--soft); font-size: .85rem; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { vertical-align: bottom; font-weight: 600; border-bottom: 1.5px solid var(--ink); }
 tbody th { font-weight: 400; border-bottom: 1px solid var(--line); }
 .left, th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
-figure img { display: block; max-width: 100%; height: auto; }
+figure img { display: block; width: 100%; max-width: 34rem; height: auto; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; }
 .strips { display: grid; grid-template-columns: 8rem 1fr; gap: .3rem .6rem; align-items: center; max-width: 58rem;
   break-inside: avoid; }
@@ -86,12 +97,14 @@ summary { cursor: pointer; }
   .strips { grid-template-columns: 1fr; gap: .15rem; }
   .strips > span { text-align: left; margin-top: .4rem; }
   .strips > span:empty { display: none; }
+  .names { font-size: .55rem; } .names i { text-overflow: clip; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; }
-  h2 { break-after: avoid; } .numbers li, pre { background: none; border: 1px solid var(--line); }
+  h2, h3 { break-after: avoid; } .scroll { break-before: avoid; }
+  .numbers li, pre { background: none; border: 1px solid var(--line); }
   .pair { grid-template-columns: 1fr 1fr; gap: .8rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -105,10 +118,8 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
         outputs: the folder that the record's sample paths are relative to.
         destination: the HTML file to write or replace.
     """
-    title = f"{display_name(record['method'])} against {display_name(record['attack'])}"
-    if record["attack"] == "none":
-        title = f"{display_name(record['method'])}, no attack"
-    title += f": {record['dataset']}, {forgotten(record)}"
+    attack = "no attack" if record["attack"] == "none" else f"attacked by {display_name(record['attack'])}"
+    title = sentence(f"{display_name(record['method'])}, {attack}: {record['dataset']}, {forgotten(record)}")
     parts = [
         f'<p class="kicker">{escape(record["name"])} · seed {escape(record["seed"])} · '
         f'{escape(_when(record))} <span class="badge {escape(record["status"])}">'
@@ -136,11 +147,11 @@ def escape(value) -> str:
     return html.escape(str(value)).replace(" %", "&nbsp;%")
 
 
-def document(title: str, parts: list[str]) -> str:
+def document(title: str, parts: list[str], kind: str = "run") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body class='{kind}'>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )
@@ -198,7 +209,7 @@ def _numbers(record: dict) -> str:
 
 
 def _table(record: dict) -> str:
-    headers, rows = summary_cells(record, wide=True)
+    headers, rows = summary_cells(record)
     if not rows:
         return ""
     return (
@@ -214,9 +225,10 @@ def _samples(record: dict, outputs: Path) -> str:
         for g in scales
         if (strips := sample_strips(record, outputs, "forget", g))
     ]
-    retained = sample_strips(record, outputs, "retain", main_guidance(record))
+    retain = main_guidance(record, "retain_accuracy")
+    retained = sample_strips(record, outputs, "retain", retain)
     if retained:
-        label = f"Generated under retained classes, guidance {guidance_label(main_guidance(record))}"
+        label = f"Generated under retained classes, guidance {guidance_label(retain)}"
         grids.append((label, retained))
     if not grids:
         return "<h2>Samples</h2><p>The sample files this record names are not on this disk.</p>"
@@ -249,18 +261,19 @@ def _curves(record: dict) -> str:
     lines = [
         recovery_line(record) or "",
         "Budget 0 is the unlearned model. Bands: 95 % Wilson interval over the images of one budget. "
-        "Dashed: the original model at the same guidance.",
+        "Dashed: the original model at the same guidance. Area: mean forget accuracy over the budget axis. Half: "
+        "where the curve first reaches half of the original model's forget accuracy, linearly interpolated.",
     ]
     text = f'<div><p>{escape(lines[0])}</p><p class="soft">{escape(lines[1])}</p></div>'
     return f'<h2>Recovery</h2><div class="pair">{figure_box(drawing, "Recovery curve")}{text}</div>'
 
 
 def _classes(record: dict) -> str:
-    boxes = [
-        figure_box(drawing, alt)
-        for draw, alt in ((replacement_figure, "Replacement classes"), (retain_figure, "Retain accuracy per class"))
-        if (drawing := draw(record, main_guidance(record))) is not None
-    ]
+    drawings = (
+        ("Replacement classes", replacement_figure(record, main_guidance(record))),
+        ("Retain accuracy per class", retain_figure(record, main_guidance(record, "retain_accuracy"))),
+    )
+    boxes = [figure_box(drawing, alt) for alt, drawing in drawings if drawing is not None]
     return f'<h2>Class by class</h2><div class="pair">{"".join(boxes)}</div>' if boxes else ""
 
 
@@ -279,7 +292,7 @@ def _protocol(record: dict) -> str:
             "Fréchet distance between generated and real retained images in the oracle's features. Those are not "
             "Inception's: this is no FID, and comparable only within one oracle and one N",
         ),
-        ("KID oracle", "squared maximum mean discrepancy (polynomial kernel) in the same features"),
+        ("KID oracle", "unbiased squared maximum mean discrepancy (cubic kernel) in the same features; can be below 0"),
         ("Held-out", "forget accuracy by a second classifier that no method and no tuning has seen"),
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items if text)
@@ -300,14 +313,15 @@ def _oracle(record: dict) -> str:
 
 def _counts(record: dict) -> str:
     parts = []
-    for guidance in guidances(record):
-        counts = []
-        for metric, words in (("forget_accuracy", f"under {forgotten(record)}"), ("retain_accuracy", "retained")):
+    for metric, words in (
+        ("forget_accuracy", f"under {forgotten(record)}"),
+        ("retain_accuracy", "of retained classes"),
+    ):
+        for guidance in guidances(record, metric):
             values = (measured(row, metric, guidance) for row in record["rows"])
-            counts += [f"{n} {words}" for n in [next((v["n"] for v in values if v and v.get("n")), None)] if n]
-        if counts:
-            parts.append(f"guidance {guidance_label(guidance)}: {', '.join(counts)}")
-    return "; ".join(parts)
+            n = next((value["n"] for value in values if value and value.get("n")), None)
+            parts += [f"{n} {words} at guidance {guidance_label(guidance)}"] if n else []
+    return ", ".join(parts)
 
 
 def _settings(section) -> str:
@@ -320,11 +334,7 @@ def _stages(record: dict) -> str:
     headers, rows = stage_cells(record)
     if not rows:
         return ""
-    computed = sum(stage.get("status") == "computed" for stage in record["stages"])
-    total = number(record.get("seconds"))
-    line = f"{computed} of {len(rows)} stages were computed, {len(rows) - computed} found finished and reused"
-    line += f"; {total:.0f} s in all." if total is not None else "."
-    return f"<h2>Stages and cost</h2><p>{escape(line)}</p>{html_table(headers, rows, left=(0, 1, 2, 5))}"
+    return f"<h2>Stages and cost</h2><p>{escape(stage_line(record))}.</p>{html_table(headers, rows, left=(0, 1, 2, 5))}"
 
 
 def _command(record: dict) -> str:

@@ -1,8 +1,10 @@
 """One record in the terminal: the table of models, the table of stages, and the result in plain words."""
 
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from unrelearn.report import (
@@ -18,8 +20,10 @@ from unrelearn.report import (
     percent,
     row_label,
     row_of,
+    sentence,
 )
 
+WIDTH = 110  # columns, where a console does not say
 NOTABLE = 0.10  # a change of accuracy worth a sentence of its own, if the intervals agree that it is one
 
 
@@ -38,16 +42,16 @@ def verdict(record: dict) -> str:
     first, removed = _unlearning_words(record, interval(original), interval(unlearned))
     second = _attack_words(record, guidance, interval(original), interval(unlearned), removed)
     notes = _caveats(record, guidance)
-    return " ".join([f"{first}; {second} (forget accuracy, guidance {guidance_label(guidance)}).", *notes])
+    return " ".join([f"{sentence(first)}; {second} (forget accuracy, guidance {guidance_label(guidance)}).", *notes])
 
 
 def _no_unlearned_model(record: dict) -> str:
     method, what = display_name(record["method"]), forgotten(record)
     if record["status"] == "diverged":
-        return f"{method} diverged while unlearning {what}: there is no unlearned model to measure or attack."
+        return f"{sentence(method)} diverged while unlearning {what}: there is no unlearned model to measure or attack."
     if record["status"] == "failed":
         return f"The run failed: {record.get('error') or 'no reason was recorded'}."
-    return f"{method} on {what}: the unlearned model was not measured."
+    return f"{sentence(method)} on {what}: the unlearned model was not measured."
 
 
 def _unlearning_words(record: dict, original: tuple | None, unlearned: tuple) -> tuple[str, bool]:
@@ -90,7 +94,7 @@ def _attack_words(record: dict, guidance: str, original: tuple | None, unlearned
         words = f"{attack} brought it back to {percent(last[0])}{within}"
     peak_step, peak = max(curve, key=lambda point: point[1][0])
     if peak[1] > max(last[2], unlearned[2]):  # the last budget is not the attack's best one
-        words += f", after a peak of {percent(peak[0])} at {peak_step}"
+        words += f", after a peak of {percent(peak[0])} at {peak_step} steps"
     if any(row.get("status") == "diverged" for row in attacked):
         words += ", and then it diverged"
     return words
@@ -100,7 +104,7 @@ def _caveats(record: dict, guidance: str) -> list[str]:
     """What would make the first sentence misleading if it stood alone."""
     notes = []
     rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
-    retain = [interval(measured(row, "retain_accuracy", guidance)) for row in rows]
+    retain = [interval(measured(row, "retain_accuracy", main_guidance(record, "retain_accuracy"))) for row in rows]
     for who, before, after in (("Unlearning", *retain[:2]), ("The attack", *retain[1:])):
         if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
             notes.append(f"{who} also took the retained classes from {percent(before[0])} to {percent(after[0])}.")
@@ -122,7 +126,7 @@ def oracle_line(record: dict) -> str:
     real = number((record.get("oracle") or {}).get("test_accuracy"))
     held_out = number((record.get("oracle") or {}).get("held_out_test_accuracy"))
     forget = number(measured(original, "forget_accuracy", guidance))
-    retain = number(measured(original, "retain_accuracy", guidance))
+    retain = number(measured(original, "retain_accuracy", main_guidance(record, "retain_accuracy")))
     parts = [f"{_tenth(real)} on real test images" if real is not None else "not measured on real test images"]
     if held_out is not None:
         parts[0] += f" (held-out classifier: {_tenth(held_out)})"
@@ -139,9 +143,10 @@ def recovery_line(record: dict) -> str | None:
     for guidance, curve in sorted((record.get("recovery") or {}).items(), key=lambda item: float(item[0])):
         area, half = number(curve.get("area")), number(curve.get("steps_to_half"))
         last = max(curve.get("budgets") or [0])
-        reached = f"half reached after {half:.0f} steps" if half is not None else f"half not reached in {last} steps"
-        parts.append(f"area {DASH if area is None else f'{area:.3f}'}, {reached} (guidance {guidance_label(guidance)})")
-    return "Recovery: " + "; ".join(parts) + "." if parts else None
+        reached = f"not reached in {last} steps" if half is None else f"reached after {half:.0f} steps"
+        area_text = DASH if area is None else f"{area:.3f}"
+        parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, half of the original's {reached}")
+    return "Recovery at " + "; at ".join(parts) + "." if parts else None
 
 
 def _tenth(value: float) -> str:
@@ -151,30 +156,36 @@ def _tenth(value: float) -> str:
 # ---- the tables -----------------------------------------------------------------------------------------------------
 
 
-def summary_cells(record: dict, wide: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the table of models, as text; `wide` adds every interval there is (for the page)."""
-    scales, guidance = guidances(record), main_guidance(record)
-    short = len(scales) > 2 and not wide  # a third interval would not fit a terminal
-    headers = ["model"]
-    headers += [f"forget acc. %\nguidance {guidance_label(g)}" for g in scales]
-    headers += ["entropy\nnats", "retain\nacc. %", f"FD oracle\n{_floor(record, 'fd_oracle', guidance)}"]
-    headers += [f"KID oracle\n{_floor(record, 'kid_oracle', guidance)}", "held-out\nforget %"]
-    rows = []
-    for row in record["rows"]:
-        held_out = (measured(row, "agreement", guidance) or {}).get("held_out_forget_accuracy")
-        cells = [row_label(row)]
-        cells += [_accuracy(measured(row, "forget_accuracy", g), not short or g == guidance) for g in scales]
-        cells += [
-            _plain(measured(row, "entropy", guidance), ".2f"),
-            _accuracy(measured(row, "retain_accuracy", guidance), wide),
-            _plain(measured(row, "fd_oracle", guidance), "#.3g"),
-            _plain(measured(row, "kid_oracle", guidance), ".2g"),
-            _accuracy(held_out, wide),
-        ]
+def summary_cells(record: dict, intervals: str = "all", leave_out: tuple[str, ...] = ()) -> tuple[list, list[list]]:
+    """Headers and rows of the table of models, as text.
+
+    Args:
+        intervals: at ``all`` accuracies, at ``forget`` accuracies only, or at forget accuracy of the ``main`` guidance.
+        leave_out: metrics that get no column.
+    """
+    main, retain = main_guidance(record), main_guidance(record, "retain_accuracy")
+    wide = intervals == "all"
+    columns = []  # metric, header, and how a row fills it
+    for g in guidances(record):
+        ends = intervals != "main" or g == main
+        columns.append(("forget_accuracy", f"forget acc. %\nguidance {guidance_label(g)}",
+                        lambda row, g=g, ends=ends: _accuracy(measured(row, "forget_accuracy", g), ends)))  # fmt: skip
+    columns += [
+        ("entropy", "entropy\nnats", lambda row: _plain(measured(row, "entropy", main), ".2f")),
+        ("retain_accuracy", "retain\nacc. %", lambda row: _accuracy(measured(row, "retain_accuracy", retain), wide)),
+        ("fd_oracle", f"FD oracle\n{_floor(record, 'fd_oracle', retain)}",
+         lambda row: _plain(measured(row, "fd_oracle", retain), "#.3g")),
+        ("kid_oracle", f"KID oracle\n{_floor(record, 'kid_oracle', retain)}",
+         lambda row: _plain(measured(row, "kid_oracle", retain), ".2g")),
+        ("agreement", "held-out\nforget %",
+         lambda row: _accuracy((measured(row, "agreement", main) or {}).get("held_out_forget_accuracy"), wide)),
+    ]  # fmt: skip
+    columns = [column for column in columns if column[0] not in leave_out]
+    rows = [[row_label(row), *(fill(row) for _, _, fill in columns)] for row in record["rows"]]
+    for row, cells in zip(record["rows"], rows, strict=True):
         if row.get("status") == "diverged":
-            cells[1 if scales else 0] = "diverged"
-        rows.append(cells)
-    return headers, rows
+            cells[1] = "diverged"
+    return ["model", *(header for _, header, _ in columns)], rows
 
 
 def summary_caption(record: dict) -> str:
@@ -186,15 +197,34 @@ def summary_caption(record: dict) -> str:
     return (
         f"Forget accuracy: share of images generated under {what} that the oracle calls {what}, with its "
         f"95 % Wilson interval{count}; unlearning accuracy is 100 minus it. "
-        f"The other columns are at guidance {guidance_label(main_guidance(record))}. Floor: real test images against "
-        "real training images at the same N."
+        f"{_other_columns(record)}. Floor: real test images against real training images at the same N."
     )
 
 
-def summary_table(record: dict) -> Table:
-    """Rows original, unlearned, attacked at each budget; at most 110 columns wide."""
-    headers, rows = summary_cells(record)
-    return _rich_table(headers, rows, title=record["name"], caption=summary_caption(record))
+def _other_columns(record: dict) -> str:
+    forget, retain = (guidance_label(main_guidance(record, m)) for m in ("forget_accuracy", "retain_accuracy"))
+    if forget == retain:
+        return f"The other columns are at guidance {forget}"
+    return f"Entropy and held-out are at guidance {forget}, the retained classes at {retain}"
+
+
+# What a terminal that is too narrow for everything goes without, one after the other.
+FITS = (
+    {"intervals": "forget"},
+    {"intervals": "main"},
+    {"intervals": "main", "leave_out": ("kid_oracle",)},
+    {"intervals": "main", "leave_out": ("kid_oracle", "entropy")},
+    {"intervals": "main", "leave_out": ("kid_oracle", "entropy", "fd_oracle")},
+)
+
+
+def summary_table(record: dict, width: int = WIDTH) -> Table:
+    """Rows original, unlearned, attacked at each budget; as many columns as fit, never a cut number."""
+    for fit in FITS:
+        headers, rows = summary_cells(record, **fit)
+        if _natural_width(headers, rows) <= width:
+            break
+    return _rich_table(headers, rows, record["name"], _wrapped(summary_caption(record), width))
 
 
 def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
@@ -215,27 +245,50 @@ def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
 
 def stage_table(record: dict) -> Table:
     """What was computed, what was found finished, and what it cost."""
-    seconds = number(record.get("seconds"))
-    total = None if seconds is None else f"{seconds:.1f} s in all"
-    return _rich_table(*stage_cells(record), title="Stages", caption=total, text_columns=(0, 1, 2, 5))
+    return _rich_table(*stage_cells(record), "Stages", stage_line(record), text_columns=(0, 1, 2, 5))
+
+
+def stage_line(record: dict) -> str:
+    stages, seconds = record.get("stages") or [], number(record.get("seconds"))
+    reused = sum(stage.get("status") == "reused" for stage in stages)
+    line = f"{len(stages) - reused} of {len(stages)} computed"
+    line += f", {reused} reused (seconds of an earlier run)" if reused else ""
+    return line + ("" if seconds is None else f"; {seconds:.1f} s in all")
 
 
 def print_record(record: dict, console: Console, page: Path | None = None) -> None:
     """Print both tables and the result in plain words; `page` is where the HTML report was written."""
-    console.print(summary_table(record))
+    # A log file has no width of its own: what lands there should be whole.
+    width = console.width if console.is_terminal else max(console.width, WIDTH)
+    console.print(summary_table(record, width), crop=False)
     if record.get("stages"):
-        console.print(stage_table(record))
-    lines = [verdict(record), oracle_line(record), recovery_line(record), f"Report: {page}" if page else None]
-    for line in filter(None, lines):
-        console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("Report"))
+        console.print(stage_table(record), crop=False)
+    for line in filter(None, (verdict(record), oracle_line(record), recovery_line(record))):
+        console.print(_wrapped(line, width), markup=False, highlight=False, soft_wrap=True)
+    if page:
+        console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _rich_table(headers: list[str], rows: list[list[str]], text_columns: tuple = (0,), **options) -> Table:
-    table = Table(title_justify="left", caption_justify="left", box=None, header_style="bold", **options)
+def _wrapped(text: str, width: int) -> str:
+    """Lines of at most this width; a number keeps its percent sign, which rich would wrap away."""
+    return textwrap.fill(text.replace(" %", "\xa0%"), width).replace("\xa0", " ")
+
+
+def _natural_width(headers: list[str], rows: list[list[str]]) -> int:
+    columns = zip(headers, *rows, strict=True)
+    return sum(max(len(part) for cell in column for part in cell.split("\n")) + 2 for column in columns)
+
+
+def _rich_table(
+    headers: list[str], rows: list[list[str]], title: str, caption: str, text_columns: tuple[int, ...] = (0,)
+) -> Table:
+    """A table of its natural width, whatever the console's."""
+    table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left", box=None,
+                  header_style="bold", width=_natural_width(headers, rows))  # fmt: skip
     for index, header in enumerate(headers):
-        table.add_column(header, justify="left" if index in text_columns else "right", no_wrap=True)
+        table.add_column(escape(header), justify="left" if index in text_columns else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))  # an interval is not markup
+        table.add_row(*map(escape, row))  # an interval is not markup
     return table
 
 
@@ -257,5 +310,5 @@ def _floor(record: dict, metric: str, guidance: str) -> str:
     for row in record["rows"]:
         floor = number(measured(row, metric, guidance), "floor")
         if floor is not None:
-            return f"floor {floor:.3g}"
+            return f"floor {floor:.2g}"
     return ""
