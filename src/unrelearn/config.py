@@ -436,9 +436,11 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
         siblings = sorted({k[len(parent):].lstrip(".").split(".")[0] for k in known if k.startswith(parent)} - {"_target_"})
         close = difflib.get_close_matches(key.rpartition(".")[2], siblings, n=1)
         value = given.split("=", 1)[1] if "=" in given else "..."
-        return [f"{given}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings)}. "
-                + (f"Type {parent + '.' if parent else ''}{close[0]}={value}" if close
-                   else "python run.py --cfg job shows their values")]
+        line = f"{given}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings)}. "
+        if key in known:
+            return [f"{given}: the {parent} chosen here has no such key. Type python run.py {parent}=NAME --cfg job to see its keys"]
+        return [line + (f"Type {parent + '.' if parent else ''}{close[0]}={value}" if close
+                        else "Type python run.py --cfg job to see their values")]
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
     return [f"{given + ': ' if given else ''}{reason}. Type python run.py --cfg job to see what stands there by default"]
 

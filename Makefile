@@ -1,0 +1,45 @@
+# `make run` and `make test` do everything from a bare checkout: Python >= 3.10, git and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export WANDB_MODE ?= offline
+
+.PHONY: help run test results report bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is older than 3.10. Type make PYTHON=python3.11 (or newer)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing torch, diffusers, lightning and the rest: several minutes and GB the first time"
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+run: $(STAMP) ## train, unlearn, attack and measure on the digits: about five minutes on two cores
+	$(BIN)/python run.py method=dimum attack=dimra
+
+test: $(STAMP) ## the whole fast suite
+	$(BIN)/python -m pytest
+
+results: $(STAMP) ## the README's table: eight methods, with and without attack, three seeds (about an hour)
+	$(BIN)/python run.py experiment=readme
+	$(BIN)/python scripts/report.py --out docs/results/readme --brief
+
+report: $(STAMP) ## one table and one page over everything in outputs/runs
+	$(BIN)/python scripts/report.py
+
+bench: $(STAMP) ## our training step, sampling and grid against bare loops and separate runs
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/grid.py
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check .
+
+clean: ## remove the environment; outputs/ stay
+	rm -rf $(VENV)

@@ -1,0 +1,56 @@
+"""Our sampling (per-image seeds, one batched forward for guidance) against a bare diffusers loop at equal steps.
+
+    python benchmarks/sampling.py
+
+The bare loop is the one a diffusers user writes: DDIMScheduler, one batch of noise, two forwards for guidance.
+"""
+
+import argparse
+import tempfile
+
+import torch
+from common import configuration, interleaved, report, stopwatch
+from diffusers import DDIMScheduler
+
+from unrelearn import denoiser as denoisers
+from unrelearn.pipeline import Pipeline
+from unrelearn.sampling import sample
+
+STEPS, IMAGES, BATCH = 10, 500, 250
+
+
+@torch.inference_mode()
+def bare(network, labels: torch.Tensor, schedule: dict, scale: float) -> torch.Tensor:
+    device, images = next(network.parameters()).device, []
+    for part in labels.to(device).split(BATCH):
+        scheduler = DDIMScheduler(**schedule, timestep_spacing="trailing")
+        scheduler.set_timesteps(STEPS)
+        size = network.config.sample_size
+        x = torch.randn(len(part), network.config.in_channels, size, size, device=device)
+        for t in scheduler.timesteps:
+            output = network(x, t, class_labels=part).sample
+            if scale != 1.0:
+                null = network(x, t, class_labels=torch.full_like(part, denoisers.null_label(network))).sample
+                output = null + scale * (output - null)
+            x = scheduler.step(output, t, x).prev_sample
+        images.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+    return torch.cat(images)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as outputs:
+        pipeline = Pipeline(configuration(f"paths.outputs={outputs}"), "benchmark")
+        task = pipeline.task(None)  # untrained: the time does not depend on the weights
+        labels = torch.arange(IMAGES) % len(task.class_names)
+        network = task.denoiser.eval()
+        for scale in (1.0, 2.0):
+            options = {"schedule": task.schedule, "num_inference_steps": STEPS, "guidance_scale": scale}
+            seconds = interleaved(
+                arguments.rounds,
+                ours=lambda options=options: stopwatch(lambda: sample(network, labels, batch_size=BATCH, **options)),
+                bare=lambda scale=scale: stopwatch(lambda: bare(network, labels, task.schedule, scale)))
+            report(f"sampling_guidance_{scale:g}", seconds["ours"], seconds["bare"], "<= 1.0",
+                   what=f"seconds for {IMAGES} images, unet_tiny, DDIM {STEPS} steps, batch {BATCH}")

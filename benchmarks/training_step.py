@@ -1,0 +1,76 @@
+"""Our training step (Lightning module, reseeding, EMA, recording) against a bare PyTorch loop of the same network.
+
+    python benchmarks/training_step.py
+
+Equal maths on both sides: batch 64, noise, label dropout, clipping, fused Adam, one-cycle rate, EMA. Steps 20 to 120 of
+each run are timed, so the start of neither counts.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import configuration, interleaved, report
+
+from unrelearn import denoiser as denoisers
+from unrelearn import diffusion, progress
+from unrelearn.data import to_model_range
+from unrelearn.module import FitOptions, Pretraining, fit
+from unrelearn.pipeline import Pipeline
+
+FIRST, LAST = 20, 120
+
+
+def ours(pipeline: Pipeline) -> float:
+    stamps = {}
+    recipe = {**pipeline.cfg["model"]["pretrain"], "max_steps": LAST}
+    options = FitOptions(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(Pretraining(pipeline.task(None), **recipe), Path(folder), "ours", options)
+    return (stamps[LAST] - stamps[FIRST]) / (LAST - FIRST)
+
+
+def bare(pipeline: Pipeline) -> float:
+    task, recipe = pipeline.task(None), pipeline.cfg["model"]["pretrain"]
+    network, data, device = task.denoiser.train(), task.retain, pipeline.device
+    schedule = diffusion.alphas_cumprod().to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe["learning_rate"], fused=True)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], total_steps=LAST)
+    average = [p.detach().clone() for p in network.parameters()]
+    n, null = recipe["batch_size"], len(task.class_names)
+    for step in range(LAST):
+        if step == FIRST:
+            _wait(device)
+            started = time.perf_counter()
+        index = torch.randint(len(data), (n,), device=device)
+        x_0, t = to_model_range(data.images[index]), torch.randint(1000, (n,), device=device)
+        noise = torch.randn_like(x_0)
+        labels = torch.where(torch.rand(n, device=device) < recipe["label_dropout"], null, data.labels[index])
+        output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, labels)
+        (output - noise).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe["grad_clip"])
+        optimizer.step()
+        optimizer.zero_grad()
+        rate.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, list(network.parameters()), 1 - recipe["ema_decay"])
+    _wait(device)
+    return (time.perf_counter() - started) / (LAST - FIRST)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    progress.console.quiet = True
+    with tempfile.TemporaryDirectory() as outputs:
+        pipeline = Pipeline(configuration(f"paths.outputs={outputs}"), "benchmark")
+        seconds = interleaved(arguments.rounds, ours=lambda: ours(pipeline), bare=lambda: bare(pipeline))
+    report("training_step", seconds["ours"], seconds["bare"], "<= 1.05", what="seconds per step, unet_tiny, batch 64")

@@ -1,0 +1,137 @@
+"""Bad input: one line each, with key, value, what is allowed and what to type; exit code 2; no traceback; nothing computed."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from command import ROOT, run
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+BAD = {
+    "method=dimu": ["method=dimu", "dimum", "Type method=dimum"],
+    "attack=dimmra": ["attack=dimmra", "few_shot", "Type attack=dimra"],
+    "dataset=cifar": ["dataset=cifar", "digits", "Type dataset=cifar10"],
+    "method.lerning_rate=1": ["method.lerning_rate=1", "Type method.learning_rate=1"],
+    "trainer.device=2": ["trainer.device=2", "Type trainer.devices=2"],
+    "methd=dimum": ["methd=dimum", "Type method=dimum"],
+    "+foo=1": ["foo", "Leave +foo out"],
+    "+method.foo=1": ["method.foo=1", "allowed:", "memory_weight"],
+    "forget=12": ["forget=12", "allowed: 0, 1", "Type forget=0"],
+    "forget=cat": ["forget=cat", "allowed: 0, 1"],
+    "forget=[0,1,2,3,4,5,6,7,8,9]": ["every class", "retain set empty"],
+    "forget=[]": ["forget=[]", "names no class"],
+    "method.max_steps=-3": ["method.max_steps=-3", "at least 0"],
+    "model.pretrain.max_steps=-3": ["model.pretrain.max_steps=-3", "at least 0"],
+    "model.pretrain.max_steps=abc": ["model.pretrain.max_steps=abc", "Integer"],
+    "method.learning_rate=fast": ["method.learning_rate=fast", "a number"],
+    "method.memory=foo": ["method.memory=foo", "nearest_class", "Type method.memory=another_class"],
+    "attack.budgets=[0,50,20]": ["attack.budgets=[0, 50, 20]", "increasing"],
+    "attack.budgets=[0]": ["attack.budgets=[0]", "the last above 0"],
+    "attack.retain_fraction=0": ["attack.retain_fraction=0", "above 0"],
+    "model.unet.block_out_channels=[32,32,32,32,32]": ["image size 8", "multiple of 16"],
+    "model.unet.norm_num_groups=7": ["block_out_channels=[32, 64]", "norm_num_groups=7"],
+    "trainer.devices=64": ["trainer.devices=64", "Type trainer.devices="],
+    "sampler.name=euler": ["sampler.name=euler", "dpmsolver++", "Type sampler.name=ddim"],
+    "precision=bf16": ["precision=bf16", "bf16-mixed"],
+    "stages=[pretran]": ["stages=pretran", "evaluate"],
+    "stages=[evaluate]": ["stages=[evaluate]", "pretrain", "Type stages="],
+    "dataset=folder": ["dataset.root", "has no default", "Type dataset.root="],
+    "dataset=folder dataset.root=/no/such dataset.image_size=8": ["dataset.root=/no/such", "no such folder"],
+    "dataset=mnist dataset.download=false dataset.root=/no/such": ["train-images-idx3-ubyte", "/no/such"],
+    "seed=-1": ["seed=-1", "between 0 and"],
+}
+
+
+@pytest.fixture
+def complaint(capsys, monkeypatch, tmp_path: Path):
+    """complaint("method=x", ...) -> the lines on stderr of the command, which must end with exit code 2."""
+    def complained(*overrides: str, outputs: Path = tmp_path / "outputs") -> list[str]:
+        GlobalHydra.instance().clear()
+        arguments = ["run.py", "tracking=none", f"paths.outputs={outputs}", *overrides]
+        if "-m" in overrides:
+            arguments = ["run.py", *overrides, "tracking=none", f"paths.outputs={outputs}"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        captured = capsys.readouterr()
+        assert ended.value.code == 2, captured
+        assert "Traceback" not in captured.err
+        assert not list(tmp_path.rglob("artifacts/*/*")), "something was computed"
+        return captured.err.strip().splitlines()
+    return complained
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_bad_input_gets_one_line_that_says_what_to_type(overrides: str, complaint):
+    lines = complaint(*overrides.split(" "))
+    about = [line for line in lines if all(part in line for part in BAD[overrides])]
+    assert about, lines
+    assert all(line.startswith("error: ") and "Type" in line or "type" in line or "Leave" in line for line in lines), lines
+    assert len(lines) == 1 or overrides == "dataset=folder", lines
+
+
+def test_all_problems_are_named_at_once(complaint):
+    lines = complaint("forget=12", "method.max_steps=-3", "sampler.name=euler")
+    assert len(lines) == 3
+
+
+def test_a_gpu_that_is_not_there(complaint):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert "Type trainer.accelerator=cpu" in complaint("trainer.accelerator=gpu")[0]
+
+
+def test_multirun_with_in_process_ddp_is_refused_at_once(complaint):
+    lines = complaint("-m", "trainer=ddp", "seed=0,1")
+    assert len(lines) == 1 and "torchrun" in lines[0] and "trainer=auto" in lines[0]
+
+
+def test_outputs_that_can_not_be_written(complaint, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    lines = complaint(outputs=tmp_path / "file" / "below")
+    assert len(lines) == 1 and "can not be written" in lines[0] and "Type paths.outputs=" in lines[0]
+
+
+def folder(tmp_path: Path) -> Path:
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for k in range(3):
+            Image.new("RGB", (8, 8), (k, k, k)).save(tmp_path / "images" / name / f"{k}.png")
+    return tmp_path / "images"
+
+
+def test_a_file_that_is_not_an_image(complaint, tmp_path: Path):
+    root = folder(tmp_path)
+    (root / "cat" / "notes.txt").write_text("not an image")
+    lines = complaint("dataset=folder", f"dataset.root={root}", "dataset.image_size=8", "forget=cat", "model=unet_tiny")
+    assert len(lines) == 1 and "notes.txt" in lines[0]
+
+
+def test_an_empty_class_folder(complaint, tmp_path: Path):
+    root = folder(tmp_path)
+    (root / "fish").mkdir()
+    lines = complaint("dataset=folder", f"dataset.root={root}", "dataset.image_size=8", "forget=cat", "model=unet_tiny")
+    assert len(lines) == 1 and "fish" in lines[0]
+
+
+def test_a_class_of_a_folder_is_forgotten_by_name(tmp_path: Path):
+    done = run("dataset=folder", f"dataset.root={folder(tmp_path)}", "dataset.image_size=8", "model=unet_tiny",
+               "forget=bird", f"paths.outputs={tmp_path / 'outputs'}", expect=2)
+    assert "0 (cat), 1 (dog)" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_is_readable_by_a_newcomer():
+    text = run("--help").stdout
+    for part in ("python run.py method=dimum attack=dimra", "dimum", "few_shot", "fashion_mnist", "forget=3", "--cfg job"):
+        assert part in text
+
+
+def test_cfg_job_shows_the_whole():
+    text = run("--cfg", "job").stdout
+    for part in ("method:", "unrelearn.methods.dimum.DiMUM", "guidance_scales", "checkpoint_every_n_steps"):
+        assert part in text
