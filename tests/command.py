@@ -20,7 +20,9 @@ def environment(**changes: str) -> dict:
 
 
 def command(*overrides: str, tracking: str = "none", root: Path = ROOT) -> list[str]:
-    return [sys.executable, str(root / "run.py"), *TINY, f"tracking={tracking}", *overrides]
+    flags = [o for o in overrides if o.startswith("-")]  # Hydra wants its flags before the first override
+    return [sys.executable, str(root / "run.py"), *flags, *TINY, f"tracking={tracking}",
+            *(o for o in overrides if o not in flags)]
 
 
 def run(*overrides: str, tracking: str = "none", expect: int = 0, **changes: str) -> subprocess.CompletedProcess:

@@ -389,5 +389,10 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
         module.to(trainer.strategy.root_device)
         module.prepare()
         resume = recorder.checkpoint if recorder.checkpoint.exists() else None
-        trainer.fit(module, itertools.repeat(0), ckpt_path=resume)
+        try:
+            trainer.fit(module, itertools.repeat(0), ckpt_path=resume)
+        except SystemExit as ended:  # Lightning's answer to Ctrl-C
+            if isinstance(ended.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     return {"seconds": recorder.seconds, "diverged_at": module.diverged_at}
