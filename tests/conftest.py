@@ -1,0 +1,32 @@
+"""Fixtures that several files share. What they are made of is in tiny.py."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from unrelearn import config
+from unrelearn.oracle import Classifier
+
+torch.set_num_threads(1)  # networks this small gain nothing from threads, and sums then have one order
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Callable[..., dict]:
+    """compose("method=salun", ...) -> the validated configuration as plain Python, as run.py makes it."""
+    def composed(*overrides: str) -> dict:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(tiny.CONF), version_base="1.3"):
+            fixed = ["tracking=none", "trainer.accelerator=cpu", f"paths.outputs={tmp_path / 'outputs'}"]
+            return config.validate(hydra_compose("config", overrides=[*fixed, *overrides]))
+    return composed
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Classifier:
+    return tiny.new_oracle()

@@ -1,0 +1,95 @@
+"""What test_ddp.py runs in several processes: as a script under torchrun (several_processes.py FOLDER), or forked.
+
+Everything is written into the folder as <name>-<rank>.pt, for the test to look at.
+"""
+
+import sys
+from pathlib import Path
+
+import tiny
+import torch
+
+from unrelearn import distributed, launch
+from unrelearn.errors import UsageError
+from unrelearn.methods.dimum import DiMUM
+from unrelearn.methods.salun import SalUn
+from unrelearn.sampling import sample
+
+CHUNKS = (0, 1, 2, 3, 7, 10)
+
+
+class Stopped(Exception):
+    pass
+
+
+def pretraining():
+    return tiny.pretraining(max_steps=20)
+
+
+def dimum():
+    return DiMUM(tiny.new_task(), memory="fixed_k", max_steps=20, batch_size=12, learning_rate=3e-4)
+
+
+def salun():
+    return SalUn(tiny.new_task(), retain_weight=3.0, saliency_fraction=0.5, saliency_guidance_scale=3.0, max_steps=5,
+                 batch_size=12, learning_rate=3e-4)
+
+
+def classifier():
+    return tiny.classifier_training(20)
+
+
+TRAININGS = (pretraining, dimum, salun, classifier)
+
+
+def record(module) -> dict:
+    return {"weights": module.state_dict(), "rows": module.rows, "mask": getattr(module, "gradient_mask", {}),
+            "average": module.ema.shadow_params if hasattr(module, "ema") else []}
+
+
+def images_of(count: int) -> torch.Tensor:
+    """As the pipeline samples: each process draws its share, all of them get the whole."""
+    labels = torch.arange(count) % 11
+    part = distributed.my_slice(count)
+    images = sample(tiny.network(), labels[part], schedule=tiny.SCHEDULE, num_inference_steps=3, seed=1,
+                    guidance_scale=2.0, first=part.start)
+    return distributed.gather(images)
+
+
+def training(folder: Path) -> None:
+    rank = distributed.rank()
+    for make in TRAININGS:
+        module = tiny.train(make(), folder / make.__name__)
+        torch.save(record(module), folder / f"{make.__name__}-{rank}.pt")
+    torch.save(vars(dimum().draw("retain", tiny.new_task().retain)), folder / f"draw-{rank}.pt")
+
+    def stop(step: int, row: dict) -> None:
+        if step == 15:
+            raise Stopped
+    try:
+        tiny.train(dimum(), folder / "stopped", log_row=stop, checkpoint_every_n_steps=10)
+    except Stopped:
+        torch.save(True, folder / f"stopped-{rank}.pt")
+
+
+def sharding(folder: Path, rank: int, processes: int) -> None:
+    """Everything that is cut into shares, as one of several processes sees it."""
+    if processes > 1:
+        torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
+    slices = {n: distributed.my_slice(n) for n in CHUNKS}
+    gathered = {n: distributed.gather(torch.arange(2 * n).view(n, 2)[part]) for n, part in slices.items()}
+
+    def refuse() -> None:
+        raise UsageError("only the first process sees this" if rank == 0 else "another process was asked")
+    try:
+        distributed.on_main(refuse)
+    except UsageError as error:
+        problems = error.problems
+    torch.save({"slices": {n: (s.start, s.stop) for n, s in slices.items()}, "gathered": gathered,
+                "problems": problems, "decided": distributed.on_main(distributed.rank),
+                "images": {n: images_of(n) for n in (2, 7)}}, folder / f"{rank}.pt")
+
+
+if __name__ == "__main__":
+    launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
+    training(Path(sys.argv[1]))

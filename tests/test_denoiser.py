@@ -1,0 +1,144 @@
+"""The network: what is saved is what anyone loads with diffusers alone, and its initial values follow the seed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from safetensors.torch import load_file, save_file
+
+from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import generator_for
+from unrelearn.sampling import sample
+
+SCHEDULE = dict(num_train_timesteps=100, beta_start=1e-3, beta_end=0.1, beta_schedule="linear",
+                prediction_type="epsilon")
+SHAPE = dict(image_size=8, channels=3, num_classes=4, block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4,
+             attention_levels=[1], dropout=0.1)
+
+
+def tiny(seed: int = 0, **changes) -> UNet2DModel:
+    network = denoisers.build(**{**SHAPE, **changes})
+    denoisers.reinitialise(network, seed)
+    return network
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def shape(network: UNet2DModel) -> dict:
+    """Its configuration without diffusers' notes on itself; a tuple comes back as a list."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in network.config.items() if not k.startswith("_")}
+
+
+# What a stranger types: diffusers and nothing of ours. Files are the arguments so that no test helper is in the way.
+STRANGER = """
+import sys
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+
+folder, given, result = sys.argv[1:]
+denoiser = UNet2DModel.from_pretrained(folder)
+scheduler = DDIMScheduler.from_pretrained(folder, timestep_spacing="trailing")
+scheduler.set_timesteps(5)
+start = load_file(given)
+x_t = start["noise"]
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x_t = scheduler.step(denoiser(x_t, t, class_labels=start["labels"]).sample, t, x_t).prev_sample
+save_file({"x_0": x_t} | {f"weights/{k}": v for k, v in denoiser.state_dict().items()}, result)
+assert not [name for name in sys.modules if name.split(".")[0] == "unrelearn"]
+"""
+
+
+def test_diffusers_alone_loads_the_same_bits_and_draws_the_same_images(tmp_path: Path):
+    network, labels = tiny(), torch.tensor([0, 3, 4])
+    denoisers.save(network, tmp_path / "raw", SCHEDULE)
+    noise = torch.stack([torch.randn(3, 8, 8, generator=generator_for(5, "image", i)) for i in range(3)])
+    save_file({"noise": noise, "labels": labels}, tmp_path / "given.safetensors")
+    subprocess.run([sys.executable, "-c", STRANGER, tmp_path / "raw", tmp_path / "given.safetensors",
+                    tmp_path / "result.safetensors"], check=True, cwd=tmp_path)
+    result = load_file(tmp_path / "result.safetensors")
+    weights = {name.removeprefix("weights/"): value for name, value in result.items() if name.startswith("weights/")}
+    assert weights.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    ours = sample(network, labels, schedule=SCHEDULE, num_inference_steps=5, seed=5).int()
+    theirs = ((result["x_0"] + 1) * 127.5).round().clamp(0, 255).int()
+    assert (ours - theirs).abs().max() <= 1
+    assert len(ours.unique()) > 50  # images with something in them
+
+
+def test_saving_and_loading_keeps_every_bit_and_the_configuration(tmp_path: Path):
+    network = tiny()
+    denoisers.save(network, tmp_path, SCHEDULE)
+    loaded = denoisers.load(tmp_path)
+    assert same(network, loaded)
+    assert shape(loaded) == shape(network)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"}
+
+
+def test_a_loaded_network_is_in_evaluation_mode_and_float32(tmp_path: Path):
+    denoisers.save(tiny().half(), tmp_path, SCHEDULE)
+    loaded = denoisers.load(tmp_path)
+    assert not loaded.training
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_initial_values_are_a_function_of_the_seed_alone():
+    torch.manual_seed(1)
+    first = tiny(seed=3)
+    torch.manual_seed(2)
+    second = tiny(seed=7)
+    assert not same(first, second)
+    assert not torch.equal(first.class_embedding.weight, second.class_embedding.weight)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(1.0)
+    denoisers.reinitialise(second, 3)
+    assert same(first, second)
+
+
+def test_initialising_leaves_the_global_generator_alone():
+    network = denoisers.build(**SHAPE)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    denoisers.reinitialise(network, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("levels, middle", [([], False), ([0], True), ([1], True), ([0, 1, 2], True)])
+def test_attention_stands_at_the_levels_asked_for(levels: list[int], middle: bool):
+    network = tiny(block_out_channels=[8, 16, 32], attention_levels=levels)
+    down = [i for i, block in enumerate(network.down_blocks) if hasattr(block, "attentions")]
+    up = [2 - i for i, block in enumerate(network.up_blocks) if hasattr(block, "attentions")]
+    assert down == levels and sorted(up) == levels
+    assert any(attention is not None for attention in network.mid_block.attentions) == middle
+    x = torch.randn(2, 3, 8, 8)
+    assert denoisers.predict(network, x, torch.tensor([0, 99]), torch.tensor([0, 4])).shape == x.shape
+
+
+@pytest.mark.parametrize("image_size, channels, widths", [(8, 1, [8]), (16, 3, [8, 16, 24]), (28, 1, [64, 128, 128])])
+def test_the_network_fits_the_images(image_size: int, channels: int, widths: list[int]):
+    network = tiny(image_size=image_size, channels=channels, block_out_channels=widths,
+                   attention_levels=[len(widths) - 1])
+    x = torch.randn(1, channels, image_size, image_size)
+    assert denoisers.predict(network, x, torch.tensor([3]), torch.tensor([1])).shape == x.shape
+
+
+def test_there_is_one_row_per_class_and_a_null_row_after_them():
+    network = tiny(num_classes=4)
+    assert dict(network.named_parameters())[denoisers.CLASS_EMBEDDING].shape[0] == 5
+    assert denoisers.null_label(network) == 4
+
+
+def test_the_answer_depends_on_the_label_and_the_time():
+    network, x = tiny().eval(), torch.randn(1, 3, 8, 8)
+    answers = [denoisers.predict(network, x, torch.tensor([t]), torch.tensor([c]))
+               for t, c in [(5, 0), (5, 4), (50, 0)]]
+    assert all((a - b).abs().max() > 1e-3 for a, b in [answers[:2], answers[1:], answers[::2]])

@@ -1,0 +1,52 @@
+"""The loss of the first 20 steps of every trained method and attack, as it was when the numbers were last accepted.
+
+Whoever changes a number here on purpose writes the new ones with
+
+    UNRELEARN_GOLDEN=write python -m pytest tests/test_golden.py
+
+and adds an entry under "Changed results" in CHANGELOG.md: which numbers moved, and why.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
+
+from unrelearn.module import DiffusionModule
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def trace(module: DiffusionModule, folder: Path) -> dict[str, list[float]]:
+    rows = train(module, folder).rows
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    return {term: [float(f"{row[term]:.7g}") for row in rows] for term in rows[0] if term != "step"}
+
+
+def compare(name: str, found: dict[str, list[float]]) -> None:
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("UNRELEARN_GOLDEN") == "write":
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    golden = json.loads(path.read_text())
+    assert found.keys() == golden.keys()
+    for term in golden:
+        assert found[term] == pytest.approx(golden[term], rel=1e-4), f"{name}: {term}; see the head of this file"
+
+
+def test_pretraining_has_not_changed(tmp_path: Path):
+    compare("pretraining", trace(pretraining(max_steps=20), tmp_path))
+
+
+@pytest.mark.parametrize(("group", "name"), TRAINED)
+def test_the_losses_have_not_changed(group: str, name: str, compose, tmp_path: Path):
+    task = new_task()
+    task.denoiser.load_state_dict(network(seed=1).state_dict())  # not the weights that retrain starts from
+    rate = f"{group}.learning_rate=1e-3"  # whatever rate the yaml recommends
+    compare(f"{group}-{name}", trace(from_yaml(compose, group, name, rate, steps=20)(task), tmp_path))
+
+
+def test_every_golden_file_belongs_to_a_test():
+    names = {path.stem for path in GOLDEN.glob("*.json")}
+    assert names == {"pretraining"} | {f"{group}-{name}" for group, name in TRAINED}

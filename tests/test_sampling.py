@@ -1,0 +1,211 @@
+"""Sampling: image i is a function of (model, label, seed, stream, i), whatever is drawn beside it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from unrelearn import denoiser as denoisers
+from unrelearn.data import to_model_range
+from unrelearn.diffusion import alphas_cumprod, generator_for, target
+from unrelearn.sampling import SAMPLERS, make_scheduler, sample
+
+SCHEDULE = dict(num_train_timesteps=100, beta_start=1e-3, beta_end=0.1, beta_schedule="linear",
+                prediction_type="epsilon")
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+WAYS = [dict(name="ddim"), dict(name="ddim", eta=1.0), dict(name="ddpm"), dict(name="dpmsolver++")]
+STOCHASTIC = WAYS[1:3]
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet2DModel:
+    built = denoisers.build(image_size=8, channels=1, num_classes=3, block_out_channels=[8, 16], layers_per_block=1,
+                            norm_num_groups=4, attention_levels=[], dropout=0.5)
+    denoisers.reinitialise(built, 0)
+    return built.eval()
+
+
+def draw(network: torch.nn.Module, labels: torch.Tensor = LABELS, **arguments) -> torch.Tensor:
+    """int32, so that grey levels can be subtracted."""
+    images = sample(network, labels, **{"schedule": SCHEDULE, "num_inference_steps": 6, **arguments})
+    assert images.dtype == torch.uint8 and images.shape[0] == len(labels)
+    return images.int()
+
+
+def grey_levels_apart(a: torch.Tensor, b: torch.Tensor) -> int:
+    assert a.shape == b.shape
+    return (a - b).abs().max().item()
+
+
+def watched(network: torch.nn.Module, *arguments, **options) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The images, and what the network was given at each forward pass."""
+    inputs = []
+    hook = network.register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
+    try:
+        return draw(network, *arguments, **options), inputs
+    finally:
+        hook.remove()
+
+
+# ------------------------------------------------------------------------------------------------------- common noise
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_an_image_is_the_same_whatever_the_batch_size(network: UNet2DModel, way: dict, guidance_scale: float):
+    whole = draw(network, guidance_scale=guidance_scale, **way)
+    assert len(whole.unique()) > 20  # not all black and white, where anything would be the same
+    for batch_size in (1, 3):  # sums are taken in another order, so the last bit of a float may differ
+        assert grey_levels_apart(draw(network, batch_size=batch_size, guidance_scale=guidance_scale, **way), whole) <= 1
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_slice_of_the_images_is_the_same_slice_of_all_of_them(network: UNet2DModel, way: dict):
+    whole = draw(network, **way)
+    for part in (slice(0, 2), slice(2, 7), slice(6, 7)):
+        assert grey_levels_apart(draw(network, LABELS[part], first=part.start, **way), whole[part]) <= 1
+
+
+def test_image_i_starts_from_the_bits_of_noise_i(network: UNet2DModel):
+    noise = torch.stack([torch.randn(1, 8, 8, generator=generator_for(3, "forget", i)) for i in range(7)])
+    _, inputs = watched(network, seed=3, stream="forget", num_inference_steps=1)
+    assert torch.equal(torch.cat(inputs), noise)
+    _, inputs = watched(network, seed=3, stream="forget", num_inference_steps=1, batch_size=2)
+    assert torch.equal(torch.cat(inputs), noise)
+    _, inputs = watched(network, LABELS[4:], first=4, seed=3, stream="forget", num_inference_steps=1,
+                        guidance_scale=2.0)
+    assert torch.equal(torch.cat(inputs), torch.cat([noise[4:], noise[4:]]))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_an_image_does_not_depend_on_the_images_beside_it(network: UNet2DModel, way: dict):
+    other = torch.tensor([0, 2, 0, 0, 0, 1, 0])  # the same labels at 0, 3 and 6
+    ours, theirs = draw(network, guidance_scale=2.0, **way), draw(network, other, guidance_scale=2.0, **way)
+    assert grey_levels_apart(ours[::3], theirs[::3]) <= 1
+    assert grey_levels_apart(ours[1], theirs[1]) > 1
+
+
+@pytest.mark.parametrize("way", STOCHASTIC, ids=str)
+def test_a_stochastic_sampler_reads_the_generators_of_its_images_and_no_other(network: UNet2DModel, way: dict):
+    torch.manual_seed(1)
+    first = draw(network, **way)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert torch.equal(draw(network, **way), first)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_eta_makes_ddim_stochastic(network: UNet2DModel):
+    assert grey_levels_apart(draw(network, eta=1.0), draw(network, eta=0.0)) > 10
+
+
+@pytest.mark.parametrize("change", [dict(seed=1), dict(stream="retain"), dict(first=7)], ids=str)
+def test_another_seed_stream_or_number_is_another_image(network: UNet2DModel, change: dict):
+    ours, theirs = draw(network), draw(network, **change)
+    assert all(grey_levels_apart(a, b) > 10 for a, b in zip(ours, theirs, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------- guidance
+
+
+class Guided(torch.nn.Module):
+    """Guidance written the slow way: two forward passes and Ho & Salimans' formula with w = s - 1."""
+
+    def __init__(self, network: UNet2DModel, w: float):
+        super().__init__()
+        self.network, self.w, self.config = network, w, network.config
+
+    def forward(self, x_t, t, class_labels, return_dict):
+        conditional = denoisers.predict(self.network, x_t, t, class_labels)
+        unconditional = denoisers.predict(self.network, x_t, t, torch.full_like(class_labels, 3))
+        return ((1 + self.w) * conditional - self.w * unconditional,)
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 0.5, 2.0, 4.0])
+def test_one_batched_forward_pass_is_two_separate_ones(network: UNet2DModel, guidance_scale: float):
+    ours = draw(network, guidance_scale=guidance_scale)
+    assert grey_levels_apart(ours, draw(Guided(network, guidance_scale - 1).eval())) <= 1
+    assert grey_levels_apart(ours, draw(network)) > 1
+
+
+def test_without_guidance_there_is_one_forward_pass_a_step_and_with_it_one_of_twice_the_size(network: UNet2DModel):
+    _, inputs = watched(network, guidance_scale=1.0)
+    assert [len(x) for x in inputs] == [7] * 6
+    _, inputs = watched(network, guidance_scale=1)
+    assert [len(x) for x in inputs] == [7] * 6
+    _, inputs = watched(network, guidance_scale=2.0)
+    assert [len(x) for x in inputs] == [14] * 6
+
+
+def test_guidance_zero_is_the_unconditional_model(network: UNet2DModel):
+    unconditional = draw(network, torch.full_like(LABELS, 3))
+    assert grey_levels_apart(draw(network, guidance_scale=0.0), unconditional) <= 1
+
+
+# ----------------------------------------------------------------------------------------------------------- samplers
+
+
+class KnowsOneImage(torch.nn.Module):
+    """The perfect denoiser of a data set that holds one image."""
+
+    def __init__(self, image: torch.Tensor, prediction_type: str):
+        super().__init__()
+        self.config = SimpleNamespace(in_channels=1, sample_size=8, num_class_embeds=4)
+        self.x_0 = torch.nn.Parameter(to_model_range(image)[None])
+        self.alphas_cumprod = alphas_cumprod(100, 1e-3, 0.1)
+        self.prediction_type = prediction_type
+
+    def forward(self, x_t, t, class_labels, return_dict):
+        abar, x_0 = self.alphas_cumprod[t], self.x_0.expand_as(x_t)
+        noise = (x_t - abar.sqrt() * x_0) / (1 - abar).sqrt()
+        return (target(x_0, noise, t.expand(len(x_t)), self.alphas_cumprod, self.prediction_type),)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("steps", [1, 7, 20])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_every_sampler_brings_a_perfect_denoiser_to_its_image(way: dict, steps: int, prediction_type: str):
+    image = torch.randint(256, (1, 8, 8), generator=generator_for("the image"), dtype=torch.uint8)
+    images = draw(KnowsOneImage(image, prediction_type), LABELS[:2], num_inference_steps=steps,
+                  schedule={**SCHEDULE, "prediction_type": prediction_type}, **way)
+    assert torch.equal(images, image.int().expand(2, -1, -1, -1))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_starts_at_the_last_time_and_has_the_schedule_of_the_training(name: str):
+    scheduler = make_scheduler(name, {**SCHEDULE, "prediction_type": "v_prediction"})
+    scheduler.set_timesteps(5)
+    assert scheduler.timesteps.tolist() == [99, 79, 59, 39, 19]
+    assert scheduler.config.prediction_type == "v_prediction"
+    torch.testing.assert_close(scheduler.alphas_cumprod, alphas_cumprod(100, 1e-3, 0.1), rtol=2e-5, atol=0)
+
+
+def test_the_samplers_are_not_one_and_the_same(network: UNet2DModel):
+    images = [draw(network, **way) for way in WAYS]
+    assert all(grey_levels_apart(a, b) > 10 for i, a in enumerate(images) for b in images[:i])
+
+
+# ------------------------------------------------------------------------------------------------------------- manners
+
+
+def test_the_network_is_used_in_evaluation_mode_and_given_back_as_it_was(network: UNet2DModel):
+    expected = draw(network)
+    assert not network.training
+    network.train()
+    try:
+        assert torch.equal(draw(network), expected)
+        assert network.training and all(module.training for module in network.modules())
+    finally:
+        network.eval()
+
+
+def test_progress_counts_every_image_once(network: UNet2DModel):
+    counted = []
+    draw(network, batch_size=3, progress=counted.append)
+    assert counted == [3, 3, 1]
+
+
+def test_no_labels_give_no_images(network: UNet2DModel):
+    """More devices than images: a device's share may be empty."""
+    assert sample(network, LABELS[:0], schedule=SCHEDULE).shape == (0, 1, 8, 8)

@@ -1,0 +1,93 @@
+"""The small real things that the tests are made of: a UNet of 33 k weights, 120 digits, a classifier, and `train`."""
+
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+
+from unrelearn import denoiser
+from unrelearn.data import ImageSet
+from unrelearn.data.digits import Digits
+from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
+from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
+
+CONF = Path(__file__).parents[1] / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
+NO_TRAINING = ("original", "row_swap", "none")
+TRAINED = [(group, name) for group, names in (("method", METHODS), ("attack", ATTACKS)) for name in names
+           if name not in NO_TRAINING]
+
+UNET = dict(block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4, attention_levels=[], dropout=0.0)
+SMALL = ["model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4"]
+SCHEDULE = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
+                prediction_type="epsilon")
+
+
+def network(seed: int = 0, **changes):
+    built = denoiser.build(image_size=8, channels=1, num_classes=10, **{**UNET, **changes})
+    denoiser.reinitialise(built, seed)
+    return built
+
+
+def digits(per_class: int = 12) -> ImageSet:
+    """The first images of each class."""
+    train = Digits().load().train
+    return train.take(torch.cat([torch.where(train.labels == c)[0][:per_class] for c in range(10)]))
+
+
+def new_task(forget: tuple[int, ...] = (7,), *, seed: int = 0, prediction_type: str = "epsilon", dropout: float = 0.0,
+             oracle=None, horizontal_flip: bool = False) -> Task:
+    data = digits()
+    return Task(denoiser=network(dropout=dropout), schedule=SCHEDULE | {"prediction_type": prediction_type},
+                forget=data.of_classes(list(forget)), retain=data.of_classes(list(forget), keep=False),
+                forget_classes=list(forget), class_names=Digits.class_names, seed=seed, oracle=oracle,
+                horizontal_flip=horizontal_flip)
+
+
+def new_oracle() -> Classifier:
+    """An untrained classifier, as a finished one is loaded."""
+    shape = dict(architecture="plain", image_size=8, channels=1, num_classes=10, width=8)
+    return new_classifier(3, **shape).eval().requires_grad_(False)
+
+
+def weights(module: DiffusionModule) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.denoiser.state_dict().items()}
+
+
+def moved(before: dict, after: dict) -> set[str]:
+    """Names of what is not equal to the bit."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def options(**changes) -> FitOptions:
+    return FitOptions(**{"accelerator": "cpu", "log_every_n_steps": 1, **changes})
+
+
+def train(module, folder: Path, **changes):
+    """Fit on the CPU, recording every step; the module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fit(module, folder, "test", options(**changes))
+    return module
+
+
+def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, batch_size: int = 8):
+    """What the pipeline makes of conf/<group>/<name>.yaml, at a small size: a function Task -> module."""
+    length = f"{group}.max_steps={steps}" if group == "method" else f"{group}.budgets=[{steps}]"
+    sizes = [] if name in NO_TRAINING else [length, f"{group}.batch_size={batch_size}"]
+    cfg = compose(f"{group}={name}", *sizes, *overrides)
+    return instantiate(cfg[group], _partial_=True, _convert_="all")
+
+
+def pretraining(*, dropout: float = 0.0, **changes) -> Pretraining:
+    """Ordinary training with everything a recipe may have: one-cycle learning rate, EMA, label dropout."""
+    task = new_task(forget=(), dropout=dropout)
+    return Pretraining(task, **{**dict(max_steps=12, batch_size=12, learning_rate=2e-3, lr_schedule="one_cycle",
+                                       label_dropout=0.1, ema_decay=0.9), **changes})
+
+
+def classifier_training(max_steps: int = 12) -> ClassifierTraining:
+    classifier = new_classifier(5, architecture="plain", image_size=8, channels=1, num_classes=10, width=8)
+    return ClassifierTraining(classifier, digits(), seed=5, max_steps=max_steps, batch_size=12, learning_rate=3e-3,
+                              weight_decay=1e-2, label_smoothing=0.05, shift=1, horizontal_flip=True)
