@@ -20,7 +20,7 @@ def environment(**changes: str) -> dict:
 
 
 def command(*overrides: str, tracking: str = "none", root: Path = ROOT) -> list[str]:
-    flags = [o for o in overrides if o.startswith("-")]  # Hydra wants its flags before the first override
+    flags = [o for o in overrides if o.startswith("-") or o == "job"]  # Hydra wants its flags before the first override
     return [sys.executable, str(root / "run.py"), *flags, *TINY, f"tracking={tracking}",
             *(o for o in overrides if o not in flags)]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from unrelearn.artifact import MANIFEST, RESUME, Artifact, Spec, Store, write_json
 from unrelearn.errors import UsageError
@@ -277,6 +278,17 @@ def test_of_two_processes_one_computes_and_the_other_waits_and_says_for_whom(tmp
     assert f"host {socket.gethostname()}, pid {worker['pid']}" in line
 
 
+def test_a_lock_whose_owner_has_not_yet_said_who_it_is_is_waited_for_all_the_same(tmp_path: Path):
+    lines, results = processes.Queue(), processes.Queue()
+    folder = tmp_path / "pretrain" / f"{SPEC.key}.partial"
+    write_json(folder / "half.txt", "first half")
+    owner = folder.with_suffix(".owner")
+    owner.write_text("")  # opened, and not yet written
+    with FileLock(folder.with_suffix(".lock")), process(take_over, tmp_path, lines, results):
+        assert lines.get(timeout=60).endswith("computed by another process")
+        owner.unlink()
+
+
 def compute_until_killed(root: Path, computing) -> None:
     def compute(folder: Path) -> dict:
         (folder / "half.txt").write_text("first half")
@@ -338,7 +350,7 @@ def in_parts(folder: Path) -> dict:
         part = folder / "parts" / f"{number:02}.json"
         if not part.exists():
             before = json.loads((folder / "parts" / f"{number - 1:02}.json").read_text()) if number else []
-            write_json(part, [*before, number])
+            write_json(part, [*before, f"part {number:02}, made from the one before"])
             time.sleep(0.002)
     (folder / "weights.bin").write_bytes(bytes(range(256)) * 4096)
     return {"parts": PARTS}
@@ -353,7 +365,8 @@ def whole(artifact: Artifact) -> bool:
     expected = {f"parts/{i:02}.json" for i in range(PARTS)} | {"weights.bin", MANIFEST}
     there = {p.relative_to(artifact.path).as_posix() for p in artifact.path.rglob("[!.]*") if p.is_file()}
     return (set(artifact.manifest["files"]) == there == expected
-            and json.loads((artifact.path / "parts" / f"{PARTS - 1:02}.json").read_text()) == list(range(PARTS))
+            and json.loads((artifact.path / "parts" / f"{PARTS - 1:02}.json").read_text())
+            == [f"part {number:02}, made from the one before" for number in range(PARTS)]
             and (artifact.path / "weights.bin").read_bytes() == bytes(range(256)) * 4096)
 
 
@@ -378,7 +391,7 @@ def test_killed_at_any_moment_the_same_build_finishes_with_the_right_content(tmp
         assert found is None or whole(found)
         assert whole(store(root).build(SPEC, in_parts))
         assert whole(store(root).find(SPEC))
-    assert killed_before_the_end >= 3
+    assert killed_before_the_end >= 1  # or nothing was tried
 
 
 def die_at_call(root: Path, name: str, count: int) -> None:
@@ -427,7 +440,7 @@ def build_with_files_of_at_most(limit: int, root: Path, work: Callable, results)
 
 @pytest.mark.parametrize("limit, work, left", [
     (8, compute, []),
-    (60, in_parts, ["parts/09.json"]),
+    (256, in_parts, ["parts/04.json"]),
     (500_000, in_parts, ["parts/11.json", "weights.bin"]),
     (512, compute, ["metrics.json", "raw/weights.bin"]),
 ], ids=["at the lock", "in a part", "in the weights", "in the manifest"])

@@ -1,5 +1,6 @@
 """Bad input: one line each, with key, value, what is allowed and what to type; exit code 2; no traceback; nothing computed."""
 
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -56,6 +57,9 @@ def complaint(capsys, monkeypatch, tmp_path: Path):
         monkeypatch.chdir(ROOT)
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        logging.getLogger().setLevel(logging.WARNING)  # Hydra set it, and switched off all loggers, in this process too
+        for logger in logging.Logger.manager.loggerDict.values():
+            logger.disabled = False
         captured = capsys.readouterr()
         assert ended.value.code == 2, captured
         assert "Traceback" not in captured.err
@@ -69,7 +73,7 @@ def test_bad_input_gets_one_line_that_says_what_to_type(overrides: str, complain
     lines = complaint(*overrides.split(" "))
     about = [line for line in lines if all(part in line for part in BAD[overrides])]
     assert about, lines
-    assert all(line.startswith("error: ") and "Type" in line or "type" in line or "Leave" in line for line in lines), lines
+    assert all((line.startswith("error: ") and "Type" in line) or "type" in line or "Leave" in line for line in lines), lines
     assert len(lines) == 1 or overrides == "dataset=folder", lines
 
 

@@ -7,6 +7,7 @@ is the schema.
 
 import difflib
 import inspect
+import itertools
 import os
 import re
 import tempfile
@@ -356,7 +357,7 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     budgets = cfg["attack"].get("budgets")
     if isinstance(budgets, list) and (
             not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
-            or any(b <= a for a, b in zip(budgets, budgets[1:], strict=False)) or budgets[-1] == 0):
+            or any(b <= a for a, b in itertools.pairwise(budgets)) or budgets[-1] == 0):
         problems.append(f"attack.budgets={budgets}: must be increasing numbers of steps, none negative, the last above 0. "
                         "Type attack.budgets=[0,25,50,100,200,400]")
     for key in ("guidance_scales", "retain_guidance_scales"):
@@ -438,7 +439,7 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
         value = given.split("=", 1)[1] if "=" in given else "..."
         line = f"{given}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings)}. "
         if key in known:
-            return [f"{given}: the {parent} chosen here has no such key. Type python run.py {parent}=NAME --cfg job to see its keys"]
+            return [f"{given}: the {parent} chosen here has no such key. Type python run.py {parent}=NAME --cfg job to see them"]
         return [line + (f"Type {parent + '.' if parent else ''}{close[0]}={value}" if close
                         else "Type python run.py --cfg job to see their values")]
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]

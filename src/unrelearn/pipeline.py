@@ -23,7 +23,7 @@ from unrelearn import denoiser as denoisers
 from unrelearn import distributed, progress, tracking
 from unrelearn.artifact import Artifact, Spec, Store, write_json
 from unrelearn.config import STAGES, forget_classes
-from unrelearn.data import ImageData, ImageSet
+from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import accuracy, gather_evidence
 from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit

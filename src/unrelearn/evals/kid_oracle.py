@@ -5,7 +5,6 @@ depend on N and may come out slightly negative. The standard error is by the jac
 takes real test images for the generated ones.
 """
 
-import torch
 from torch import Tensor
 
 from unrelearn.evals.evidence import Evidence, spread
