@@ -28,7 +28,7 @@ test: $(STAMP) ## the whole fast suite
 
 results: $(STAMP) ## the README's table: eight methods, with and without attack, three seeds (about an hour)
 	$(BIN)/python run.py experiment=readme
-	$(BIN)/python scripts/report.py --out docs/results/readme --brief
+	$(BIN)/python scripts/report.py --out docs/results/readme --figures
 
 report: $(STAMP) ## one table and one page over everything in outputs/runs
 	$(BIN)/python scripts/report.py

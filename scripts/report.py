@@ -5,15 +5,15 @@ import logging
 import sys
 from pathlib import Path
 
-from unrelearn.report import main_guidance, write_atomically
+from unrelearn.report import write_atomically
 from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, show, tables, to_html
-from unrelearn.report.figures import sample_figure, sample_strips, save
+from unrelearn.report.figures import save
 
 EXAMPLES = """
 examples:
   python scripts/report.py                                    everything under outputs/runs
   python scripts/report.py outputs/runs/digits-* --out tables only these runs
-  python scripts/report.py --figures                          also curves and sample grids as PDF and PNG
+  python scripts/report.py --figures                          also the recovery curves as PDF and PNG
 """
 
 
@@ -29,7 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
         help="where to write table.md, table.csv, table.tex and index.html (default: outputs/report/compare)",
     )  # fmt: skip
-    parser.add_argument("--figures", action="store_true", help="also curves and sample grids as PDF and PNG")
+    parser.add_argument("--figures", action="store_true", help="also the recovery curves as PDF and PNG")
     return parser.parse_args(arguments)
 
 
@@ -61,18 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def save_figures(groups: list, folder: Path) -> list[Path]:
-    """Recovery curves of every table, and each run's sample grid where its sample files are on this disk."""
-    recovery = [drawing for members in tables(groups).values() for _, drawing in recovery_figures(members)]
-    drawings = {f"recovery-{index}": drawing for index, drawing in enumerate(recovery, start=1)}
-    for record in (record for group in groups for record in group.records):
-        outputs = Path(record["path"]).parents[2]  # outputs/runs/<name>/result.json
-        strips = sample_strips(record, outputs, "forget", main_guidance(record))
-        if strips:
-            drawings[f"samples-{record['name']}"] = sample_figure(strips)
+    """The recovery curves of every table, as PDF and PNG."""
     paths = []
-    for name, drawing in drawings.items():
+    drawings = [drawing for members in tables(groups).values() for _, drawing in recovery_figures(members)]
+    for index, drawing in enumerate(drawings, start=1):
         for kind in ("pdf", "png"):
-            paths.append(folder / f"{name}.{kind}")
+            paths.append(folder / f"recovery-{index}.{kind}")
             save(drawing, paths[-1])
     return paths
 
