@@ -230,22 +230,6 @@ def strip_png(strip: Strip) -> bytes:
 
 
 @styled
-def sample_figure(strips: Sequence[Strip]) -> Figure:
-    """The grid as one figure for a paper, with row labels (the page lays the strips out itself)."""
-    drawn = [strip for strip in strips if strip.images is not None]
-    pictures = [tiles(strip.images) for strip in drawn]
-    height = 5.6 * pictures[0].shape[0] / pictures[0].shape[1] + 0.06
-    figure = Figure(figsize=(7.0, height * len(drawn)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, strip, picture in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, pictures, strict=True):
-        axes.imshow(picture, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        axes.set_ylabel(strip.label, rotation=0, ha="right", va="center")
-    return figure
-
-
 # ---- bars -----------------------------------------------------------------------------------------------------------
 
 
