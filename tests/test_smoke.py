@@ -157,7 +157,8 @@ def test_several_forgotten_classes_by_name_and_index(outputs: Path):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     process = subprocess.Popen(command(*SHORT, "model.pretrain.max_steps=100000", f"paths.outputs={tmp_path / 'o'}"),
-                               cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                               cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job ignores it
     while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)

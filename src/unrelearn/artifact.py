@@ -229,9 +229,14 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            name = "another process"
-            with contextlib.suppress(OSError):  # it may finish at this very moment
-                name = owner.read_text() or name
+            name = ""
+            for _ in range(40):  # it may not have signed yet, or finish at this very moment
+                with contextlib.suppress(OSError):
+                    name = owner.read_text()
+                if name:
+                    break
+                time.sleep(0.05)
+            name = name or "another process"
             self.say(f"waiting for {path.parent.name}/{path.name}, which is being computed by {name}")
             lock.acquire(poll_interval=0.2)
         try:
