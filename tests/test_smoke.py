@@ -162,5 +162,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "same command continues" in error and "Traceback" not in error
