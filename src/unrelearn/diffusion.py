@@ -52,3 +52,12 @@ def generator_for(*identity: object, device: torch.device | str = "cpu") -> torc
     """
     digest = hashlib.blake2b(repr(identity).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed the global generator that dropout on this device reads. torch.manual_seed notes the call stack for every kind
+    of device that is not in use, which costs a millisecond in each step."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -180,17 +180,19 @@ class DiffusionModule(L.LightningModule):
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
         # dropout reads the global generator; the rank is in the seed, as each process holds other images
-        torch.manual_seed(diffusion.generator_for(self.task.seed, self.stage, "dropout", self.global_step,
-                                                  distributed.rank()).initial_seed())
+        identity = (self.task.seed, self.stage, "dropout", self.global_step, distributed.rank())
+        diffusion.reseed(diffusion.generator_for(*identity).initial_seed(), self.device)
         losses = self.losses()
         self.last_losses = {name: value.detach() for name, value in losses.items()}
         return sum(losses.values())
 
     def configure_optimizers(self):
-        trained = [p for p in self.denoiser.parameters() if p.requires_grad]
+        # listed once: walking the module tree in every step costs more than clipping does
+        self.everything = list(self.denoiser.parameters())
+        self.trained = [(name, p) for name, p in self.denoiser.named_parameters() if p.requires_grad]
         # a fused step unscales float16 gradients itself, after they were clipped: there the plain one
         fused = self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=fused)
+        optimizer = torch.optim.Adam([p for _, p in self.trained], lr=self.learning_rate, fused=fused)
         if self.lr_schedule == "constant":
             return optimizer
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
@@ -198,10 +200,9 @@ class DiffusionModule(L.LightningModule):
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # clipped first and masked second, as in SalUn's code
-        trained = [(name, p) for name, p in self.denoiser.named_parameters() if p.grad is not None]
-        torch.nn.utils.clip_grad_norm_([p for _, p in trained], self.grad_clip, foreach=True)
-        for name, parameter in trained:
-            if name in self.gradient_mask:
+        torch.nn.utils.clip_grad_norm_([p for _, p in self.trained], self.grad_clip, foreach=True)
+        for name, parameter in self.trained if self.gradient_mask else ():
+            if name in self.gradient_mask and parameter.grad is not None:
                 parameter.grad.mul_(self.gradient_mask[name])
 
     def on_fit_start(self) -> None:
@@ -222,7 +223,7 @@ class DiffusionModule(L.LightningModule):
         # not in on_train_batch_end, which Lightning calls after the callbacks: a checkpoint would lack this step
         super().optimizer_step(*arguments, **keywords)
         if self.ema_decay is not None:
-            self.ema.step(self.denoiser.parameters())
+            self.ema.step(self.everything)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["unrelearn"] = {"rows": self.rows, "ema": self.ema.state_dict() if self.ema_decay else None}

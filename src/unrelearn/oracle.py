@@ -116,7 +116,7 @@ class ClassifierTraining(L.LightningModule):
         x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy:dy + h, dx:dx + w]
         if self.horizontal_flip:
             x_0 = torch.where(flip[mine].view(-1, 1, 1, 1), x_0.flip(-1), x_0)
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        diffusion.reseed(self.seed * 1_000_003 + self.global_step, self.device)
         features = self.classifier.features(x_0)  # dropout, too, is drawn for the global batch
         kept = self.classifier.dropout(features.new_ones(self.batch_size, features.shape[1]))[mine]
         loss = F.cross_entropy(self.classifier.head(features * kept), labels, label_smoothing=self.label_smoothing)
