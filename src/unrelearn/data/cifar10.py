@@ -7,6 +7,7 @@ either. The decoded arrays are verified, not the files, so that every honest way
 import hashlib
 import io
 import pickle
+import shlex
 import tarfile
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +24,7 @@ TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CHECKSUM = "md5:c58f30108f718f92721af3b95e74349a"
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # sha256 of the decoded images as uint8 (N, 32, 32, 3), and of the labels as uint8 (N,)
 SHA256 = {
     "train": ("47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
@@ -33,59 +35,73 @@ SHA256 = {
 
 
 class CIFAR10:
-    """50,000 training and 10,000 test images, uint8 (N, 3, image_size, image_size) in [0, 255].
+    """50,000 training and 10,000 test images (a tenth per class), uint8 (N, 3, image_size, image_size) in [0, 255].
 
     Args:
         root: holds cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz or cifar-10-binary.tar.gz.
         image_size: height and width in pixels; other than 32 means resized (bicubic, antialiased).
         download: whether load() may fetch the data when none of the four is there.
         verify: whether it must be the published data. False is for your own files in the same layout.
+        classes: keep only these classes; their labels are 0, 1, ... in the order given here. None keeps all ten.
     """
 
     channels = 3
     horizontal_flip = True
-    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-    def __init__(self, root: str, image_size: int = 32, download: bool = True, verify: bool = True):
+    def __init__(self, root: str, image_size: int = 32, download: bool = True, verify: bool = True,
+                 classes: list[str] | None = None):
         self.root = Path(root).expanduser()
         self.image_size = image_size
         self.download = download
         self.verify = verify
+        self.class_names = CLASS_NAMES if classes is None else tuple(classes)
 
     def check(self) -> list[str]:
         problems = []
         if not isinstance(self.image_size, int) or self.image_size < 1:
             problems.append(f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
                             "type dataset.image_size=32")
-        if not self.download and self._source() is None:
+        problems += self._check_classes()
+        if not self.download and self.source() is None:
             problems.append(self._how_to_get())
         return problems
 
+    def _check_classes(self) -> list[str]:
+        known = list(dict.fromkeys(name for name in self.class_names if name in CLASS_NAMES))
+        if len(known) >= 2 and len(known) == len(self.class_names):
+            return []
+        example = (known + [name for name in CLASS_NAMES if name not in known])[:max(2, len(known))]
+        return [f"dataset.classes=[{','.join(self.class_names)}]: must be at least two different names of "
+                f"{', '.join(CLASS_NAMES)}; type dataset.classes=[{','.join(example)}]"]
+
     def fingerprint(self) -> str:
+        subset = "" if self.class_names == CLASS_NAMES else "-".join(("", *self.class_names))
         if self.verify:
-            return f"cifar10-{self.image_size}"  # load() accepts nothing but the published data
+            return f"cifar10-{self.image_size}{subset}"  # load() accepts nothing but the published data
         data = self.load()
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(subset.encode())
         for part in (data.train, data.test):
             digest.update(repr(tuple(part.images.shape)).encode() + part.images.numpy().tobytes())
             digest.update(part.labels.numpy().tobytes())
         return digest.hexdigest()
 
     def load(self) -> ImageData:
-        if self._source() is None:
+        if problems := self._check_classes():
+            raise UsageError(problems)
+        if self.source() is None:
             if not self.download:
                 raise UsageError(self._how_to_get())
             try:
                 fetch([URL], CHECKSUM, self.root / "cifar-10-python.tar.gz")
             except UsageError as error:
                 raise UsageError(f"{self._how_to_get()} ({error})") from error
-        source = self._source()
+        source = self.source()
         batches = _read_archive(source) if source.is_file() else _read_folder(source)
         return ImageData(self._image_set("train", [batches[name] for name in TRAIN_BATCHES], source),
                          self._image_set("test", [batches[name] for name in TEST_BATCHES], source), self.class_names)
 
-    def _source(self) -> Path | None:
-        """The first complete folder or archive."""
+    def source(self) -> Path | None:
+        """The folder or archive that load() reads, the first complete one; None if there is none."""
         for name in ("cifar-10-batches-py", "cifar-10-batches-bin"):
             if all((self.root / name / file).is_file() for file in _file_names(name)):
                 return self.root / name
@@ -93,21 +109,29 @@ class CIFAR10:
         return next((archive for archive in archives if archive.is_file()), None)
 
     def _how_to_get(self) -> str:
-        return (f"dataset.root={self.root}: no CIFAR-10 there; put cifar-10-python.tar.gz, or the folder "
-                f"cifar-10-batches-py or cifar-10-batches-bin with all six batches, into {self.root}, or type "
-                "dataset.root=/path for a folder which holds it"
+        return (f"dataset.root={self.root}: no CIFAR-10 there; type {self._fetch_command()}, or put "
+                "cifar-10-python.tar.gz, or the folder cifar-10-batches-py or cifar-10-batches-bin with all six "
+                f"batches, into {self.root}, or type dataset.root=/path for a folder which holds it"
                 + ("" if self.download else ", or dataset.download=true"))
+
+    def _fetch_command(self) -> str:
+        return f"python scripts/fetch_data.py cifar10 --root {shlex.quote(str(self.root))}"
 
     def _image_set(self, part: str, batches: list[tuple[np.ndarray, np.ndarray]], source: Path) -> ImageSet:
         images = np.concatenate([images for images, _ in batches]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([labels for _, labels in batches])
-        last_axis = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        if self.verify and (_sha256(last_axis), _sha256(labels)) != SHA256[part]:
+        if self.verify and (_sha256(images.transpose(0, 2, 3, 1)), _sha256(labels)) != SHA256[part]:
             raise UsageError(f"dataset.root={self.root}: the {part} images or labels in {source} are not the published "
-                             "CIFAR-10; replace it, or type dataset.verify=false to use it as it is")
+                             f"CIFAR-10; delete it and type {self._fetch_command()}, or type dataset.verify=false "
+                             "to use it as it is")
+        if self.class_names != CLASS_NAMES:
+            chosen = np.array([CLASS_NAMES.index(name) for name in self.class_names])
+            kept = np.isin(labels, chosen)
+            images, labels = images[kept], (labels[kept, None] == chosen).argmax(axis=1)
         if self.image_size != 32:
             size = (self.image_size, self.image_size)
-            resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in last_axis]
+            resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) 
+                       for image in images.transpose(0, 2, 3, 1)]
             images = np.stack(resized).transpose(0, 3, 1, 2)
         return ImageSet(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long())
 
@@ -181,4 +205,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(array).hexdigest()
+    digest = hashlib.sha256()
+    for row in array:  # bytes in order, a row at a time: a copy of all of them would double the memory
+        digest.update(row.tobytes())
+    return digest.hexdigest()
