@@ -9,17 +9,59 @@ it then offers
     image_size, channels, class_names, horizontal_flip      known without loading; the last: whether training may mirror
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images uint8 (N, C, H, W) in [0, 255] and labels int64 (N,), on one device."""
+class MappedImages:
+    """Images uint8 (N, C, H, W) that stay in a memory map on disk: rows of a store, read only when indexed.
 
-    images: Tensor
+    Stands where ImageSet has a tensor, so that a data set larger than the memory can be split and drawn from.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.uint8
+
+    def __init__(self, store: Tensor, rows: Tensor | None = None):
+        self.store = store
+        self.rows = torch.arange(len(store)) if rows is None else rows
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.store.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """The images themselves, uint8 on the CPU."""
+        return self.store[self.rows[index]]
+
+    def subset(self, index: Tensor) -> "MappedImages":
+        """The images at an index (M,) or mask (N,), still on disk."""
+        return MappedImages(self.store, self.rows[index])
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        return (self[start:start + size] for start in range(0, len(self), size))
+
+    def to(self, device: torch.device | str) -> "MappedImages | Tensor":
+        """Themselves for the CPU; else all of them, read in pieces, as a tensor on the device."""
+        if torch.device(device).type == "cpu":
+            return self
+        whole = torch.empty(self.shape, dtype=self.dtype, device=device)
+        for piece, rows in zip(whole.split(4096), self.rows.split(4096), strict=True):
+            piece.copy_(self.store[rows])
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images uint8 (N, C, H, W) in [0, 255] and labels int64 (N,), on one device; or the images mapped from disk."""
+
+    images: Tensor | MappedImages
     labels: Tensor
 
     def __len__(self) -> int:
@@ -27,16 +69,25 @@ class ImageSet:
 
     def where(self, mask: Tensor) -> "ImageSet":
         """The images whose mask (N,) bool is set, in order."""
-        return ImageSet(self.images[mask], self.labels[mask])
+        return self.take(mask)
 
     def take(self, index: Tensor) -> "ImageSet":
         """The images at index (M,) int64."""
-        return ImageSet(self.images[index], self.labels[index])
+        subset = self.images.subset if isinstance(self.images, MappedImages) else self.images.__getitem__
+        return ImageSet(subset(index), self.labels[index])
 
     def of_classes(self, classes: list[int], *, keep: bool = True) -> "ImageSet":
         """The images of these classes, or with keep=False all the others: forget set and retain set."""
         member = torch.isin(self.labels, torch.tensor(classes, device=self.labels.device))
         return self.where(member == keep)
+
+    @staticmethod
+    def join(sets: list["ImageSet"]) -> "ImageSet":
+        """One set after the other; they are all in memory, or all subsets of one mapped store."""
+        images = [part.images for part in sets]
+        mapped = isinstance(images[0], MappedImages)
+        whole = MappedImages(images[0].store, torch.cat([part.rows for part in images])) if mapped else torch.cat(images)
+        return ImageSet(whole, torch.cat([part.labels for part in sets]))
 
     def to(self, device: torch.device | str) -> "ImageSet":
         return ImageSet(self.images.to(device), self.labels.to(device))
