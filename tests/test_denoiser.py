@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from unrelearn import denoiser as denoisers
 from unrelearn.diffusion import generator_for
+from unrelearn.errors import UsageError
 from unrelearn.sampling import sample
 
 SCHEDULE = dict(num_train_timesteps=100, beta_start=1e-3, beta_end=0.1, beta_schedule="linear",
@@ -142,3 +143,66 @@ def test_the_answer_depends_on_the_label_and_the_time():
     answers = [denoisers.predict(network, x, torch.tensor([t]), torch.tensor([c]))
                for t, c in [(5, 0), (5, 4), (50, 0)]]
     assert all((a - b).abs().max() > 1e-3 for a, b in [answers[:2], answers[1:], answers[::2]])
+
+
+@pytest.mark.parametrize("width, heads", [(None, [1, 1]), (8, [2, 4])])
+def test_the_width_of_a_head_is_the_one_asked_for_and_none_is_one_head(width: int | None, heads: list[int]):
+    network = tiny(block_out_channels=[16, 32], attention_levels=[0, 1], attention_head_dim=width)
+    assert [block.attentions[0].heads for block in network.down_blocks] == heads
+    assert network.mid_block.attentions[0].heads == heads[-1]
+
+
+# ------------------------------------------------------------------------------------------------ weights from elsewhere
+
+DATA = dict(image_size=8, channels=3, num_classes=4)
+
+
+def test_a_folder_of_weights_is_read_under_the_name_it_has(tmp_path: Path):
+    raw, ema = tiny(1), tiny(2)
+    denoisers.save(raw, tmp_path / "both" / "raw", SCHEDULE)
+    denoisers.save(ema, tmp_path / "both" / "ema", SCHEDULE)
+    raw.save_pretrained(tmp_path / "plain")  # as diffusers writes it
+    both = denoisers.load_checkpoint(tmp_path / "both", **DATA)
+    assert both.keys() == {"raw", "ema"} and same(both["raw"], raw) and same(both["ema"], ema)
+    for folder, label, network in (("plain", "raw", raw), ("both/raw", "raw", raw), ("both/ema", "ema", ema)):
+        found = denoisers.load_checkpoint(tmp_path / folder, **DATA)
+        assert found.keys() == {label} and same(found[label], network)
+
+
+@pytest.mark.parametrize("change", [{"image_size": 16}, {"channels": 1}, {"num_classes": 5}])
+def test_weights_for_other_data_are_refused(tmp_path: Path, change: dict):
+    denoisers.save(tiny(), tmp_path, SCHEDULE)
+    with pytest.raises(UsageError) as refused:
+        denoisers.load_checkpoint(tmp_path, **{**DATA, **change})
+    [line] = refused.value.problems
+    wanted = [{**DATA, **change}[key] for key in ("image_size", "channels", "channels", "num_classes")]
+    wanted[-1] += 1
+    assert line.startswith(f"model.checkpoint={tmp_path}: ") and "is [8, 3, 3, 5]" in line and f"must be {wanted}" in line
+    assert "\n" not in line and line.endswith("Type model.checkpoint=null to pretrain here")
+
+
+@pytest.mark.parametrize("damage, said", [
+    ("empty", "config.json"), ("kind", "a AutoencoderKL"), ("weights", "safetensors"), ("missing", "conv_in.bias"),
+    ("unexpected", "logvar"), ("cut", "")])
+def test_a_folder_that_is_not_a_network_of_ours_is_refused(tmp_path: Path, damage: str, said: str):
+    folder = tmp_path / "given"
+    denoisers.save(tiny(), folder, SCHEDULE)
+    config, weights = folder / "config.json", folder / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    if damage == "empty":
+        config.unlink()
+    elif damage == "kind":
+        config.write_text(config.read_text().replace("UNet2DModel", "AutoencoderKL"))
+    elif damage == "weights":
+        weights.unlink()
+    elif damage == "missing":
+        save_file({name: value for name, value in tensors.items() if name != "conv_in.bias"}, weights)
+    elif damage == "unexpected":
+        save_file({**tensors, "logvar": torch.zeros(3)}, weights)
+    else:
+        weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UsageError) as refused:
+        denoisers.load_checkpoint(folder, **DATA)
+    [line] = refused.value.problems
+    assert line.startswith(f"model.checkpoint={folder}: can not be read") and said in line
+    assert "\n" not in line and "Type model.checkpoint=FOLDER" in line

@@ -1,16 +1,25 @@
-"""The network eps_theta(x_t, t, c): diffusers' UNet2DModel with one embedding row per class and one null row.
+"""The network eps_theta(x_t, t, c), with one embedding row per class and one null row: diffusers' UNet2DModel, or the
+UNet of the SalUn code line.
 
 Row `num_classes` of the class embedding is the null label of classifier-free guidance. Weights are written in
 diffusers' own format, so `UNet2DModel.from_pretrained(folder)` reads them with no line of ours.
 """
 
+import copy
+import json
 from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
-CLASS_EMBEDDING = "class_embedding.weight"  # the parameter's name in UNet2DModel: (num_classes + 1, time embedding)
+from unrelearn.errors import UsageError
+from unrelearn.salun_unet import SalunUNet, load_lineage
+
+CLASS_EMBEDDING = "class_embedding.weight"  # the parameter's name in both networks: (num_classes + 1, width)
+
+Denoiser = UNet2DModel | SalunUNet
+KINDS = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}  # by the name in config.json
 
 
 def build(
@@ -23,54 +32,119 @@ def build(
     norm_num_groups: int,
     attention_levels: list[int],
     dropout: float,
-) -> UNet2DModel:
+    architecture: str = "unet2d",
+    attention_head_dim: int | None = None,
+) -> Denoiser:
     """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
 
     Args:
         block_out_channels: width of each resolution level; the image is halved between levels.
-        attention_levels: levels (0 = full resolution) with self-attention; the middle block follows if any is given.
+        attention_levels: levels (0 = full resolution) with self-attention; the middle block follows if any is given,
+            and has it anyway in "salun".
+        architecture: "unet2d" or "salun".
+        attention_head_dim: channels of one attention head; None: one head, the only choice in "salun".
+
+    Raises:
+        UsageError: several heads in "salun".
     """
-    levels = range(len(block_out_channels))
-    down = tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels)
-    return UNet2DModel(
+    shape = dict(
         sample_size=image_size,
         in_channels=channels,
         out_channels=channels,
         block_out_channels=tuple(block_out_channels),
         layers_per_block=layers_per_block,
         norm_num_groups=norm_num_groups,
-        down_block_types=down,
-        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
-        add_attention=bool(attention_levels),
-        attention_head_dim=None if not attention_levels else 8 * max(1, min(block_out_channels) // 32),
         dropout=dropout,
         num_class_embeds=num_classes + 1,
     )
+    if architecture == "salun":
+        if attention_head_dim is not None:
+            raise UsageError(f"model.unet.attention_head_dim={attention_head_dim}: the attention of "
+                             "model.unet.architecture=salun has one head. Type model.unet.attention_head_dim=null")
+        return SalunUNet(**shape, attention_levels=tuple(attention_levels))
+    levels = range(len(block_out_channels))
+    down = tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels)
+    return UNet2DModel(
+        **shape,
+        down_block_types=down,
+        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
+        add_attention=bool(attention_levels),
+        attention_head_dim=attention_head_dim,
+    )
 
 
-def predict(denoiser: UNet2DModel, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+def predict(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     """The network's answer (B, C, H, W) at noisy images x_t, times t (B,) and labels (B,) in [0, num_classes]."""
     return denoiser(x_t, t, class_labels=labels, return_dict=False)[0]
 
 
-def null_label(denoiser: UNet2DModel) -> int:
+def null_label(denoiser: Denoiser) -> int:
     return denoiser.config.num_class_embeds - 1
 
 
-def save(denoiser: UNet2DModel, folder: Path, schedule: dict) -> None:
+def save(denoiser: Denoiser, folder: Path, schedule: dict) -> None:
     """Write config.json and safetensors weights, with the noise schedule beside them as a diffusers scheduler."""
     denoiser.save_pretrained(folder, safe_serialization=True)
     DDPMScheduler(**schedule).save_pretrained(folder)
 
 
-def load(folder: Path) -> UNet2DModel:
-    """Read weights written by save() or by diffusers; float32, in evaluation mode."""
-    return UNet2DModel.from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch.float32).eval()
+def load(folder: Path) -> Denoiser:
+    """Read weights written by save() or by diffusers; float32, in evaluation mode.
+
+    Raises:
+        ValueError: another kind of network, or weights that are not exactly this network's.
+    """
+    name = json.loads((folder / "config.json").read_text())["_class_name"]
+    if name not in KINDS:
+        raise ValueError(f"a {name}")
+    network, found = KINDS[name].from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch.float32,
+                                                 use_safetensors=True, output_loading_info=True)
+    if any(found.values()):  # diffusers only warns, and leaves what is missing at random values
+        raise ValueError(", ".join(f"{what}: {names}" for what, names in found.items() if names))
+    return network.eval()
 
 
-def reinitialise(denoiser: UNet2DModel, seed: int) -> None:
+def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: int) -> dict[str, Denoiser]:
+    """Networks trained elsewhere, by the name of their weights, "raw" or "ema".
+
+    Args:
+        path: a folder of save() or of diffusers, taken as raw unless it is called ema; a folder that holds raw/ and ema/;
+            or a file of the SalUn code line (salun_unet.load_lineage) with its 38.6 M network.
+
+    Raises:
+        UsageError: there is no such thing, or it is for other images or another number of classes.
+    """
+    if not path.is_dir():
+        with torch.device("meta"):  # nothing is initialised: the weights of the file are put in its place
+            network = SalunUNet(image_size, channels, channels, num_classes + 1,
+                                attention_levels=tuple(i for i in range(4) if image_size >> i == 16))
+        networks = {}
+        for label, state in load_lineage(path, network).items():
+            if label != "step":
+                networks[label] = copy.deepcopy(network)
+                networks[label].load_state_dict(state, assign=True)
+                networks[label].float().eval()
+        return networks
+    networks = {}
+    for folder in [path / label for label in ("raw", "ema") if (path / label).is_dir()] or [path]:
+        try:
+            network = load(folder)
+        except Exception as error:  # diffusers, safetensors and json each have their own for a file that is not as it should be
+            raise UsageError(f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet "
+                             f"({' '.join(str(error).split())[:200]}). Type model.checkpoint=FOLDER with a config.json and "
+                             "its diffusion_pytorch_model.safetensors") from None
+        made_for = [network.config[key] for key in ("sample_size", "in_channels", "out_channels", "num_class_embeds")]
+        if made_for != [image_size, channels, channels, num_classes + 1]:
+            raise UsageError(f"model.checkpoint={folder}: [sample_size, in_channels, out_channels, num_class_embeds] is "
+                             f"{made_for}, and must be {[image_size, channels, channels, num_classes + 1]} for this data set "
+                             "(one class embedding more than classes). Type model.checkpoint=null to pretrain here")
+        networks["ema" if folder.name == "ema" else "raw"] = network
+    return networks
+
+
+def reinitialise(denoiser: Denoiser, seed: int) -> None:
     """Give every weight its random initial value, a function of the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = UNet2DModel.from_config(denoiser.config)
+        fresh = type(denoiser).from_config(denoiser.config)
     denoiser.load_state_dict(fresh.state_dict())
