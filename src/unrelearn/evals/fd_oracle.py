@@ -1,22 +1,37 @@
 """Frechet distance between generated and real images of the retained classes, in the oracle's features. Not FID.
 
-Dowson & Landau 1982; used on Inception features it is FID (Heusel et al. 2017, arXiv 1706.08500). The reference is the
-real training set; the floor is the distance of real test images from the same reference at the same N, since the
-estimate is biased upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs no
-scipy.linalg.sqrtm.
+Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The reference is the real
+training set; the floor is the distance of real test images from the same reference at the same N, since the estimate is
+biased upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs no scipy.linalg.sqrtm
+and, where there are fewer images than features, no added diagonal.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unrelearn.evals.evidence import Evidence, spread
+from unrelearn.evals.evidence import Evidence, Sight, spread
+
+Source = Literal["oracle", "inception"]
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Between Gaussians fitted to feature rows (N, D) and (M, D), float64.
+def features_of(seen: Sight, source: Source) -> Tensor:
+    """The features (N, D), float64, that the oracle (D = 64) or the Inception network (D = 2048) has of the images."""
+    if source == "oracle":
+        return seen.features
+    if seen.inception_features is None:
+        raise ValueError("features=inception: these images were not shown to the Inception network. Type features=oracle")
+    return seen.inception_features.double()
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float | None:
+    """Between Gaussians fitted to feature rows (N, D) and (M, D), float64; None where a set has fewer than two rows.
 
     |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2).
     """
+    if min(len(a), len(b)) < 2:
+        return None
     c_a, c_b = torch.cov(a.T), torch.cov(b.T)
     values, vectors = torch.linalg.eigh(c_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -25,11 +40,16 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return max(0.0, distance.item())
 
 
-def run(evidence: Evidence) -> dict:
-    reference, result = evidence.real_train.features, {}
+def compare(evidence: Evidence, source: Source) -> dict:
+    reference, test = (features_of(seen, source) for seen in (evidence.real_train, evidence.real_test))
+    result = {}
     for scale, seen in evidence.retain.items():
-        n = min(len(seen.features), len(evidence.real_test.features))
-        result[scale] = {"value": frechet_distance(spread(seen.features, n), reference),
-                         "floor": frechet_distance(spread(evidence.real_test.features, n), reference),
+        n = min(len(seen.labels), len(test))
+        result[scale] = {"value": frechet_distance(spread(features_of(seen, source), n), reference),
+                         "floor": frechet_distance(spread(test, n), reference),
                          "n": n, "reference_n": len(reference)}
     return result
+
+
+def run(evidence: Evidence) -> dict:
+    return compare(evidence, "oracle")
