@@ -28,6 +28,7 @@ def app(config: DictConfig) -> None:
 
 
 def main() -> int:
+    os.environ.update(launch.slurm_ranks(os.environ))
     try:
         app()
     except UsageError as error:

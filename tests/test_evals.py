@@ -9,9 +9,18 @@ from scipy.stats import binomtest
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from unrelearn.data import ImageData, ImageSet
+from unrelearn.data import ImageSet
 from unrelearn.evals import agreement, entropy, fd_oracle, forget_accuracy, kid_oracle, replacement, retain_accuracy
-from unrelearn.evals.evidence import Evidence, Sight, gather_evidence, spread, wilson
+from unrelearn.evals.evidence import (
+    Evidence,
+    Eyes,
+    Sight,
+    first_of_each_class,
+    gather_evidence,
+    spread,
+    stretch_contrast,
+    wilson,
+)
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.evals.kid_oracle import squared_mmd
 from unrelearn.oracle import Classifier, new_classifier
@@ -219,23 +228,53 @@ def images(n: int, seed: int) -> torch.Tensor:
 def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple):
     oracle, held_out = classifiers
     train, test = ImageSet(images(8, 0), torch.arange(8) % 4), ImageSet(images(4, 1), torch.arange(4))
-    data = ImageData(train, test, tuple("abcd"))
+    eyes = Eyes(oracle, held_out)
+    real_train, real_test = (eyes.look(part.images, part.labels) for part in (train, test))
     samples = {"forget/1.0": images(3, 2), "forget/1.0/labels": torch.tensor([2, 2, 2]),
                "forget/2.0": images(3, 3), "forget/2.0/labels": torch.tensor([2, 2, 2]),
                "retain/1.0": images(3, 4), "retain/1.0/labels": torch.tensor([0, 1, 3])}
-    found = gather_evidence(samples, data, [2], oracle, held_out)
+    found = gather_evidence(samples, real_train, real_test, [2], 4, eyes)
     assert list(found.forget) == ["1.0", "2.0"] and list(found.retain) == ["1.0"]
     assert found.num_classes == 4 and found.forget_classes == [2]
     assert found.real_train.labels.tolist() == [0, 1, 3, 0, 1, 3] and found.real_test.labels.tolist() == [0, 1, 3]
     assert found.retain["1.0"].labels.tolist() == [0, 1, 3]
-    kept = test.of_classes([2], keep=False).images
-    for seen, pictures in [(found.forget["2.0"], images(3, 3)), (found.retain["1.0"], images(3, 4)),
-                           (found.real_test, kept)]:
+    for seen, pictures in [(found.forget["2.0"], images(3, 3)), (found.retain["1.0"], images(3, 4))]:
         assert torch.equal(seen.probabilities, oracle.look(pictures)[0])
         assert torch.equal(seen.features, oracle.look(pictures)[1])
         assert torch.equal(seen.held_out, held_out.look(pictures)[0])
         assert seen.probabilities.dtype == seen.features.dtype == torch.float64
         torch.testing.assert_close(seen.probabilities.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+def test_real_images_are_the_retained_ones_as_seen_by_all_eyes(classifiers: tuple):
+    test = ImageSet(images(1100, 1), torch.arange(1100) % 4)  # three pieces
+    seen = Eyes(*classifiers).look(test.images, test.labels)
+    found = gather_evidence({}, seen, seen, [1, 2], 4, Eyes(*classifiers))
+    kept = torch.isin(test.labels, torch.tensor([0, 3]))
+    torch.testing.assert_close(found.real_test.features, classifiers[0].look(test.images[kept])[1], atol=1e-6, rtol=1e-6)
+    assert found.real_train.inception_features is None
+
+
+def test_stretching_uses_the_full_range_of_each_image():
+    dull = torch.tensor([[[[100, 110], [120, 150]]], [[[7, 7], [7, 7]]]], dtype=torch.uint8)
+    assert stretch_contrast(dull)[0].flatten().tolist() == [0, 51, 102, 255]
+    assert stretch_contrast(dull)[1].flatten().tolist() == [0, 0, 0, 0]
+    full = images(5, 0)
+    full[:, 0, 0, 0], full[:, 0, 0, 1] = 0, 255
+    assert torch.equal(stretch_contrast(full), full)
+
+
+def test_eyes_that_stretch_see_the_stretched_images(classifiers: tuple):
+    pictures, labels = images(6, 0) // 4 + 90, torch.arange(6) % 4
+    seen = Eyes(*classifiers, stretch=True).look(pictures, labels)
+    assert torch.equal(seen.features, classifiers[0].look(stretch_contrast(pictures))[1])
+
+
+def test_the_first_images_of_each_class_keep_their_order():
+    data = ImageSet(images(8, 0), torch.tensor([1, 0, 1, 1, 0, 0, 2, 1]))
+    chosen = first_of_each_class(data, 2)
+    assert chosen.labels.tolist() == [1, 0, 1, 0, 2] and torch.equal(chosen.images[3], data.images[4])
+    assert first_of_each_class(data, None) is data
 
 
 # ------------------------------------------------------------------------------------------------------------ recovery

@@ -10,6 +10,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 import tempfile
 import types
 import typing
@@ -33,10 +34,12 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @dataclass
 class Unet:
+    architecture: str = MISSING
     block_out_channels: list[int] = MISSING
     layers_per_block: int = MISSING
     norm_num_groups: int = MISSING
     attention_levels: list[int] = MISSING
+    attention_head_dim: int | None = MISSING
     dropout: float = MISSING
 
 
@@ -58,6 +61,8 @@ class Pretrain:
     label_dropout: float = MISSING
     grad_clip: float = MISSING
     ema_decay: float | None = MISSING
+    loss_reduction: str = MISSING
+    antithetic: bool = MISSING
 
 
 @dataclass
@@ -67,6 +72,14 @@ class Model:
     schedule: Schedule = MISSING
     pretrain: Pretrain = MISSING
     weights: str = MISSING
+    checkpoint: str | None = MISSING
+
+
+@dataclass
+class Protocol:
+    name: str = MISSING
+    contrast_stretch: bool = MISSING
+    reference_images_per_class: int | None = MISSING
 
 
 @dataclass
@@ -74,6 +87,7 @@ class Sampler:
     name: str = MISSING
     num_inference_steps: int = MISSING
     eta: float = MISSING
+    clip_sample: bool = MISSING
     guidance_scales: list[float] = MISSING
     num_images: int = MISSING
     retain_guidance_scales: list[float] = MISSING
@@ -110,7 +124,8 @@ class Trainer:
     threads: int | None = MISSING
     checkpoint_every_n_steps: int = MISSING
     log_every_n_steps: int = MISSING
-    sampling_batch_size: int = MISSING
+    sampling_batch_size: int | None = MISSING
+    batch_size_per_device: int | None = MISSING
 
 
 @dataclass
@@ -123,9 +138,30 @@ class Tracking:
 
 
 @dataclass
+class Unlearning:
+    max_steps: int = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+
+
+@dataclass
+class Relearning:
+    budgets: list[int] = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+
+
+@dataclass
 class Paths:
     outputs: str = MISSING
     data: str = MISSING
+    inception_weights: str | None = MISSING
+
+
+@dataclass
+class Cost:
+    device_tflops: float = MISSING
+    utilisation: float = MISSING
 
 
 @dataclass
@@ -136,16 +172,21 @@ class Config:
     train_class_embedding: bool = MISSING
     precision: str = MISSING
     rebuild: bool = MISSING
+    dry_run: bool = MISSING
     dataset: dict[str, Any] = MISSING
     model: Model = MISSING
     method: dict[str, Any] = MISSING
     attack: dict[str, Any] = MISSING
     eval: dict[str, Any] = MISSING
+    protocol: Protocol = MISSING
     sampler: Sampler = MISSING
+    unlearning: Unlearning = MISSING
+    relearning: Relearning = MISSING
     oracle: Oracle = MISSING
     trainer: Trainer = MISSING
     tracking: Tracking = MISSING
     paths: Paths = MISSING
+    cost: Cost = MISSING
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -161,10 +202,12 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "num_inference_steps": (1, 1000, True), "eta": (0, 1, True), "images_per_retained_class": (1, float("inf"), True),
     "devices": (1, float("inf"), True), "threads": (1, float("inf"), True), "width": (8, float("inf"), True),
     "checkpoint_every_n_steps": (1, float("inf"), True), "log_every_n_steps": (1, float("inf"), True),
-    "sampling_batch_size": (1, float("inf"), True), "shift": (0, float("inf"), True),
+    "sampling_batch_size": (1, float("inf"), True), "batch_size_per_device": (1, float("inf"), True),
+    "reference_images_per_class": (1, float("inf"), True), "device_tflops": (0, float("inf"), False),
+    "utilisation": (0, 1, False), "attention_head_dim": (1, float("inf"), True), "shift": (0, float("inf"), True),
     "label_smoothing": (0, 1, True), "weight_decay": (0, 10, True), "num_train_timesteps": (2, 1000, True),
     "image_size": (4, 1024, True), "test_fraction": (0, 1, False), "seed": (0, 2**31, True),
-    "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
+    "k": (1, float("inf"), True), "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
@@ -172,6 +215,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.pretrain.lr_schedule": ("constant", "one_cycle"), "method.lr_schedule": ("constant", "one_cycle"),
     "oracle.main.architecture": ("plain", "residual"), "oracle.held_out.architecture": ("plain", "residual"),
     "tracking.backend": ("wandb", "none"), "tracking.mode": ("offline", "online", "disabled"),
+    "model.unet.architecture": ("unet2d", "salun"), "model.pretrain.loss_reduction": ("mean", "sum"),
     "trainer.strategy": ("auto", "ddp"), "trainer.accelerator": ("auto", "cpu", "gpu"),
 }
 
@@ -273,18 +317,39 @@ def _check_values(cfg: dict) -> list[str]:
     return problems
 
 
-def forget_classes(forget: object, class_names: tuple[str, ...]) -> list[int]:
+def needs_inception(name: str, measurement: dict) -> bool:
+    """Whether eval.<name> reads features of the Inception network."""
+    return name in ("fid", "kid", "inception_score") or measurement.get("features") == "inception"
+
+
+def protocol_label(cfg: dict) -> str:
+    """The protocol's name, and in brackets each setting of it that was changed: no number goes by a name that is not its."""
+    name = cfg["protocol"]["name"]
+    published = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{name}.yaml"))
+    changed = [f"{key}={value}" for key, value in _leaves({k: cfg[k] for k in ("protocol", "sampler", "model")})
+               if key in (known := dict(_leaves(published))) and known[key] != value]
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def forget_classes(forget: object, dataset: Any) -> list[int]:
     """Class indices, sorted, of `forget`: an index, a name, or a list of them. A name wins over an index.
+
+    Where the data set has `groups` (CelebA's attributes), the name of one stands for all its classes.
 
     Raises:
         UsageError: no such class, or every class.
     """
     chosen, problems = set(), []
+    class_names, groups = dataset.class_names, getattr(dataset, "groups", {})
     listed = ", ".join(f"{i} ({n})" if n != str(i) else n for i, n in enumerate(class_names[:20]))
     listed += " ..." if len(class_names) > 20 else ""
+    others = [name for name in groups if name not in class_names]
+    listed += "".join(f", {name}" for name in others[:20]) + (" ..." if len(others) > 20 else "")
     for item in forget if isinstance(forget, list) else [forget]:
         if str(item) in class_names:
             chosen.add(class_names.index(str(item)))
+        elif str(item) in groups:
+            chosen.update(groups[str(item)])
         elif isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(class_names):
             chosen.add(item)
         else:
@@ -314,6 +379,22 @@ def _check_devices(trainer: dict) -> list[str]:
     if trainer["devices"] > 1 and trainer["strategy"] != "ddp":
         return [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
                 f"Type trainer=ddp trainer.devices={trainer['devices']}"]
+    return []
+
+
+def _check_checkpoint(model: dict) -> list[str]:
+    if model["unet"]["architecture"] == "salun" and model["unet"]["attention_head_dim"] is not None:
+        return [f"model.unet.attention_head_dim={model['unet']['attention_head_dim']}: the salun network has one head. "
+                "Type model.unet.attention_head_dim=null"]
+    if model["checkpoint"] is None:
+        return []
+    path = Path(model["checkpoint"])
+    if not path.exists():
+        return [f"model.checkpoint={path}: no such file or folder. Type model.checkpoint=null to train the model here"]
+    published = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "salun_unet.yaml"))["unet"]
+    if path.is_file() and {**model["unet"], "dropout": 0.1} != published:
+        return [f"model.checkpoint={path}: a file is read as a checkpoint of SalUn's code line, which has the network of "
+                "model=salun_unet. Type model=salun_unet, or give a folder of diffusers"]
     return []
 
 
@@ -381,12 +462,13 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
                         f"{trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
     # torchrun and Slurm may have started the processes already, whatever trainer.devices says
     processes = max(trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1)
-    on_devices = _check_devices(trainer)
+    on_devices = [] if cfg["dry_run"] else _check_devices(trainer)
     for key in ("model.pretrain", "method", "attack", "oracle") if not on_devices else ():
         size = OmegaConf.select(config, f"{key}.batch_size")
         if isinstance(size, int) and size % processes:
             problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of the number of processes "
                             f"(trainer.devices), {processes}. Type {key}.batch_size={-(-size // processes) * processes}")
+    problems += _check_checkpoint(cfg["model"])
     problems += on_devices + check_writable(cfg["paths"]["outputs"])
     if not any(p.startswith("dataset.") for p in problems):
         problems += _check_dataset(cfg)
@@ -398,6 +480,9 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
 def _check_dataset(cfg: dict) -> list[str]:
     dataset = instantiate(cfg["dataset"], _convert_="all")
     problems = dataset.check()
+    if problems and cfg["dry_run"] and getattr(dataset, "class_names", None):
+        print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
+        problems = []
     if problems:
         return problems
     halvings = len(cfg["model"]["unet"]["block_out_channels"]) - 1
@@ -406,11 +491,14 @@ def _check_dataset(cfg: dict) -> list[str]:
                         f"{halvings} times, so it must be a multiple of {2**halvings}. "
                         f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
     try:
-        forgotten = forget_classes(cfg["forget"], dataset.class_names)
+        forgotten = forget_classes(cfg["forget"], dataset)
         other = cfg["method"].get("memory_class")
         if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
             problems.append(f"method.memory_class={other}: must be the index of a retained class. "
                             "Type method.memory_class=null")
+        if cfg["method"].get("memory") == "counterpart" and not hasattr(dataset, "counterpart"):
+            problems.append("method.memory=counterpart: this data set has no attributes to flip. "
+                            "Type method.memory=another_class, or dataset=celeba")
     except UsageError as error:
         problems += error.problems
     return problems

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from unrelearn.errors import RefusedCommand, UsageError
 
@@ -79,8 +79,26 @@ def summary() -> int:
     return 1 if _failed else 0
 
 
+def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun would have set, from what Slurm sets for each task that srun starts; {} outside of such a step.
+
+    `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight processes of one run.
+    """
+    if "RANK" in environment or "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1:
+        return {}
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
+    return {
+        "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": str(tasks), "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": str(tasks // nodes),
+        "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(environment.get("SLURM_NODELIST", "127.0.0.1")),
+        "MASTER_PORT": str(15000 + int(environment["SLURM_JOB_ID"]) % 4000),
+    }
+
+
 def processes(trainer: dict) -> None:
-    """Become one process per device: join the group torchrun started, or replace this process by torchrun.
+    """Become one process per device: join the group that torchrun or Slurm started, or replace this process by torchrun.
 
     The whole program runs in every process from its start, in step; nothing is launched in the middle of a run.
     """

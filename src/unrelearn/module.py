@@ -15,12 +15,12 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
 import torch
-from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -29,6 +29,8 @@ from unrelearn import denoiser as denoisers
 from unrelearn import diffusion, distributed, progress
 from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
+
+_READER = ThreadPoolExecutor(1, "images")  # one thread: reading ahead must not take the cores of the step
 
 for noisy in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -47,9 +49,13 @@ class Task:
         seed: of the run.
         horizontal_flip: whether training images are flipped at random, as in pretraining.
         oracle: the classifier, for methods that ask for it (`needs_oracle`); never the held-out one.
+        loss_reduction: "mean" over all elements, or "sum" over an image's, then the mean over the batch: C*H*W times as
+            much, which matters where gradients are clipped.
+        antithetic: draw t for one half of a batch and give the other half T - 1 - t.
+        counterparts: forgotten label -> the label of its counterpart, for data sets that have one (CelebA).
     """
 
-    denoiser: UNet2DModel
+    denoiser: denoisers.Denoiser
     schedule: dict
     forget: ImageSet
     retain: ImageSet
@@ -58,6 +64,9 @@ class Task:
     seed: int
     horizontal_flip: bool = False
     oracle: torch.nn.Module | None = None
+    loss_reduction: str = "mean"
+    antithetic: bool = False
+    counterparts: dict[int, int] = field(default_factory=dict)
 
     @property
     def retain_classes(self) -> list[int]:
@@ -95,6 +104,7 @@ class DiffusionModule(L.LightningModule):
         stage: names the random streams.
     """
 
+    passes = (1, 0)  # batches a step sends through the network: forward and backward, forward only
     identity = False  # True: the model passes through unchanged and no artefact of this stage is made
 
     def __init__(
@@ -124,6 +134,9 @@ class DiffusionModule(L.LightningModule):
         self.denoiser = task.denoiser
         self.denoiser.class_embedding.requires_grad_(train_class_embedding)
         self.gradient_mask: dict[str, Tensor] = {}  # parameter name -> bool; False entries never move
+        self.accumulate, self.micro = 1, 0  # forward passes in which a step is done, and which of them this one is
+        self.loss_scale = math.prod(task.retain.images.shape[1:]) if task.loss_reduction == "sum" else 1
+        self.reading: dict[str, tuple] = {}  # term -> (what for, images on their way from the host)
         self.rows: list[dict] = []  # the loss curve, one row every `log_every_n_steps`
         self.diverged_at: int | None = None
         self.register_buffer("alphas_cumprod", diffusion.alphas_cumprod(
@@ -148,25 +161,55 @@ class DiffusionModule(L.LightningModule):
 
     def draw(self, term: str, data: ImageSet, *, label_dropout: float | None = None) -> Batch:
         """This step's batch for one term: images drawn with replacement, times, noise, flips and dropped labels."""
-        n, device = self.batch_size, self.device
-        g = diffusion.generator_for(self.task.seed, self.stage, term, self.global_step, device=device)
-        index = torch.randint(len(data), (n,), generator=g, device=device)
-        t = torch.randint(self.task.schedule["num_train_timesteps"], (n,), generator=g, device=device)
+        n, device, steps = self.batch_size, self.device, self.task.schedule["num_train_timesteps"]
+        identity = (self.task.seed, self.stage, term, self.global_step)
+        g = diffusion.generator_for(*identity)
+        index = torch.randint(len(data), (n,), generator=g)  # on the CPU, where images that do not fit the device are
+        if device.type != "cpu":
+            g = diffusion.generator_for(*identity, device=device)
+        t = torch.randint(steps, (n,), generator=g, device=device)
+        if self.task.antithetic:
+            t = torch.cat([t[:-(-n // 2)], steps - 1 - t[:n // 2]])
         noise = torch.randn((n, *data.images.shape[1:]), generator=g, device=device)
         uniform, flip = torch.rand((2, n), generator=g, device=device)
-        mine = distributed.my_slice(n)
+        mine = self._mine(self.micro)
         index, t, noise, uniform, flip = index[mine], t[mine], noise[mine], uniform[mine], flip[mine]
-        x_0, labels = to_model_range(data.images[index]), data.labels[index]
+        if data.images.device == device:
+            images = data.images[index.to(device)]
+        else:
+            images = self._read(term, data, index).to(device, non_blocking=True)
+        x_0, labels = to_model_range(images), data.labels[index.to(data.labels.device)].to(device)
         if self.task.horizontal_flip:
             x_0 = torch.where(flip.view(-1, 1, 1, 1) < 0.5, x_0.flip(-1), x_0)
         dropout = self.label_dropout if label_dropout is None else label_dropout
         return Batch(x_0, diffusion.drop_labels(labels, uniform, dropout, len(self.task.class_names)), noise, t)
 
+    def _mine(self, micro: int) -> slice:
+        """This process's part of the global batch in one of the passes that make up a step."""
+        share = distributed.my_slice(self.batch_size)
+        size = (share.stop - share.start) // self.accumulate
+        return slice(share.start + micro * size, share.start + (micro + 1) * size)
+
+    def _read(self, term: str, data: ImageSet, index: Tensor) -> Tensor:
+        """Images from the host's memory or disk. A thread has read them during the last step, and reads the next now."""
+        def fetch(index: Tensor) -> Tensor:
+            images = data.images[index]
+            return images.pin_memory() if self.device.type == "cuda" else images
+
+        now = (data, self.global_step, self.micro)
+        waiting, arriving = self.reading.pop(term, (None, None))
+        images = arriving.result() if waiting == now else fetch(index)
+        step, micro = (self.global_step, self.micro + 1) if self.micro + 1 < self.accumulate else (self.global_step + 1, 0)
+        g = diffusion.generator_for(self.task.seed, self.stage, term, step)
+        following = torch.randint(len(data), (self.batch_size,), generator=g)[self._mine(micro)]
+        self.reading[term] = ((data, step, micro), _READER.submit(fetch, following))
+        return images
+
     def noised(self, batch: Batch) -> Tensor:
         return diffusion.add_noise(batch.x_0, batch.noise, batch.t, self.alphas_cumprod)
 
     def denoising_losses(self, **batches: Batch) -> dict[str, Tensor]:
-        """Mean squared error of the denoising target for each batch, in one forward pass. DDPM Eq. 14."""
+        """Squared error of the denoising target for each batch, reduced as the task says, in one forward pass. DDPM Eq. 14."""
         parts = list(batches.values())
         x_t = torch.cat([self.noised(b) for b in parts])
         t, labels = torch.cat([b.t for b in parts]), torch.cat([b.labels for b in parts])
@@ -174,13 +217,15 @@ class DiffusionModule(L.LightningModule):
         kind = self.task.schedule["prediction_type"]
         wanted = torch.cat([diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in parts])
         squared = (output - wanted).square().split([len(b.t) for b in parts])
-        return {name: part.mean() for name, part in zip(batches, squared, strict=True)}
+        return {name: self.loss_scale * part.mean() for name, part in zip(batches, squared, strict=True)}
 
     # Lightning's hooks
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
         # dropout reads the global generator; the rank is in the seed, as each process holds other images
-        identity = (self.task.seed, self.stage, "dropout", self.global_step, distributed.rank())
+        self.micro = batch_idx % self.accumulate
+        part = distributed.rank() + distributed.world_size() * self.micro
+        identity = (self.task.seed, self.stage, "dropout", self.global_step, part)
         diffusion.reseed(diffusion.generator_for(*identity).initial_seed(), self.device)
         losses = self.losses()
         self.last_losses = {name: value.detach() for name, value in losses.items()}
@@ -230,6 +275,11 @@ class DiffusionModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.rows = checkpoint["unrelearn"]["rows"]
+        # Lightning counts passes, of which a step may now take another number than before
+        passes = checkpoint["global_step"] * self.accumulate
+        for counter in ("total", "current"):
+            counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"][counter]
+            counts.update({name: passes for name in counts})
         if self.ema_decay is not None:
             self.ema = EMAModel(self.denoiser.parameters(), decay=self.ema_decay, foreach=True)
             self.ema.load_state_dict(checkpoint["unrelearn"]["ema"])
@@ -281,6 +331,8 @@ class FitOptions:
     """How a run is executed; nothing here is part of an artefact's key, except that `precision` is hashed by its stage.
 
     Args:
+        batch_size_per_device: largest part of a term's batch in one pass; a step of more is done in several passes whose
+            gradients are summed (None: always one pass).
         snapshots: steps after which `on_snapshot(step)` is called.
         log_row: called with (step, {name: value}) for each recorded row.
     """
@@ -289,6 +341,7 @@ class FitOptions:
     accelerator: str = "auto"
     channels_last: bool = False
     compile: bool = False
+    batch_size_per_device: int | None = None
     checkpoint_every_n_steps: int = 100
     log_every_n_steps: int = 10
     snapshots: list[int] = field(default_factory=list)
@@ -319,7 +372,9 @@ class _Recorder(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
         for name, value in module.last_losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums.get(name, 0.0) + value / trainer.accumulate_grad_batches
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
         if step % self.options.log_every_n_steps == 0 or step == module.max_steps:
             self.record(trainer, module, step)
         if (step in self.options.snapshots or step == module.max_steps or trainer.should_stop) and not all(
@@ -379,12 +434,18 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
         return {"seconds": 0.0, "diverged_at": None}
     world = distributed.world_size()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if world > 1 else 1
+    passes = 1
+    if network is not None and options.batch_size_per_device:
+        share = module.batch_size // world
+        passes = module.accumulate = next(
+            n for n in range(1, share + 1) if share % n == 0 and share // n <= options.batch_size_per_device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*")
         trainer = L.Trainer(
             max_steps=module.max_steps, max_epochs=-1, accelerator=options.accelerator,
             devices=local, num_nodes=world // local, strategy="ddp" if world > 1 else "auto",
-            precision=options.precision, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            precision=options.precision, accumulate_grad_batches=passes,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, callbacks=[recorder], num_sanity_val_steps=0,
         )
         module.to(trainer.strategy.root_device)

@@ -57,7 +57,8 @@ def saliency_mask(module: DiffusionModule, fraction: float, guidance_scale: floa
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for number, start in enumerate(range(0, len(task.forget), module.batch_size)):
         part = slice(start, start + module.batch_size)
-        x_0, labels = to_model_range(task.forget.images[part]), task.forget.labels[part]
+        x_0 = to_model_range(task.forget.images[part].to(module.device))
+        labels = task.forget.labels[part].to(module.device)
         g = diffusion.generator_for(task.seed, "saliency", number, device=x_0.device)
         t = torch.randint(task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device)
         noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
@@ -81,7 +82,7 @@ def saliency_mask(module: DiffusionModule, fraction: float, guidance_scale: floa
     return {name: part.view_as(p) for part, (name, p) in zip(parts, parameters.items(), strict=True)}
 
 
-MEMORIES = ("another_class", "nearest_class", "all_retain", "fixed_k", "generated", "noise")
+MEMORIES = ("another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise")
 
 
 def memory_set(task: Task, memory: str, size: int | None, memory_class: int | None) -> ImageSet:
@@ -91,6 +92,7 @@ def memory_set(task: Task, memory: str, size: int | None, memory_class: int | No
         memory: one of MEMORIES.
             another_class   real images of memory_class, or of the next retained class
             nearest_class   real images of the retained class whose mean is nearest in the oracle's feature space
+            counterpart     real images with the forgotten attribute flipped and the others kept (CelebA)
             all_retain      real images of every retained class
             fixed_k         `size` (default 10) real images drawn once from the retain set: memorisation taken literally
             generated       `size` (default 256) images of the other class drawn by the original model: no real data
@@ -104,6 +106,8 @@ def memory_set(task: Task, memory: str, size: int | None, memory_class: int | No
         other = task.other_class(c) if memory_class is None else memory_class
         if memory == "nearest_class":
             other = nearest_class(task, c)
+        if memory == "counterpart":
+            other = task.counterparts[c]
         if memory in ("generated", "noise"):
             n = size or 256
             shape = (n, *task.retain.images.shape[1:])
@@ -112,20 +116,19 @@ def memory_set(task: Task, memory: str, size: int | None, memory_class: int | No
             else:
                 images = sample(task.denoiser, torch.full((n,), other), schedule=task.schedule,
                                 seed=int(torch.randint(2**31, (), generator=g)))
-            images = images.to(task.retain.images.device)
+            images = images.to(task.retain.labels.device)
         else:
             source = task.retain if memory in ("all_retain", "fixed_k") else task.retain.of_classes([other])
             limit = size or (10 if memory == "fixed_k" else len(source))
-            images = source.images[torch.randperm(len(source), generator=g)[:limit].to(source.labels.device)]
+            images = source.take(torch.randperm(len(source), generator=g)[:limit].to(source.labels.device)).images
         sets.append(ImageSet(images, torch.full((len(images),), c, device=images.device)))
-    return ImageSet(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
+    return ImageSet.join(sets)
 
 
-@torch.no_grad()
 def nearest_class(task: Task, forget_class: int) -> int:
     """The retained class whose mean oracle feature is closest (Euclidean) to that of forget_class."""
     def mean_feature(data: ImageSet) -> Tensor:
-        return task.oracle.features(to_model_range(data.images)).mean(0)
+        return task.oracle.look(data.images)[1].mean(0)
 
     wanted = mean_feature(task.forget.of_classes([forget_class]))
     distances = {c: (mean_feature(task.retain.of_classes([c])) - wanted).norm().item() for c in task.retain_classes}

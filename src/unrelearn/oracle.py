@@ -98,24 +98,24 @@ class ClassifierTraining(L.LightningModule):
         self.diverged_at: int | None = None
 
     def prepare(self) -> None:
-        self.train_set = self.train_set.to(self.device)
         self.classifier.train()
 
     def converged(self) -> bool:
         return False
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
-        g = diffusion.generator_for(self.seed, "oracle", self.global_step, device=self.device)
-        index = torch.randint(len(self.train_set), (self.batch_size,), generator=g, device=self.device)
+        g = diffusion.generator_for(self.seed, "oracle", self.global_step)
+        index = torch.randint(len(self.train_set), (self.batch_size,), generator=g)
         dy, dx = torch.randint(2 * self.shift + 1, (2,), generator=diffusion.generator_for(
             self.seed, "shift", self.global_step)).tolist()
-        flip = torch.rand(self.batch_size, generator=g, device=self.device) < 0.5
+        flip = torch.rand(self.batch_size, generator=g) < 0.5
         mine = distributed.my_slice(self.batch_size)
-        x_0, labels = to_model_range(self.train_set.images[index[mine]]), self.train_set.labels[index[mine]]
+        batch = self.train_set.take(index[mine].to(self.train_set.labels.device))
+        x_0, labels = to_model_range(batch.images[:].to(self.device)), batch.labels.to(self.device)
         h, w = x_0.shape[-2:]
         x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy:dy + h, dx:dx + w]
         if self.horizontal_flip:
-            x_0 = torch.where(flip[mine].view(-1, 1, 1, 1), x_0.flip(-1), x_0)
+            x_0 = torch.where(flip[mine].view(-1, 1, 1, 1).to(self.device), x_0.flip(-1), x_0)
         diffusion.reseed(self.seed * 1_000_003 + self.global_step, self.device)
         features = self.classifier.features(x_0)  # dropout, too, is drawn for the global batch
         kept = self.classifier.dropout(features.new_ones(self.batch_size, features.shape[1]))[mine]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import resource
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
@@ -18,20 +19,22 @@ from pathlib import Path
 import torch
 from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from unrelearn import cost, distributed, inception, progress, tracking
 from unrelearn import denoiser as denoisers
-from unrelearn import distributed, progress, tracking
-from unrelearn.artifact import Artifact, Spec, Store, write_json
-from unrelearn.config import STAGES, forget_classes
+from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
+from unrelearn.config import STAGES, forget_classes, needs_inception, protocol_label
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
-from unrelearn.evals.evidence import accuracy, gather_evidence
+from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence
+from unrelearn.inception import Inception
 from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
 from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.sampling import sample
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "evaluate": 1}
+VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 2}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Pipeline:
         self.outputs = Path(cfg["paths"]["outputs"])
         self.store = Store(self.outputs / "artifacts", rebuild=cfg["rebuild"], say=progress.say)
         self.dataset = instantiate(cfg["dataset"], _convert_="all")
-        self.forget = forget_classes(cfg["forget"], self.dataset.class_names)
+        self.forget = forget_classes(cfg["forget"], self.dataset)
         self.names = {group: cfg[group]["_target_"].split(".")[-2] for group in ("dataset", "method", "attack")}
         self.group = "-".join(self.names.values())
         self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
@@ -75,6 +78,11 @@ class Pipeline:
     @cached_property
     def pretrain_spec(self) -> Spec:
         model = {k: self.cfg["model"][k] for k in ("unet", "schedule", "pretrain")}
+        if self.cfg["model"]["checkpoint"] is not None:
+            path = Path(self.cfg["model"]["checkpoint"])
+            files = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".safetensors")) if path.is_dir() else [path]
+            imported = {"checkpoint": [sha256(file) for file in files], "unet": model["unet"], "schedule": model["schedule"]}
+            return self._spec("pretrain", {"dataset": self._dataset_slice, "model": imported})
         return self._spec("pretrain", {"dataset": self._dataset_slice, "model": model, "seed": self.cfg["seed"]})
 
     def oracle_spec(self, role: str) -> Spec:
@@ -103,6 +111,10 @@ class Pipeline:
         spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
         return [Model(spec, step) for step in self.cfg["attack"]["budgets"] if step > 0]
 
+    def passes(self, group: str) -> tuple[int, int]:
+        """What a step of the method or attack costs; see DiffusionModule.passes."""
+        return get_object(self.cfg[group]["_target_"]).passes
+
     def samples_spec(self, model: Model) -> Spec:
         config = {"sampler": self.cfg["sampler"], "forget": self.forget, "step": model.step}
         if model.spec.stage == "pretrain":
@@ -110,8 +122,20 @@ class Pipeline:
         return self._spec("samples", config, model.spec.key)
 
     def evaluate_spec(self, model: Model) -> Spec:
-        parents = (self.samples_spec(model).key, self.oracle_spec("main").key, self.oracle_spec("held_out").key)
+        parents = (self.samples_spec(model).key, self.reference_spec.key)
         return Spec("evaluate", VERSIONS["evaluate"], {"eval": self.cfg["eval"], "forget": self.forget}, parents)
+
+    @cached_property
+    def reference_spec(self) -> Spec:
+        protocol = self.cfg["protocol"]
+        config = {"dataset": self._dataset_slice, "contrast_stretch": protocol["contrast_stretch"],
+                  "images_per_class": protocol["reference_images_per_class"],
+                  "inception": sha256(Path(self.cfg["paths"]["inception_weights"])) if self._inception else None}
+        return Spec("reference", VERSIONS["reference"], config, tuple(self.oracle_spec(r).key for r in ("main", "held_out")))
+
+    @property
+    def _inception(self) -> bool:
+        return any(needs_inception(name, measurement) for name, measurement in self.cfg["eval"].items())
 
     def _spec(self, stage: str, config: dict, *parents: str) -> Spec:
         return Spec(stage, VERSIONS[stage], {**config, "precision": self.cfg["precision"]}, parents)
@@ -135,9 +159,35 @@ class Pipeline:
 
     @cached_property
     def data(self) -> ImageData:
-        """Decoded once by the first process, then by the others, and kept on the device as uint8."""
-        loaded = self.dataset.load()
-        return ImageData(loaded.train.to(self.device), loaded.test.to(self.device), loaded.class_names)
+        """The images as uint8, on the device if they take less than half of what is free there; else they stay where they
+        are, in the host's memory or mapped from disk, and are read ahead by a thread."""
+        decoded = self._decoded() if hasattr(self.dataset, "decode") else None
+        loaded = self.dataset.open(decoded.path) if decoded else self.dataset.load()
+        sizes = [math.prod(part.images.shape) for part in (loaded.train, loaded.test)]
+        place, fits = "in memory", True
+        if self.device.type == "cuda":
+            fits = sum(sizes) < torch.cuda.mem_get_info(self.device)[0] / 2
+            place = f"on {torch.cuda.get_device_name()}" if fits else "in the host's memory, read ahead"
+        if not isinstance(loaded.train.images, Tensor) and (self.device.type == "cpu" or not fits):
+            place = "mapped from disk, read ahead"
+        progress.say(f"{self.names['dataset']}: {len(loaded.train)} training and {len(loaded.test)} test images, "
+                     f"{sum(sizes) / 2**20:.1f} MiB, {place}")
+        train, test = (part.to(self.device) if fits else part for part in (loaded.train, loaded.test))
+        return ImageData(train, test, loaded.class_names)
+
+    def _decoded(self) -> Artifact:
+        """The data set's files decoded once, for those that are too large to decode in every run."""
+        def compute(folder: Path) -> dict:
+            def decode() -> int:
+                with progress.bar(f"decode {self.names['dataset']}", self.dataset.num_images()) as advance:
+                    return self.dataset.decode(folder, advance)
+
+            left_out = distributed.on_main(decode)
+            if left_out:
+                progress.say(f"{self.names['dataset']}: {left_out} broken images are left out")
+            return {"images_left_out": left_out}
+
+        return self.build(Spec("dataset", VERSIONS["dataset"], self._dataset_slice), compute)
 
     def oracle(self, role: str) -> Classifier:
         return Classifier.load(self.store.find(self.oracle_spec(role)).path).to(self.device)
@@ -157,7 +207,11 @@ class Pipeline:
             denoiser=network.to(self.device), schedule=schedule,
             forget=self.data.train.of_classes(forgotten), retain=self.data.train.of_classes(forgotten, keep=False),
             forget_classes=forgotten, class_names=self.data.class_names, seed=self.cfg["seed"],
-            horizontal_flip=self.dataset.horizontal_flip, oracle=self.oracle("main") if oracle else None)
+            horizontal_flip=self.dataset.horizontal_flip, oracle=self.oracle("main") if oracle else None,
+            loss_reduction=self.cfg["model"]["pretrain"]["loss_reduction"],
+            antithetic=self.cfg["model"]["pretrain"]["antithetic"],
+            counterparts={c: self.dataset.counterpart(c, forgotten) for c in forgotten
+                          if hasattr(self.dataset, "counterpart")})
 
     # the stages
 
@@ -165,7 +219,7 @@ class Pipeline:
         """An artefact of a stage that was asked for, or one that is there already."""
         # the first process decides for all: another run may finish this artefact between two looks
         existing = self.store.find(spec) if distributed.on_main(lambda: self.store.find(spec) is not None) else None
-        if existing is None and spec.stage not in self.cfg["stages"]:
+        if existing is None and spec.stage in STAGES and spec.stage not in self.cfg["stages"]:
             wanted = ",".join(stage for stage in STAGES if stage in [*self.cfg["stages"], spec.stage])
             raise UsageError(f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage}, which has not "
                              f"been run with this configuration. Type stages=[{wanted}]")
@@ -214,6 +268,7 @@ class Pipeline:
         trainer = self.cfg["trainer"]
         return FitOptions(precision=self.cfg["precision"], accelerator=self.device.type,
                           channels_last=trainer["channels_last"], compile=trainer["compile"],
+                          batch_size_per_device=trainer["batch_size_per_device"],
                           checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
                           log_every_n_steps=trainer["log_every_n_steps"], **arguments)
 
@@ -222,9 +277,24 @@ class Pipeline:
                             config=spec.config)
 
     def run_pretrain(self) -> Artifact:
-        recipe = dict(self.cfg["model"]["pretrain"])
+        if self.cfg["model"]["checkpoint"] is not None:
+            return self.build(self.pretrain_spec, self._import_checkpoint)
+        recipe = {k: v for k, v in self.cfg["model"]["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
         return self.train(self.pretrain_spec, f"pretrain on {self.names['dataset']}",
                           lambda: Pretraining(self.task(None), **recipe))
+
+    def _import_checkpoint(self, folder: Path) -> dict:
+        """Weights trained elsewhere as the original model."""
+        networks = denoisers.load_checkpoint(Path(self.cfg["model"]["checkpoint"]), image_size=self.dataset.image_size,
+                                             channels=self.dataset.channels, num_classes=len(self.dataset.class_names))
+        wanted = self.cfg["model"]["weights"]
+        if wanted not in networks:
+            raise UsageError(f"model.weights={wanted}: {self.cfg['model']['checkpoint']} holds only "
+                             f"{' and '.join(networks)} weights. Type model.weights={next(iter(networks))}")
+        if distributed.is_main():
+            for label, network in networks.items():
+                denoisers.save(network, folder / label, self.cfg["model"]["schedule"])
+        return {"weights": wanted}
 
     def run_oracle(self, role: str) -> Artifact:
         spec = self.oracle_spec(role)
@@ -279,6 +349,10 @@ class Pipeline:
 
         def compute(folder: Path) -> dict:
             network = denoisers.load(model.weights(self.store, self.cfg["model"]["weights"])).to(self.device)
+            if self.cfg["trainer"]["channels_last"]:
+                network.to(memory_format=torch.channels_last)
+            if self.cfg["trainer"]["compile"]:
+                network.compile()
             tensors = {}
             shares = [distributed.my_slice(len(labels)) for _, _, labels in jobs]
             autocast = torch.autocast(self.device.type, torch.bfloat16 if self.cfg["precision"].startswith("bf16")
@@ -286,7 +360,8 @@ class Pipeline:
             with progress.bar(description, sum(part.stop - part.start for part in shares)) as advance, autocast:
                 for (stream, scale, labels), part in zip(jobs, shares, strict=True):
                     images = sample(network, labels[part], schedule=self.cfg["model"]["schedule"], name=s["name"],
-                                    num_inference_steps=s["num_inference_steps"], eta=s["eta"], guidance_scale=scale,
+                                    num_inference_steps=s["num_inference_steps"], eta=s["eta"],
+                                    clip_sample=s["clip_sample"], guidance_scale=scale,
                                     seed=s["seed"], stream=stream, first=part.start,
                                     batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance)
                     tensors[f"{stream}/{float(scale)}"] = distributed.gather(images)
@@ -303,9 +378,13 @@ class Pipeline:
         spec = self.evaluate_spec(model)
 
         def compute(folder: Path) -> dict:
+            reference = self.run_reference()
+            samples = load_file(self.store.find(self.samples_spec(model)).path / "samples.safetensors")
+            real = load_file(reference.path / "reference.safetensors")
+            real_train, real_test = (Sight(**{f.name: real.get(f"{part}/{f.name}") for f in fields(Sight)})
+                                     for part in ("train", "test"))
+            evidence = gather_evidence(samples, real_train, real_test, self.forget, len(self.dataset.class_names), self.eyes)
             if distributed.is_main():
-                samples = load_file(self.store.find(self.samples_spec(model)).path / "samples.safetensors")
-                evidence = gather_evidence(samples, self.data, self.forget, self.oracle("main"), self.oracle("held_out"))
                 metrics = {}
                 for name, measurement in self.cfg["eval"].items():
                     metrics[name] = instantiate(measurement, _partial_=True, _convert_="all")(evidence)
@@ -315,6 +394,28 @@ class Pipeline:
             return {}
 
         return self.build(spec, compute)
+
+    @cached_property
+    def eyes(self) -> Eyes:
+        weights = self.cfg["paths"]["inception_weights"]
+        return Eyes(self.oracle("main"), self.oracle("held_out"),
+                    Inception(Path(weights), self.device) if self._inception else None,
+                    self.cfg["protocol"]["contrast_stretch"])
+
+    def run_reference(self) -> Artifact:
+        """What is seen in real images of every class: computed once, read by every evaluation."""
+        def compute(folder: Path) -> dict:
+            tensors = {}
+            train = first_of_each_class(self.data.train, self.cfg["protocol"]["reference_images_per_class"])
+            for part, data in (("train", train), ("test", self.data.test)):
+                sight = self.eyes.look(data.images, data.labels)
+                tensors |= {f"{part}/{f.name}": getattr(sight, f.name) for f in fields(Sight)}
+            if distributed.is_main():
+                save_file({name: value.contiguous() for name, value in tensors.items() if value is not None},
+                          folder / "reference.safetensors")
+            return {}
+
+        return self.build(self.reference_spec, compute)
 
     # all of it
 
@@ -365,7 +466,8 @@ class Pipeline:
             "version": 1, "name": f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}-{identity}",
             "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
-            "config": self.cfg, **self.names, "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
+            "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
+            "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
             "recovery": recovery(rows) if self.attacked else None, "seconds": round(seconds, 1),
         }
@@ -422,8 +524,30 @@ def _commit() -> str | None:
     return None
 
 
+def settle_inception(cfg: dict) -> None:
+    """Find the Inception weights if a measurement asks for them; without them it is left out, and that is said."""
+    wanted = [name for name, measurement in cfg["eval"].items() if needs_inception(name, measurement)]
+    if not wanted:
+        return
+    paths = cfg["paths"]
+    try:
+        found = distributed.on_main(lambda: inception.weights(paths["inception_weights"], Path(paths["data"]), download=True))
+        paths["inception_weights"] = str(found)
+    except UsageError as error:
+        if paths["inception_weights"] is not None:
+            raise
+        progress.say(f"{' '.join(error.problems)} Left out: {', '.join(wanted)}; fd_oracle takes their place, under its own name")
+        cfg["eval"] = {name: m for name, m in cfg["eval"].items() if name not in wanted}
+        cfg["eval"].setdefault("fd_oracle", {"_target_": "unrelearn.evals.fd_oracle.run"})
+
+
 def run(cfg: dict, command: str) -> dict | None:
     """Run a validated configuration, print its table, write outputs/runs/<name>/ and outputs/report/index.html."""
+    if cfg["dry_run"]:
+        if distributed.is_main():
+            cost.show(Pipeline(cfg, command), progress.console)
+        return None
+    settle_inception(cfg)
     pipeline = Pipeline(cfg, command)
     record = pipeline.run()
     if not distributed.is_main():

@@ -15,6 +15,8 @@ from unrelearn.module import Relearning, Task
 class FewShot(Relearning):
     """Args: num_images: real images of each forgotten class that the attacker holds."""
 
+    passes = (2, 0)
+
     def __init__(self, task: Task, *, num_images: int, **arguments):
         super().__init__(task, **arguments)
         shots = []
@@ -22,7 +24,7 @@ class FewShot(Relearning):
             images = task.forget.of_classes([c])
             order = torch.randperm(len(images), generator=generator_for(task.seed, "attacker's data", c))
             shots.append(images.take(order[:num_images].to(images.labels.device)))
-        self.shots = ImageSet(torch.cat([s.images for s in shots]), torch.cat([s.labels for s in shots]))
+        self.shots = ImageSet.join(shots)
 
     def losses(self) -> dict[str, Tensor]:
         return self.denoising_losses(shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain))

@@ -1,14 +1,22 @@
-"""What every measurement reads: the images a model generated, and what both classifiers see in them and in real images."""
+"""What every measurement reads: what the classifiers (and Inception) see in generated and in real images.
+
+Looking is shared out over the processes and put together again, so that every measure is computed once, in float64, from
+all features: the result does not depend on the number of processes.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from unrelearn.data import ImageData
+from unrelearn import distributed
+from unrelearn.data import ImageSet, MappedImages
+from unrelearn.inception import Inception
 from unrelearn.oracle import Classifier
+
+PIECE = 500  # images looked at together
 
 
 @dataclass(frozen=True)
@@ -16,20 +24,23 @@ class Sight:
     """A set of images as the two classifiers see it.
 
     labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K) float64.
-    features: (N, D) float64 of the oracle.
+    features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008), where a measurement reads them.
     """
 
     labels: Tensor
     probabilities: Tensor
     held_out: Tensor
     features: Tensor
+    inception_features: Tensor | None = None
+    inception_probabilities: Tensor | None = None
 
     @property
     def predicted(self) -> Tensor:
         return self.probabilities.argmax(1)
 
     def where(self, mask: Tensor) -> "Sight":
-        return Sight(self.labels[mask], self.probabilities[mask], self.held_out[mask], self.features[mask])
+        values = (getattr(self, field.name) for field in fields(self))
+        return Sight(*(None if value is None else value[mask] for value in values))
 
 
 @dataclass(frozen=True)
@@ -44,23 +55,58 @@ class Evidence:
     num_classes: int
 
 
-def look(images: Tensor, labels: Tensor, oracle: Classifier, held_out: Classifier) -> Sight:
-    probabilities, features = oracle.look(images)
-    return Sight(labels.cpu(), probabilities, held_out.look(images)[0], features)
+@dataclass(frozen=True)
+class Eyes:
+    """Who looks: the oracle, the held-out classifier and, if a measurement asks for it, Inception.
+
+    stretch: whether each image is first stretched to the full range, as the "salun" protocol does.
+    """
+
+    oracle: Classifier
+    held_out: Classifier
+    inception: Inception | None = None
+    stretch: bool = False
+
+    def look(self, images: Tensor | MappedImages, labels: Tensor) -> Sight:
+        """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets the whole."""
+        mine, pieces = distributed.my_slice(len(labels)), []
+        for start in range(mine.start, max(mine.stop, mine.start + 1), PIECE):  # a share may be empty
+            piece = images[start:min(start + PIECE, mine.stop)]
+            piece = stretch_contrast(piece) if self.stretch else piece
+            probabilities, features = self.oracle.look(piece)
+            seen = [probabilities, self.held_out.look(piece)[0], features]
+            pieces.append([*seen, *(self.inception.look(piece) if self.inception else ())])
+        return Sight(labels.cpu(), *(distributed.gather(torch.cat(parts)) for parts in zip(*pieces, strict=True)))
 
 
-def gather_evidence(samples: dict[str, Tensor], data: ImageData, forget_classes: list[int], oracle: Classifier,
-                    held_out: Classifier) -> Evidence:
-    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact."""
-    seen = {name: look(images, samples[f"{name}/labels"], oracle, held_out)
+def stretch_contrast(images: Tensor) -> Tensor:
+    """uint8 (N, C, H, W), each image scaled so that its darkest value is 0 and its brightest 255.
+
+    What torchvision's save_image(normalize=True) did to every image, real and generated, in the code line of Selective
+    Amnesia and SalUn.
+    """
+    low, high = images.amin((1, 2, 3), keepdim=True).float(), images.amax((1, 2, 3), keepdim=True).float()
+    return ((images.float() - low) / (high - low).clamp(min=1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def first_of_each_class(data: ImageSet, n: int | None) -> ImageSet:
+    """The first n images of each class, in the order of the set; all of them for None."""
+    if n is None:
+        return data
+    return data.take(torch.cat([torch.where(data.labels == c)[0][:n] for c in data.labels.unique()]).sort().values)
+
+
+def gather_evidence(samples: dict[str, Tensor], real_train: Sight, real_test: Sight, forget_classes: list[int],
+                    num_classes: int, eyes: Eyes) -> Evidence:
+    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact. real_*: of all classes."""
+    seen = {name: eyes.look(images, samples[f"{name}/labels"])
             for name, images in samples.items() if not name.endswith("/labels")}
     real_train, real_test = (
-        look(part.images, part.labels, oracle, held_out)
-        for part in (data.train.of_classes(forget_classes, keep=False), data.test.of_classes(forget_classes, keep=False)))
+        real.where(~torch.isin(real.labels, torch.tensor(forget_classes))) for real in (real_train, real_test))
     return Evidence(
         forget={name.split("/")[1]: s for name, s in seen.items() if name.startswith("forget/")},
         retain={name.split("/")[1]: s for name, s in seen.items() if name.startswith("retain/")},
-        real_train=real_train, real_test=real_test, forget_classes=forget_classes, num_classes=len(data.class_names))
+        real_train=real_train, real_test=real_test, forget_classes=forget_classes, num_classes=num_classes)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:

@@ -25,11 +25,13 @@ class DiMUM(DiffusionModule):
         below that of the `plateau_steps` before; None runs all max_steps.
     """
 
+    passes = (2, 0)
+
     def __init__(
         self,
         task: Task,
         *,
-        memory: Literal["another_class", "nearest_class", "all_retain", "fixed_k", "generated", "noise"],
+        memory: Literal["another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise"],
         memory_size: int | None = None,
         memory_class: int | None = None,
         memory_weight: float = 1.0,

@@ -12,6 +12,8 @@ from unrelearn.module import DiffusionModule, Task
 class GradientAscent(DiffusionModule):
     """Args: forget_weight: weight of the ascent, in units of the retain loss."""
 
+    passes = (2, 0)
+
     def __init__(self, task: Task, *, forget_weight: float = 1.0, **arguments):
         super().__init__(task, **arguments)
         self.forget_weight = forget_weight

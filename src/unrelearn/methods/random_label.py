@@ -9,6 +9,8 @@ from unrelearn.objectives import random_label_losses
 class RandomLabel(DiffusionModule):
     """Args: retain_weight: weight of the retain loss, both terms being means over elements."""
 
+    passes = (2, 1)
+
     def __init__(self, task: Task, *, retain_weight: float, **arguments):
         super().__init__(task, **arguments)
         self.retain_weight = retain_weight

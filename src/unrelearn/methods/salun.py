@@ -17,6 +17,8 @@ class SalUn(DiffusionModule):
     saliency_guidance_scale: guidance of the prediction whose gradient ranks the weights.
     """
 
+    passes = (2, 1)
+
     def __init__(self, task: Task, *, retain_weight: float, saliency_fraction: float, saliency_guidance_scale: float,
                  **arguments):
         super().__init__(task, **arguments)

@@ -1,0 +1,88 @@
+"""What a command would compute and cost, before any of it: `dry_run=true`.
+
+FLOPs are those of the denoiser, counted by torch (two per multiplication and addition; a backward pass taken as two
+forward passes). Classifiers, distances and pictures are left out: beside a network of millions of weights they are small.
+"""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from unrelearn import denoiser as denoisers
+from unrelearn.errors import UsageError
+
+BYTES_PER_WEIGHT = 4
+
+
+def forward_cost(*, image_size: int, channels: int, num_classes: int, unet: dict) -> tuple[int, int]:
+    """(FLOPs of one forward pass of one image, number of weights); nothing is allocated."""
+    with torch.device("meta"):
+        network = denoisers.build(image_size=image_size, channels=channels, num_classes=num_classes, **unet).eval()
+        x_t, label = torch.empty(1, channels, image_size, image_size), torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            denoisers.predict(network, x_t, torch.zeros(1, dtype=torch.long), label)
+    return counter.get_total_flops(), sum(p.numel() for p in network.parameters())
+
+
+def estimate(pipeline) -> list[dict]:
+    """One row for each artefact with the denoiser in it: {"stage", "what", "there", "steps", "flops", "bytes"}."""
+    cfg, dataset = pipeline.cfg, pipeline.dataset
+    try:
+        pipeline._dataset_slice  # noqa: B018 - computed once, and needs the files
+    except (UsageError, OSError):
+        pipeline._dataset_slice = {"name": "unknown"}  # the files are not here yet, so nothing made from them can be
+    forward, weights = forward_cost(image_size=dataset.image_size, channels=dataset.channels,
+                                    num_classes=len(dataset.class_names), unet=cfg["model"]["unet"])
+    image = dataset.channels * dataset.image_size**2
+    rows = []
+
+    def add(spec, what: str, steps: int, flops: float, size: float) -> None:
+        if all(row["key"] != spec.key for row in rows):
+            rows.append({"key": spec.key, "stage": spec.stage, "what": what, "steps": steps, "flops": flops, "bytes": size,
+                         "there": pipeline.store.path(spec).exists()})
+
+    def training(spec, what: str, settings: dict, passes: tuple[int, int], copies: int) -> None:
+        trained, only_forward = passes
+        steps = settings["budgets"][-1] if "budgets" in settings else settings["max_steps"]
+        add(spec, what, steps, steps * settings["batch_size"] * forward * (3 * trained + only_forward),
+            copies * weights * BYTES_PER_WEIGHT)
+
+    if cfg["model"]["checkpoint"] is None:
+        recipe = cfg["model"]["pretrain"]
+        training(pipeline.pretrain_spec, "", recipe, (1, 0), 1 + (recipe["ema_decay"] is not None))
+    if pipeline.unlearned != pipeline.pretrained:
+        training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.passes("method"), 1)
+    for model in pipeline.attacked[-1:]:
+        training(model.spec, pipeline.names["attack"], cfg["attack"], pipeline.passes("attack"),
+                 len(pipeline.attacked))
+    s, kept = cfg["sampler"], len(dataset.class_names) - len(pipeline.forget)
+    jobs = [(scale, s["num_images"]) for scale in s["guidance_scales"]]
+    jobs += [(scale, kept * s["images_per_retained_class"]) for scale in s["retain_guidance_scales"]]
+    passes = sum(n * s["num_inference_steps"] * (1 if scale == 1 else 2) for scale, n in jobs)
+    for model in (pipeline.pretrained, pipeline.unlearned, *pipeline.attacked):
+        step = "" if model.step is None else f" at {model.step}"
+        add(pipeline.samples_spec(model), f"{model.spec.stage}{step}", 0, passes * forward, sum(n for _, n in jobs) * image)
+    return rows
+
+
+def show(pipeline, console: Console) -> None:
+    """Print the estimate and its sum."""
+    cost, rows = pipeline.cfg["cost"], estimate(pipeline)
+    speed = cost["device_tflops"] * 1e12 * cost["utilisation"]
+    table = Table("stage", "of", "", title=f"dry run: {pipeline.group}", title_justify="left")
+    for heading in ("optimiser steps", "PFLOP", "GPU-hours", "GiB on disk"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["stage"], row["what"], "there" if row["there"] else "to do",
+                      f"{row['steps']:,}" if row["steps"] else "",
+                      f"{row['flops'] / 1e15:,.3g}", f"{row['flops'] / speed / 3600:,.3g}", f"{row['bytes'] / 2**30:,.3g}")
+    console.print(table)
+    missing = [row for row in rows if not row["there"]]
+    flops = sum(row["flops"] for row in missing)
+    console.print(f"to do: {sum(row['steps'] for row in missing):,} optimiser steps, {flops / 1e15:,.3g} PFLOP = "
+                  f"{flops / speed / 3600:,.3g} GPU-hours at {cost['utilisation']:.0%} of {cost['device_tflops']:g} TFLOP/s "
+                  f"(cost.utilisation, cost.device_tflops), {sum(row['bytes'] for row in missing) / 2**30:,.3g} GiB in "
+                  f"{Path(pipeline.outputs)}. Nothing was computed.")
