@@ -41,9 +41,12 @@ def stopwatch(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def report(name: str, ours: list[float], theirs: list[float], target: str, **more) -> None:
-    """Print the median of the per-round ratios ours / theirs and keep everything in benchmarks/results/NAME.json."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+def report(name: str, ours: list[float], theirs: list[float], target: str, *, speedup: bool = False, **more) -> None:
+    """Print the median of the per-round ratios and keep everything in benchmarks/results/NAME.json.
+
+    The ratio is ours / theirs (less is better), for a speedup theirs / ours (more is better).
+    """
+    ratios = [b / a if speedup else a / b for a, b in zip(ours, theirs, strict=True)]
     result = {
         "ratio": round(statistics.median(ratios), 3), "target": target, "ratios": [round(r, 3) for r in ratios],
         "ours_seconds": ours, "theirs_seconds": theirs, **more, "command": " ".join(["python", *sys.argv]),
@@ -52,4 +55,5 @@ def report(name: str, ours: list[float], theirs: list[float], target: str, **mor
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{name}: ours / theirs = {result['ratio']} (target {target}), rounds {result['ratios']}")
+    of = "theirs / ours" if speedup else "ours / theirs"
+    print(f"{name}: {of} = {result['ratio']} (target {target}), rounds {result['ratios']}")
