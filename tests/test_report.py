@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from unrelearn.report import compare, figures, read_record
+from unrelearn.report import compare, figures, read_record, significant
 from unrelearn.report.page import FILE_NAME, write_page
 from unrelearn.report.table import oracle_line, print_record, recovery_line, summary_cells, verdict
 
@@ -106,10 +106,11 @@ def make_record(
             "model": {"name": "unet_tiny", "unet": {"block_out_channels": [32, 64]}, "pretrain": {"max_steps": 2000}},
             "method": {"_target_": f"unrelearn.methods.{method}.Method", "learning_rate": 1e-4},
             "attack": {"_target_": f"unrelearn.attacks.{attack}.Attack", "budgets": [0, *BUDGETS]},
+            "protocol": {"name": "fast", "contrast_stretch": False, "reference_images_per_class": None},
             "sampler": {"name": "ddim", "num_inference_steps": 20, "guidance_scales": [1.0, 2.0], "num_images": N},
             "oracle": {"main": {"width": 32, "seed": 0}, "max_steps": 500},
         },
-        "dataset": "digits", "method": method, "attack": attack, "seed": seed,
+        "protocol": "fast", "dataset": "digits", "method": method, "attack": attack, "seed": seed,
         "class_names": [str(k) for k in range(10)], "forget_classes": [7],
         "oracle": {"test_accuracy": wilson(0.986), "held_out_test_accuracy": wilson(0.978)},
         "rows": rows,
@@ -118,6 +119,29 @@ def make_record(
         "seconds": 211.0,
     }  # fmt: skip
     return {**record, **changes}
+
+
+NEW = ("fid", "kid", "inception_score", "precision_recall", "density_coverage")
+
+
+def with_new_measurements(record: dict, features: str = "oracle", guidance: str = "1.0", only: tuple[str, ...] = NEW) -> dict:
+    """The record as it would be with these measurements too, made on every row."""
+    for index, row in enumerate(record["rows"]):
+        new = {
+            "fid": {"value": 31.27 + 100 * index + record["seed"], "floor": 18.04, "n": 450, "reference_n": 1168},
+            "kid": {"value": 0.0212 + index, "std": 0.001, "n": 450, "floor": 0.0007},
+            "inception_score": {"value": 8.912, "std": 0.2, "n": 450, "real": 10.83},
+            "precision_recall": {"precision": 0.811, "recall": 0.622, "n": 450, "k": 3, "features": features},
+            "density_coverage": {"density": 1.044, "coverage": 0.933, "n": 450, "k": 5, "features": features},
+        }
+        row["metrics"] |= {name: {guidance: new[name]} for name in only}
+    return record
+
+
+def before_protocols(record: dict) -> dict:
+    """The record as it was written before results named their protocol."""
+    config = {key: value for key, value in record["config"].items() if key != "protocol"}
+    return {**{key: value for key, value in record.items() if key != "protocol"}, "config": config}
 
 
 def write_run(outputs: Path, record: dict, samples: bool = False) -> Path:
@@ -135,6 +159,13 @@ def printed(record: dict, width: int = 110) -> str:
     console = Console(width=width, file=io.StringIO())
     print_record(record, console, Path("outputs/runs/x/report.html"))
     return console.file.getvalue()
+
+
+def printed_narrow(record: dict, width: int) -> str:
+    """As a real terminal of this width shows it."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True, soft_wrap=True)
+    print_record(record, console)
+    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
 
 
 def without_rows(record: dict, keep: int) -> dict:
@@ -169,13 +200,83 @@ def test_three_guidances_still_fit():
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_a_narrow_terminal_gets_fewer_columns_but_whole_numbers(width):
-    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True, soft_wrap=True)
-    print_record(make_record(), console)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+    text = printed_narrow(make_record(), width)
     assert "…" not in text and "attacked @ 400" in text and "12.4 [" in text
-    assert ("KID" in text) == (width > 100)
+    table, caption = text.split("Protocol fast.")
+    assert ("KID" in table) == (width > 100)
+    assert ("Left out for want of width:" in caption and "KID oracle." in caption) == (width <= 100)
     assert max(map(len, text.splitlines())) <= max(width, 70)  # a table needs 70
     assert not re.search(r"^%", text, flags=re.MULTILINE)  # no line starts with the sign of the number before
+
+
+def test_every_new_measurement_has_its_column():
+    record = with_new_measurements(make_record())
+    record["rows"][1]["metrics"]["fid"]["1.0"]["value"] = None
+    headers, rows = summary_cells(record)
+    assert headers[5:-1] == [
+        "FID\nfloor 18.0", "FD oracle\nfloor 4.00", "KID\nfloor 0.0007", "KID oracle\nfloor 0.0004", "IS\nreal 10.83",
+        "precision\n(oracle)", "recall\n(oracle)", "density\n(oracle)", "coverage\n(oracle)",
+    ]  # fmt: skip
+    assert rows[0][5:-1] == ["31.3", "9.25", "0.021", "0.012", "8.91", "0.81", "0.62", "1.04", "0.93"]
+    assert rows[1][5] == "–"
+    caption = " ".join(printed(record, width=220).split())
+    assert "Floor: real test images" in caption and "Real: the score" in caption and "(oracle): in the oracle's" in caption
+    assert "Left out" not in caption
+
+
+def test_inceptions_features_need_no_name_and_what_was_not_measured_no_column():
+    headers, _ = summary_cells(with_new_measurements(make_record(), features="inception", only=("precision_recall",)))
+    assert headers[5:-1] == ["FD oracle\nfloor 4.00", "KID oracle\nfloor 0.0004", "precision\n", "recall\n"]
+    assert "(oracle):" not in printed(make_record(), width=220) and "Real:" not in printed(make_record(), width=220)
+
+
+def test_distances_of_any_size_are_whole_numbers_with_three_digits():
+    shown = [significant(value) for value in (0.012345, 1, 31.27, 99.96, 312.4, 999.6, 12345.6)]
+    assert shown == ["0.0123", "1.00", "31.3", "100", "312", "1000", "12346"]
+
+
+@pytest.mark.parametrize(
+    "width, there",
+    [
+        (70, ""),
+        (84, "FID"),
+        (110, "FID, FD oracle"),
+        (140, "FID, FD oracle, IS, precision, recall"),
+        (220, "FID, FD oracle, KID, KID oracle, IS, precision, recall, density, coverage"),
+    ],
+)
+def test_a_narrow_terminal_keeps_fid_longest_and_names_what_it_left_out(width, there):
+    text = printed_narrow(with_new_measurements(make_record()), width)
+    table, caption = text.split("Protocol fast.")
+    named = ("FID", "FD oracle", "KID oracle", "IS", "precision", "recall", "density", "coverage")
+    assert [name for name in named if name in table] == [name for name in named if name in there.split(", ")]
+    left_out = " ".join(caption.split()).partition("Left out for want of width: ")[2].partition(".")[0].split(", ")
+    assert ("Real:" in caption, "(oracle):" in caption) == ("IS" in table, "recall" in table)
+    assert all((name in left_out) != (name in there.split(", ")) for name in named)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_measurements_at_another_guidance_than_one_are_shown():
+    record = make_record()
+    for row in record["rows"]:
+        for name in ("retain_accuracy", "fd_oracle", "kid_oracle", "agreement"):
+            row["metrics"].pop(name, None)
+    headers, rows = summary_cells(with_new_measurements(record, guidance="3.0", only=("fid",)))
+    assert rows[0][headers.index("FID\nfloor 18.0")] == "31.3"
+    assert "the retained classes at 3" in " ".join(printed(record).split())
+
+
+def test_a_changed_protocol_and_an_unknown_one_are_named():
+    changed = "fast (sampler.num_inference_steps=20)"
+    assert f"Protocol {changed}. Forget" in " ".join(printed(make_record(protocol=changed), width=220).split())
+    assert "Protocol not recorded. Forget" in printed(before_protocols(make_record()))
+
+
+def test_the_stages_of_a_data_set_and_of_its_reference_are_listed():
+    stage = make_record()["stages"][0]
+    text = printed(make_record(stages=[{**stage, "stage": "dataset"}, {**stage, "stage": "reference", "status": "reused"}]))
+    assert re.search(r"dataset +ab12cd34 +computed", text) and re.search(r"reference +ab12cd34 +reused", text)
+    assert "1 of 2 computed, 1 reused" in text
 
 
 def test_an_empty_failed_record_prints():
@@ -373,12 +474,38 @@ def test_page_is_self_contained_and_complete(tmp_path):
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text) and "<script" not in text and "url(" not in text
     words = " ".join("".join(page.words).replace("\xa0", " ").split())
     assert verdict(record) in words
+    assert "seed 0 · protocol fast · 2026" in words and "Protocol fast. Forget accuracy" in words
     assert record["command"] in words and "num_inference_steps" in words and "ab12cd34" in words
+
+
+def test_page_shows_and_explains_every_measurement_in_tables_that_fit(tmp_path):
+    record = with_new_measurements(make_record())
+    text, page = page_of(record, tmp_path)
+    tables = [[cell.replace("<br>", " ") for cell in re.findall(r"<th(?: [^>]*)?>(.*?)</th>", table)]
+              for table in text.split("<h2>Measurements</h2>")[1].split("<h2>")[0].split("<table>")[1:]]  # fmt: skip
+    assert [len(headers) for headers in tables] == [5, 7, 5] and {headers[0] for headers in tables} == {"model"}
+    shown = [header for headers in tables for header in headers[1:]]
+    assert sorted(h.replace("&nbsp;", " ") for h in shown) == sorted(h.replace("\n", " ") for h in summary_cells(record)[0][1:])
+    words = "".join(page.words).replace("\xa0", " ")
+    assert "in Inception features; N = 450, reference: 1168 real training images" in words
+    assert "k-th neighbour; N = 450, k = 3, features: oracle" in words
+    assert "fast: contrast_stretch = false" in words
+    plain, _ = page_of(make_record(), tmp_path)
+    assert "Inception features" not in plain and plain.split("<h2>Measurements</h2>")[1].split("<h2>")[0].count("<table>") == 1
+
+
+def test_page_of_a_diverged_row_whose_table_is_split(tmp_path):
+    record = with_new_measurements(make_record(), only=("fid", "kid", "inception_score"))
+    for row in record["rows"]:  # too many for one table, so that every kind of measurement would have its own
+        row["metrics"]["forget_accuracy"] |= {f"{scale}.0": wilson(1.0) for scale in (3, 4, 5, 6)}
+    record["rows"][-1].update(status="diverged", metrics={}, samples=None)
+    text, _ = page_of(record, tmp_path)
+    assert text.split("<h2>Measurements</h2>")[1].split("<h2>")[0].count("diverged") == 2
 
 
 def test_page_escapes_what_the_user_wrote(tmp_path):
     evil = "<img src=x onerror=alert(1)>\"'&"
-    record = make_record(class_names=[evil] * 10, command=evil, error=evil, dataset=evil)
+    record = make_record(class_names=[evil] * 10, command=evil, error=evil, dataset=evil, protocol=evil)
     record["config"][evil] = evil
     write_run(tmp_path, record, samples=True)
     text, page = page_of(record, tmp_path)
@@ -464,6 +591,7 @@ def test_steps_to_half_counts_seeds_that_never_got_there():
         (lambda r: r["config"]["sampler"].update(num_inference_steps=50), "sampler.num_inference_steps=50"),
         (lambda r: r["config"]["oracle"]["main"].update(width=64), "oracle.main.width=64"),
         (lambda r: r["config"]["model"]["pretrain"].update(max_steps=9), "model.pretrain.max_steps=9"),
+        (lambda r: r["config"]["protocol"].update(contrast_stretch=True), "protocol.contrast_stretch=true"),
         (lambda r: r["config"].update(precision="bf16-mixed"), 'precision="bf16-mixed"'),
         (lambda r: [v.update(n=100) for row in r["rows"] for v in row["metrics"]["forget_accuracy"].values()],
          "num_images=100"),
@@ -476,6 +604,37 @@ def test_other_measurements_never_share_a_table(change, named):
     assert [len(group.records) for group in groups] in ([1, 2], [2, 1])
     assert len(compare.tables(groups)) == 2
     assert sum(named in title for title in compare.tables(groups)) == 1
+
+
+def test_two_protocols_never_share_a_table():
+    records = three_seeds()
+    records[1]["config"]["protocol"].update(name="clean")
+    records[1]["protocol"] = "clean"
+    records[2]["protocol"] = "fast (sampler.num_inference_steps=20)"  # what is called fast has changed since
+    records.append(before_protocols(make_record(seed=3)))
+    groups = compare.comparison(records)
+    names = ["clean", "fast", "fast (sampler.num_inference_steps=20)", "not recorded"]
+    assert list(compare.tables(groups)) == [f"digits, model unet_tiny, protocol {name}" for name in names]
+    assert all(len(group.records) == 1 for group in groups)
+    for text in (compare.to_markdown(groups), compare.to_html(groups, Path(".")).replace("&nbsp;", " ")):
+        assert all(f"protocol {name}" in text for name in names)
+    assert r"protocol fast (sampler.num\_inference\_steps=20)" in compare.to_latex(groups)
+    assert {row["protocol"] for row in csv.DictReader(io.StringIO(compare.to_csv(groups)))} == set(names)
+
+
+def test_records_from_before_protocols_load_and_are_averaged(tmp_path):
+    for record in three_seeds():
+        write_run(tmp_path, before_protocols(record))
+    (group,) = compare.comparison(compare.collect([tmp_path]))
+    assert group.seeds == "n=3" and group.table == "digits, model unet_tiny, protocol not recorded"
+
+
+def test_tables_that_differ_in_more_than_is_spelled_out_stay_apart():
+    records = three_seeds()
+    for index, record in enumerate(records[1:]):
+        record["config"]["oracle"].update(a=1, b=2, c=3, d=4, e=index)  # both differ from the first in five settings
+    titles = list(compare.tables(compare.comparison(records)))
+    assert len(titles) == 3 and sum("oracle.d=4, and 1 more" in title for title in titles) == 2
 
 
 @pytest.mark.parametrize(
@@ -538,6 +697,30 @@ def test_collect_names_broken_files_and_keeps_the_newest(tmp_path, caplog):
         read_record(empty)
 
 
+def test_fid_takes_the_place_of_the_other_distance_where_every_row_has_it():
+    records = [*map(with_new_measurements, three_seeds()), make_record(method="retrain", status="failed", rows=[])]
+    text = compare.to_markdown(compare.comparison(records))
+    # the mean of 131.27, 132.27 and 133.27, t-interval 2.48
+    assert "| FID before | FID after |" in text and "| 132.3 ± 2.5 |" in text and "FD before" not in text
+    text = compare.to_markdown(compare.comparison([*records, make_record(method="salun")]))
+    assert "| FD before | FD after |" in text and "FID before" not in text and "| 9.30 " in text
+
+
+def test_csv_holds_every_measurement():
+    rows = csv.DictReader(io.StringIO(compare.to_csv(compare.comparison(list(map(with_new_measurements, three_seeds()))))))
+    found = {row["measurement"]: row for row in rows if row["guidance"] == "1.0"}
+    expected = {
+        "fid": 132.27, "kid": 1.0212, "inception_score": 8.912, "precision_oracle": 0.811, "recall_oracle": 0.622,
+        "density_oracle": 1.044, "coverage_oracle": 0.933, "fd_oracle": 9.3, "kid_oracle": 0.0123,
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert float(found[f"unlearned_{name}"]["mean"]) == pytest.approx(value) and found[f"unlearned_{name}"]["n"] == "3"
+    assert float(found["fid_floor"]["mean"]) == pytest.approx(18.04)
+    assert float(found["inception_score_real"]["mean"]) == pytest.approx(10.83)
+    inception = [with_new_measurements(make_record(), features="inception")]
+    assert "unlearned_precision," in compare.to_csv(compare.comparison(inception))
+
+
 def test_csv_parses_back():
     groups = compare.comparison([*three_seeds(), make_record(method="salun", status="failed", rows=[], recovery=None)])
     rows = list(csv.DictReader(io.StringIO(compare.to_csv(groups))))
@@ -545,6 +728,7 @@ def test_csv_parses_back():
     attacked = found["dimum", "attacked_forget_accuracy", "1.0"]
     expected = groups[0].estimates["attacked_forget_accuracy@1.0"]
     assert [float(attacked[k]) for k in ("mean", "low", "high")] == [expected.mean, expected.low, expected.high]
+    assert attacked["protocol"] == "fast" and attacked["table"] == "digits, model unet_tiny, protocol fast"
     assert attacked["n"] == "3" and attacked["seeds"] == "0 1 2"
     assert found["salun", "", ""]["failed"] == "1"
     assert all(None not in row and None not in row.values() for row in rows)

@@ -9,6 +9,8 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 DASH = "–"  # a measurement that was not made
@@ -20,6 +22,34 @@ DISPLAY = {
     "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "siss": "SISS",
     "sfron": "SFR-on", "finetune": "fine-tuning", "few_shot": "few-shot relearning",
 }  # fmt: skip
+
+
+def significant(value: float) -> str:
+    """Three digits, and neither a point at the end nor an exponent for what is large."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A number that measures the images generated under the retained classes."""
+
+    name: str  # of its column in table.csv
+    metric: str  # row["metrics"][metric][guidance][field] is the number
+    field: str
+    words: str
+    text: Callable[[float], str]
+    beside: str | None = None  # the field that says what real test images get: the floor of a distance, their score
+
+
+QUALITY = (
+    Quality("fid", "fid", "value", "FID", significant, "floor"),
+    Quality("fd_oracle", "fd_oracle", "value", "FD oracle", significant, "floor"),
+    Quality("kid", "kid", "value", "KID", "{:.2g}".format, "floor"),
+    Quality("kid_oracle", "kid_oracle", "value", "KID oracle", "{:.2g}".format, "floor"),
+    Quality("inception_score", "inception_score", "value", "IS", "{:.2f}".format, "real"),
+    *(Quality(field, f"{first}_{second}", field, field, "{:.2f}".format)
+      for first, second in (("precision", "recall"), ("density", "coverage")) for field in (first, second)),
+)  # fmt: skip
 
 
 def read_record(path: Path) -> dict:
@@ -52,6 +82,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def protocol_name(record: dict) -> str:
+    """``fast``, ``fast (sampler.num_inference_steps=20)``; records from before protocols had names do not say."""
+    return record.get("protocol") or "not recorded"
+
+
 def class_name(record: dict, index: int) -> str:
     names = record.get("class_names") or []
     return str(names[index]) if 0 <= index < len(names) else str(index)
@@ -77,6 +112,12 @@ def main_guidance(record: dict, metric: str = "forget_accuracy") -> str:
     return next((g for g in found if float(g) == 1.0), found[0] if found else "1.0")
 
 
+def retained_guidance(record: dict) -> str:
+    """The main guidance of what is measured on the retained classes."""
+    metrics = ("retain_accuracy", *(quality.metric for quality in QUALITY))
+    return main_guidance(record, next((m for m in metrics if guidances(record, m)), "retain_accuracy"))
+
+
 def measured(row: dict | None, metric: str, guidance: str):
     """``row["metrics"][metric][guidance]``, or None where it was not measured."""
     return (((row or {}).get("metrics") or {}).get(metric) or {}).get(guidance)
@@ -87,6 +128,13 @@ def number(value, field: str = "value") -> float | None:
     if isinstance(value, dict):
         value = value.get(field)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def foreign_features(record: dict, metric: str) -> str | None:
+    """Whose features a measurement was made in if its name does not say it and they are not Inception's: ``oracle``."""
+    values = (measured(row, metric, g) for g in guidances(record, metric) for row in record["rows"])
+    found = next((value["features"] for value in values if value and value.get("features")), "inception")
+    return None if found == "inception" else found
 
 
 def interval(value) -> tuple[float, float, float] | None:

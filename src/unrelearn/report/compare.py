@@ -1,6 +1,6 @@
 """Many runs side by side: collect the records, average over seeds, never over protocols; Markdown, CSV, LaTeX, HTML.
 
-A *group* is one row of the comparison: the same data, model, oracle, sampling, forgotten classes, method and attack,
+A *group* is one row of the comparison: the same data, model, oracle, protocol, forgotten classes, method and attack,
 with the same settings, under any number of seeds. Runs that differ in how they were *measured* go to separate tables;
 runs of one method or attack with different settings go to separate rows. Either way the difference is named.
 """
@@ -10,8 +10,10 @@ import io
 import json
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,9 @@ from scipy import stats
 
 from unrelearn.report import (
     DASH,
+    QUALITY,
     display_name,
+    foreign_features,
     forgotten,
     guidance_label,
     guidances,
@@ -29,22 +33,18 @@ from unrelearn.report import (
     main_guidance,
     measured,
     number,
+    protocol_name,
     read_record,
+    retained_guidance,
     row_of,
 )
-from unrelearn.report.figures import Curve, recovery_figure, recovery_points
+from unrelearn.report.figures import MODELS, Curve, recovery_figure, recovery_points
 from unrelearn.report.page import FILE_NAME, document, escape, figure_box, html_table
 
 log = logging.getLogger(__name__)
 
-MEASUREMENT = (
-    "dataset",
-    "model",
-    "precision",
-    "oracle",
-    "sampler",
-    "eval",
-)  # config sections: a table holds one of each
+# config sections
+MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")  # a table holds one of each
 TREATMENT = ("method", "attack")  # a row holds one of each
 CONTROLS = ("original", "row_swap", "retrain")  # these rows come first
 IGNORED = {"_target_", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
@@ -85,14 +85,14 @@ class Group:
     def finished(self) -> list[dict]:
         return [record for record in self.records if record["status"] == "finished"]
 
+    def count(self, status: str) -> int:
+        return sum(record["status"] == status for record in self.records)
+
     @property
     def seeds(self) -> str:
         """``n=3``, ``n=2, 1 diverged``."""
-        counts = [f"n={len(self.finished)}"]
-        for status in ("diverged", "failed"):
-            number_of = sum(record["status"] == status for record in self.records)
-            counts += [f"{number_of} {status}"] if number_of else []
-        return ", ".join(counts if self.finished else counts[1:])
+        counts = [f"n={len(self.finished)}"] if self.finished else []
+        return ", ".join(counts + [f"{n} {status}" for status in ("diverged", "failed") if (n := self.count(status))])
 
 
 # ---- collecting -----------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def collect(paths: Iterable[Path]) -> list[dict]:
 
     A broken file is named in a warning and skipped. Each record gains ``"path"``, the file it came from.
     """
-    files = {file.resolve() for path in map(Path, paths) for file in _files(path)}
+    files = {file.resolve() for path in map(Path, paths) for file in (path.rglob("result.json") if path.is_dir() else [path])}
     newest: dict[str, dict] = {}
     for file in sorted(files):
         try:
@@ -111,14 +111,8 @@ def collect(paths: Iterable[Path]) -> list[dict]:
         except ValueError as error:
             log.warning("skipped %s: %s", file, error)
             continue
-        other = newest.get(record["name"])
-        if other is None or _created(record) >= _created(other):
-            newest[record["name"]] = record
+        newest[record["name"]] = max(record, newest.get(record["name"], record), key=_created)
     return [newest[name] for name in sorted(newest)]
-
-
-def _files(path: Path) -> Iterable[Path]:
-    return path.rglob("result.json") if path.is_dir() else [path]
 
 
 def _created(record: dict) -> str:
@@ -142,8 +136,13 @@ def comparison(records: Sequence[dict]) -> list[Group]:
     for group in groups:
         group.records = _one_per_seed(group.records)
         group.estimates = estimates(group)
-    _name_tables(groups)
-    _name_rows(groups)
+    for group in groups:
+        alike = [(o.measurement, o.num_images) for o in [group, *groups] if _title(o) == _title(group)]
+        difference = _difference("num_images", alike)
+        group.table = _title(group) + (f" ({difference})" if difference else "")
+    for group in groups:
+        alike = [(o.treatment, o.budgets) for o in [group, *groups] if _row_name(o) == _row_name(group)]
+        group.note = _difference("measured_budgets", alike)
     groups.sort(key=_order)
     methods = list(dict.fromkeys((group.first["method"], group.note) for group in groups))
     for group in groups:
@@ -170,14 +169,14 @@ def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
 
 def _belongs(record: dict, group: Group) -> bool:
     """Same names, same settings, same numbers of images and budgets as far as both got to show them."""
-    names = ("dataset", "class_names", "method", "attack", "forget_classes")
+    names = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
     return (
         all(record.get(name) == group.first.get(name) for name in names)
         and fingerprint(record, MEASUREMENT) == group.measurement
         and fingerprint(record, TREATMENT) == group.treatment
-        and (record["status"] != "finished" or _num_images(record) == group.num_images)
-        and (record["status"] != "finished" or _budgets(record) == group.budgets)
-    )
+        and (record["status"] != "finished"
+             or (_num_images(record), _budgets(record)) == (group.num_images, group.budgets))
+    )  # fmt: skip
 
 
 def _num_images(record: dict) -> int | None:
@@ -200,40 +199,26 @@ def _one_per_seed(records: list[dict]) -> list[dict]:
 
 def _title(group: Group) -> str:
     model = json.loads(group.measurement.get("model.name", '""'))
-    return f"{group.first['dataset']}, model {model}" if model else group.first["dataset"]
-
-
-def _name_tables(groups: list[Group]) -> None:
-    """Give every group the title of its table; tables of one data set and model name what they differ in."""
-    for group in groups:
-        alike = [other for other in groups if _title(other) == _title(group)]
-        difference = _difference(*(_known(other.measurement, "num_images", other.num_images, group.num_images)
-                                   for other in [group, *alike]))  # fmt: skip
-        group.table = _title(group) + (f" ({difference})" if difference else "")
-
-
-def _name_rows(groups: list[Group]) -> None:
-    for group in groups:
-        alike = [other for other in groups if _row_name(other) == _row_name(group)]
-        group.note = _difference(*(_known(other.treatment, "measured_budgets", other.budgets, group.budgets)
-                                   for other in [group, *alike]))  # fmt: skip
-
-
-def _known(settings: dict[str, str], name: str, value, reference) -> dict[str, str]:
-    """Add what was measured to what was set; a run that measured nothing does not differ in it."""
-    return {**settings, name: json.dumps(value or reference)} if reference else settings
+    parts = [group.first["dataset"], f"model {model}" if model else "", f"protocol {protocol_name(group.first)}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _row_name(group: Group) -> tuple:
     return (group.table, tuple(group.first["forget_classes"]), group.first["method"], group.first["attack"])
 
 
-def _difference(own: dict[str, str], *others: dict[str, str]) -> str:
-    """The own values of the settings in which the others are not all alike: ``sampler.num_inference_steps=20``."""
-    keys = {key for settings in [own, *others] for key in settings}
-    unlike = sorted(key for key in keys if any(other.get(key) != own.get(key) for other in others))
-    named = [f"{key}={own.get(key, 'absent')}" for key in unlike[:MAX_NAMED]]
-    return ", ".join(named + ([f"and {len(unlike) - MAX_NAMED} more"] if len(unlike) > MAX_NAMED else []))
+def _difference(counted: str, alike: Sequence[tuple[dict[str, str], object]]) -> str:
+    """What the first of these has in the settings in which they are not all alike: ``sampler.num_inference_steps=20``.
+
+    Each comes with what was counted under the name `counted`; a run that counted nothing does not differ in it.
+    """
+    first_count = alike[0][1]
+    own, *others = ({**settings, counted: json.dumps(first_count and (count or first_count))} for settings, count in alike)
+    unlike = sorted(key for key in set().union(own, *others) if any(o.get(key) != own.get(key) for o in others))
+    named = [f"{key}={own.get(key, 'absent')}" for key in unlike]
+    if len(named) > MAX_NAMED:  # the checksum keeps apart what differs only in settings that are not spelled out
+        named[MAX_NAMED:] = [f"and {len(named) - MAX_NAMED} more: {zlib.crc32(str(named).encode()):08x}"]
+    return ", ".join(named)
 
 
 def _order(group: Group) -> tuple:
@@ -265,25 +250,31 @@ def estimate(values: Sequence) -> Estimate | None:
 
 def estimates(group: Group) -> dict[str, Estimate]:
     """Every column of one group. A diverged run counts where it has a measurement, and only there."""
-    records, found = group.records, {}
-    for metric in ("forget_accuracy", "retain_accuracy", "fd_oracle"):
-        for g in _scales(records, metric):
-            for model in ("original", "unlearned", "attacked"):
-                values = [measured(_row(record, model, group.budgets), metric, g) for record in records]
-                found[f"{model}_{metric}@{g}"] = estimate(values)
-    for g in _scales(records, "forget_accuracy"):
+    records, pooled, found = group.records, _pooled(group.records), {}
+
+    def values(model: str, metric: str, g: str) -> list:
+        return [measured(_row(record, model, group.budgets), metric, g) for record in records]
+
+    for metric in ("forget_accuracy", "retain_accuracy"):
+        for g in guidances(pooled, metric):
+            found |= {f"{model}_{metric}@{g}": estimate(values(model, metric, g)) for model in MODELS}
+    for q in QUALITY:
+        name = "_".join(filter(None, (q.name, foreign_features(pooled, q.metric))))
+        for g in guidances(pooled, q.metric):
+            numbers = {model: values(model, q.metric, g) for model in MODELS}
+            found |= {f"{model}_{name}@{g}": estimate([number(v, q.field) for v in made]) for model, made in numbers.items()}
+            if q.beside:  # no matter of which model: it is of real images
+                found[f"{name}_{q.beside}@{g}"] = estimate([number(v, q.beside) for v in numbers["original"]])
+    for g in guidances(pooled):
         curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
         found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
         found[f"steps_to_half@{g}"] = _steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
     return {column: value for column, value in found.items() if value is not None}
 
 
-def _scales(records: Sequence[dict], metric: str) -> list[str]:
-    return sorted({g for record in records for g in guidances(record, metric)}, key=float)
-
-
-def _main(scales: list[str]) -> str:
-    return next((g for g in scales if float(g) == 1.0), scales[0] if scales else "1.0")
+def _pooled(records: Iterable[dict]) -> dict:
+    """One record with the rows of all: for what was measured in any of them."""
+    return {"rows": [row for record in records for row in record["rows"]]}
 
 
 def _row(record: dict, model: str, budgets: tuple[int, ...]) -> dict | None:
@@ -295,13 +286,10 @@ def _row(record: dict, model: str, budgets: tuple[int, ...]) -> dict | None:
 
 def _steps_to_half(values: list[float | None]) -> Estimate | None:
     """Seeds that never got to half have no number to average: count them beside the mean of the others."""
-    if not values:
-        return None
     made = [value for value in values if value is not None]
-    result = estimate(made) if len(made) == len(values) else None
-    if result is None:
+    if len(made) < len(values):
         return Estimate(float(np.mean(made)) if made else float("inf"), None, None, len(values), len(made))
-    return Estimate(result.mean, result.low, result.high, len(values), len(made))
+    return replace(estimate(made), reached=len(made)) if made else None
 
 
 # ---- rendering ------------------------------------------------------------------------------------------------------
@@ -309,20 +297,20 @@ def _steps_to_half(values: list[float | None]) -> Estimate | None:
 
 def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of one table as text; `brief` keeps the columns that fit a narrow terminal."""
-    records = [record for group in groups for record in group.records]
-    scales = _scales(records, "forget_accuracy")
-    main, retain = _main(scales), _main(_scales(records, "retain_accuracy"))
-    columns = []  # header, and how a group fills it
-    for g in [main] if brief else scales:
-        for model in ("unlearned", "attacked"):
-            columns.append((f"{model} %\n(s={guidance_label(g)})", _filled(f"{model}_forget_accuracy@{g}", 100, 1)))
-    if not brief:
-        columns.append(("area", _filled(f"area@{main}", 1, 3)))
-    columns.append(("steps\nto half", lambda group: _half_text(group, main)))
-    if not brief:
-        for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), ("fd_oracle", "FD", 1, 2)):
-            for model, when in (("unlearned", "before"), ("attacked", "after")):
-                columns.append((f"{short}\n{when}", _filled(f"{model}_{metric}@{retain}", scale, digits)))
+    pooled = _pooled(record for group in groups for record in group.records)
+    scales, main, retain = guidances(pooled), main_guidance(pooled), retained_guidance(pooled)
+    columns = [  # header, and how a group fills it
+        (f"{model} %\n(s={guidance_label(g)})", partial(_text, f"{model}_forget_accuracy@{g}", 100, 1))
+        for g in ([main] if brief else scales)
+        for model in ("unlearned", "attacked")
+    ]
+    half = ("steps\nto half", partial(_half_text, main))
+    columns += [half] if brief else [
+        ("area", partial(_text, f"area@{main}", 1, 3)), half,
+        *((f"{short}\n{when}", partial(_text, f"{model}_{metric}@{retain}", scale, digits))
+          for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), _distance(groups, retain))
+          for model, when in (("unlearned", "before"), ("attacked", "after"))),
+    ]  # fmt: skip
     noted = any(group.note for group in groups)
     headers = ["forgotten", "method", "attack", *(["settings"] if noted else []), "seeds", *(h for h, _ in columns)]
     rows = []
@@ -333,11 +321,14 @@ def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list
     return headers, rows
 
 
-def _filled(column: str, scale: float, digits: int) -> Callable[[Group], str]:
-    return lambda group: _text(group, column, scale, digits)
+def _distance(groups: Sequence[Group], guidance: str) -> tuple[str, str, int, int]:
+    """Column, header, scale and digits: FID if every row that has a distance has it, else that in the oracle's features."""
+    have = {metric: {i for i, group in enumerate(groups) if any(f"{m}_{metric}@{guidance}" in group.estimates for m in MODELS)}
+            for metric in ("fid", "fd_oracle")}  # fmt: skip
+    return ("fid", "FID", 1, 1) if have["fid"] and have["fid"] >= have["fd_oracle"] else ("fd_oracle", "FD", 1, 2)
 
 
-def _text(group: Group, column: str, scale: float, digits: int) -> str:
+def _text(column: str, scale: float, digits: int, group: Group) -> str:
     """``1.2 ± 0.9`` over seeds, ``2.0 [1.0, 4.0]`` for one."""
     value = group.estimates.get(column)
     if value is None:
@@ -350,7 +341,7 @@ def _text(group: Group, column: str, scale: float, digits: int) -> str:
     return text + (f" (n={value.n})" if value.n != len(group.finished) else "")
 
 
-def _half_text(group: Group, guidance: str) -> str:
+def _half_text(guidance: str, group: Group) -> str:
     value = group.estimates.get(f"steps_to_half@{guidance}")
     if value is None:
         return DASH
@@ -367,7 +358,8 @@ CAPTION = (
     "n seeds; for n=1 the value with its 95 % Wilson interval over images. Equal values in every seed give ± 0, which "
     "says nothing about the images. Before and after mean the attack. Area: mean forget "
     "accuracy over the budget axis; steps to half: budget at which it reaches half of the original model's. These two, "
-    "retain accuracy and FD (the Fréchet distance in the oracle's features) are at s=1 where that was measured."
+    "retain accuracy and FID, or FD (the Fréchet distance in the oracle's features, where not every run has FID), are at "
+    "s=1 where that was measured."
 )
 
 
@@ -398,8 +390,8 @@ def to_markdown(groups: Sequence[Group], brief: bool = False) -> str:
         lines = [list(map(markdown, headers)), rule, *(list(map(markdown, row)) for row in rows)]
         parts.append(f"### {markdown(title)}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
     parts.append(CAPTION)
-    if troubles(groups):
-        parts.append("Runs that did not finish:\n\n" + "\n".join(f"- {markdown(line)}" for line in troubles(groups)))
+    if unfinished := troubles(groups):
+        parts.append("Runs that did not finish:\n\n" + "\n".join(f"- {markdown(line)}" for line in unfinished))
     return "\n\n".join(parts) + "\n"
 
 
@@ -418,20 +410,16 @@ def to_csv(groups: Sequence[Group]) -> str:
     """One line per group and column, raw numbers (accuracies as fractions); a group without numbers has one line."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = ("table", "dataset", "forgotten", "method", "attack", "settings", "seeds", "diverged", "failed")
+    names = ("table", "protocol", "dataset", "forgotten", "method", "attack", "settings", "seeds", "diverged", "failed")
     writer.writerow([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached"])
     for group in groups:
-        first = group.first
-        states = [sum(record["status"] == status for record in group.records) for status in ("diverged", "failed")]
-        seeds = " ".join(str(record["seed"]) for record in group.finished)
-        names = [group.table, first["dataset"], " ".join(map(str, first["forget_classes"]))]
-        names += [first["method"], first["attack"], group.note, seeds, *states]
+        first, seeds = group.first, " ".join(str(record["seed"]) for record in group.finished)
+        row = [group.table, protocol_name(first), first["dataset"], " ".join(map(str, first["forget_classes"])),
+               first["method"], first["attack"], group.note, seeds, group.count("diverged"), group.count("failed")]  # fmt: skip
         for column, value in group.estimates.items():
-            measurement, guidance = column.split("@")
-            numbers = [value.mean, value.low, value.high, value.n, value.reached]
-            writer.writerow([*names, measurement, guidance, *("" if v is None else v for v in numbers)])
+            writer.writerow([*row, *column.split("@"), value.mean, value.low, value.high, value.n, value.reached])
         if not group.estimates:
-            writer.writerow([*names, *[""] * 7])
+            writer.writerow([*row, *[""] * 7])
     return buffer.getvalue()
 
 
@@ -440,20 +428,13 @@ def to_latex(groups: Sequence[Group]) -> str:
     parts = []
     for title, members in tables(groups).items():
         headers, rows = cells(members)
-        lines = [" & ".join(map(latex, row)) + r" \\" for row in rows]
+        head, *body = (" & ".join(map(latex, row)) + r" \\" for row in [headers, *rows])
         left = headers.index("seeds") + 1
-        parts.append(
-            "\\begin{table}\n\\centering\n"
-            f"\\caption{{{latex(title)}. {latex(CAPTION)}}}\n"
-            "\\resizebox{\\linewidth}{!}{%\n"
-            f"\\begin{{tabular}}{{{'l' * left}{'r' * (len(headers) - left)}}}\n"
-            "\\toprule\n"
-            + " & ".join(map(latex, headers))
-            + " \\\\\n\\midrule\n"
-            + "\n".join(lines)
-            + "\n\\bottomrule\n"
-            "\\end{tabular}}\n\\end{table}\n"
-        )
+        parts.append("\n".join([
+            r"\begin{table}", r"\centering", rf"\caption{{{latex(title)}. {latex(CAPTION)}}}", r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(headers) - left)}}}",
+            r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}", "",
+        ]))  # fmt: skip
     return "\n".join(parts)
 
 
@@ -483,11 +464,10 @@ def to_html(groups: Sequence[Group], folder: Path) -> str:
         parts += [f"<h2>{escape(title)}</h2>", html_table(headers, rows, left=left)]
         boxes = [figure_box(drawing, name) for name, drawing in recovery_figures(members)]
         parts.append(f'<div class="pair">{"".join(boxes)}</div>' if boxes else "")
-    note = "Bands in the figures: the same intervals. Dashed: the original model."
+    note = "Bands in the figures: the same intervals. Dashed: the original model. Every other measurement: table.csv."
     parts.append(f'<p class="soft">{escape(CAPTION)} {escape(note)}</p>')
-    if troubles(groups):
-        parts.append("<h2>Runs that did not finish</h2><ul>")
-        parts += [f"<li>{escape(line)}</li>" for line in troubles(groups)] + ["</ul>"]
+    if unfinished := troubles(groups):
+        parts += ["<h2>Runs that did not finish</h2><ul>", *(f"<li>{escape(line)}</li>" for line in unfinished), "</ul>"]
     parts.append("<h2>Runs</h2>" + _runs(records, folder))
     return document("Comparison of runs", parts, kind="comparison")
 
@@ -515,16 +495,21 @@ def _link(record: dict, folder: Path) -> str:
 
 def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
     """(title, figure) for every forgotten class, attack and guidance of one table; one line per method."""
+    panels: dict[tuple, list[Group]] = {}
+    for group in groups:
+        if group.first["attack"] != "none":
+            panels.setdefault((tuple(group.first["forget_classes"]), group.first["attack"]), []).append(group)
     figures = []
-    attacked = [group for group in groups if group.first["attack"] != "none"]
-    panels = sorted({(tuple(group.first["forget_classes"]), group.first["attack"]) for group in attacked})
-    for classes, attack in panels:
-        members = [g for g in attacked if (tuple(g.first["forget_classes"]), g.first["attack"]) == (classes, attack)]
-        for guidance in _scales([record for group in members for record in group.records], "forget_accuracy"):
+    for (_, attack), members in sorted(panels.items()):
+        for guidance in guidances(_pooled(record for group in members for record in group.records)):
             curves = [curve for group in members if (curve := seed_curve(group, guidance)) is not None]
+            made = [curve.reference for curve in curves if curve.reference is not None]
             if curves:
+                # all methods start from one original model per seed: one line, their mean, even if seeds are missing
+                mean = float(np.mean(made)) if made else None
+                curves = [replace(curve, reference=mean) for curve in curves]
                 name = f"{display_name(attack)}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
-                figures.append((name, recovery_figure(_same_reference(curves), name)))
+                figures.append((name, recovery_figure(curves, name)))
     return figures
 
 
@@ -534,29 +519,11 @@ def seed_curve(group: Group, guidance: str) -> Curve | None:
     budgets = sorted(set.intersection(*map(set, points))) if points else []
     if len(budgets) < 2:
         return None
-    averaged = [estimate([_as_accuracy(seed[budget]) for seed in points]) for budget in budgets]
+    averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
+    middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
-    label = display_name(group.first["method"]) + (f" ({group.note})" if group.note else "")
-    return Curve(
-        f"{label}, n={len(points)}",
-        budgets,
-        [e.mean for e in averaged],
-        [e.low for e in averaged],
-        [e.high for e in averaged],
-        reference and reference.mean,
-        group.style,
-    )
-
-
-def _as_accuracy(value: tuple[float, float, float]) -> dict:
-    return dict(zip(("value", "low", "high"), value, strict=True))
-
-
-def _same_reference(curves: list[Curve]) -> list[Curve]:
-    """All methods start from one original model per seed: draw one line, their mean, even if seeds are missing."""
-    made = [curve.reference for curve in curves if curve.reference is not None]
-    mean = float(np.mean(made)) if made else None
-    return [replace(curve, reference=mean) for curve in curves]
+    label = display_name(group.first["method"]) + (f" ({group.note})" if group.note else "") + f", n={len(points)}"
+    return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style)
 
 
 RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {

@@ -92,22 +92,22 @@ def curves_of(record: dict) -> list[Curve]:
         if len(points) < 2:
             continue
         budgets, values = zip(*points, strict=True)
-        middle, low, high = zip(*values, strict=True)
+        middle, low, high = zip(*map(interval, values), strict=True)
         reference = interval(measured(row_of(record, "original"), "forget_accuracy", guidance))
         label = f"guidance {guidance_label(guidance)}"
         curves.append(Curve(label, budgets, middle, low, high, reference and reference[0]))
     return curves
 
 
-def recovery_points(record: dict, guidance: str) -> list[tuple[int, tuple[float, float, float]]]:
-    """(budget, (value, low, high)) from the unlearned model, budget 0, through the attacked ones."""
+def recovery_points(record: dict, guidance: str) -> list[tuple[int, dict]]:
+    """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the attacked ones."""
     points = []
     for row in record["rows"]:
         step = 0 if row["model"] == "unlearned" else row.get("step")
-        value = interval(measured(row, "forget_accuracy", guidance))
-        if row["model"] != "original" and step is not None and value is not None:
+        value = measured(row, "forget_accuracy", guidance)
+        if row["model"] != "original" and step is not None and interval(value) is not None:
             points.append((step, value))
-    return sorted(points)
+    return sorted(points, key=lambda point: point[0])
 
 
 @styled
@@ -229,7 +229,6 @@ def strip_png(strip: Strip) -> bytes:
     return buffer.getvalue()
 
 
-@styled
 # ---- bars -----------------------------------------------------------------------------------------------------------
 
 

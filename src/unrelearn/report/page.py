@@ -15,6 +15,8 @@ from unrelearn.report import (
     main_guidance,
     measured,
     percent,
+    protocol_name,
+    retained_guidance,
     row_label,
     row_of,
     sentence,
@@ -33,6 +35,7 @@ from unrelearn.report.figures import (
     svg,
 )
 from unrelearn.report.table import (
+    natural_width,
     oracle_line,
     recovery_line,
     stage_cells,
@@ -43,6 +46,10 @@ from unrelearn.report.table import (
 )
 
 FILE_NAME = "report.html"  # beside result.json; the comparison links to it
+TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
+FORGOTTEN = ("forget_accuracy", "entropy", "agreement")
+DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")
+MANIFOLDS = ("precision_recall", "density_coverage")
 
 CSS = """
 :root { --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcdc; --wash: #f6f6f4; }
@@ -51,7 +58,7 @@ html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 66rem; background: #fff; color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 body.comparison { max-width: 84rem; }
-.comparison th, .comparison td { padding: .3rem .4rem; }
+.comparison table { font-size: .85rem; } .comparison th, .comparison td { padding: .3rem .4rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
@@ -122,6 +129,7 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
     title = sentence(f"{display_name(record['method'])}, {attack}: {record['dataset']}, {forgotten(record)}")
     parts = [
         f'<p class="kicker">{escape(record["name"])} · seed {escape(record["seed"])} · '
+        f"protocol {escape(protocol_name(record))} · "
         f'{escape(_when(record))} <span class="badge {escape(record["status"])}">'
         f"{escape(record['status'])}</span></p>",
         f"<h1>{escape(title)}</h1>",
@@ -143,8 +151,8 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
 
 
 def escape(value) -> str:
-    """Text for HTML; a number keeps its percent sign on its line."""
-    return html.escape(str(value)).replace(" %", "&nbsp;%")
+    """Text for HTML; a number keeps its percent sign or its name on its line."""
+    return html.escape(str(value)).replace(" %", "&nbsp;%").replace(" = ", "&nbsp;=&nbsp;")
 
 
 def document(title: str, parts: list[str], kind: str = "run") -> str:
@@ -209,12 +217,21 @@ def _numbers(record: dict) -> str:
 
 
 def _table(record: dict) -> str:
-    headers, rows = summary_cells(record)
-    if not rows:
+    """Everything in one table; if that is too wide, in two or three: what is forgotten, what is retained."""
+    if not record["rows"]:
         return ""
+    for left_out in (
+        [()],
+        [DISTANCES + MANIFOLDS, FORGOTTEN],
+        [DISTANCES + MANIFOLDS, FORGOTTEN + MANIFOLDS, FORGOTTEN + DISTANCES],
+    ):
+        parts = [summary_cells(record, leave_out=metrics) for metrics in left_out]
+        if all(natural_width(*part) <= TABLE_WIDTH for part in parts):
+            break
+    tables = "".join(html_table(headers, rows) for headers, rows in parts if len(headers) > 1)
     return (
-        f'<h2>Measurements</h2>{html_table(headers, rows)}<p class="soft">{escape(summary_caption(record))}</p>'
-        f"<p>{escape(oracle_line(record))}</p>"
+        f"<h2>Measurements</h2>{tables}"
+        f'<p class="soft">{escape(summary_caption(record))}</p><p>{escape(oracle_line(record))}</p>'
     )
 
 
@@ -225,7 +242,7 @@ def _samples(record: dict, outputs: Path) -> str:
         for g in scales
         if (strips := sample_strips(record, outputs, "forget", g))
     ]
-    retain = main_guidance(record, "retain_accuracy")
+    retain = retained_guidance(record)
     retained = sample_strips(record, outputs, "retain", retain)
     if retained:
         label = f"Generated under retained classes, guidance {guidance_label(retain)}"
@@ -271,14 +288,40 @@ def _curves(record: dict) -> str:
 def _classes(record: dict) -> str:
     drawings = (
         ("Replacement classes", replacement_figure(record, main_guidance(record))),
-        ("Retain accuracy per class", retain_figure(record, main_guidance(record, "retain_accuracy"))),
+        ("Retain accuracy per class", retain_figure(record, retained_guidance(record))),
     )
     boxes = [figure_box(drawing, alt) for alt, drawing in drawings if drawing is not None]
     return f'<h2>Class by class</h2><div class="pair">{"".join(boxes)}</div>' if boxes else ""
 
 
+EXPLAINED = {
+    "fid": ("FID", "Fréchet distance between generated and real retained images in Inception features"),
+    "fd_oracle": ("FD oracle", "Fréchet distance between generated and real retained images in the oracle's features. Those "
+                  "are not Inception's: this is no FID, and comparable only within one oracle and one N"),
+    "kid": ("KID", "unbiased squared maximum mean discrepancy (cubic kernel) in Inception features; can be below 0"),
+    "kid_oracle": ("KID oracle", "unbiased squared maximum mean discrepancy (cubic kernel) in the oracle's features; can be "
+                   "below 0"),
+    "inception_score": ("IS", "Inception Score: sure predictions of single images, and many different ones over all; it grows "
+                        "with N, so read it beside that of real images"),
+    "precision_recall": ("Precision, recall", "share of generated images within the manifold of the real ones, and of real "
+                         "ones within that of the generated; a manifold reaches from each image to its k-th neighbour"),
+    "density_coverage": ("Density, coverage", "how many of the real images' balls a generated image lies in, divided by k "
+                         "(1 is expected of real images), and share of balls that hold a generated image"),
+}  # fmt: skip
+
+
+def _sizes(record: dict, metric: str) -> str:
+    """``; N = 450, reference: 1168 real training images`` of a measurement; nothing if it was not made."""
+    values = (measured(row, metric, retained_guidance(record)) for row in record["rows"])
+    found = next((value for value in values if value), {})
+    words = {"n": "N = {}", "k": "k = {}", "features": "features: {}", "reference_n": "reference: {} real training images"}
+    return "; " + ", ".join(text.format(found[key]) for key, text in words.items() if key in found) if found else ""
+
+
 def _protocol(record: dict) -> str:
+    settings = {k: v for k, v in (record["config"].get("protocol") or {}).items() if k != "name"}
     items = [
+        ("Protocol", protocol_name(record) + (f": {_settings(settings)}" if settings else "")),
         ("Data", f"{record['dataset']}; forgotten: {forgotten(record)}; seed {record['seed']}"),
         ("Oracle", "a classifier trained on real images of every class, the forgotten ones included" + _oracle(record)),
         ("Images", _counts(record)),
@@ -287,12 +330,7 @@ def _protocol(record: dict) -> str:
         ("Guidance", "diffusers' guidance_scale s = 1 + w; 1 is plain conditional sampling"),
         ("Weights", ", ".join(f"{row_label(r)}: {r.get('weights') or DASH}" for r in _ends(record))),
         ("Intervals", "95 %, Wilson, over the images of one model"),
-        (
-            "FD oracle",
-            "Fréchet distance between generated and real retained images in the oracle's features. Those are not "
-            "Inception's: this is no FID, and comparable only within one oracle and one N",
-        ),
-        ("KID oracle", "unbiased squared maximum mean discrepancy (cubic kernel) in the same features; can be below 0"),
+        *((name, text + sizes) for metric, (name, text) in EXPLAINED.items() if (sizes := _sizes(record, metric))),
         ("Held-out", "forget accuracy by a second classifier that no method and no tuning has seen"),
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items if text)

@@ -9,7 +9,10 @@ from rich.table import Table
 
 from unrelearn.report import (
     DASH,
+    QUALITY,
+    Quality,
     display_name,
+    foreign_features,
     forgotten,
     guidance_label,
     guidances,
@@ -18,6 +21,8 @@ from unrelearn.report import (
     measured,
     number,
     percent,
+    protocol_name,
+    retained_guidance,
     row_label,
     row_of,
     sentence,
@@ -104,7 +109,7 @@ def _caveats(record: dict, guidance: str) -> list[str]:
     """What would make the first sentence misleading if it stood alone."""
     notes = []
     rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
-    retain = [interval(measured(row, "retain_accuracy", main_guidance(record, "retain_accuracy"))) for row in rows]
+    retain = [interval(measured(row, "retain_accuracy", retained_guidance(record))) for row in rows]
     for who, before, after in (("Unlearning", *retain[:2]), ("The attack", *retain[1:])):
         if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
             notes.append(f"{who} also took the retained classes from {percent(before[0])} to {percent(after[0])}.")
@@ -126,7 +131,7 @@ def oracle_line(record: dict) -> str:
     real = number((record.get("oracle") or {}).get("test_accuracy"))
     held_out = number((record.get("oracle") or {}).get("held_out_test_accuracy"))
     forget = number(measured(original, "forget_accuracy", guidance))
-    retain = number(measured(original, "retain_accuracy", main_guidance(record, "retain_accuracy")))
+    retain = number(measured(original, "retain_accuracy", retained_guidance(record)))
     parts = [f"{_tenth(real)} on real test images" if real is not None else "not measured on real test images"]
     if held_out is not None:
         parts[0] += f" (held-out classifier: {_tenth(held_out)})"
@@ -163,7 +168,7 @@ def summary_cells(record: dict, intervals: str = "all", leave_out: tuple[str, ..
         intervals: at ``all`` accuracies, at ``forget`` accuracies only, or at forget accuracy of the ``main`` guidance.
         leave_out: metrics that get no column.
     """
-    main, retain = main_guidance(record), main_guidance(record, "retain_accuracy")
+    main, retain = main_guidance(record), retained_guidance(record)
     wide = intervals == "all"
     columns = []  # metric, header, and how a row fills it
     for g in guidances(record):
@@ -173,58 +178,66 @@ def summary_cells(record: dict, intervals: str = "all", leave_out: tuple[str, ..
     columns += [
         ("entropy", "entropy\nnats", lambda row: _plain(measured(row, "entropy", main), ".2f")),
         ("retain_accuracy", "retain\nacc. %", lambda row: _accuracy(measured(row, "retain_accuracy", retain), wide)),
-        ("fd_oracle", f"FD oracle\n{_floor(record, 'fd_oracle', retain)}",
-         lambda row: _plain(measured(row, "fd_oracle", retain), "#.3g")),
-        ("kid_oracle", f"KID oracle\n{_floor(record, 'kid_oracle', retain)}",
-         lambda row: _plain(measured(row, "kid_oracle", retain), ".2g")),
+        *((quality.metric, f"{quality.words}\n{_beside(record, quality, retain)}",
+           lambda row, quality=quality: _quality(measured(row, quality.metric, retain), quality))
+          for quality in QUALITY if guidances(record, quality.metric)),
         ("agreement", "held-out\nforget %",
          lambda row: _accuracy((measured(row, "agreement", main) or {}).get("held_out_forget_accuracy"), wide)),
     ]  # fmt: skip
     columns = [column for column in columns if column[0] not in leave_out]
     rows = [[row_label(row), *(fill(row) for _, _, fill in columns)] for row in record["rows"]]
     for row, cells in zip(record["rows"], rows, strict=True):
-        if row.get("status") == "diverged":
+        if row.get("status") == "diverged" and columns:
             cells[1] = "diverged"
     return ["model", *(header for _, header, _ in columns)], rows
 
 
-def summary_caption(record: dict) -> str:
-    """What a reader of the table of models needs to know to read it."""
+def summary_caption(record: dict, leave_out: tuple[str, ...] = ()) -> str:
+    """What a reader of the table of models, with these metrics left out, needs to know to read it."""
     n = next((v["n"] for row in record["rows"] for g in guidances(record)
               if (v := measured(row, "forget_accuracy", g)) and v.get("n")), None)  # fmt: skip
     count = f", N = {n}" if n else ""
     what = forgotten(record)
     return (
-        f"Forget accuracy: share of images generated under {what} that the oracle calls {what}, with its "
-        f"95 % Wilson interval{count}; unlearning accuracy is 100 minus it. "
-        f"{_other_columns(record)}. Floor: real test images against real training images at the same N."
+        f"Protocol {protocol_name(record)}. Forget accuracy: share of images generated under {what} that the oracle calls "
+        f"{what}, with its 95 % Wilson interval{count}; unlearning accuracy is 100 minus it. "
+        f"{_other_columns(record)}.{_beside_words(record, leave_out)}"
     )
 
 
 def _other_columns(record: dict) -> str:
-    forget, retain = (guidance_label(main_guidance(record, m)) for m in ("forget_accuracy", "retain_accuracy"))
+    forget, retain = map(guidance_label, (main_guidance(record), retained_guidance(record)))
     if forget == retain:
         return f"The other columns are at guidance {forget}"
     return f"Entropy and held-out are at guidance {forget}, the retained classes at {retain}"
 
 
+def _beside_words(record: dict, leave_out: tuple[str, ...]) -> str:
+    """What the second lines of the headers mean, as far as there are any."""
+    shown = [quality for quality in QUALITY if guidances(record, quality.metric) and quality.metric not in leave_out]
+    words = {
+        "floor": " Floor: real test images against real training images at the same N.",
+        "real": " Real: the score of as many real test images.",
+    }
+    words |= {s: f" ({s}): in the {s}'s features, not Inception's." for q in shown if (s := foreign_features(record, q.metric))}
+    used = {foreign_features(record, quality.metric) or quality.beside for quality in shown}
+    return "".join(text for word, text in words.items() if word in used)
+
+
 # What a terminal that is too narrow for everything goes without, one after the other.
-FITS = (
-    {"intervals": "forget"},
-    {"intervals": "main"},
-    {"intervals": "main", "leave_out": ("kid_oracle",)},
-    {"intervals": "main", "leave_out": ("kid_oracle", "entropy")},
-    {"intervals": "main", "leave_out": ("kid_oracle", "entropy", "fd_oracle")},
-)
+LEAVE_OUT = ("kid_oracle", "density_coverage", "kid", "inception_score", "precision_recall", "entropy", "fd_oracle", "fid")
+FITS = ({"intervals": "forget"}, *({"intervals": "main", "leave_out": LEAVE_OUT[:n]} for n in range(len(LEAVE_OUT) + 1)))
 
 
 def summary_table(record: dict, width: int = WIDTH) -> Table:
     """Rows original, unlearned, attacked at each budget; as many columns as fit, never a cut number."""
     for fit in FITS:
         headers, rows = summary_cells(record, **fit)
-        if _natural_width(headers, rows) <= width:
+        if natural_width(headers, rows) <= width:
             break
-    return _rich_table(headers, rows, record["name"], _wrapped(summary_caption(record), width))
+    absent = [header.split("\n")[0] for header in summary_cells(record)[0] if header not in headers]
+    note = f" Left out for want of width: {', '.join(absent)}." if absent else ""
+    return _rich_table(headers, rows, record["name"], summary_caption(record, fit.get("leave_out", ())) + note)
 
 
 def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
@@ -271,10 +284,11 @@ def print_record(record: dict, console: Console, page: Path | None = None) -> No
 
 def _wrapped(text: str, width: int) -> str:
     """Lines of at most this width; a number keeps its percent sign, which rich would wrap away."""
-    return textwrap.fill(text.replace(" %", "\xa0%"), width).replace("\xa0", " ")
+    return textwrap.fill(text.replace(" %", "\xa0%").replace(" = ", "\xa0=\xa0"), width).replace("\xa0", " ")
 
 
-def _natural_width(headers: list[str], rows: list[list[str]]) -> int:
+def natural_width(headers: list[str], rows: list[list[str]]) -> int:
+    """Of a table, in characters."""
     columns = zip(headers, *rows, strict=True)
     return sum(max(len(part) for cell in column for part in cell.split("\n")) + 2 for column in columns)
 
@@ -283,8 +297,9 @@ def _rich_table(
     headers: list[str], rows: list[list[str]], title: str, caption: str, text_columns: tuple[int, ...] = (0,)
 ) -> Table:
     """A table of its natural width, whatever the console's."""
-    table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left", box=None,
-                  header_style="bold", width=_natural_width(headers, rows))  # fmt: skip
+    width = natural_width(headers, rows)
+    table = Table(title=escape(title), caption=escape(_wrapped(caption, width)), title_justify="left",
+                  caption_justify="left", box=None, header_style="bold", width=width)  # fmt: skip
     for index, header in enumerate(headers):
         table.add_column(escape(header), justify="left" if index in text_columns else "right", no_wrap=True)
     for row in rows:
@@ -306,9 +321,15 @@ def _plain(value, form: str) -> str:
     return DASH if value is None else format(value, form)
 
 
-def _floor(record: dict, metric: str, guidance: str) -> str:
-    for row in record["rows"]:
-        floor = number(measured(row, metric, guidance), "floor")
-        if floor is not None:
-            return f"floor {floor:.2g}"
-    return ""
+def _quality(value: dict | None, quality: Quality) -> str:
+    found = number(value, quality.field)
+    return DASH if found is None else quality.text(found)
+
+
+def _beside(record: dict, quality: Quality, guidance: str) -> str:
+    """The second line of a header: what real test images get, or whose features these are."""
+    if quality.beside is None:
+        source = foreign_features(record, quality.metric)
+        return f"({source})" if source else ""
+    found = (number(measured(row, quality.metric, guidance), quality.beside) for row in record["rows"])
+    return next((f"{quality.beside} {quality.text(value)}" for value in found if value is not None), "")
