@@ -21,7 +21,8 @@ def app(config: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     with launch.job(overrides, multirun):
         cfg = validate(config, multirun=multirun)
-        launch.processes(cfg["trainer"])
+        if not cfg["dry_run"]:
+            launch.processes(cfg["trainer"])
         from unrelearn.pipeline import run  # after the processes were started: each of them imports it for itself
 
         launch.finished(run(cfg, command=" ".join(["python run.py", *overrides])))

@@ -16,7 +16,7 @@ from common import configuration, interleaved, report, stopwatch
 from unrelearn import progress
 from unrelearn.pipeline import Pipeline
 
-TENTH = ["model.pretrain.max_steps=200", "method.max_steps=30", "attack.batch_size=64", "oracle.max_steps=50",
+TENTH = ["model.pretrain.max_steps=200", "method.max_steps=10", "attack.batch_size=64", "oracle.max_steps=50",
          "sampler.num_images=50", "sampler.images_per_retained_class=5"]
 CELLS = list(product(("dimum", "random_label", "salun"), ("dimra", "few_shot")))
 

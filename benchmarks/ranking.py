@@ -22,8 +22,8 @@ from unrelearn.sampling import sample
 
 REFERENCE = ("ddpm", 1000)
 SAMPLERS = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("dpmsolver++", 10), ("dpmsolver++", 20), ("dpmsolver++", 50), REFERENCE]
-MODELS = [(method, attacked) for method in ("gradient_ascent", "random_label", "salun", "dimum", "original")
-          for attacked in (False, True)] + [("retrain", False)]
+MODELS = [("original", False), ("retrain", False), ("dimum", False), ("dimum", True), ("salun", True), ("random_label", True),
+          ("gradient_ascent", False), ("gradient_ascent", True)]
 FORGET, RETAIN_EACH = 200, 20
 
 

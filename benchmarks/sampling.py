@@ -50,7 +50,7 @@ if __name__ == "__main__":
             options = {"schedule": task.schedule, "num_inference_steps": STEPS, "guidance_scale": scale}
             seconds = interleaved(
                 arguments.rounds,
-                ours=lambda options=options: stopwatch(lambda: sample(network, labels, batch_size=BATCH, **options)),
+                ours=lambda options=options: stopwatch(lambda: sample(network, labels, **options)),
                 bare=lambda scale=scale: stopwatch(lambda: bare(network, labels, task.schedule, scale)))
             report(f"sampling_guidance_{scale:g}", seconds["ours"], seconds["bare"], "<= 1.0",
                    what=f"seconds for {IMAGES} images, unet_tiny, DDIM {STEPS} steps, batch {BATCH}")

@@ -10,12 +10,17 @@ import tiny
 import torch
 
 from unrelearn import distributed, launch
+from unrelearn.attacks.dimra import DiMRA
 from unrelearn.errors import UsageError
+from unrelearn.evals import agreement, fd_oracle, forget_accuracy, kid_oracle, retain_accuracy
+from unrelearn.evals.evidence import Eyes, Sight, gather_evidence
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.salun import SalUn
+from unrelearn.oracle import new_classifier
 from unrelearn.sampling import sample
 
 CHUNKS = (0, 1, 2, 3, 7, 10)
+LOOKED_AT = (2, 130)  # fewer than three processes, and no multiple of them
 
 
 class Stopped(Exception):
@@ -35,11 +40,29 @@ def salun():
                  batch_size=12, learning_rate=3e-4)
 
 
+def dimra(steps: int = 9):
+    return DiMRA(tiny.new_task(), budgets=[0, steps], batch_size=12, learning_rate=1e-3)
+
+
 def classifier():
     return tiny.classifier_training(20)
 
 
 TRAININGS = (pretraining, dimum, salun, classifier)
+IN_PASSES = (pretraining, dimra)
+
+
+def sights(count: int) -> tuple[Sight, dict]:
+    """What is seen in so many images, and what is measured on them: of the whole, in each process."""
+    images, labels = tiny.digits(30).images, torch.arange(300) % 10
+    held_out = new_classifier(4, architecture="residual", image_size=8, channels=1, num_classes=10, width=8).eval()
+    eyes = Eyes(tiny.new_oracle(), held_out, stretch=True)
+    seen = eyes.look(images[:count], labels[:count])
+    found = gather_evidence({"forget/1.0": images[:count], "forget/1.0/labels": labels[:count],
+                             "retain/2.0": images[-count:], "retain/2.0/labels": labels[-count:]}, seen, seen, [7], 10, eyes)
+    return seen, {name: module.run(found) for name, module in (
+        ("forget_accuracy", forget_accuracy), ("retain_accuracy", retain_accuracy), ("agreement", agreement),
+        ("fd_oracle", fd_oracle), ("kid_oracle", kid_oracle))}
 
 
 def record(module) -> dict:
@@ -61,6 +84,9 @@ def training(folder: Path) -> None:
     for make in TRAININGS:
         module = tiny.train(make(), folder / make.__name__)
         torch.save(record(module), folder / f"{make.__name__}-{rank}.pt")
+    for make in IN_PASSES:  # of 12 images, each process has 6 and takes 3 at a time
+        module = tiny.train(make(), folder / f"{make.__name__}-passes", batch_size_per_device=3)
+        torch.save(record(module), folder / f"{make.__name__}-passes-{rank}.pt")
     torch.save(vars(dimum().draw("retain", tiny.new_task().retain)), folder / f"draw-{rank}.pt")
 
     def stop(step: int, row: dict) -> None:
@@ -87,7 +113,8 @@ def sharding(folder: Path, rank: int, processes: int) -> None:
         problems = error.problems
     torch.save({"slices": {n: (s.start, s.stop) for n, s in slices.items()}, "gathered": gathered,
                 "problems": problems, "decided": distributed.on_main(distributed.rank),
-                "images": {n: images_of(n) for n in (2, 7)}}, folder / f"{rank}.pt")
+                "images": {n: images_of(n) for n in (2, 7)},
+                "sights": {n: (vars(seen), metrics) for n in LOOKED_AT for seen, metrics in [sights(n)]}}, folder / f"{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ BAD = {
     "dataset=folder dataset.root=/no/such dataset.image_size=8": ["dataset.root=/no/such", "no such folder"],
     "dataset=mnist dataset.download=false dataset.root=/no/such": ["train-images-idx3-ubyte", "/no/such"],
     "seed=-1": ["seed=-1", "between 0 and"],
+    "method.memory=counterpart": ["method.memory=counterpart", "no attributes", "Type method.memory=another_class"],
+    "eval=[fid] paths.inception_weights=/no/such": ["paths.inception_weights=/no/such", "no such file"],
+    "model.checkpoint=/no/such": ["model.checkpoint=/no/such", "no such file or folder", "Type model.checkpoint=null"],
 }
 
 

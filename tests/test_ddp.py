@@ -12,7 +12,7 @@ import pytest
 import several_processes
 import torch
 from safetensors.torch import load_file
-from several_processes import CHUNKS, TRAININGS, images_of, record, sharding
+from several_processes import CHUNKS, IN_PASSES, LOOKED_AT, TRAININGS, images_of, record, sharding, sights
 from tiny import SMALL, classifier_training, new_task, train
 
 from unrelearn import pipeline
@@ -98,6 +98,20 @@ def test_two_processes_train_the_model_that_one_trains(make, two: Path, tmp_path
         torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", IN_PASSES)
+def test_two_processes_of_two_passes_take_the_steps_of_one(make, two: Path, tmp_path: Path):
+    alone = record(train(make(), tmp_path))
+    first, second = (torch.load(two / f"{make.__name__}-passes-{rank}.pt") for rank in (0, 1))
+    assert first["rows"] == second["rows"]
+    for row, expected in zip(first["rows"], alone["rows"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+    for name, value in alone["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=1e-5)
+    for value, expected in zip(first["average"], alone["average"], strict=True):
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
+
+
 def compare_logits(*states: dict) -> None:
     module, logits = classifier_training(), []
     for state in states:
@@ -143,15 +157,28 @@ def test_any_number_of_processes_draws_the_images_that_one_draws(count: int, sha
     assert alone.flatten(1).unique(dim=0).shape[0] == count
 
 
+@pytest.mark.parametrize("count", LOOKED_AT)
+def test_any_number_of_processes_sees_and_measures_what_one_does(count: int, shares: list[dict]):
+    seen, metrics = sights(count)
+    assert len(seen.features) == count
+    for share in shares:
+        theirs, measured = share["sights"][count]
+        for name, value in vars(seen).items():
+            assert (theirs[name] is None) is (value is None)
+            if value is not None:
+                torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-6)
+        assert close(measured, metrics, rel=1e-4)
+
+
 def test_what_the_first_process_decides_or_refuses_reaches_all(shares: list[dict]):
     assert [share["decided"] for share in shares] == [0 for _ in shares]
     assert [share["problems"] for share in shares] == [["only the first process sees this"] for _ in shares]
 
 
-def close(a: object, b: object) -> bool:
+def close(a: object, b: object, rel: float = 1e-2) -> bool:
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
-    return a == pytest.approx(b, rel=1e-2, abs=1e-3) if isinstance(a, float) else a == b
+        return a.keys() == b.keys() and all(close(a[key], b[key], rel) for key in a)
+    return a == pytest.approx(b, rel=rel, abs=rel / 10) if isinstance(a, float) else a == b
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: trainer.devices=2 is refused there")

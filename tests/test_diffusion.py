@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from unrelearn.diffusion import add_noise, alphas_cumprod, drop_labels, generator_for, target
+from unrelearn.diffusion import add_noise, alphas_cumprod, divergence, drop_labels, generator_for, target
 
 T = 1000
 
@@ -119,3 +119,21 @@ def test_the_generators_are_those_of_every_result_so_far():
     """If this fails, all randomness has changed: every artefact's stage version must rise (pipeline.VERSIONS)."""
     assert generator_for(0, "image", 0).initial_seed() == 1051710222869315453
     assert draw(0, "image", 0) == [2143411019, 797047885, 1133140194, 297657004]
+
+
+def test_divergence_is_the_squared_hellinger_distance_of_gaussians_at_one_half():
+    answer, wanted, variance = torch.tensor([[[[0.3]]]]).double(), torch.tensor([[[[-0.9]]]]).double(), 0.7
+    x = torch.linspace(-20, 20, 200_001, dtype=torch.float64)
+    p, q = (torch.distributions.Normal(mean.item(), variance**0.5).log_prob(x).exp() for mean in (answer, wanted))
+    squared_hellinger = torch.trapezoid((p.sqrt() - q.sqrt()).square(), x) / 2
+    torch.testing.assert_close(divergence(answer, wanted, 0.5, variance), 4 * 2 * variance * squared_hellinger)
+
+
+def test_divergence_is_the_mean_squared_error_for_small_errors_and_saturates_for_large_ones():
+    wanted = torch.zeros(2, 1, 4, 4, dtype=torch.float64)
+    for error, alpha in ((1e-3, 0.5), (1e-3, 0.2)):
+        assert divergence(wanted + error, wanted, alpha, 1.0).item() == pytest.approx(error**2, rel=1e-5)
+    assert divergence(wanted + 100, wanted, 0.5, 1.0).item() == pytest.approx(8.0)
+    g = torch.Generator().manual_seed(0)
+    answer = torch.randn(wanted.shape, generator=g, dtype=torch.float64)
+    torch.testing.assert_close(divergence(answer, wanted, None, 1.0), (answer - wanted).square().mean())

@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DModel
 
 from unrelearn import denoiser as denoisers
+from unrelearn import sampling
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import alphas_cumprod, generator_for, target
 from unrelearn.sampling import SAMPLERS, make_scheduler, sample
@@ -196,6 +197,78 @@ def test_the_network_is_used_in_evaluation_mode_and_given_back_as_it_was(network
     try:
         assert torch.equal(draw(network), expected)
         assert network.training and all(module.training for module in network.modules())
+    finally:
+        network.eval()
+
+
+class SmallMemory(torch.nn.Module):
+    """Takes so many images at a time, and says of more what a GPU says; notes every attempt."""
+
+    def __init__(self, network: UNet2DModel, room: int):
+        super().__init__()
+        self.network, self.room, self.config, self.attempts = network, room, network.config, []
+
+    def forward(self, x_t, t, class_labels, return_dict):
+        if not self.attempts or self.attempts[-1] != len(x_t):
+            self.attempts.append(len(x_t))
+        if len(x_t) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.network(x_t, t, class_labels=class_labels, return_dict=return_dict)
+
+
+@pytest.fixture
+def fitting(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What this process has found out about batch sizes: nothing, and forgotten afterwards."""
+    monkeypatch.setattr(sampling, "_fitting", {})
+    return sampling._fitting
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_batch_that_does_not_fit_is_halved_and_the_images_stay_the_same(network: UNet2DModel, way: dict, fitting: dict):
+    small, counted = SmallMemory(network, room=3).eval(), []
+    images = draw(small, progress=counted.append, **way)
+    assert small.attempts == [7, 3, 1] and counted == [3, 3, 1]
+    assert grey_levels_apart(images, draw(network, **way)) <= 1
+
+
+def test_the_size_that_fitted_is_tried_first_from_then_on_for_this_network_alone(network: UNet2DModel, fitting: dict):
+    labels = LABELS.repeat(3)
+    small = SmallMemory(network, room=6).eval()
+    draw(small, labels)
+    assert small.attempts == [21, 10, 5, 1]
+    small.attempts.clear()
+    draw(small, labels, guidance_scale=2.0)  # of twice the size
+    assert small.attempts == [10, 4, 2]
+    small.attempts.clear()
+    draw(small, labels)
+    assert small.attempts == [2, 1]
+    other = SmallMemory(denoisers.build(image_size=8, channels=1, num_classes=3, block_out_channels=[8], layers_per_block=1,
+                                        norm_num_groups=4, attention_levels=[], dropout=0.0).eval(), room=99)
+    draw(other, labels)
+    assert other.attempts == [21]
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error(network: UNet2DModel, fitting: dict):
+    small = SmallMemory(network, room=0).train()
+    with pytest.raises(torch.OutOfMemoryError):
+        draw(small)
+    assert small.attempts == [7, 3, 1] and small.training and network.training
+    network.eval()
+
+
+def test_the_network_is_given_back_as_it_was_also_when_sampling_fails(network: UNet2DModel):
+    class Broken(Exception):
+        pass
+
+    def fail(images: int) -> None:
+        assert not network.training
+        raise Broken
+
+    network.train()
+    try:
+        with pytest.raises(Broken):
+            draw(network, progress=fail)
+        assert all(module.training for module in network.modules())
     finally:
         network.eval()
 

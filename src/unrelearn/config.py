@@ -196,7 +196,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "max_steps": (0, float("inf"), True), "batch_size": (1, float("inf"), True), "learning_rate": (0, 10, True),
     "label_dropout": (0, 1, True), "memory_label_dropout": (0, 1, True), "dropout": (0, 1, True),
     "ema_decay": (0, 1, True), "grad_clip": (0, float("inf"), False), "retain_fraction": (0, 1, False),
-    "saliency_fraction": (0, 1, False), "memory_size": (1, float("inf"), True), "num_images": (1, float("inf"), True),
+    "saliency_fraction": (0, 1, False), "divergence_alpha": (0, 0.99, False), "divergence_scale": (0, float("inf"), False),
+    "memory_size": (1, float("inf"), True), "num_images": (1, float("inf"), True),
     "memory_weight": (0, float("inf"), True), "retain_weight": (0, float("inf"), True),
     "forget_weight": (0, float("inf"), True), "plateau_tolerance": (0, 1, True), "plateau_steps": (1, float("inf"), True),
     "num_inference_steps": (1, 1000, True), "eta": (0, 1, True), "images_per_retained_class": (1, float("inf"), True),
@@ -421,7 +422,7 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     cfg.pop("experiment", None)
     known = {key for key, _ in _leaves(_shape(Config))}
     trainer = cfg["trainer"]
-    if multirun and trainer["devices"] > 1 and "RANK" not in os.environ:
+    if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(
             f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start data-parallel "
             "processes. Type trainer=auto, or leave -m out and type one command a run, or "

@@ -40,21 +40,21 @@ def estimate(pipeline) -> list[dict]:
     rows = []
 
     def add(spec, what: str, steps: int, flops: float, size: float) -> None:
-        if all(row["key"] != spec.key for row in rows):
+        if spec.stage in cfg["stages"] and all(row["key"] != spec.key for row in rows):
             rows.append({"key": spec.key, "stage": spec.stage, "what": what, "steps": steps, "flops": flops, "bytes": size,
                          "there": pipeline.store.path(spec).exists()})
 
-    def training(spec, what: str, settings: dict, passes: tuple[int, int], copies: int) -> None:
+    def training(spec, what: str, settings: dict, passes: tuple[int, int], snapshots: int = 1) -> None:
         trained, only_forward = passes
+        copies = snapshots * (1 if settings.get("ema_decay") is None else 2)
         steps = settings["budgets"][-1] if "budgets" in settings else settings["max_steps"]
         add(spec, what, steps, steps * settings["batch_size"] * forward * (3 * trained + only_forward),
             copies * weights * BYTES_PER_WEIGHT)
 
     if cfg["model"]["checkpoint"] is None:
-        recipe = cfg["model"]["pretrain"]
-        training(pipeline.pretrain_spec, "", recipe, (1, 0), 1 + (recipe["ema_decay"] is not None))
+        training(pipeline.pretrain_spec, "", cfg["model"]["pretrain"], (1, 0))
     if pipeline.unlearned != pipeline.pretrained:
-        training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.passes("method"), 1)
+        training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.passes("method"))
     for model in pipeline.attacked[-1:]:
         training(model.spec, pipeline.names["attack"], cfg["attack"], pipeline.passes("attack"),
                  len(pipeline.attacked))

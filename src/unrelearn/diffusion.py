@@ -37,6 +37,21 @@ def target(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, predic
     return _per_image(alphas_cumprod.sqrt(), t) * noise - _per_image((1.0 - alphas_cumprod).sqrt(), t) * x_0
 
 
+def divergence(answer: Tensor, wanted: Tensor, alpha: float | None, scale: float) -> Tensor:
+    """The alpha-divergence of two Gaussians of equal covariance around two predictions, as a loss.
+
+    With m the mean squared error of an image and d = m / (2 scale): KL = d, and
+    D_alpha = (1 - exp(-alpha (1 - alpha) d)) / (alpha (1 - alpha)), four times the squared Hellinger distance at alpha = 1/2:
+    a loss that saturates, so that large errors do not pull. Times 2 scale, so that small errors count as in the mean squared
+    error, which alpha = None is. From f-DMU (arXiv 2509.21167) by way of our own derivation; `scale` is the variance.
+    """
+    m = (answer - wanted).square().mean((1, 2, 3))
+    if alpha is not None:
+        c = alpha * (1 - alpha) / (2 * scale)
+        m = -torch.expm1(-c * m) / c
+    return m.mean()
+
+
 def drop_labels(labels: Tensor, uniform: Tensor, probability: float, null_label: int) -> Tensor:
     """Labels (B,) with a share replaced by the null label, for classifier-free guidance.
 

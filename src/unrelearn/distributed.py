@@ -50,6 +50,14 @@ def my_slice(n: int) -> slice:
     return slice(start, start + size + (rank() < remainder))
 
 
+def mean(value: Tensor) -> Tensor:
+    """The average of every rank's tensor, in place."""
+    if world_size() > 1:
+        dist.all_reduce(value)
+        value /= world_size()
+    return value
+
+
 def gather(part: Tensor) -> Tensor:
     """Concatenate every rank's (n_r, ...) tensor, in rank order, on every rank; sizes may differ. CPU tensors."""
     if world_size() == 1:

@@ -93,7 +93,8 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
         "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": str(tasks), "LOCAL_RANK": environment["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": str(tasks // nodes),
         "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(environment.get("SLURM_NODELIST", "127.0.0.1")),
-        "MASTER_PORT": str(15000 + int(environment["SLURM_JOB_ID"]) % 4000),
+        # another one for each step, as several may run side by side on the nodes of a job
+        "MASTER_PORT": str(15000 + (int(environment["SLURM_JOB_ID"]) + 101 * int(environment["SLURM_STEP_ID"])) % 4000),
     }
 
 

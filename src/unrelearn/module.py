@@ -18,17 +18,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
 from diffusers.training_utils import EMAModel
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, distributed, progress
+from unrelearn import diffusion, distributed, masks, progress
 from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
+from unrelearn.errors import UsageError
+from unrelearn.gradients import COMBINERS
 
 _READER = ThreadPoolExecutor(1, "images")  # one thread: reading ahead must not take the cores of the step
 
@@ -43,7 +47,7 @@ class Task:
     Args:
         denoiser: the network to be changed in place.
         schedule: the noise schedule, keyword arguments of diffusers' DDPMScheduler.
-        forget, retain: D_f and D_r, on the training device.
+        forget, retain: D_f and D_r, on the training device, or where they were if they do not fit there.
         forget_classes: labels in D_f.
         class_names: one per label.
         seed: of the run.
@@ -53,6 +57,8 @@ class Task:
             much, which matters where gradients are clipped.
         antithetic: draw t for one half of a batch and give the other half T - 1 - t.
         counterparts: forgotten label -> the label of its counterpart, for data sets that have one (CelebA).
+        cached: (name, settings, compute) -> compute(), named tensors that are computed once for this starting model and these
+            settings and then kept; for what is dear and the same in many runs, such as a Fisher information.
     """
 
     denoiser: denoisers.Denoiser
@@ -67,6 +73,7 @@ class Task:
     loss_reduction: str = "mean"
     antithetic: bool = False
     counterparts: dict[int, int] = field(default_factory=dict)
+    cached: Callable[[str, dict, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = lambda name, settings, compute: compute()
 
     @property
     def retain_classes(self) -> list[int]:
@@ -101,6 +108,12 @@ class DiffusionModule(L.LightningModule):
         grad_clip: largest gradient norm.
         lr_schedule: "constant" or "one_cycle" (Smith & Topin 2017, arXiv 1708.07120).
         ema_decay: keep an exponential moving average by diffusers' formula min(decay, (1 + n) / (10 + n)).
+        saliency_fraction: share of all trainable weights that may move, the most salient for the forget set; None: all.
+        saliency_guidance_scale: guidance of the prediction whose gradient ranks the weights; see `masks.saliency`.
+        blocks: beginnings of the names of the parameters that may move, e.g. ["up_blocks", "mid_block"]; None: all.
+        divergence_alpha, divergence_scale: how two predictions are compared where one is to match the other; see
+            `diffusion.divergence`. None: the mean squared error.
+        combine: how the gradient of the loss named "retain" and that of all others become one step; see `gradients`.
         stage: names the random streams.
     """
 
@@ -119,6 +132,12 @@ class DiffusionModule(L.LightningModule):
         grad_clip: float = 1.0,
         lr_schedule: str = "constant",
         ema_decay: float | None = None,
+        saliency_fraction: float | None = None,
+        saliency_guidance_scale: float = 3.0,
+        blocks: list[str] | None = None,
+        divergence_alpha: float | None = None,
+        divergence_scale: float = 1.0,
+        combine: Literal["sum", "projection", "bargaining", "harmonic", "alternation"] = "sum",
         stage: str = "unlearn",
     ):
         super().__init__()
@@ -130,8 +149,18 @@ class DiffusionModule(L.LightningModule):
         self.grad_clip = grad_clip
         self.lr_schedule = lr_schedule
         self.ema_decay = ema_decay
+        self.saliency_fraction = saliency_fraction
+        self.saliency_guidance_scale = saliency_guidance_scale
+        self.divergence_alpha, self.divergence_scale = divergence_alpha, divergence_scale
+        self.combine = combine
         self.stage = stage
         self.denoiser = task.denoiser
+        for name, parameter in self.denoiser.named_parameters():
+            parameter.requires_grad_(blocks is None or name.startswith(tuple(blocks)))
+        if not any(p.requires_grad for p in self.denoiser.parameters()):
+            known = dict.fromkeys(name.split(".")[0] for name, _ in self.denoiser.named_parameters())
+            raise UsageError(f"{stage}: blocks={blocks}: no parameter begins so; allowed: {', '.join(known)}. "
+                             f"Type method.blocks=[{next(iter(known))}]")
         self.denoiser.class_embedding.requires_grad_(train_class_embedding)
         self.gradient_mask: dict[str, Tensor] = {}  # parameter name -> bool; False entries never move
         self.accumulate, self.micro = 1, 0  # forward passes in which a step is done, and which of them this one is
@@ -154,6 +183,8 @@ class DiffusionModule(L.LightningModule):
 
     def prepare(self) -> None:
         """Called once on the training device before the first step, also when a run is resumed."""
+        if self.saliency_fraction is not None:
+            self.gradient_mask = masks.saliency(self, self.saliency_fraction, self.saliency_guidance_scale)
 
     def converged(self) -> bool:
         """Called after each recorded row: True ends the run before max_steps."""
@@ -174,7 +205,7 @@ class DiffusionModule(L.LightningModule):
         uniform, flip = torch.rand((2, n), generator=g, device=device)
         mine = self._mine(self.micro)
         index, t, noise, uniform, flip = index[mine], t[mine], noise[mine], uniform[mine], flip[mine]
-        if data.images.device == device:
+        if isinstance(data.images, Tensor) and data.images.device == device:
             images = data.images[index.to(device)]
         else:
             images = self._read(term, data, index).to(device, non_blocking=True)
@@ -219,17 +250,39 @@ class DiffusionModule(L.LightningModule):
         squared = (output - wanted).square().split([len(b.t) for b in parts])
         return {name: self.loss_scale * part.mean() for name, part in zip(batches, squared, strict=True)}
 
+    def matching_loss(self, answer: Tensor, wanted: Tensor) -> Tensor:
+        """How far predictions (B, C, H, W) are from those they are to match; `wanted` gets no gradient."""
+        return diffusion.divergence(answer.float(), wanted.detach().float(), self.divergence_alpha, self.divergence_scale)
+
     # Lightning's hooks
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
-        # dropout reads the global generator; the rank is in the seed, as each process holds other images
+        # dropout reads the global generator; which part of the batch this is is in the seed, as each part holds other images
         self.micro = batch_idx % self.accumulate
-        part = distributed.rank() + distributed.world_size() * self.micro
+        part = distributed.rank() * self.accumulate + self.micro
         identity = (self.task.seed, self.stage, "dropout", self.global_step, part)
         diffusion.reseed(diffusion.generator_for(*identity).initial_seed(), self.device)
         losses = self.losses()
         self.last_losses = {name: value.detach() for name, value in losses.items()}
-        return sum(losses.values())
+        if self.combine == "sum":
+            return sum(losses.values())
+        if "retain" not in losses or len(losses) < 2:
+            raise UsageError(f"method.combine={self.combine}: {type(self).__name__} has no two losses to combine "
+                             f"({', '.join(losses)}). Type method.combine=sum")
+        self.parts = (sum(v for k, v in losses.items() if k != "retain"), losses["retain"])
+        return self.parts[self.global_step % 2] if self.combine == "alternation" else sum(self.parts)
+
+    def backward(self, loss: Tensor, *arguments, **keywords) -> None:
+        if self.combine not in COMBINERS:
+            return super().backward(loss, *arguments, **keywords)
+        parameters = [p for _, p in self.trained]
+        gradients = []
+        for part in self.parts:
+            found = torch.autograd.grad(part, parameters, retain_graph=True, materialize_grads=True)
+            gradients.append(distributed.mean(torch.cat([g.flatten() for g in found])))
+        combined = COMBINERS[self.combine](*gradients).split([p.numel() for p in parameters])
+        for parameter, gradient in zip(parameters, combined, strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     def configure_optimizers(self):
         # listed once: walking the module tree in every step costs more than clipping does
@@ -258,6 +311,8 @@ class DiffusionModule(L.LightningModule):
             self.ema.to(self.device)
 
     def on_train_start(self) -> None:
+        if self.combine in COMBINERS and distributed.world_size() > 1:
+            self.trainer.strategy.model.require_backward_grad_sync = False  # each part is averaged before they are combined
         # the fused step wants the moments laid out like their weight; a checkpoint may come from another channels_last
         for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
             for name, value in state.items():
@@ -439,11 +494,16 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
         share = module.batch_size // world
         passes = module.accumulate = next(
             n for n in range(1, share + 1) if share % n == 0 and share // n <= options.batch_size_per_device)
+    if getattr(module, "combine", "sum") in COMBINERS and (passes > 1 or options.precision == "16-mixed"):
+        raise UsageError(f"method.combine={module.combine}: combines the gradients of a whole step, unscaled. "
+                         "Type trainer.batch_size_per_device=null precision=bf16-mixed")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*")
         trainer = L.Trainer(
             max_steps=module.max_steps, max_epochs=-1, accelerator=options.accelerator,
             devices=local, num_nodes=world // local, strategy="ddp" if world > 1 else "auto",
+            # the processes are there, whoever started them: Lightning must not look for Slurm, which it has rules for
+            plugins=[TorchElasticEnvironment() if world > 1 else LightningEnvironment()],
             precision=options.precision, accumulate_grad_batches=passes,
             logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, callbacks=[recorder], num_sanity_val_steps=0,

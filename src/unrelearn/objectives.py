@@ -1,12 +1,12 @@
-"""Building blocks that several unlearning methods share: pseudo labels, saliency, memory data."""
+"""Building blocks that several unlearning methods share: pseudo labels and memory data."""
 
 import torch
 from torch import Tensor
 
 from unrelearn import denoiser as denoisers
 from unrelearn import diffusion
-from unrelearn.data import ImageSet, to_model_range
-from unrelearn.module import Batch, DiffusionModule, Task
+from unrelearn.data import ImageSet
+from unrelearn.module import DiffusionModule, Task
 from unrelearn.sampling import sample
 
 
@@ -32,7 +32,7 @@ def random_label_losses(module: DiffusionModule, retain_weight: float) -> dict[s
     answered, kept = both.split([len(forget.t), len(retain.t)])
     kind = task.schedule["prediction_type"]
     target = diffusion.target(retain.x_0, retain.noise, retain.t, module.alphas_cumprod, kind)
-    return {"forget": (answered - wanted.float()).square().mean(),
+    return {"forget": module.matching_loss(answered, wanted),
             "retain": retain_weight * (kept - target).square().mean()}
 
 
@@ -42,44 +42,6 @@ def pseudo_labels(task: Task, labels: Tensor) -> Tensor:
     for c in task.forget_classes:
         table[c] = task.other_class(c)
     return table[labels]
-
-
-def saliency_mask(module: DiffusionModule, fraction: float, guidance_scale: float) -> dict[str, Tensor]:
-    """The weights that matter most for the forget set: parameter name -> bool, True for the top `fraction`.
-
-    SalUn (arXiv 2310.12508), Eq. 3-4, as released: network in evaluation mode, one pass over D_f, the gradient of each
-    batch clipped to norm 1, signed gradients summed, then one global ranking of absolute values. The loss is that of
-    the guided prediction (released w = 2, i.e. guidance_scale = 3).
-    """
-    task, network = module.task, module.denoiser
-    network.eval()
-    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    for number, start in enumerate(range(0, len(task.forget), module.batch_size)):
-        part = slice(start, start + module.batch_size)
-        x_0 = to_model_range(task.forget.images[part].to(module.device))
-        labels = task.forget.labels[part].to(module.device)
-        g = diffusion.generator_for(task.seed, "saliency", number, device=x_0.device)
-        t = torch.randint(task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device)
-        noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
-        batch = Batch(x_0, labels, noise, t)
-        x_t, null = module.noised(batch), torch.full_like(labels, len(task.class_names))
-        both = denoisers.predict(network, torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
-        conditional, unconditional = both.chunk(2)
-        guided = unconditional + guidance_scale * (conditional - unconditional)
-        kind = task.schedule["prediction_type"]
-        wanted = diffusion.target(x_0, noise, t, module.alphas_cumprod, kind)
-        gradients = torch.autograd.grad((guided - wanted).square().mean(), list(parameters.values()))
-        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
-        for name, gradient in zip(parameters, gradients, strict=True):
-            total[name] += gradient / norm.clamp(min=1.0)
-    network.train()
-    ranking = torch.cat([value.abs().flatten() for value in total.values()])
-    keep = max(1, round(fraction * len(ranking)))
-    mask = torch.zeros_like(ranking, dtype=torch.bool)
-    mask[ranking.topk(keep).indices] = True  # exactly `keep`, also where values tie
-    parts = mask.split([p.numel() for p in parameters.values()])
-    return {name: part.view_as(p) for part, (name, p) in zip(parts, parameters.items(), strict=True)}
 
 
 MEMORIES = ("another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise")

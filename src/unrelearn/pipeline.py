@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.sampling import sample
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 2}
+VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 2,
+            "cached": 1}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Model:
             folder = artifact.path / snapshot(self.step) / "raw"
             return folder if folder.exists() else None
         label = artifact.meta["weights"]
-        return artifact.path / (pretrained if self.spec.stage == "pretrain" else label) if label else None
+        return artifact.path / (pretrained if label == "ema" else label) if label else None
 
 
 def snapshot(step: int) -> str:
@@ -81,7 +82,9 @@ class Pipeline:
         if self.cfg["model"]["checkpoint"] is not None:
             path = Path(self.cfg["model"]["checkpoint"])
             files = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".safetensors")) if path.is_dir() else [path]
-            imported = {"checkpoint": [sha256(file) for file in files], "unet": model["unet"], "schedule": model["schedule"]}
+            recipe = {k: model["pretrain"][k] for k in ("loss_reduction", "antithetic")}  # methods and attacks follow it
+            imported = {**model, "checkpoint": [sha256(file) for file in files], "pretrain": recipe,
+                        "weights": self.cfg["model"]["weights"]}
             return self._spec("pretrain", {"dataset": self._dataset_slice, "model": imported})
         return self._spec("pretrain", {"dataset": self._dataset_slice, "model": model, "seed": self.cfg["seed"]})
 
@@ -117,7 +120,8 @@ class Pipeline:
 
     def samples_spec(self, model: Model) -> Spec:
         config = {"sampler": self.cfg["sampler"], "forget": self.forget, "step": model.step}
-        if model.spec.stage == "pretrain":
+        # two sets of weights lie in what was trained from scratch: the pretrained model, and what `retrain` makes
+        if model.step is None and (model.spec.stage == "pretrain" or self.cfg["method"].get("ema_decay") is not None):
             config["weights"] = self.cfg["model"]["weights"]
         return self._spec("samples", config, model.spec.key)
 
@@ -211,7 +215,21 @@ class Pipeline:
             loss_reduction=self.cfg["model"]["pretrain"]["loss_reduction"],
             antithetic=self.cfg["model"]["pretrain"]["antithetic"],
             counterparts={c: self.dataset.counterpart(c, forgotten) for c in forgotten
-                          if hasattr(self.dataset, "counterpart")})
+                          if hasattr(self.dataset, "counterpart")},
+            cached=partial(self._cached, start))
+
+    def _cached(self, start: Model, name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Task.cached as an artefact whose parent is the model the task starts from."""
+        def write(folder: Path) -> dict:
+            tensors = compute()
+            if distributed.is_main():
+                save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, folder / "tensors.safetensors")
+            return {}
+
+        spec = self._spec("cached", {"name": name, **settings, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]},
+                          start.spec.key)
+        return {key: value.to(self.device)
+                for key, value in load_file(self.build(spec, write).path / "tensors.safetensors").items()}
 
     # the stages
 
@@ -292,8 +310,7 @@ class Pipeline:
             raise UsageError(f"model.weights={wanted}: {self.cfg['model']['checkpoint']} holds only "
                              f"{' and '.join(networks)} weights. Type model.weights={next(iter(networks))}")
         if distributed.is_main():
-            for label, network in networks.items():
-                denoisers.save(network, folder / label, self.cfg["model"]["schedule"])
+            denoisers.save(networks[wanted], folder / wanted, self.cfg["model"]["schedule"])
         return {"weights": wanted}
 
     def run_oracle(self, role: str) -> Artifact:

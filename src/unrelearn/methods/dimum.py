@@ -51,6 +51,7 @@ class DiMUM(DiffusionModule):
         return memory == "nearest_class"
 
     def prepare(self) -> None:
+        super().prepare()
         self.memory_data = memory_set(self.task, self.memory, self.memory_size, self.memory_class)
 
     def losses(self) -> dict[str, Tensor]:

@@ -1,0 +1,49 @@
+"""Which weights may move: masks over the trainable weights, made once before the first step.
+
+Any method takes `saliency_fraction`; without it all weights move. `blocks` (module.DiffusionModule) freezes whole parts.
+"""
+
+import torch
+from torch import Tensor
+
+from unrelearn import denoiser as denoisers
+from unrelearn import diffusion
+from unrelearn.data import to_model_range
+
+
+def saliency(module, fraction: float, guidance_scale: float) -> dict[str, Tensor]:
+    """The weights that matter most for the forget set: parameter name -> bool, True for the top `fraction`.
+
+    SalUn (arXiv 2310.12508), Eq. 3-4, as released: network in evaluation mode, one pass over D_f, the gradient of each
+    batch clipped to norm 1, signed gradients summed, then one global ranking of absolute values. The loss is that of
+    the guided prediction (released w = 2, i.e. guidance_scale = 3).
+    """
+    task, network = module.task, module.denoiser
+    network.eval()
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for number, start in enumerate(range(0, len(task.forget), module.batch_size)):
+        part = slice(start, start + module.batch_size)
+        x_0 = to_model_range(task.forget.images[part].to(module.device))
+        labels = task.forget.labels[part].to(module.device)
+        g = diffusion.generator_for(task.seed, "saliency", number, device=x_0.device)
+        t = torch.randint(task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device)
+        noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
+        x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
+        null = torch.full_like(labels, len(task.class_names))
+        both = denoisers.predict(network, torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
+        conditional, unconditional = both.chunk(2)
+        guided = unconditional + guidance_scale * (conditional - unconditional)
+        kind = task.schedule["prediction_type"]
+        wanted = diffusion.target(x_0, noise, t, module.alphas_cumprod, kind)
+        gradients = torch.autograd.grad((guided - wanted).square().mean(), list(parameters.values()))
+        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            total[name] += gradient / norm.clamp(min=1.0)
+    network.train()
+    ranking = torch.cat([value.abs().flatten() for value in total.values()])
+    keep = max(1, round(fraction * len(ranking)))
+    mask = torch.zeros_like(ranking, dtype=torch.bool)
+    mask[ranking.topk(keep).indices] = True  # exactly `keep`, also where values tie
+    parts = mask.split([p.numel() for p in parameters.values()])
+    return {name: part.view_as(p) for part, (name, p) in zip(parts, parameters.items(), strict=True)}

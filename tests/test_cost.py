@@ -1,0 +1,174 @@
+"""dry_run=true: FLOPs are those that torch counts in real passes, and the sums are those one does by hand."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command import ROOT, environment
+from tiny import SMALL, UNET, from_yaml, new_task
+from torch.utils.flop_counter import FlopCounterMode
+
+from unrelearn import cost, denoiser
+from unrelearn.errors import UsageError
+from unrelearn.pipeline import Pipeline, run
+
+SIZES = [*SMALL, "model.pretrain.max_steps=4", "model.pretrain.batch_size=12", "unlearning.max_steps=3",
+         "unlearning.batch_size=8", "relearning.budgets=[0,1,2]", "relearning.batch_size=6", "sampler.num_images=5",
+         "sampler.images_per_retained_class=2", "sampler.num_inference_steps=3", "sampler.guidance_scales=[1.0,2.0]",
+         "sampler.retain_guidance_scales=[1.0]"]
+FORWARD, WEIGHTS = 1_000_000, 1000
+
+
+def flops_of(action) -> int:
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return counter.get_total_flops()
+
+
+# --------------------------------------------------------------------------------------------------------------- FLOPs
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"attention_levels": [1], "attention_head_dim": 8}, {"attention_levels": [0, 1], "dropout": 0.3},
+    {"architecture": "salun", "block_out_channels": [32, 64], "norm_num_groups": 8, "attention_levels": [1]}], ids=str)
+def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
+    shape = dict(image_size=8, channels=3, num_classes=10)
+    flops, weights = cost.forward_cost(**shape, unet={**UNET, **changes})
+    network = denoiser.build(**shape, **{**UNET, **changes})
+    x_t, t = torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
+    with torch.no_grad():
+        assert flops_of(lambda: denoiser.predict(network, x_t, t, t)) == 4 * flops
+    assert weights == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("group", "name"), [("method", "dimum"), ("method", "random_label"), ("attack", "dimra")])
+def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose):
+    """A backward pass is a little less than twice the forward one: nobody asks for the gradient of the images."""
+    module = from_yaml(compose, group, name, batch_size=8)(new_task())
+    module.prepare()
+    forward, _ = cost.forward_cost(image_size=8, channels=1, num_classes=10, unet=UNET)
+    trained, only_forward = module.passes
+    counted = flops_of(lambda: module.training_step(None, 0).backward())
+    assert 0.93 < counted / (8 * forward * (3 * trained + only_forward)) <= 1
+
+
+# ------------------------------------------------------------------------------------------------------- steps x batch
+
+
+def by_hand(monkeypatch: pytest.MonkeyPatch, cfg: dict) -> list[tuple]:
+    """(stage, of, steps, forward passes of one image, bytes) with a network that costs a round number."""
+    monkeypatch.setattr(cost, "forward_cost", lambda **_: (FORWARD, WEIGHTS))
+    return [(r["stage"], r["what"], r["steps"], r["flops"] / FORWARD, r["bytes"]) for r in cost.estimate(Pipeline(cfg, ""))]
+
+
+SAMPLES = (5 * (1 + 2) + 9 * 2) * 3, (5 * 2 + 9 * 2) * 64  # guidance is two passes; 9 retained classes; 8x8 grey images
+
+
+def test_the_costs_are_steps_times_batch_times_passes(compose, monkeypatch: pytest.MonkeyPatch):
+    assert by_hand(monkeypatch, compose(*SIZES)) == [
+        ("pretrain", "", 4, 4 * 12 * 3, 2 * 4 * WEIGHTS),          # raw and averaged weights, of four bytes
+        ("unlearn", "dimum", 3, 3 * 8 * 6, 4 * WEIGHTS),           # two batches a step
+        ("attack", "dimra", 2, 2 * 6 * 3, 2 * 4 * WEIGHTS),        # two snapshots
+        ("samples", "pretrain", 0, *SAMPLES), ("samples", "unlearn", 0, *SAMPLES),
+        ("samples", "attack at 1", 0, *SAMPLES), ("samples", "attack at 2", 0, *SAMPLES)]
+
+
+def test_a_method_with_a_pass_without_gradients_and_no_average(compose, monkeypatch: pytest.MonkeyPatch):
+    cfg = compose(*SIZES, "method=salun", "attack=none", "model.pretrain.ema_decay=null", "model.weights=raw")
+    assert by_hand(monkeypatch, cfg)[:2] == [
+        ("pretrain", "", 4, 4 * 12 * 3, 4 * WEIGHTS), ("unlearn", "salun", 3, 3 * 8 * 7, 4 * WEIGHTS)]
+
+
+def test_retraining_is_a_pretraining(compose, monkeypatch: pytest.MonkeyPatch):
+    rows = by_hand(monkeypatch, compose(*SIZES, "method=retrain", "attack=none"))
+    assert rows[1] == ("unlearn", "retrain", *rows[0][2:])
+
+
+def test_controls_cost_nothing(compose, monkeypatch: pytest.MonkeyPatch):
+    assert [row[0] for row in by_hand(monkeypatch, compose(*SIZES, "method=original", "attack=none"))] == ["pretrain", "samples"]
+    rows = by_hand(monkeypatch, compose(*SIZES, "method=row_swap", "attack=none"))
+    assert rows[1] == ("unlearn", "row_swap", 0, 0, 4 * WEIGHTS)
+
+
+def test_only_the_stages_asked_for_are_counted(compose, monkeypatch: pytest.MonkeyPatch):
+    assert [row[0] for row in by_hand(monkeypatch, compose(*SIZES, "stages=[pretrain,unlearn]"))] == ["pretrain", "unlearn"]
+
+
+def test_an_imported_model_is_not_trained(compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    rows = by_hand(monkeypatch, compose(*SIZES, f"model.checkpoint={tmp_path}"))
+    assert [row[0] for row in rows][:2] == ["unlearn", "attack"]
+
+
+# --------------------------------------------------------------------------------------------------- what there is
+
+
+def shown(text: str) -> tuple[list[str], str]:
+    """The column that says what is there, and the sum."""
+    text = " ".join(text.split())
+    return re.findall(r"there|to do(?!:)", text.partition("to do:")[0]), text[text.index("to do:"):]
+
+
+def test_what_is_there_is_not_counted_and_has_the_size_that_was_said(compose, capsys):
+    chosen = [*SIZES, "method=retrain", "oracle.max_steps=2", "oracle.main.width=8", "oracle.held_out.width=8"]
+    before = cost.estimate(Pipeline(compose(*chosen), ""))
+    Pipeline(compose(*chosen, "stages=[pretrain,unlearn]"), "").run()
+    capsys.readouterr()
+    assert run(compose(*chosen, "dry_run=true"), "") is None
+    column, total = shown(capsys.readouterr().out)
+    assert column == ["there"] * 2 + ["to do"] * 5
+    missing = [row for row in before if row["stage"] not in ("pretrain", "unlearn")]
+    assert total.startswith("to do: 2 optimiser steps, ")
+    assert f"{sum(row['flops'] for row in missing) / 1e15:,.3g} PFLOP" in total
+    pipeline = Pipeline(compose(*chosen), "")
+    pipeline.run()
+    assert [row["there"] for row in cost.estimate(pipeline)] == [True] * 7
+    for row in before:
+        folder = pipeline.store.root / row["stage"] / row["key"]
+        size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        assert row["bytes"] < size < 1.1 * row["bytes"] + 700  # labels, and names, of which so few weights have many
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["meta"].get("steps", 0) == row["steps"]
+
+
+def test_a_dry_run_says_the_hours_of_the_device_it_is_told_and_writes_nothing(compose, capsys, tmp_path: Path):
+    cfg = compose(*SIZES, "dry_run=true", "cost.device_tflops=0.001", "cost.utilisation=0.5")
+    run(cfg, "")
+    flops = sum(row["flops"] for row in cost.estimate(Pipeline(cfg, "")))
+    _, total = shown(capsys.readouterr().out)
+    assert f"= {flops / 0.5e9 / 3600:,.3g} GPU-hours at 50% of 0.001 TFLOP/s" in total and "Nothing was computed." in total
+    assert list((tmp_path / "outputs").iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------- experiments
+
+
+def test_experiments_say_their_cost_without_data_and_without_a_gpu(tmp_path: Path):
+    """The real command, asked for more processes than this machine could start."""
+    given = ["-m", "experiment=cifar10,cifar10_35k", "dry_run=true", f"paths.outputs={tmp_path / 'outputs'}",
+             f"paths.data={tmp_path / 'nothing'}", "++dataset.download=false", "trainer.devices=64", "trainer.strategy=ddp"]
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *given], cwd=ROOT, text=True, capture_output=True,
+                          env=environment(CUDA_VISIBLE_DEVICES=""), timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2 and all(line.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: ") for line in lines)
+    for table, pflop in zip(done.stdout.split("dry run: ")[1:], ("3.82e+03", "167"), strict=True):
+        column, total = shown(table)
+        assert column == ["to do"] * 11 and f" {pflop} " in table and f"in {tmp_path / 'outputs'}" in total
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"multirun.yaml"}  # Hydra's own
+
+
+def test_celeba_says_its_cost_while_its_files_are_still_to_be_had(compose, capsys, tmp_path: Path):
+    run(compose("experiment=celeba", "dry_run=true", "trainer=gpu", f"paths.data={tmp_path / 'nothing'}"), "")
+    said = capsys.readouterr()
+    assert said.err.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: missing img_align_celeba/")
+    assert len(said.err.splitlines()) == 1
+    column, _ = shown(said.out)
+    assert column == ["to do"] * 11 and " 8.97e+03 " in said.out  # 500,000 steps of 128 images, 3 x 46.74 GFLOP each
+    assert list((tmp_path / "outputs").iterdir()) == []
+    with pytest.raises(UsageError) as error:
+        compose("experiment=celeba", f"paths.data={tmp_path / 'nothing'}")
+    assert [f"not yet: {problem}" for problem in error.value.problems] == said.err.splitlines()

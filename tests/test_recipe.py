@@ -1,0 +1,136 @@
+"""What methods and attacks take over from the pretraining (loss_reduction, antithetic), and what a step of each costs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SMALL, TRAINED, from_yaml, new_task
+
+from unrelearn import distributed
+from unrelearn.attacks.dimra import DiMRA
+from unrelearn.methods.dimum import DiMUM
+from unrelearn.methods.finetune import Finetune
+from unrelearn.methods.random_label import RandomLabel
+from unrelearn.module import Pretraining
+from unrelearn.pipeline import Pipeline
+
+STEPS = dict(batch_size=8, learning_rate=1e-3)
+MADE = {
+    "pretraining": lambda task: Pretraining(task, max_steps=1, **STEPS),
+    "dimra": lambda task: DiMRA(task, budgets=[0, 1], **STEPS),
+    "dimum": lambda task: DiMUM(task, memory="fixed_k", memory_weight=2.0, max_steps=1, **STEPS),
+    "random_label": lambda task: RandomLabel(task, retain_weight=3.0, max_steps=1, **STEPS),
+}
+
+
+# ------------------------------------------------------------------------------------------------------ loss_reduction
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_sum_over_an_image_is_its_number_of_elements_times_the_mean(name: str):
+    """Random labels alone mix a mean and a sum, as their authors do: their weight stands for it, and nothing is scaled."""
+    def losses(reduction: str) -> dict[str, float]:
+        module = MADE[name](replace(new_task(), loss_reduction=reduction))
+        module.prepare()
+        return {term: value.item() for term, value in module.losses().items()}
+
+    mean, total = losses("mean"), losses("sum")
+    factor = 1 if name == "random_label" else 1 * 8 * 8
+    assert total == pytest.approx({term: factor * value for term, value in mean.items()}, rel=1e-5)
+    assert all(value > 0 for value in mean.values())
+
+
+# ---------------------------------------------------------------------------------------------------------- antithetic
+
+
+def drawn(batch_size: int, antithetic: bool, *, passes: int = 1) -> dict[str, torch.Tensor]:
+    """The global batch, or what this process has of it, put together from its passes."""
+    module = Finetune(replace(new_task(), antithetic=antithetic), max_steps=1, batch_size=batch_size, learning_rate=1e-3)
+    module.accumulate, parts = passes, []
+    for module.micro in range(passes):
+        parts.append(vars(module.draw("retain", module.task.retain)))
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_the_second_half_of_a_batch_has_the_times_opposite_to_the_first(n: int):
+    ordinary, paired = drawn(n, False), drawn(n, True)
+    first = n - n // 2
+    assert paired["t"].tolist() == ordinary["t"].tolist()[:first] + [999 - t for t in ordinary["t"].tolist()[:n // 2]]
+    assert len(paired["t"]) == n and paired["t"].min() >= 0 and paired["t"].max() <= 999
+    for key in ("x_0", "noise", "labels"):
+        assert torch.equal(paired[key], ordinary[key])
+
+
+@pytest.mark.parametrize("n", [8, 12])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_processes_and_passes_share_the_pairs_of_one_batch(n: int, passes: int, monkeypatch: pytest.MonkeyPatch):
+    whole, parts = drawn(n, True), []
+    for share in (slice(0, n // 2), slice(n // 2, n)):
+        monkeypatch.setattr(distributed, "my_slice", lambda _, share=share: share)
+        parts.append(drawn(n, True, passes=passes)["t"])
+    assert torch.equal(torch.cat(parts), whole["t"])
+    assert (parts[0] + parts[1]).tolist() == [999] * (n // 2)
+
+
+# -------------------------------------------------------------------------------------------------------- the pipeline
+
+
+def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(compose, tmp_path: Path):
+    tiny_run = [*SMALL, "model.pretrain.max_steps=3", "method.max_steps=2", "attack.budgets=[0,2]", "method.batch_size=8",
+                "attack.batch_size=8", "trainer.log_every_n_steps=1", "stages=[pretrain,unlearn,attack]"]
+    start = Pipeline(compose(*tiny_run), "")
+    start.run()
+    checkpoint = start.store.find(start.pretrain_spec).path
+
+    def run(*overrides: str) -> tuple[Pipeline, list[dict]]:
+        """All from the same weights: the imported ones."""
+        pipeline = Pipeline(compose(*tiny_run, f"model.checkpoint={checkpoint}", *overrides), "")
+        pipeline.run()
+        losses = [json.loads((pipeline.store.find(spec).path / "losses.json").read_text())[0]
+                  for spec in (pipeline.unlearned.spec, pipeline.attacked[0].spec)]
+        return pipeline, losses
+
+    plain, mean = run()
+    summed, total = run("model.pretrain.loss_reduction=sum")
+    paired, _ = run("model.pretrain.antithetic=true")
+    specs = [{p.unlearned.spec.key, p.attacked[0].spec.key} for p in (plain, summed, paired)]
+    assert not specs[0] & specs[1] and not specs[0] & specs[2] and not specs[1] & specs[2]
+    for name in ("retain", "memory"):
+        assert total[0][name] == pytest.approx(64 * mean[0][name], rel=1e-5)
+    assert total[1]["auxiliary"] == pytest.approx(64 * mean[1]["auxiliary"], rel=0.1)  # of models that differ a little
+    for pipeline, expected in ((plain, ("mean", False)), (summed, ("sum", False)), (paired, ("mean", True))):
+        for model in (None, pipeline.pretrained, pipeline.unlearned):
+            task = pipeline.task(model)
+            assert (task.loss_reduction, task.antithetic) == expected
+
+
+def test_the_pretraining_itself_follows_the_recipe(compose):
+    def first_loss(*overrides: str) -> float:
+        pipeline = Pipeline(compose(*SMALL, "model.pretrain.max_steps=1", "stages=[pretrain]", *overrides), "")
+        pipeline.run()
+        return json.loads((pipeline.store.find(pipeline.pretrain_spec).path / "losses.json").read_text())[0]["denoising"]
+
+    mean, total, paired = first_loss(), first_loss("model.pretrain.loss_reduction=sum"), first_loss(
+        "model.pretrain.antithetic=true")
+    assert total == pytest.approx(64 * mean, rel=1e-5) and paired != mean and paired == pytest.approx(mean, rel=0.5)
+
+
+# ---------------------------------------------------------------------------------------------------------- the passes
+
+
+@pytest.mark.parametrize(("group", "name"), TRAINED)
+def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(group: str, name: str, compose):
+    module = from_yaml(compose, group, name, batch_size=6)(new_task((3, 7)))
+    module.prepare()
+    images = {True: 0, False: 0}
+
+    def count(network, given) -> None:
+        images[torch.is_grad_enabled()] += len(given[0])
+
+    module.denoiser.register_forward_pre_hook(count)
+    module.training_step(None, 0).backward()
+    assert (images[True], images[False]) == tuple(6 * batches for batches in type(module).passes)
+    assert Pipeline(compose(f"{group}={name}"), "").passes(group) == type(module).passes
