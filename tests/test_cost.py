@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import ROOT, environment
-from tiny import SMALL, UNET, from_yaml, new_task
+from tiny import SMALL, UNET
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import cost, denoiser
@@ -23,12 +23,6 @@ SIZES = [*SMALL, "model.pretrain.max_steps=4", "model.pretrain.batch_size=12", "
 FORWARD, WEIGHTS = 1_000_000, 1000
 
 
-def flops_of(action) -> int:
-    with FlopCounterMode(display=False) as counter:
-        action()
-    return counter.get_total_flops()
-
-
 # --------------------------------------------------------------------------------------------------------------- FLOPs
 
 
@@ -40,20 +34,10 @@ def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
     flops, weights = cost.forward_cost(**shape, unet={**UNET, **changes})
     network = denoiser.build(**shape, **{**UNET, **changes})
     x_t, t = torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
-    with torch.no_grad():
-        assert flops_of(lambda: denoiser.predict(network, x_t, t, t)) == 4 * flops
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoiser.predict(network, x_t, t, t)
+    assert counter.get_total_flops() == 4 * flops
     assert weights == sum(p.numel() for p in network.parameters())
-
-
-@pytest.mark.parametrize(("group", "name"), [("method", "dimum"), ("method", "random_label"), ("attack", "dimra")])
-def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose):
-    """A backward pass is a little less than twice the forward one: nobody asks for the gradient of the images."""
-    module = from_yaml(compose, group, name, batch_size=8)(new_task())
-    module.prepare()
-    forward, _ = cost.forward_cost(image_size=8, channels=1, num_classes=10, unet=UNET)
-    trained, only_forward = module.passes
-    counted = flops_of(lambda: module.training_step(None, 0).backward())
-    assert 0.93 < counted / (8 * forward * (3 * trained + only_forward)) <= 1
 
 
 # ------------------------------------------------------------------------------------------------------- steps x batch
