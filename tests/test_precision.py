@@ -24,7 +24,8 @@ def test_bfloat16_stays_close_to_float32_and_keeps_float32_weights(group: str, n
     full, half = (train(make(new_task()), tmp_path / precision, precision=precision)
                   for precision in ("32-true", "bf16-mixed"))
     assert all(value.dtype == torch.float32 for value in half.denoiser.state_dict().values())
-    assert losses(half) == pytest.approx(losses(full), rel=0.03)
+    drawn = name == "esd"  # the images it learns from are drawn by the network itself, so differences grow along the way
+    assert losses(half) == pytest.approx(losses(full), rel=0.1 if drawn else 0.03)
     assert losses(half) != losses(full)
     assert half.gradient_mask.keys() == full.gradient_mask.keys()
     assert all(torch.equal(mask, half.gradient_mask[key]) for key, mask in full.gradient_mask.items())

@@ -208,7 +208,14 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "utilisation": (0, 1, False), "attention_head_dim": (1, float("inf"), True), "shift": (0, float("inf"), True),
     "label_smoothing": (0, 1, True), "weight_decay": (0, 10, True), "num_train_timesteps": (2, 1000, True),
     "image_size": (4, 1024, True), "test_fraction": (0, 1, False), "seed": (0, 2**31, True),
-    "k": (1, float("inf"), True), "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
+    "fisher_ratio": (0, float("inf"), False), "fisher_samples": (1, float("inf"), True), "mixture": (0, 0.999, False),
+    "forget_share": (0, float("inf"), True), "loss_power": (0, float("inf"), True),
+    "elastic_weight": (0, float("inf"), True), "replay_weight": (0, float("inf"), True), "replay_share": (0, 1, False),
+    "trim_share": (0, 1, False), "trim_batches": (1, float("inf"), True),
+    "anchor_size": (1, float("inf"), True), "inner_steps": (0, float("inf"), True), "inner_learning_rate": (0, 10, False),
+    "truncation": (0, float("inf"), False), "negative_guidance": (0, float("inf"), True),
+    "start_guidance": (0, float("inf"), True), "k": (1, float("inf"), True),
+    "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
@@ -493,10 +500,13 @@ def _check_dataset(cfg: dict) -> list[str]:
                         f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
     try:
         forgotten = forget_classes(cfg["forget"], dataset)
-        other = cfg["method"].get("memory_class")
-        if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
-            problems.append(f"method.memory_class={other}: must be the index of a retained class. "
-                            "Type method.memory_class=null")
+        for key in ("memory_class", "anchor_class"):
+            other = cfg["method"].get(key)
+            if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
+                problems.append(f"method.{key}={other}: must be the index of a retained class. Type method.{key}=null")
+        if cfg["method"]["_target_"].endswith(".Retrain") and cfg["method"].get("fisher_ratio") is not None:
+            problems.append(f"method.fisher_ratio={cfg['method']['fisher_ratio']}: a network of random weights has no Fisher "
+                            "information to speak of. Leave +method.fisher_ratio out")
         if cfg["method"].get("memory") == "counterpart" and not hasattr(dataset, "counterpart"):
             problems.append("method.memory=counterpart: this data set has no attributes to flip. "
                             "Type method.memory=another_class, or dataset=celeba")

@@ -37,6 +37,16 @@ def target(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, predic
     return _per_image(alphas_cumprod.sqrt(), t) * noise - _per_image((1.0 - alphas_cumprod).sqrt(), t) * x_0
 
 
+def x_0_and_noise(output: Tensor, x_t: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> tuple:
+    """What a network's answer at x_t says that x_t is made of: (x_0, noise), as `target` and `add_noise` put them together."""
+    signal, sigma = _per_image(alphas_cumprod.sqrt(), t), _per_image((1.0 - alphas_cumprod).sqrt(), t)
+    if prediction_type == "epsilon":
+        return (x_t - sigma * output) / signal, output
+    if prediction_type == "sample":
+        return output, (x_t - signal * output) / sigma
+    return signal * x_t - sigma * output, sigma * x_t + signal * output
+
+
 def divergence(answer: Tensor, wanted: Tensor, alpha: float | None, scale: float) -> Tensor:
     """The alpha-divergence of two Gaussians of equal covariance around two predictions, as a loss.
 

@@ -4,13 +4,12 @@ Each combiner takes g_f and g_r as flat vectors (P,) and returns the combined gr
 for "sum". The step's length is then up to Adam, which undoes most of a rule about lengths.
 
     sum          g_f + g_r
-    projection   each gradient without its component along the other: Ko et al. 2024, restricted gradient (NeurIPS 2024)
+    projection   each gradient without its component along the other: Ko et al. 2024, restricted gradient (arXiv 2412.07808);
+                 their released code does so only where the two are opposed
     bargaining   the Nash bargaining solution of two players: MUNBa, Wu & Harandi 2024 (arXiv 2411.15537); for two players
                  its equations have the closed form (g_f / |g_f| + g_r / |g_r|) / sqrt(1 + cos), derived here
     harmonic     the mean direction, as long as the harmonic mean of both; no step where they are opposed (as MUKSB's code)
     alternation  g_f in even steps, g_r in odd ones; it needs no combiner, as only one loss is computed
-
-The names of the first papers' authors are as we recall them; the formulas follow the released code as described to us.
 """
 
 import torch

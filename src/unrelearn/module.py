@@ -28,7 +28,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, distributed, masks, progress
+from unrelearn import diffusion, distributed, fisher, masks, progress
 from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.errors import UsageError
@@ -110,6 +110,9 @@ class DiffusionModule(L.LightningModule):
         ema_decay: keep an exponential moving average by diffusers' formula min(decay, (1 + n) / (10 + n)).
         saliency_fraction: share of all trainable weights that may move, the most salient for the forget set; None: all.
         saliency_guidance_scale: guidance of the prediction whose gradient ranks the weights; see `masks.saliency`.
+        fisher_ratio: only weights may move whose Fisher information for the forget set is more than so many times that for
+            the retain set; None: all. Both masks together: the weights in both.
+        fisher_samples: images, each at one time with one noise, from which a Fisher information is estimated.
         blocks: beginnings of the names of the parameters that may move, e.g. ["up_blocks", "mid_block"]; None: all.
         divergence_alpha, divergence_scale: how two predictions are compared where one is to match the other; see
             `diffusion.divergence`. None: the mean squared error.
@@ -118,6 +121,7 @@ class DiffusionModule(L.LightningModule):
     """
 
     passes = (1, 0)  # batches a step sends through the network: forward and backward, forward only
+    whole_steps = False  # True: the loss is no mean over images, so that a step can not be done in several passes
     identity = False  # True: the model passes through unchanged and no artefact of this stage is made
 
     def __init__(
@@ -134,6 +138,8 @@ class DiffusionModule(L.LightningModule):
         ema_decay: float | None = None,
         saliency_fraction: float | None = None,
         saliency_guidance_scale: float = 3.0,
+        fisher_ratio: float | None = None,
+        fisher_samples: int = 1000,
         blocks: list[str] | None = None,
         divergence_alpha: float | None = None,
         divergence_scale: float = 1.0,
@@ -151,8 +157,10 @@ class DiffusionModule(L.LightningModule):
         self.ema_decay = ema_decay
         self.saliency_fraction = saliency_fraction
         self.saliency_guidance_scale = saliency_guidance_scale
+        self.fisher_ratio, self.fisher_samples = fisher_ratio, fisher_samples
         self.divergence_alpha, self.divergence_scale = divergence_alpha, divergence_scale
         self.combine = combine
+        self.combiner = COMBINERS.get(combine)  # (g_f, g_r) -> gradient; a method may have its own
         self.stage = stage
         self.denoiser = task.denoiser
         for name, parameter in self.denoiser.named_parameters():
@@ -184,7 +192,23 @@ class DiffusionModule(L.LightningModule):
     def prepare(self) -> None:
         """Called once on the training device before the first step, also when a run is resumed."""
         if self.saliency_fraction is not None:
-            self.gradient_mask = masks.saliency(self, self.saliency_fraction, self.saliency_guidance_scale)
+            self.gradient_mask = self.salient(self.saliency_fraction)
+        if self.fisher_ratio is not None:
+            mask = masks.fisher_ratio(self, self.fisher_ratio)
+            self.gradient_mask = {name: part & self.gradient_mask.get(name, True) for name, part in mask.items()}
+
+    def salient(self, fraction: float, **how) -> dict[str, Tensor]:
+        """The weights that matter most for the forget set: parameter name -> bool. See `masks.saliency`."""
+        return masks.saliency(self, fraction, self.saliency_guidance_scale, **how)
+
+    def fisher(self, data: ImageSet, **source) -> dict[str, Tensor]:
+        """The Fisher information of every weight of the starting model, which the network must still be, for some images.
+
+        source: what the images are; with the number of samples it names what is kept. See `fisher.diagonal`.
+        """
+        task, n = self.task, self.fisher_samples
+        return task.cached("fisher", {**source, "samples": n},
+                           lambda: fisher.diagonal(self.denoiser, data, n, task.schedule, task.seed))
 
     def converged(self) -> bool:
         """Called after each recorded row: True ends the run before max_steps."""
@@ -257,14 +281,14 @@ class DiffusionModule(L.LightningModule):
     # Lightning's hooks
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
-        # dropout reads the global generator; which part of the batch this is is in the seed, as each part holds other images
+        # dropout reads the global generator; the seed names the part of the batch, as each part holds other images
         self.micro = batch_idx % self.accumulate
         part = distributed.rank() * self.accumulate + self.micro
         identity = (self.task.seed, self.stage, "dropout", self.global_step, part)
         diffusion.reseed(diffusion.generator_for(*identity).initial_seed(), self.device)
         losses = self.losses()
         self.last_losses = {name: value.detach() for name, value in losses.items()}
-        if self.combine == "sum":
+        if self.combine == "sum" and self.combiner is None:
             return sum(losses.values())
         if "retain" not in losses or len(losses) < 2:
             raise UsageError(f"method.combine={self.combine}: {type(self).__name__} has no two losses to combine "
@@ -273,16 +297,17 @@ class DiffusionModule(L.LightningModule):
         return self.parts[self.global_step % 2] if self.combine == "alternation" else sum(self.parts)
 
     def backward(self, loss: Tensor, *arguments, **keywords) -> None:
-        if self.combine not in COMBINERS:
+        if self.combiner is None:
             return super().backward(loss, *arguments, **keywords)
         parameters = [p for _, p in self.trained]
         gradients = []
         for part in self.parts:
             found = torch.autograd.grad(part, parameters, retain_graph=True, materialize_grads=True)
             gradients.append(distributed.mean(torch.cat([g.flatten() for g in found])))
-        combined = COMBINERS[self.combine](*gradients).split([p.numel() for p in parameters])
+        combined = self.combiner(*gradients).split([p.numel() for p in parameters])
         for parameter, gradient in zip(parameters, combined, strict=True):
-            parameter.grad = gradient.view_as(parameter)
+            # laid out like its weight (channels_last), or the fused step pairs them wrongly
+            parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
 
     def configure_optimizers(self):
         # listed once: walking the module tree in every step costs more than clipping does
@@ -311,7 +336,7 @@ class DiffusionModule(L.LightningModule):
             self.ema.to(self.device)
 
     def on_train_start(self) -> None:
-        if self.combine in COMBINERS and distributed.world_size() > 1:
+        if self.combiner is not None and distributed.world_size() > 1:
             self.trainer.strategy.model.require_backward_grad_sync = False  # each part is averaged before they are combined
         # the fused step wants the moments laid out like their weight; a checkpoint may come from another channels_last
         for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
@@ -494,8 +519,9 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
         share = module.batch_size // world
         passes = module.accumulate = next(
             n for n in range(1, share + 1) if share % n == 0 and share // n <= options.batch_size_per_device)
-    if getattr(module, "combine", "sum") in COMBINERS and (passes > 1 or options.precision == "16-mixed"):
-        raise UsageError(f"method.combine={module.combine}: combines the gradients of a whole step, unscaled. "
+    combines = getattr(module, "combiner", None) is not None
+    if (combines and options.precision == "16-mixed") or (passes > 1 and (combines or getattr(module, "whole_steps", False))):
+        raise UsageError(f"{type(module).__name__}, method.combine={module.combine}: needs a whole step at once, unscaled. "
                          "Type trainer.batch_size_per_device=null precision=bf16-mixed")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*")

@@ -1,13 +1,48 @@
-"""Building blocks that several unlearning methods share: pseudo labels and memory data."""
+"""Building blocks that several unlearning methods share: pseudo labels, memory data, teachers, gradients of a whole step."""
+
+import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn import diffusion, distributed
 from unrelearn.data import ImageSet
 from unrelearn.module import DiffusionModule, Task
 from unrelearn.sampling import sample
+
+
+class Teacher:
+    """A network as it is now, in evaluation mode. No submodule of whoever holds it: neither trained nor moved nor saved.
+
+    Called like `denoiser.predict`, without a gradient.
+    """
+
+    def __init__(self, network: denoisers.Denoiser):
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return denoisers.predict(self.network, x_t, t, labels)
+
+
+def value_and_gradient(module: DiffusionModule, network: denoisers.Denoiser, loss: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """A loss () of this step's whole batch and its gradient (P,) by the weights of `network` that may move.
+
+    loss: its value for the part of the batch that is drawn now; it is called for each pass of the step, and the mean over
+    passes and processes is what every process returns.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    now, total = module.micro, 0.0
+    for number in range(module.accumulate):
+        module.micro = number
+        value = loss()
+        gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+        total = total + torch.cat([value.detach()[None], *(g.flatten() for g in gradients)])
+    module.micro = now
+    mean = distributed.mean(total / module.accumulate)
+    return mean[0], mean[1:]
 
 
 def random_label_losses(module: DiffusionModule, retain_weight: float) -> dict[str, Tensor]:
@@ -95,3 +130,8 @@ def nearest_class(task: Task, forget_class: int) -> int:
     wanted = mean_feature(task.forget.of_classes([forget_class]))
     distances = {c: (mean_feature(task.retain.of_classes([c])) - wanted).norm().item() for c in task.retain_classes}
     return min(distances, key=distances.get)
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """The mean over a step's whole batch of a number for each image (B,), of which each process has its own; no gradient."""
+    return distributed.mean(values.detach().mean())
