@@ -30,6 +30,7 @@ def app(config: DictConfig) -> None:
 
 def main() -> int:
     os.environ.update(launch.slurm_ranks(os.environ))
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants them first
     try:
         app()
     except UsageError as error:

@@ -2,11 +2,12 @@
 
 import logging
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, run
+from command import ROOT, environment, run
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
@@ -142,3 +143,9 @@ def test_cfg_job_shows_the_whole():
     text = run("--cfg", "job").stdout
     for part in ("method:", "unrelearn.methods.dimum.DiMUM", "guidance_scales", "checkpoint_every_n_steps"):
         assert part in text
+
+
+def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
+    command = [sys.executable, "run.py", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}", "-m", "seed=0,1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr
