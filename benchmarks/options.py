@@ -18,6 +18,7 @@ from unrelearn import denoiser as denoisers
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.module import FitOptions, Pretraining, Task, fit
+from unrelearn.pipeline import recipe
 
 CASES = {"unet_tiny": (8, 1, 64, 60), "unet_small": (32, 3, 16, 8)}  # image size, channels, batch size, steps timed
 WARM_UP = 4
@@ -34,9 +35,9 @@ def step_seconds(model: str, options: dict) -> float:
         data = data.to("cuda")
     task = Task(network, cfg["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), seed=0)
     stamps = {}
-    recipe = {**cfg["pretrain"], "max_steps": WARM_UP + steps, "batch_size": batch_size}
+    arguments = {**recipe(cfg), "max_steps": WARM_UP + steps, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
-        fit(Pretraining(task, **recipe), Path(folder), model, FitOptions(
+        fit(Pretraining(task, **arguments), Path(folder), model, FitOptions(
             log_every_n_steps=1, log_row=lambda step, row: stamps.update({step: time.perf_counter()}), **options))
     return (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
 

@@ -25,6 +25,7 @@ from unrelearn import diffusion, progress
 from unrelearn.cost import forward_cost
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.module import FitOptions, Pretraining, Task, fit
+from unrelearn.pipeline import recipe
 from unrelearn.sampling import sample
 
 GPU = torch.cuda.is_available()
@@ -58,9 +59,9 @@ def new_network(cfg: dict):
 
 def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
     """Seconds per step."""
-    network, recipe = new_network(cfg).train(), cfg["model"]["pretrain"]
+    network, settings = new_network(cfg).train(), recipe(cfg["model"])
     schedule = diffusion.alphas_cumprod().to(DEVICE)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe["learning_rate"], foreach=False)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], foreach=False)
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
     images, labels = data.images.cpu(), data.labels.cpu()
     for step in range(WARM_UP + steps):
@@ -72,16 +73,16 @@ def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
         half = torch.randint(1000, (batch_size // 2 + 1,), device=DEVICE)
         t = torch.cat([half, 999 - half])[:batch_size]
         noise = torch.randn_like(x_0)
-        c = torch.where(torch.rand(batch_size, device=DEVICE) < recipe["label_dropout"], 10, c)
+        c = torch.where(torch.rand(batch_size, device=DEVICE) < settings["label_dropout"], 10, c)
         output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, c)
         loss = (noise - output).square().sum((1, 2, 3)).mean()
         loss.item()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe["grad_clip"], foreach=False)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["grad_clip"], foreach=False)
         optimizer.step()
         for name, p in network.named_parameters():
-            average[name].data = (1.0 - recipe["ema_decay"]) * p.data + recipe["ema_decay"] * average[name].data
+            average[name].data = (1.0 - settings["ema_decay"]) * p.data + settings["ema_decay"] * average[name].data
     wait()
     return (time.perf_counter() - started) / steps
 
@@ -100,8 +101,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
 
     task = Task(new_network(cfg), cfg["model"]["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), 0,
                 horizontal_flip=True, loss_reduction="sum", antithetic=True)
-    recipe = {k: v for k, v in cfg["model"]["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
-    recipe |= {"max_steps": WARM_UP + steps, "batch_size": batch_size}
+    arguments = recipe(cfg["model"]) | {"max_steps": WARM_UP + steps, "batch_size": batch_size}
 
     def note(step: int, row: dict) -> None:
         wait()
@@ -110,7 +110,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
     options = FitOptions(precision="bf16-mixed", channels_last=GPU, compile=GPU, log_every_n_steps=WARM_UP, log_row=note,
                          checkpoint_every_n_steps=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        fit(Timed(task, **recipe), Path(folder), "ours", options)
+        fit(Timed(task, **arguments), Path(folder), "ours", options)
     seconds = (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
     outside.append(sum(drawing[WARM_UP:]) / steps / seconds)
     return seconds

@@ -18,28 +18,28 @@ from unrelearn import denoiser as denoisers
 from unrelearn import diffusion, progress
 from unrelearn.data import to_model_range
 from unrelearn.module import FitOptions, Pretraining, fit
-from unrelearn.pipeline import Pipeline
+from unrelearn.pipeline import Pipeline, recipe
 
 FIRST, LAST = 20, 120
 
 
 def ours(pipeline: Pipeline) -> float:
     stamps = {}
-    recipe = {**pipeline.cfg["model"]["pretrain"], "max_steps": LAST}
+    arguments = {**recipe(pipeline.cfg["model"]), "max_steps": LAST}
     options = FitOptions(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
     with tempfile.TemporaryDirectory() as folder:
-        fit(Pretraining(pipeline.task(None), **recipe), Path(folder), "ours", options)
+        fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "ours", options)
     return (stamps[LAST] - stamps[FIRST]) / (LAST - FIRST)
 
 
 def bare(pipeline: Pipeline) -> float:
-    task, recipe = pipeline.task(None), pipeline.cfg["model"]["pretrain"]
+    task, settings = pipeline.task(None), recipe(pipeline.cfg["model"])
     network, data, device = task.denoiser.train(), task.retain, pipeline.device
     schedule = diffusion.alphas_cumprod().to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe["learning_rate"], fused=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], total_steps=LAST)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["learning_rate"], total_steps=LAST)
     average = [p.detach().clone() for p in network.parameters()]
-    n, null = recipe["batch_size"], len(task.class_names)
+    n, null = settings["batch_size"], len(task.class_names)
     for step in range(LAST):
         if step == FIRST:
             _wait(device)
@@ -47,15 +47,15 @@ def bare(pipeline: Pipeline) -> float:
         index = torch.randint(len(data), (n,), device=device)
         x_0, t = to_model_range(data.images[index]), torch.randint(1000, (n,), device=device)
         noise = torch.randn_like(x_0)
-        labels = torch.where(torch.rand(n, device=device) < recipe["label_dropout"], null, data.labels[index])
+        labels = torch.where(torch.rand(n, device=device) < settings["label_dropout"], null, data.labels[index])
         output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, labels)
         (output - noise).square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe["grad_clip"])
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["grad_clip"])
         optimizer.step()
         optimizer.zero_grad()
         rate.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, list(network.parameters()), 1 - recipe["ema_decay"])
+            torch._foreach_lerp_(average, list(network.parameters()), 1 - settings["ema_decay"])
     _wait(device)
     return (time.perf_counter() - started) / (LAST - FIRST)
 

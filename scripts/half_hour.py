@@ -28,15 +28,15 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
 
     from unrelearn.config import CONF, validate
     from unrelearn.module import Pretraining, fit
-    from unrelearn.pipeline import Pipeline
+    from unrelearn.pipeline import Pipeline, recipe
 
     with initialize_config_dir(str(CONF), version_base="1.3"), tempfile.TemporaryDirectory() as folder:
         cfg = validate(compose("config", overrides=["experiment=cifar10_half_hour", "method=original", *overrides,
                                                     f"paths.outputs={folder}", "trainer.log_every_n_steps=10"]))
         pipeline, stamps = Pipeline(cfg, "half_hour"), {}
-        recipe = {k: v for k, v in cfg["model"]["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
         options = pipeline._fit_options(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
-        fit(Pretraining(pipeline.task(None), **(recipe | {"max_steps": MEASURED_TO})), Path(folder), "measure", options)
+        arguments = recipe(cfg["model"]) | {"max_steps": MEASURED_TO}
+        fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
     return {"seconds_per_step": seconds, "max_steps": max(100, int(minutes * 60 / seconds) // 100 * 100)}
 

@@ -57,6 +57,11 @@ class Model:
         return artifact.path / (pretrained if label == "ema" else label) if label else None
 
 
+def recipe(model: dict) -> dict:
+    """The arguments of Pretraining in a configuration's `model`; the loss itself goes to every stage, through its Task."""
+    return {k: v for k, v in model["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
+
+
 def snapshot(step: int) -> str:
     return f"step_{step:06d}"
 
@@ -297,9 +302,8 @@ class Pipeline:
     def run_pretrain(self) -> Artifact:
         if self.cfg["model"]["checkpoint"] is not None:
             return self.build(self.pretrain_spec, self._import_checkpoint)
-        recipe = {k: v for k, v in self.cfg["model"]["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
         return self.train(self.pretrain_spec, f"pretrain on {self.names['dataset']}",
-                          lambda: Pretraining(self.task(None), **recipe))
+                          lambda: Pretraining(self.task(None), **recipe(self.cfg["model"])))
 
     def _import_checkpoint(self, folder: Path) -> dict:
         """Weights trained elsewhere as the original model."""
