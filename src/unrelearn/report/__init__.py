@@ -19,8 +19,9 @@ REQUIRED = ("version", "name", "status", "config", "dataset", "method", "attack"
 
 # As their papers write them; anything else is shown under the name of its yaml.
 DISPLAY = {
-    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "munba": "MUNBa", "scissorhands": "Scissorhands", "esd": "ESD", "siss": "SISS",
-    "sfron": "SFR-on", "finetune": "fine-tuning", "few_shot": "few-shot relearning",
+    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "siss": "SISS",
+    "munba": "MUNBa", "scissorhands": "Scissorhands", "sfron": "SFR-on", "finetune": "fine-tuning",
+    "few_shot": "few-shot relearning",
 }  # fmt: skip
 
 
