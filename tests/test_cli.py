@@ -36,6 +36,7 @@ BAD = {
     "model.unet.norm_num_groups=7": ["block_out_channels=[32, 64]", "norm_num_groups=7"],
     "trainer.devices=64": ["trainer.devices=64", "Type trainer.devices="],
     "sampler.name=euler": ["sampler.name=euler", "dpmsolver++", "Type sampler.name=ddim"],
+    "method=munba trainer.batch_size_per_device=8": ["batch_size_per_device=8", "Type trainer.batch_size_per_device=null"],
     "precision=bf16": ["precision=bf16", "bf16-mixed"],
     "stages=[pretran]": ["stages=pretran", "evaluate"],
     "stages=[evaluate]": ["stages=[evaluate]", "pretrain", "Type stages="],

@@ -463,6 +463,11 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     if trainer["checkpoint_every_n_steps"] % trainer["log_every_n_steps"]:
         problems.append(f"trainer.checkpoint_every_n_steps={trainer['checkpoint_every_n_steps']}: must be a multiple of "
                         f"trainer.log_every_n_steps={trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
+    limit, method = trainer["batch_size_per_device"], get_object(cfg["method"]["_target_"])
+    combines = cfg["method"].get("combine", "sum") not in ("sum", "alternation")
+    if limit is not None and (combines or getattr(method, "whole_steps", False)):
+        problems.append(f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step in one pass. "
+                        "Type trainer.batch_size_per_device=null")
     plateau = cfg["method"].get("plateau_steps")
     stops = isinstance(plateau, int) and cfg["method"].get("plateau_tolerance") is not None
     if stops and plateau % trainer["log_every_n_steps"]:
