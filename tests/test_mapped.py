@@ -1,6 +1,7 @@
 """Images that stay on disk give what the same images in memory give, to the bit; a thread reads them ahead."""
 
 import threading
+import typing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.salun import SalUn
 from unrelearn.module import _READER, Pretraining, Task
-from unrelearn.objectives import MEMORIES, memory_set
+from unrelearn.objectives import Memory, memory_set
 
 SMALL = dict(batch_size=12, learning_rate=1e-3)
 
@@ -163,7 +164,7 @@ def test_each_process_reads_ahead_its_own_share(on_disk: Callable, reads: list, 
 # ---------------------------------------------------------------------------------------------------------------- sets
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("memory", typing.get_args(Memory))
 def test_memory_of_real_images_stays_on_disk_and_is_the_same(memory: str, on_disk: Callable):
     task = replace(new_task((3, 7), oracle=new_oracle()), counterparts={3: 2, 7: 9})
     ours, theirs = (memory_set(t, memory, 4, None) for t in (task, on_disk(task)))

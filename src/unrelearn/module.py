@@ -412,7 +412,7 @@ class FitOptions:
 
     Args:
         batch_size_per_device: largest part of a term's batch in one pass; a step of more is done in several passes whose
-            gradients are summed (None: always one pass).
+            gradients are averaged (None: always one pass).
         snapshots: steps after which `on_snapshot(step)` is called.
         log_row: called with (step, {name: value}) for each recorded row.
     """

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -79,14 +80,14 @@ def pseudo_labels(task: Task, labels: Tensor) -> Tensor:
     return table[labels]
 
 
-MEMORIES = ("another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise")
+Memory = Literal["another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise"]
 
 
-def memory_set(task: Task, memory: str, size: int | None, memory_class: int | None) -> ImageSet:
+def memory_set(task: Task, memory: Memory, size: int | None, memory_class: int | None) -> ImageSet:
     """The alternative data to be memorised under each forgotten condition, labelled with that condition.
 
     Args:
-        memory: one of MEMORIES.
+        memory: which images.
             another_class   real images of memory_class, or of the next retained class
             nearest_class   real images of the retained class whose mean is nearest in the oracle's feature space
             counterpart     real images with the forgotten attribute flipped and the others kept (CelebA)

@@ -7,13 +7,11 @@ ours (the paper's code is not public):
     L = E_{D_r} |eps - eps(x_t, t; c_r)|^2 + memory_weight E_{x' in memory} |eps - eps(x'_t, t; c_f)|^2
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import memory_set
+from unrelearn.objectives import Memory, memory_set
 
 
 class DiMUM(DiffusionModule):
@@ -31,7 +29,7 @@ class DiMUM(DiffusionModule):
         self,
         task: Task,
         *,
-        memory: Literal["another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise"],
+        memory: Memory,
         memory_size: int | None = None,
         memory_class: int | None = None,
         memory_weight: float = 1.0,
