@@ -1,11 +1,13 @@
 """Several processes are one run: the same noise, losses, weights, images and artefacts. On the CPU, with gloo."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,17 +37,21 @@ def environment() -> dict:
 
 
 def started(*command: object) -> subprocess.Popen:
-    return subprocess.Popen([str(part) for part in command], env=environment(), cwd=ROOT, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log = tempfile.TemporaryFile("w+")  # a file: a pipe that nobody empties holds up whoever writes, and then all who wait for it
+    process = subprocess.Popen([str(part) for part in command], env=environment(), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    process.log = log
+    return process
 
 
 def finish(*processes: subprocess.Popen) -> None:
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         for process in processes:
-            process.terminate()  # torchrun ends its workers
-    assert [process.returncode for process in processes] == [0 for _ in processes], "\n".join(outputs)
+            process.wait(timeout=300)
+    codes = [process.poll() for process in processes]
+    for process in processes:
+        process.terminate()  # torchrun ends its workers
+        process.log.seek(0)
+    assert codes == [0 for _ in processes], "\n".join(process.log.read()[-20_000:] for process in processes)
 
 
 @pytest.fixture(scope="module")
