@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,6 +13,7 @@ from unrelearn import launch
 from unrelearn.config import explain, validate
 from unrelearn.errors import UsageError
 
+ATTACKS = Path(__file__).parent / "conf" / "attack"
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
 
 
@@ -30,6 +32,8 @@ def app(config: DictConfig) -> None:
 
 def main() -> int:
     os.environ.update(launch.slurm_ranks(os.environ))
+    attacks = sorted((path.stem for path in ATTACKS.glob("*.yaml")), key=lambda name: (name != "none", name))
+    sys.argv[1:] = launch.every_attack(sys.argv[1:], attacks)
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants them first
     try:
         app()

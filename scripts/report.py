@@ -1,11 +1,11 @@
-"""Compare finished runs: tables over methods, attacks and seeds, and recovery curves, from their result.json files."""
+"""Compare finished runs: tables over methods, attacks and seeds, matrices, recovery curves, from their result.json files."""
 
 import argparse
 import logging
 import sys
 from pathlib import Path
 
-from unrelearn.report import write_atomically
+from unrelearn.report import matrix, write_atomically
 from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, show, tables, to_html
 from unrelearn.report.figures import save
 
@@ -13,7 +13,7 @@ EXAMPLES = """
 examples:
   python scripts/report.py                                    everything under outputs/runs
   python scripts/report.py outputs/runs/digits-* --out tables only these runs
-  python scripts/report.py --figures                          also the recovery curves as PDF and PNG
+  python scripts/report.py --figures                          also the figures as PDF and PNG
 """
 
 
@@ -27,9 +27,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
-        help="where to write table.md, table.csv, table.tex and index.html (default: outputs/report/compare)",
+        help="where to write table.md, table.csv, table.tex and index.html, and matrix.md and matrix.csv where there are at "
+        "least two attacks, none included (default: outputs/report/compare)",
     )  # fmt: skip
-    parser.add_argument("--figures", action="store_true", help="also the recovery curves as PDF and PNG")
+    parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)
 
 
@@ -47,27 +48,33 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
               "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
         return 2
-    written = [options.out / name for name in RENDERERS]
-    for path, render in zip(written, RENDERERS.values(), strict=True):
-        write_atomically(path, render(groups))
-    write_atomically(options.out / "index.html", to_html(groups, options.out))
-    written.append(options.out / "index.html")
+    matrices = matrix.matrices(groups)
+    texts = {name: render(groups) for name, render in RENDERERS.items()}
+    if matrices:
+        texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
+    texts["index.html"] = to_html(groups, options.out, matrix.to_html(matrices))
+    for name, text in texts.items():
+        write_atomically(options.out / name, text)
+    written = [options.out / name for name in texts]
     if options.figures:
-        written += save_figures(groups, options.out)
+        written += save_figures(groups, matrices, options.out)
     show(records)
+    matrix.show(matrices)
     for path in written:
         print(path)
     return 0
 
 
-def save_figures(groups: list, folder: Path) -> list[Path]:
-    """The recovery curves of every table, as PDF and PNG."""
+def save_figures(groups: list, matrices: list, folder: Path) -> list[Path]:
+    """The recovery curves, matrices and trade-offs of every table, as PDF and PNG."""
+    drawings = {"recovery": [drawing for members in tables(groups).values() for drawing in recovery_figures(members)]}
+    drawings |= {name: [drawing for each in matrices for drawing in draw(each)] for name, draw in matrix.DRAWINGS.items()}
     paths = []
-    drawings = [drawing for members in tables(groups).values() for _, drawing in recovery_figures(members)]
-    for index, drawing in enumerate(drawings, start=1):
-        for kind in ("pdf", "png"):
-            paths.append(folder / f"recovery-{index}.{kind}")
-            save(drawing, paths[-1])
+    for name, drawn in drawings.items():
+        for index, (_, drawing) in enumerate(drawn, start=1):
+            for kind in ("pdf", "png"):
+                paths.append(folder / f"{name}-{index}.{kind}")
+                save(drawing, paths[-1])
     return paths
 
 

@@ -121,6 +121,17 @@ def make_record(
     return {**record, **changes}
 
 
+def with_levels(record: dict, unit: str, levels: dict[float, float], sees_forgotten: bool = False) -> dict:
+    """The record as it would be of an attack that takes no steps: forget accuracy by level, in the order measured."""
+    name, curve = record["name"], list(levels.values())
+    rows = record["rows"][:2] + [make_row("attacked", level, value, 0.97, f"{name}-{level}") for level, value in levels.items()]
+    recovery = {g: {"budgets": list(levels), "forget_accuracy": [v / s for v in curve], "area": None, "steps_to_half": None}
+                for g, s in (("1.0", 1), ("2.0", 2))}  # fmt: skip
+    strongest = {g: {"value": max(curve) / s, "at": max(levels, key=levels.get)} for g, s in (("1.0", 1), ("2.0", 2))}
+    return {**record, "rows": rows, "recovery": recovery, "strongest": strongest, "attack_unit": unit,
+            "attack_sees_forgotten": sees_forgotten}  # fmt: skip
+
+
 NEW = ("fid", "kid", "inception_score", "precision_recall", "density_coverage")
 
 
@@ -348,6 +359,21 @@ def test_verdict(record, words):
     assert verdict(record) == words
 
 
+BITS = with_levels(make_record(attack="quantize"), "bits", {8: 0.5, 4: 0.1})
+
+
+def test_an_attack_with_levels_is_told_by_its_strongest_one_and_in_its_unit():
+    assert verdict(BITS) == f"DiMUM took class 7 from 97 % to 1 %; quantisation brought it back to 50 % at 8 bits {PLAIN}"
+    assert recovery_line(BITS) == "Strongest attack at guidance 1: 50.0 % at 8 bits; at guidance 2: 25.0 % at 8 bits."
+    held = with_levels(make_record(attack="prune"), "share of weights pruned", {0.1: 0.012, 0.5: 0.01})
+    assert "pruning did not bring it back: 1 % at 0.1 share of weights pruned" in verdict(held)
+    text = printed(BITS)
+    assert "attacked @ 8 bits" in text and "attacked @ 4 bits" in text and "step" not in text.split("Oracle accuracy")[1]
+    ruined = with_levels(make_record(attack="prune"), "share of weights pruned", {0.1: 0.3, 0.5: 0.1})
+    ruined["rows"][-1]["metrics"]["retain_accuracy"]["1.0"] |= wilson(0.4, 900)
+    assert "The attack at 0.5 share of weights pruned also took the retained classes from 98 % to 40 %." in verdict(ruined)
+
+
 def test_verdict_of_an_attack_that_diverged_on_the_way():
     record = make_record()
     record["rows"][-1].update(status="diverged", metrics={}, samples=None)
@@ -410,6 +436,25 @@ def test_every_budget_and_the_original_are_in_the_recovery_figure():
     assert axes.get_xticks().tolist() == [400, 200, 100, 50, 25, 0]
     dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--" and len(line.get_ydata())]
     assert sorted(dashed) == pytest.approx([48.5, 97.0])
+
+
+@pytest.mark.parametrize("levels, ticks", [({8: 0.5, 4: 0.1}, ["unlearned", "8", "4"]),
+                                           ({0.0: 0.02, 0.25: 0.1, 1.0: 0.9}, ["unlearned", "0", "0.25", "1"])])  # fmt: skip
+def test_levels_are_evenly_spaced_in_their_order_and_named_with_their_unit(levels, ticks):
+    record = with_levels(make_record(attack="quantize"), "bits", levels)
+    axes = figures.recovery_figure(figures.curves_of(record)).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ticks
+    assert axes.lines[0].get_ydata() == pytest.approx([1.2, *(100 * value for value in levels.values())])
+    assert axes.get_xlabel() == "attack level (bits)"
+    assert "optimiser steps" in figures.recovery_figure(figures.curves_of(make_record())).axes[0].get_xlabel()
+
+
+def test_curves_that_lack_a_level_keep_the_others_in_their_order():
+    records = [make_record(attack="quantize", method=method) for method in ("dimum", "salun")]
+    records = [with_levels(records[0], "bits", {8: 0.5, 2: 0.1}), with_levels(records[1], "bits", {8: 0.5, 4: 0.3, 2: 0.1})]
+    (_, figure), _ = compare.recovery_figures(compare.comparison(records))
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["unlearned", "8", "4", "2"]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 3]
 
 
 def test_many_classes_show_the_largest_and_the_worst():
@@ -501,6 +546,12 @@ def test_page_of_a_diverged_row_whose_table_is_split(tmp_path):
     record["rows"][-1].update(status="diverged", metrics={}, samples=None)
     text, _ = page_of(record, tmp_path)
     assert text.split("<h2>Measurements</h2>")[1].split("<h2>")[0].count("diverged") == 2
+
+
+def test_page_of_an_attack_with_levels(tmp_path):
+    _, page = page_of(BITS, tmp_path)
+    words = " ".join("".join(page.words).replace("\xa0", " ").split())
+    assert "attacked @ 4 bits" in words and "50.0 % at 8 bits" in words and "Area:" not in words and "Budget 0" not in words
 
 
 def test_page_escapes_what_the_user_wrote(tmp_path):
@@ -651,6 +702,25 @@ def test_other_settings_are_another_row(change, named):
     groups = compare.comparison(records)
     assert sorted(len(group.records) for group in groups) == [1, 2] and len(compare.tables(groups)) == 1
     assert sum(named in group.note for group in groups) == 1
+
+
+def test_another_object_among_the_settings_is_named():
+    records = three_seeds(attack="dimra_proxy")
+    for record in records:
+        record["config"]["attack"]["proxy"] = {"_target_": "unrelearn.data.mnist.MNIST", "root": f"data/{record['seed']}"}
+    records[2]["config"]["attack"]["proxy"]["_target_"] = "unrelearn.data.fashion_mnist.FashionMNIST"
+    notes = {group.note: len(group.records) for group in compare.comparison(records)}
+    assert notes == {'attack.proxy="MNIST"': 2, 'attack.proxy="FashionMNIST"': 1}
+
+
+def test_levels_are_compared_at_the_last_one_and_have_no_steps_to_half():
+    values = ((0.5, 0.12), (0.4, 0.16), (0.6, 0.11))
+    records = [with_levels(make_record(attack="quantize", seed=seed), "bits", {8: first, 4: last})
+               for seed, (first, last) in enumerate(values)]  # fmt: skip
+    (group,) = compare.comparison(records)
+    assert group.budgets == (8, 4) and group.estimates["attacked_forget_accuracy@1.0"].mean == pytest.approx(0.13)
+    assert not [column for column in group.estimates if column.startswith(("steps_to_half", "area"))]
+    assert "| – | – |" in compare.to_markdown([group])
 
 
 @pytest.mark.parametrize("change", [{"forget_classes": [3]}, {"dataset": "mnist"}, {"class_names": list("abcdefghij")}])

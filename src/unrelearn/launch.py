@@ -1,15 +1,29 @@
-"""Around a run: data-parallel processes, errors as one line each, and the account of a multirun."""
+"""Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a multirun."""
 
 import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from unrelearn.errors import RefusedCommand, UsageError
 
 _finished: list[dict] = []  # the records of this process's runs
 _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
+
+
+def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
+    """The command line with ``attack=all``, also within a list, spelled out: a multirun over all attacks, each once."""
+    expanded = []
+    for word in words:
+        key, _, value = word.partition("=")
+        chosen = value.split(",")
+        if key == "attack" and "all" in chosen:
+            word = "attack=" + ",".join(dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c])))
+        expanded.append(word)
+    only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both
+    return ["-m", *expanded] if expanded != words and not only_shows else expanded
 
 
 def complain(problems: list[str]) -> int:
@@ -67,9 +81,7 @@ def finished(record: dict | None) -> None:
 def summary() -> int:
     """After everything: which runs of a multirun failed and why, and their comparison. The exit code."""
     if len(_finished) > 1:
-        from unrelearn.report.compare import show
-
-        show(_finished)
+        _compare()
     for why in dict.fromkeys(why for _, why in _failed):
         runs = [overrides for overrides, reason in _failed if reason == why]
         print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
@@ -77,6 +89,20 @@ def summary() -> int:
         print(f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs only what is missing",
               file=sys.stderr)
     return 1 if _failed else 0
+
+
+def _compare() -> None:
+    """Print the comparison of the runs; of several attacks also the matrix, and write all of it as a page."""
+    from unrelearn.report import compare, matrix, write_atomically
+
+    compare.show(_finished)
+    outputs = Path(_finished[0]["config"]["paths"]["outputs"])
+    groups = compare.comparison([{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished])
+    if matrices := matrix.matrices(groups):
+        matrix.show(matrices)
+        page = outputs / "report" / "index.html"
+        write_atomically(page, compare.to_html(groups, page.parent, matrix.to_html(matrices)))
+        print(f"Comparison: {page}")
 
 
 def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:

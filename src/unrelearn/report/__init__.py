@@ -21,7 +21,7 @@ REQUIRED = ("version", "name", "status", "config", "dataset", "method", "attack"
 DISPLAY = {
     "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "siss": "SISS",
     "munba": "MUNBa", "scissorhands": "Scissorhands", "sfron": "SFR-on", "finetune": "fine-tuning",
-    "few_shot": "few-shot relearning",
+    "few_shot": "few-shot relearning", "lora": "LoRA", "prune": "pruning", "quantize": "quantisation",
 }  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def read_record(path: Path) -> dict:
 
 
 def display_name(name: str) -> str:
-    """``dimum`` -> ``DiMUM``, ``gradient_ascent`` -> ``gradient ascent``."""
-    return DISPLAY.get(name, name.replace("_", " "))
+    """``dimum`` -> ``DiMUM``, ``gradient_ascent`` -> ``gradient ascent``, ``dimra_aux`` -> ``DiMRA aux``."""
+    return DISPLAY.get(name) or " ".join(DISPLAY.get(word, word) for word in name.split("_"))
 
 
 def sentence(text: str) -> str:
@@ -145,13 +145,45 @@ def interval(value) -> tuple[float, float, float] | None:
 
 
 def row_of(record: dict, model: str) -> dict | None:
-    """The original or unlearned row, or the attacked one at the last budget whose run did not diverge."""
+    """The original or unlearned row, or the attacked one at the last budget or level whose run did not diverge."""
     rows = [row for row in record["rows"] if row["model"] == model and row.get("status") != "diverged"]
     return rows[-1] if rows else None
 
 
-def row_label(row: dict) -> str:
-    return f"attacked @ {row['step']}" if row.get("step") is not None else row["model"]
+def attack_unit(record: dict) -> str:
+    """What the attack's budgets count: optimiser ``steps``, or the levels of an attack that takes none, ``bits``."""
+    return record.get("attack_unit") or "steps"
+
+
+def takes_steps(record: dict) -> bool:
+    return attack_unit(record) == "steps"
+
+
+def sees_forgotten(record: dict) -> bool:
+    """Whether the attack holds images of the forgotten class or weights of the original model; older records do not say."""
+    sees = record.get("attack_sees_forgotten")
+    return record["attack"] == "few_shot" if sees is None else sees
+
+
+def budget_words(record: dict, step: float) -> str:
+    """``400 steps``, ``0.1 share pruned``."""
+    if takes_steps(record):
+        return f"{step} step" if step == 1 else f"{step} steps"
+    return f"{step:g} {attack_unit(record)}"
+
+
+def row_label(record: dict, row: dict) -> str:
+    """``unlearned``, ``attacked @ 400``, ``attacked @ 8 bits``."""
+    if row.get("step") is None:
+        return row["model"]
+    return f"attacked @ {row['step'] if takes_steps(record) else budget_words(record, row['step'])}"
+
+
+def strongest(record: dict, guidance: str) -> tuple[dict, dict] | None:
+    """The attacked row with the highest forget accuracy, and that accuracy with its interval; None if none was measured."""
+    found = [(row, value) for row in record["rows"] if row["model"] == "attacked"
+             and interval(value := measured(row, "forget_accuracy", guidance)) is not None]  # fmt: skip
+    return max(found, key=lambda pair: pair[1]["value"], default=None)
 
 
 def percent(value: float) -> str:

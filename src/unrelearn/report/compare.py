@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from rich.console import Console
@@ -24,6 +25,7 @@ from scipy import stats
 from unrelearn.report import (
     DASH,
     QUALITY,
+    attack_unit,
     display_name,
     foreign_features,
     forgotten,
@@ -37,6 +39,7 @@ from unrelearn.report import (
     read_record,
     retained_guidance,
     row_of,
+    takes_steps,
 )
 from unrelearn.report.figures import MODELS, Curve, recovery_figure, recovery_points
 from unrelearn.report.page import FILE_NAME, document, escape, figure_box, html_table
@@ -46,7 +49,7 @@ log = logging.getLogger(__name__)
 # config sections
 MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")  # a table holds one of each
 TREATMENT = ("method", "attack")  # a row holds one of each
-CONTROLS = ("original", "row_swap", "retrain")  # these rows come first
+CONTROLS = ("original", "row_swap", "retrain", "random_weights")  # these rows come first
 IGNORED = {"_target_", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
@@ -71,7 +74,7 @@ class Group:
     measurement: dict
     treatment: dict
     num_images: int | None
-    budgets: tuple[int, ...]
+    budgets: tuple[float, ...]  # optimiser steps, or levels in the order in which they were measured
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
     note: str = ""  # settings that set it apart from another row of the same name
     style: int = 0  # colour and marker: a method looks the same in every figure
@@ -138,11 +141,11 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         group.estimates = estimates(group)
     for group in groups:
         alike = [(o.measurement, o.num_images) for o in [group, *groups] if _title(o) == _title(group)]
-        difference = _difference("num_images", alike)
-        group.table = _title(group) + (f" ({difference})" if difference else "")
+        unlike = difference(_counted("num_images", alike))
+        group.table = _title(group) + (f" ({unlike})" if unlike else "")
     for group in groups:
         alike = [(o.treatment, o.budgets) for o in [group, *groups] if _row_name(o) == _row_name(group)]
-        group.note = _difference("measured_budgets", alike)
+        group.note = difference(_counted("measured_budgets", alike))
     groups.sort(key=_order)
     methods = list(dict.fromkeys((group.first["method"], group.note) for group in groups))
     for group in groups:
@@ -161,7 +164,9 @@ def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
 def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key not in IGNORED:
+            if key == "_target_" and prefix.startswith(("method.", "attack.")):  # an object in it: nothing else names it
+                flat[prefix] = json.dumps(inner.rpartition(".")[2])
+            elif key not in IGNORED:
                 _flatten(f"{prefix}.{key}", inner, flat)
     else:
         flat[prefix] = json.dumps(value, sort_keys=True)
@@ -185,8 +190,8 @@ def _num_images(record: dict) -> int | None:
     return next((count["n"] for count in counts if count and count.get("n")), None)
 
 
-def _budgets(record: dict) -> tuple[int, ...]:
-    return tuple(sorted(row["step"] for row in record["rows"] if row["model"] == "attacked" and row.get("step")))
+def _budgets(record: dict) -> tuple[float, ...]:
+    return tuple(row["step"] for row in record["rows"] if row["model"] == "attacked" and row.get("step") is not None)
 
 
 def _one_per_seed(records: list[dict]) -> list[dict]:
@@ -207,13 +212,15 @@ def _row_name(group: Group) -> tuple:
     return (group.table, tuple(group.first["forget_classes"]), group.first["method"], group.first["attack"])
 
 
-def _difference(counted: str, alike: Sequence[tuple[dict[str, str], object]]) -> str:
-    """What the first of these has in the settings in which they are not all alike: ``sampler.num_inference_steps=20``.
-
-    Each comes with what was counted under the name `counted`; a run that counted nothing does not differ in it.
-    """
+def _counted(name: str, alike: Sequence[tuple[dict[str, str], object]]) -> list[dict[str, str]]:
+    """The settings, each with what was counted as one more of them; a run that counted nothing does not differ in it."""
     first_count = alike[0][1]
-    own, *others = ({**settings, counted: json.dumps(first_count and (count or first_count))} for settings, count in alike)
+    return [{**settings, name: json.dumps(first_count and (count or first_count))} for settings, count in alike]
+
+
+def difference(alike: Sequence[dict[str, str]]) -> str:
+    """What the first of these has in the settings in which they are not all alike: ``sampler.num_inference_steps=20``."""
+    own, *others = alike
     unlike = sorted(key for key in set().union(own, *others) if any(o.get(key) != own.get(key) for o in others))
     named = [f"{key}={own.get(key, 'absent')}" for key in unlike]
     if len(named) > MAX_NAMED:  # the checksum keeps apart what differs only in settings that are not spelled out
@@ -221,10 +228,13 @@ def _difference(counted: str, alike: Sequence[tuple[dict[str, str], object]]) ->
     return ", ".join(named)
 
 
+def place(method: str) -> tuple:
+    """Sorts methods: the controls first, in their order."""
+    return (CONTROLS.index(method) if method in CONTROLS else len(CONTROLS), method)
+
+
 def _order(group: Group) -> tuple:
-    method = group.first["method"]
-    place = CONTROLS.index(method) if method in CONTROLS else len(CONTROLS)
-    return (group.table, group.first["forget_classes"], place, method, group.first["attack"], group.note)
+    return (group.table, group.first["forget_classes"], place(group.first["method"]), group.first["attack"], group.note)
 
 
 # ---- averaging ------------------------------------------------------------------------------------------------------
@@ -268,7 +278,8 @@ def estimates(group: Group) -> dict[str, Estimate]:
     for g in guidances(pooled):
         curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
         found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
-        found[f"steps_to_half@{g}"] = _steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
+        if takes_steps(group.first):
+            found[f"steps_to_half@{g}"] = _steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
     return {column: value for column, value in found.items() if value is not None}
 
 
@@ -277,7 +288,7 @@ def _pooled(records: Iterable[dict]) -> dict:
     return {"rows": [row for record in records for row in record["rows"]]}
 
 
-def _row(record: dict, model: str, budgets: tuple[int, ...]) -> dict | None:
+def _row(record: dict, model: str, budgets: tuple[float, ...]) -> dict | None:
     """The row to average; an attack that broke off early has none at the last budget."""
     row = row_of(record, model)
     early = model == "attacked" and budgets and row is not None and row.get("step") != budgets[-1]
@@ -354,7 +365,7 @@ def _half_text(guidance: str, group: Group) -> str:
 
 CAPTION = (
     "Forget accuracy: share of images generated under the forgotten class that the oracle still calls by it, for the "
-    "unlearned model and after the attack's last budget, at guidance scale s. Mean ± half of the 95 % t-interval over "
+    "unlearned model and after the attack's last budget (or level), at guidance scale s. Mean ± half of the 95 % t-interval over "
     "n seeds; for n=1 the value with its 95 % Wilson interval over images. Equal values in every seed give ± 0, which "
     "says nothing about the images. Before and after mean the attack. Area: mean forget "
     "accuracy over the budget axis; steps to half: budget at which it reaches half of the original model's. These two, "
@@ -450,8 +461,13 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in str(text).replace("\n", " "))
 
 
-def to_html(groups: Sequence[Group], folder: Path) -> str:
-    """The comparison as one page; `folder` is where it will lie, so that links to the runs' reports are relative."""
+def to_html(groups: Sequence[Group], folder: Path, matrices: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The comparison as one page.
+
+    Args:
+        folder: where it will lie, so that links to the runs' reports are relative.
+        matrices: HTML of the methods against the attacks, by the title of the table that they stand above.
+    """
     records = [record for group in groups for record in group.records]
     parts = [
         '<p class="kicker">Unrelearn</p>',
@@ -461,7 +477,7 @@ def to_html(groups: Sequence[Group], folder: Path) -> str:
     for title, members in tables(groups).items():
         headers, rows = cells(members)
         left = tuple(range(headers.index("seeds") + 1))
-        parts += [f"<h2>{escape(title)}</h2>", html_table(headers, rows, left=left)]
+        parts += [f"<h2>{escape(title)}</h2>", matrices.get(title, ""), html_table(headers, rows, left=left)]
         boxes = [figure_box(drawing, name) for name, drawing in recovery_figures(members)]
         parts.append(f'<div class="pair">{"".join(boxes)}</div>' if boxes else "")
     note = "Bands in the figures: the same intervals. Dashed: the original model. Every other measurement: table.csv."
@@ -516,14 +532,14 @@ def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
 def seed_curve(group: Group, guidance: str) -> Curve | None:
     """The mean recovery curve of the finished seeds with its t-band, or one seed's with its Wilson band."""
     points = [dict(recovery_points(record, guidance)) for record in group.finished]
-    budgets = sorted(set.intersection(*map(set, points))) if points else []
+    budgets = [budget for budget in points[0] if all(budget in seed for seed in points)] if points else []
     if len(budgets) < 2:
         return None
     averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
     middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
     label = display_name(group.first["method"]) + (f" ({group.note})" if group.note else "") + f", n={len(points)}"
-    return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style)
+    return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style, attack_unit(group.first))
 
 
 RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {

@@ -1,4 +1,4 @@
-"""Figures: recovery curves, sample grids, what the forgotten class is replaced by, retain accuracy per class.
+"""Figures: recovery curves, methods against attacks, sample grids, replacement classes, retain accuracy per class.
 
 Every function draws on its own ``Figure`` (no pyplot, no global state) and returns it; ``svg`` and ``save`` write one.
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers and hatches repeat the distinction for
@@ -6,6 +6,7 @@ black-and-white print.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,27 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 from safetensors.numpy import load_file
+from sklearn.isotonic import isotonic_regression
 
-from unrelearn.report import class_name, forgotten, guidance_label, guidances, interval, measured, row_label, row_of
+from unrelearn.report import (
+    DASH,
+    attack_unit,
+    class_name,
+    forgotten,
+    guidance_label,
+    guidances,
+    interval,
+    measured,
+    row_label,
+    row_of,
+    takes_steps,
+)
 
 MODELS = ("original", "unlearned", "attacked")
 MODEL_STYLE = {  # grey is the reference; the two models under test get the two most distant colours
@@ -53,15 +69,16 @@ MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a recovery figure: forget accuracy in [0, 1] over the attack's budget in optimiser steps."""
+    """One line of a recovery figure: forget accuracy in [0, 1] over the attack's budget in optimiser steps, or its level."""
 
     label: str
-    budgets: Sequence[int]
+    budgets: Sequence[float | None]  # None: the unlearned model, among levels
     middle: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     reference: float | None = None  # the original model's forget accuracy
     style: int | None = None  # colour and marker; by default the place in the figure
+    unit: str = "steps"
 
 
 styled = matplotlib.rc_context(STYLE)  # as a decorator: entered anew at every call
@@ -95,38 +112,45 @@ def curves_of(record: dict) -> list[Curve]:
         middle, low, high = zip(*map(interval, values), strict=True)
         reference = interval(measured(row_of(record, "original"), "forget_accuracy", guidance))
         label = f"guidance {guidance_label(guidance)}"
-        curves.append(Curve(label, budgets, middle, low, high, reference and reference[0]))
+        curves.append(Curve(label, budgets, middle, low, high, reference and reference[0], unit=attack_unit(record)))
     return curves
 
 
-def recovery_points(record: dict, guidance: str) -> list[tuple[int, dict]]:
-    """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the attacked ones."""
-    points = []
+def recovery_points(record: dict, guidance: str) -> list[tuple[float | None, dict]]:
+    """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the attacked ones.
+
+    Levels (8 bits, 4 bits) stay in the order of the rows; there the unlearned model is at None, as 0 may be a level.
+    """
+    start, points = 0 if takes_steps(record) else None, []
     for row in record["rows"]:
-        step = 0 if row["model"] == "unlearned" else row.get("step")
         value = measured(row, "forget_accuracy", guidance)
-        if row["model"] != "original" and step is not None and interval(value) is not None:
-            points.append((step, value))
-    return sorted(points, key=lambda point: point[0])
+        if row["model"] != "original" and interval(value) is not None:
+            points.append((start if row["model"] == "unlearned" else row["step"], value))
+    return points
 
 
 @styled
 def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     """Forget accuracy over the attack's budget, with bands; a dashed line of the same colour is the original model.
 
-    Curves that share one reference (several methods, one original model) share one grey dashed line.
+    Steps are an axis of numbers, levels are evenly spaced in their order. Curves that share one reference (several methods,
+    one original model) share one grey dashed line.
     """
-    columns = 3 if max((len(curve.label) for curve in curves), default=0) < 14 else 2
+    longest = max((len(curve.label) for curve in curves), default=0)
+    columns = 3 if longest < 14 else 2 if longest < 32 else 1
     figure, axes = _axes(extra_lines=(len(curves) // columns))
     references = {round(c.reference, 6) for c in curves if c.reference is not None}
+    unit, budgets = curves[0].unit, _in_order(curves)
+    place = {budget: budget if unit == "steps" else index for index, budget in enumerate(budgets)}
     for index, curve in enumerate(curves):
         style = index if curve.style is None else curve.style
         color, marker = LINE_COLORS[style % len(LINE_COLORS)], LINE_MARKERS[style % len(LINE_MARKERS)]
         line = "-" if style < len(LINE_COLORS) else ":"
+        x = [place[budget] for budget in curve.budgets]
         if curve.low is not None:
             low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
-            axes.fill_between(curve.budgets, 100 * low, 100 * high, color=color, alpha=0.16, linewidth=0)
-        axes.plot(curve.budgets, 100 * np.asarray(curve.middle), line, color=color, marker=marker, markersize=5,
+            axes.fill_between(x, 100 * low, 100 * high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(x, 100 * np.asarray(curve.middle), line, color=color, marker=marker, markersize=5,
                   linewidth=1.8, label=curve.label, clip_on=False, zorder=3)  # fmt: skip
         if len(references) > 1 and curve.reference is not None:
             axes.axhline(100 * curve.reference, color=color, linestyle=(0, (5, 3)), linewidth=1.1)
@@ -134,10 +158,22 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         axes.axhline(100 * references.pop(), color="#666666", linestyle=(0, (5, 3)), linewidth=1.1)
     if any(c.reference is not None for c in curves):
         axes.plot([], [], color="#666666", linestyle=(0, (5, 3)), linewidth=1.1, label="original model")
-    _budget_axis(axes, sorted({b for curve in curves for b in curve.budgets}))
-    axes.set(ylim=(0, 102), ylabel="forget accuracy (%)", xlabel="attack budget (optimiser steps)")
+    if unit == "steps":
+        _budget_axis(axes, budgets)
+    else:
+        axes.set_xticks(range(len(budgets)), ["unlearned" if budget is None else f"{budget:g}" for budget in budgets])
+        axes.set_xlim(0, len(budgets) - 1)
+    axes.set(ylim=(0, 102), ylabel="forget accuracy (%)",
+             xlabel="attack budget (optimiser steps)" if unit == "steps" else f"attack level ({unit})")  # fmt: skip
     _title_and_legend(axes, title, columns)
     return figure
+
+
+def _in_order(curves: Sequence[Curve]) -> list[float | None]:
+    """Every budget of the curves, rising, or falling as they do (8 bits, 4 bits); the unlearned model first."""
+    longest = [budget for budget in max(curves, key=lambda curve: len(curve.budgets)).budgets if budget is not None]
+    budgets = {budget for curve in curves for budget in curve.budgets}
+    return [None] * (None in budgets) + sorted(budgets - {None}, reverse=longest[0] > longest[-1])
 
 
 def _budget_axis(axes, budgets: list[int]) -> None:
@@ -156,6 +192,110 @@ def _budget_axis(axes, budgets: list[int]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+# ---- methods against attacks ----------------------------------------------------------------------------------------
+
+HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#f8c8a0", "#d55e00"])  # black stays readable on all of it
+CELL = (0.46, 0.25)  # inches
+GAP = 0.3  # of a cell, between groups of rows or columns
+
+
+@styled
+def heat_map(
+    values: np.ndarray,
+    bounds: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_groups: Sequence[int],
+    column_groups: Sequence[tuple[str, int]],
+    title: str,
+) -> Figure:
+    """A matrix of shares as numbers in per cent, from light (low) to dark (high); a dash where there is none.
+
+    Args:
+        values: (rows, columns) in [0, 1], NaN for a dash.
+        bounds: (rows, columns), whether the number is a lower bound.
+        row_groups: how many rows stand together, from above.
+        column_groups: heading and number of the columns that stand together, from the left.
+    """
+    x, y = _places([count for _, count in column_groups]), _places(row_groups)
+    names = 0.07 * max(map(len, rows)), 0.055 * max(map(len, columns))  # inches; the column names are tilted
+    width, height = CELL[0] * (x[-1] + 1) + names[0], CELL[1] * (y[-1] + 1) + names[1] + 0.8
+    width = max(SIZE[0], width)
+    letters = 16 * (width - names[0]) / (x[-1] + 1)  # of a heading that fit above one column
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for (i, j), value in np.ndenumerate(values):
+        known = not np.isnan(value)
+        text = f"{'≥' if bounds[i, j] else ''}{100 * value:.1f}".replace("100.0", "100") if known else DASH
+        axes.add_patch(Rectangle((x[j] - 0.5, y[i] - 0.5), 1, 1, facecolor=HEAT(value) if known else "white",
+                                 edgecolor="#cccccc", linewidth=0.5))  # fmt: skip
+        axes.text(x[j], y[i], text, ha="center", va="center", fontsize=8)
+    start = 0
+    for heading, count in column_groups:
+        if heading and count:
+            first, last = x[start], x[start + count - 1]
+            axes.plot([first - 0.45, last + 0.45], [-0.75, -0.75], color="#444444", linewidth=0.8)
+            wrapped = textwrap.fill(heading, max(8, round(letters * (last - first + 1))))
+            axes.text((first + last) / 2, -0.95, wrapped, ha="center", va="bottom", fontsize=8.5, linespacing=1.1)
+        start += count
+    axes.set(xlim=(-0.55, x[-1] + 0.55), ylim=(y[-1] + 0.55, -1.0))
+    axes.set_xticks(x, columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(y, rows)
+    axes.tick_params(length=0, labelsize=9, labelcolor="black")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _places(counts: Sequence[int]) -> np.ndarray:
+    """0, 1, 2, ... with a gap between groups of so many."""
+    filled = [count for count in counts if count]
+    return np.arange(sum(filled)) + GAP * np.repeat(np.arange(len(filled)), filled)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One method of a trade-off; accuracies in [0, 1]."""
+
+    label: str
+    retained: float
+    recovered: float
+    style: int
+    control: bool
+
+
+@styled
+def trade_off_figure(marks: Sequence[Mark], title: str) -> Figure:
+    """What an attack brings back against what the unlearning left of the retained classes; names beside, each with a line.
+
+    Controls are grey and hollow.
+    """
+    marks = sorted(marks, key=lambda mark: (mark.recovered, -mark.retained))
+    height = max(SIZE[1], 0.19 * len(marks) + 1.0)
+    figure = Figure(figsize=(SIZE[0] + 1.0, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shift = 103 * 0.15 / (height - 0.9) * np.arange(len(marks))  # from one name to the next, in per cent of the axis
+    names = shift + isotonic_regression([100 * mark.recovered for mark in marks] - shift, y_min=0, y_max=100 - shift[-1])
+    for mark, name in zip(marks, names, strict=True):
+        color = "#666666" if mark.control else LINE_COLORS[mark.style % len(LINE_COLORS)]
+        marker = LINE_MARKERS[(mark.style + mark.style // len(LINE_COLORS)) % len(LINE_MARKERS)]  # another one per round
+        x, y = 100 * mark.retained, 100 * mark.recovered
+        axes.plot(x, y, linestyle="", marker=marker, markersize=7, color=color,
+                  markerfacecolor="white" if mark.control else color, clip_on=False, zorder=3)  # fmt: skip
+        axes.annotate(mark.label, (x, y), (1.05, name), textcoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
+                      color="#444444" if mark.control else "black", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1,
+                                  "shrinkB": 4, "relpos": (0, 0.5)})  # fmt: skip
+    lowest = min(100 * mark.retained for mark in marks)
+    axes.set(ylim=(-1, 102), xlim=(max(0.0, 10 * np.floor((lowest - 2) / 10)), 100),
+             xlabel="retain accuracy before the attack (%)", ylabel="strongest recovery by DiMRA (%)")  # fmt: skip
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10, fontweight="bold")
+    return figure
 
 
 # ---- samples --------------------------------------------------------------------------------------------------------
@@ -177,7 +317,7 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
 
 
 def sample_strips(record: dict, outputs: Path, part: str, guidance: str, columns: int = 12) -> list[Strip]:
-    """Original, unlearned and attacked at the last budget it survived, from the same noise column by column.
+    """Original, unlearned and attacked at the last budget or level it survived, from the same noise column by column.
 
     Args:
         part: ``forget`` or ``retain``.
@@ -190,18 +330,19 @@ def sample_strips(record: dict, outputs: Path, part: str, guidance: str, columns
 
 
 def _strip(record: dict, row: dict, outputs: Path, key: str, columns: int) -> Strip:
+    label = row_label(record, row)
     if not row.get("samples"):
-        return Strip(row_label(row), None, missing="diverged" if row.get("status") == "diverged" else "no samples")
+        return Strip(label, None, missing="diverged" if row.get("status") == "diverged" else "no samples")
     path = Path(outputs) / row["samples"] / "samples.safetensors"
     if not path.is_file():
-        return Strip(row_label(row), None, missing="the sample file is not on this disk")
+        return Strip(label, None, missing="the sample file is not on this disk")
     samples = load_samples(path)
     if key not in samples:
-        return Strip(row_label(row), None, missing="not sampled")
+        return Strip(label, None, missing="not sampled")
     images, labels = samples[key], samples[f"{key}/labels"]
     chosen = _spread(labels, columns)
     names = tuple(class_name(record, int(label)) for label in labels[chosen])
-    return Strip(row_label(row), images[chosen].transpose(0, 2, 3, 1), names)
+    return Strip(label, images[chosen].transpose(0, 2, 3, 1), names)
 
 
 def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
@@ -299,7 +440,7 @@ def _most(total: np.ndarray, always: list[int]) -> np.ndarray:
 
 
 def _label(record: dict, model: str) -> str:
-    return row_label(row_of(record, model))
+    return row_label(record, row_of(record, model))
 
 
 def _axes(extra_lines: int = 0):

@@ -20,6 +20,7 @@ from unrelearn.report import (
     row_label,
     row_of,
     sentence,
+    takes_steps,
     write_atomically,
 )
 from unrelearn.report.figures import (
@@ -82,6 +83,7 @@ tbody th { font-weight: 400; border-bottom: 1px solid var(--line); }
 .left, th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure img { display: block; width: 100%; max-width: 34rem; height: auto; }
+.wide img { max-width: 60rem; margin-bottom: 1rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; }
 .strips { display: grid; grid-template-columns: 8rem 1fr; gap: .3rem .6rem; align-items: center; max-width: 58rem;
   break-inside: avoid; }
@@ -204,7 +206,7 @@ def _numbers(record: dict) -> str:
         if value is not None:
             ends = f"95 % interval {100 * value[1]:.1f} to {100 * value[2]:.1f}"
             items.append(
-                f'<li style="border-color: {MODEL_STYLE[model]["color"]}"><span>{escape(row_label(row))}</span>'
+                f'<li style="border-color: {MODEL_STYLE[model]["color"]}"><span>{escape(row_label(record, row))}</span>'
                 f"<b>{escape(percent(value[0]))}</b><span>{escape(ends)}</span></li>"
             )
     if not items:
@@ -275,13 +277,13 @@ def _curves(record: dict) -> str:
     if not curves:
         return ""
     drawing = recovery_figure(curves, f"What {display_name(record['attack'])} brings back")
-    lines = [
-        recovery_line(record) or "",
-        "Budget 0 is the unlearned model. Bands: 95 % Wilson interval over the images of one budget. "
-        "Dashed: the original model at the same guidance. Area: mean forget accuracy over the budget axis. Half: "
-        "where the curve first reaches half of the original model's forget accuracy, linearly interpolated.",
-    ]
-    text = f'<div><p>{escape(lines[0])}</p><p class="soft">{escape(lines[1])}</p></div>'
+    note = "Bands: 95 % Wilson interval over the images of one model. Dashed: the original model at the same guidance."
+    if takes_steps(record):
+        note = (
+            f"Budget 0 is the unlearned model. {note} Area: mean forget accuracy over the budget axis. Half: "
+            "where the curve first reaches half of the original model's forget accuracy, linearly interpolated."
+        )
+    text = f'<div><p>{escape(recovery_line(record) or "")}</p><p class="soft">{escape(note)}</p></div>'
     return f'<h2>Recovery</h2><div class="pair">{figure_box(drawing, "Recovery curve")}{text}</div>'
 
 
@@ -328,7 +330,7 @@ def _protocol(record: dict) -> str:
         ("Sampler", _settings(record["config"].get("sampler"))),
         ("Noise", "image i starts from noise i in every model, so models are compared on the same noise"),
         ("Guidance", "diffusers' guidance_scale s = 1 + w; 1 is plain conditional sampling"),
-        ("Weights", ", ".join(f"{row_label(r)}: {r.get('weights') or DASH}" for r in _ends(record))),
+        ("Weights", ", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in _ends(record))),
         ("Intervals", "95 %, Wilson, over the images of one model"),
         *((name, text + sizes) for metric, (name, text) in EXPLAINED.items() if (sizes := _sizes(record, metric))),
         ("Held-out", "forget accuracy by a second classifier that no method and no tuning has seen"),

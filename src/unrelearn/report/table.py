@@ -11,6 +11,7 @@ from unrelearn.report import (
     DASH,
     QUALITY,
     Quality,
+    budget_words,
     display_name,
     foreign_features,
     forgotten,
@@ -26,6 +27,8 @@ from unrelearn.report import (
     row_label,
     row_of,
     sentence,
+    strongest,
+    takes_steps,
 )
 
 WIDTH = 110  # columns, where a console does not say
@@ -86,9 +89,10 @@ def _attack_words(record: dict, guidance: str, original: tuple | None, unlearned
     if not curve:
         ended = {"diverged": "diverged", "failed": f"failed ({record.get('error') or 'no reason was recorded'})"}
         return f"{attack} {ended.get(record['status'], 'was not measured')}"
-    step, last = curve[-1]
-    budget = "" if step is None else f"{step} step" if step == 1 else f"{step} steps"
-    after, within = (f" after {budget}", f" in {budget}") if budget else ("", "")
+    peak_step, peak = max(curve, key=lambda point: point[1][0])
+    step, last = curve[-1] if takes_steps(record) else (peak_step, peak)  # levels are alternatives: no last one counts
+    after, within = ("", "") if step is None else (f" {word} {budget_words(record, step)}" for word in
+                                                   (("after", "in") if takes_steps(record) else ("at", "at")))  # fmt: skip
     if not removed:
         words = f"{attack} leaves it at {percent(last[0])}{after}"
     elif last[1] <= unlearned[2]:
@@ -97,9 +101,8 @@ def _attack_words(record: dict, guidance: str, original: tuple | None, unlearned
         words = f"{attack} brought all of it back, to {percent(last[0])}{within}"
     else:
         words = f"{attack} brought it back to {percent(last[0])}{within}"
-    peak_step, peak = max(curve, key=lambda point: point[1][0])
     if peak[1] > max(last[2], unlearned[2]):  # the last budget is not the attack's best one
-        words += f", after a peak of {percent(peak[0])} at {peak_step} steps"
+        words += f", after a peak of {percent(peak[0])} at {budget_words(record, peak_step)}"
     if any(row.get("status") == "diverged" for row in attacked):
         words += ", and then it diverged"
     return words
@@ -110,7 +113,8 @@ def _caveats(record: dict, guidance: str) -> list[str]:
     notes = []
     rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
     retain = [interval(measured(row, "retain_accuracy", retained_guidance(record))) for row in rows]
-    for who, before, after in (("Unlearning", *retain[:2]), ("The attack", *retain[1:])):
+    attack = "The attack" if takes_steps(record) or not rows[2] else f"The attack at {budget_words(record, rows[2]['step'])}"
+    for who, before, after in (("Unlearning", *retain[:2]), (attack, *retain[1:])):
         if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
             notes.append(f"{who} also took the retained classes from {percent(before[0])} to {percent(after[0])}.")
     for row in rows[1:]:
@@ -143,7 +147,9 @@ def oracle_line(record: dict) -> str:
 
 
 def recovery_line(record: dict) -> str | None:
-    """Area and steps to half at every guidance; None without an attack."""
+    """Area and steps to half at every guidance, or the strongest level; None without an attack."""
+    if not takes_steps(record):
+        return _levels_line(record)
     parts = []
     for guidance, curve in sorted((record.get("recovery") or {}).items(), key=lambda item: float(item[0])):
         area, half = number(curve.get("area")), number(curve.get("steps_to_half"))
@@ -152,6 +158,16 @@ def recovery_line(record: dict) -> str | None:
         area_text = DASH if area is None else f"{area:.3f}"
         parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, half of the original's {reached}")
     return "Recovery at " + "; at ".join(parts) + "." if parts else None
+
+
+def _levels_line(record: dict) -> str | None:
+    parts = []
+    for guidance in guidances(record):
+        if found := strongest(record, guidance):
+            row, value = found
+            at = budget_words(record, row["step"])
+            parts.append(f"guidance {guidance_label(guidance)}: {_tenth(value['value'])} at {at}")
+    return "Strongest attack at " + "; at ".join(parts) + "." if parts else None
 
 
 def _tenth(value: float) -> str:
@@ -185,7 +201,7 @@ def summary_cells(record: dict, intervals: str = "all", leave_out: tuple[str, ..
          lambda row: _accuracy((measured(row, "agreement", main) or {}).get("held_out_forget_accuracy"), wide)),
     ]  # fmt: skip
     columns = [column for column in columns if column[0] not in leave_out]
-    rows = [[row_label(row), *(fill(row) for _, _, fill in columns)] for row in record["rows"]]
+    rows = [[row_label(record, row), *(fill(row) for _, _, fill in columns)] for row in record["rows"]]
     for row, cells in zip(record["rows"], rows, strict=True):
         if row.get("status") == "diverged" and columns:
             cells[1] = "diverged"
