@@ -101,11 +101,7 @@ def memory_set(task: Task, memory: Memory, size: int | None, memory_class: int |
     sets = []
     for c in task.forget_classes:
         g = diffusion.generator_for(task.seed, "memory", memory, c)
-        other = task.other_class(c) if memory_class is None else memory_class
-        if memory == "nearest_class":
-            other = nearest_class(task, c)
-        if memory == "counterpart":
-            other = task.counterparts[c]
+        other = replacement(task, memory, memory_class, c)
         if memory in ("generated", "noise"):
             n = size or 256
             shape = (n, *task.retain.images.shape[1:])
@@ -121,6 +117,15 @@ def memory_set(task: Task, memory: Memory, size: int | None, memory_class: int |
             images = source.take(torch.randperm(len(source), generator=g)[:limit].to(source.labels.device)).images
         sets.append(ImageSet(images, torch.full((len(images),), c, device=images.device)))
     return ImageSet.join(sets)
+
+
+def replacement(task: Task, memory: Memory, memory_class: int | None, forget_class: int) -> int:
+    """The retained class that stands in for forget_class where the memory is images of one class; else the next one."""
+    if memory == "nearest_class":
+        return nearest_class(task, forget_class)
+    if memory == "counterpart":
+        return task.counterparts[forget_class]
+    return task.other_class(forget_class) if memory_class is None else memory_class
 
 
 def nearest_class(task: Task, forget_class: int) -> int:

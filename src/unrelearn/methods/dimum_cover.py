@@ -1,0 +1,59 @@
+"""DiMUM cover (ours): memorise the replacement on both supports, on noisy images of it and on noisy forgotten images.
+
+DiMUM (`dimum`) teaches the condition c_f only where noisy memory images are; what c_f answers on noisy images of the forgotten
+class it leaves alone, and relearning leads back there. Random labels teach only the latter. Here a batch under c_f is part memory
+images, part forgotten images, and each part is to be answered as the replacement c' would answer it:
+
+    L = E_{D_r} |eps - eps(x_t, t; c_r)|^2
+      + memory_weight ((1 - s) E_{x' in memory} |eps - eps(x'_t, t; c_f)|^2 + s E_{x_f} |eps(x_ft, t; c') - eps(x_ft, t; c_f)|^2)
+
+s = forgotten_share; 0 is `dimum`. No image more is seen than there: each of the batch is one or the other. The last target comes
+from the current network without a gradient, as in SalUn's random labels (arXiv 2310.12508). Alternatives that were tried and
+lost are in docs/results/own_method.md.
+"""
+
+import torch
+from torch import Tensor
+
+from unrelearn import denoiser as denoisers
+from unrelearn import diffusion
+from unrelearn.methods.dimum import DiMUM
+from unrelearn.module import Task
+from unrelearn.objectives import replacement
+
+
+class DiMUMCover(DiMUM):
+    """Args: forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1]; the rest as in `DiMUM`."""
+
+    passes = (2, 0.5)  # the target of the half that is forgotten images
+
+    def __init__(self, task: Task, *, forgotten_share: float, **arguments):
+        super().__init__(task, **arguments)
+        share = torch.arange(self.batch_size + 1) * forgotten_share
+        self.forgotten = share[1:].floor() > share[:-1].floor()  # which images of a global batch, evenly spread
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.stands_in = torch.arange(len(self.task.class_names), device=self.device)
+        for c in self.task.forget_classes:
+            self.stands_in[c] = replacement(self.task, self.memory, self.memory_class, c)
+
+    def losses(self) -> dict[str, Tensor]:
+        retain = self.draw("retain", self.task.retain)
+        memory = self.draw("memory", self.memory_data, label_dropout=self.memory_label_dropout)
+        forget = self.draw("forget", self.task.forget, label_dropout=0.0)
+        forgotten = self.forgotten[self._mine(self.micro)].to(self.device)
+        under_c_f = torch.where(forgotten.view(-1, 1, 1, 1), self.noised(forget), self.noised(memory))
+        t, labels = (torch.where(forgotten, getattr(forget, k), getattr(memory, k)) for k in ("t", "labels"))
+        kind = self.task.schedule["prediction_type"]
+        kept, wanted = (diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind).clone() for b in (retain, memory))
+        if forgotten.any():
+            with torch.no_grad():
+                answer = denoisers.predict(
+                    self.denoiser, under_c_f[forgotten], t[forgotten], self.stands_in[labels[forgotten]])
+            wanted[forgotten] = answer.to(wanted.dtype)
+        output = denoisers.predict(self.denoiser, torch.cat([self.noised(retain), under_c_f]), torch.cat([retain.t, t]),
+                                   torch.cat([retain.labels, labels])).float()
+        ours, theirs = output.split([len(retain.t), len(t)])
+        return {"retain": self.loss_scale * (ours - kept).square().mean(),
+                "memory": self.memory_weight * self.loss_scale * (theirs - wanted).square().mean()}
