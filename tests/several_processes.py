@@ -3,6 +3,7 @@
 Everything is written into the folder as <name>-<rank>.pt, for the test to look at.
 """
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -118,5 +119,6 @@ def sharding(folder: Path, rank: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(150)  # where each of them is, should they wait for each other
     launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
     training(Path(sys.argv[1]))
