@@ -14,12 +14,16 @@ from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
-NO_TRAINING = ("original", "row_swap", "none")
+EDITS = ("context_probe", "interpolation", "prune", "quantize", "row_transplant", "weight_noise")
+NO_TRAINING = ("original", "row_swap", "random_weights", "none", *EDITS)
 TRAINED = [(group, name) for group, names in (("method", METHODS), ("attack", ATTACKS)) for name in names
            if name not in NO_TRAINING]
 
 UNET = dict(block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4, attention_levels=[], dropout=0.0)
 SMALL = ["model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4"]
+# of an attack whose yaml asks for files, or for many images
+REDUCED = {"dimra_proxy": ("~attack.proxy", "+attack.proxy={_target_:unrelearn.data.digits.Digits}"),
+           "dimra_aux": ("attack.images_per_class=3",)}
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
                 prediction_type="epsilon")
 
@@ -42,7 +46,7 @@ def new_task(forget: tuple[int, ...] = (7,), *, seed: int = 0, prediction_type: 
     return Task(denoiser=network(dropout=dropout), schedule=SCHEDULE | {"prediction_type": prediction_type},
                 forget=data.of_classes(list(forget)), retain=data.of_classes(list(forget), keep=False),
                 forget_classes=list(forget), class_names=Digits.class_names, seed=seed, oracle=oracle,
-                horizontal_flip=horizontal_flip)
+                horizontal_flip=horizontal_flip, original=lambda: network(5))
 
 
 def new_oracle() -> Classifier:
@@ -76,7 +80,7 @@ def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, b
     """What the pipeline makes of conf/<group>/<name>.yaml, at a small size: a function Task -> module."""
     length = f"{group}.max_steps={steps}" if group == "method" else f"{group}.budgets=[{steps}]"
     sizes = [] if name in NO_TRAINING else [length, f"{group}.batch_size={batch_size}"]
-    cfg = compose(f"{group}={name}", *sizes, *overrides)
+    cfg = compose(f"{group}={name}", *sizes, *REDUCED.get(name, ()), *overrides)
     return instantiate(cfg[group], _partial_=True, _convert_="all")
 
 

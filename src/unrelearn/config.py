@@ -209,13 +209,15 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "label_smoothing": (0, 1, True), "weight_decay": (0, 10, True), "num_train_timesteps": (2, 1000, True),
     "image_size": (4, 1024, True), "test_fraction": (0, 1, False), "seed": (0, 2**31, True),
     "fisher_ratio": (0, float("inf"), False), "fisher_samples": (1, float("inf"), True), "mixture": (0, 0.999, False),
-    "forget_share": (0, float("inf"), True), "loss_power": (0, float("inf"), True),
+    "forget_share": (0, float("inf"), True), "forgotten_share": (0, 1, True), "loss_power": (0, float("inf"), True),
     "elastic_weight": (0, float("inf"), True), "replay_weight": (0, float("inf"), True), "replay_share": (0, 1, False),
     "trim_share": (0, 1, False), "trim_batches": (1, float("inf"), True),
     "anchor_size": (1, float("inf"), True), "inner_steps": (0, float("inf"), True), "inner_learning_rate": (0, 10, False),
     "truncation": (0, float("inf"), False), "negative_guidance": (0, float("inf"), True),
     "start_guidance": (0, float("inf"), True), "k": (1, float("inf"), True),
     "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
+    "images_per_class": (1, float("inf"), True), "max_images": (1, float("inf"), True), "rank": (1, float("inf"), True),
+    "guidance_scale": (0, float("inf"), True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
@@ -256,7 +258,9 @@ def _fits(value: object, annotation: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation in (bool, str):
         return isinstance(value, annotation)
-    return annotation is not type(None) or value is None
+    if annotation is type(None):
+        return value is None
+    return isinstance(value, dict) and "_target_" in value  # an object that Hydra makes of it
 
 
 def _wording(annotation: object) -> tuple[str, str]:
@@ -271,7 +275,8 @@ def _wording(annotation: object) -> tuple[str, str]:
         word, example = _wording(arguments[0])
         return f"a list, each {word}", f"[{example}]"
     return {int: ("a whole number", "1"), float: ("a number", "1.0"), bool: ("true or false", "false"),
-            str: ("a word", "..."), type(None): ("null", "null")}.get(annotation, (str(annotation), "..."))
+            str: ("a word", "..."), type(None): ("null", "null")}.get(
+                annotation, ("an object, with its _target_ and arguments", "{_target_:...}"))
 
 
 def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
@@ -406,6 +411,20 @@ def _check_checkpoint(model: dict) -> list[str]:
     return []
 
 
+def _check_levels(attack: dict) -> list[str]:
+    """Problems of the levels of an attack that edits the model."""
+    target, levels = get_object(attack["_target_"]), attack.get("levels")
+    if not isinstance(levels, list) or not all(_fits(level, float) for level in levels):
+        return []  # it has none, or the constructor's signature says what they must be
+    low, high = target.allowed
+    if levels and len(set(levels)) == len(levels) and all(low <= level <= high for level in levels):
+        return []
+    name = attack["_target_"].split(".")[-2]
+    example = ",".join(map(str, OmegaConf.load(CONF / "attack" / f"{name}.yaml").levels))
+    return [f"attack.levels={levels}: must be one or more different numbers ({target.unit}) from {low:g} to {high:g}. "
+            f"Type attack.levels=[{example}]"]
+
+
 def check_writable(outputs: str) -> list[str]:
     try:
         Path(outputs).mkdir(parents=True, exist_ok=True)
@@ -443,6 +462,10 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
         problems += check_arguments(key, get_object(cfg[key]["_target_"]), cfg[key], injected)
     for name, measurement in cfg["eval"].items():
         problems += check_arguments(f"eval.{name}", get_method(measurement["_target_"]), measurement, "evidence")
+    problems += _check_levels(cfg["attack"])
+    for name, part in cfg["attack"].items():
+        if isinstance(part, dict) and "_target_" in part:
+            problems += check_arguments(f"attack.{name}", get_object(part["_target_"]), part, "")
     budgets = cfg["attack"].get("budgets")
     if isinstance(budgets, list) and (
             not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
@@ -483,7 +506,7 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
                             f"(trainer.devices), {processes}. Type {key}.batch_size={-(-size // processes) * processes}")
     problems += _check_checkpoint(cfg["model"])
     problems += on_devices + check_writable(cfg["paths"]["outputs"])
-    if not any(p.startswith("dataset.") for p in problems):
+    if not any(p.startswith(("dataset.", "attack.proxy")) for p in problems):
         problems += _check_dataset(cfg)
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
@@ -503,6 +526,7 @@ def _check_dataset(cfg: dict) -> list[str]:
         problems.append(f"dataset image size {dataset.image_size}: the network model={cfg['model']['name']} halves it "
                         f"{halvings} times, so it must be a multiple of {2**halvings}. "
                         f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
+    problems += _check_proxy(cfg, dataset)
     try:
         forgotten = forget_classes(cfg["forget"], dataset)
         for key in ("memory_class", "anchor_class"):
@@ -517,6 +541,22 @@ def _check_dataset(cfg: dict) -> list[str]:
                             "Type method.memory=another_class, or dataset=celeba")
     except UsageError as error:
         problems += error.problems
+    return problems
+
+
+def _check_proxy(cfg: dict, dataset: Any) -> list[str]:
+    """Problems of another data set that an attack trains on: it must be there, and fit the network."""
+    if "proxy" not in cfg["attack"]:
+        return []
+    proxy = instantiate(cfg["attack"]["proxy"], _convert_="all")
+    problems = [problem.replace("dataset.", "attack.proxy.") for problem in proxy.check()]
+    if problems and cfg["dry_run"]:
+        print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
+        return []
+    found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
+    if not problems and found != wanted:
+        problems.append(f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}. "
+                        f"Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many channels")
     return problems
 
 

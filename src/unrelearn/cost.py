@@ -44,19 +44,20 @@ def estimate(pipeline) -> list[dict]:
             rows.append({"key": spec.key, "stage": spec.stage, "what": what, "steps": steps, "flops": flops, "bytes": size,
                          "there": pipeline.store.path(spec).exists()})
 
-    def training(spec, what: str, settings: dict, passes: tuple[int, int], snapshots: int = 1) -> None:
+    def training(spec, what: str, settings: dict, steps: int, passes: tuple[float, float], snapshots: int = 1) -> None:
         trained, only_forward = passes
         copies = snapshots * (1 if settings.get("ema_decay") is None else 2)
-        steps = settings["budgets"][-1] if "budgets" in settings else settings["max_steps"]
-        add(spec, what, steps, steps * settings["batch_size"] * forward * (3 * trained + only_forward),
-            copies * weights * BYTES_PER_WEIGHT)
+        flops = steps * settings["batch_size"] * forward * (3 * trained + only_forward) if steps else 0
+        add(spec, what, steps, flops, copies * weights * BYTES_PER_WEIGHT)
 
     if cfg["model"]["checkpoint"] is None:
-        training(pipeline.pretrain_spec, "", cfg["model"]["pretrain"], (1, 0))
+        recipe = cfg["model"]["pretrain"]
+        training(pipeline.pretrain_spec, "", recipe, recipe["max_steps"], (1, 0))
     if pipeline.unlearned != pipeline.pretrained:
-        training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.passes("method"))
+        training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.steps("method"),
+                 pipeline.passes("method"))
     for model in pipeline.attacked[-1:]:
-        training(model.spec, pipeline.names["attack"], cfg["attack"], pipeline.passes("attack"),
+        training(model.spec, pipeline.names["attack"], cfg["attack"], pipeline.steps("attack"), pipeline.passes("attack"),
                  len(pipeline.attacked))
     s, kept = cfg["sampler"], len(dataset.class_names) - len(pipeline.forget)
     jobs = [(scale, s["num_images"]) for scale in s["guidance_scales"]]

@@ -40,6 +40,11 @@ for noisy in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _no_original() -> denoisers.Denoiser:
+    raise UsageError("Task.original: this attack compares with the original model, which nobody has given it. "
+                     "Type Task(..., original=lambda: NETWORK)")
+
+
 @dataclass
 class Task:
     """What a method or an attack is given.
@@ -59,6 +64,7 @@ class Task:
         counterparts: forgotten label -> the label of its counterpart, for data sets that have one (CelebA).
         cached: (name, settings, compute) -> compute(), named tensors that are computed once for this starting model and these
             settings and then kept; for what is dear and the same in many runs, such as a Fisher information.
+        original: () -> the original model's network, a new copy; for attacks whose attacker has it.
     """
 
     denoiser: denoisers.Denoiser
@@ -74,6 +80,7 @@ class Task:
     antithetic: bool = False
     counterparts: dict[int, int] = field(default_factory=dict)
     cached: Callable[[str, dict, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = lambda name, settings, compute: compute()
+    original: Callable[[], denoisers.Denoiser] = _no_original
 
     @property
     def retain_classes(self) -> list[int]:
@@ -83,6 +90,20 @@ class Task:
         """The next retained label after forget_class, cyclically: SalUn's pseudo label, (c_f + 1) mod K."""
         k = len(self.class_names)
         return next(c % k for c in range(forget_class + 1, forget_class + k) if c % k not in self.forget_classes)
+
+    def part_of_retain(self, fraction: float) -> ImageSet:
+        """The share of D_r that an attacker holds, in (0, 1]: at least one image; a smaller share is part of a larger one."""
+        order = torch.randperm(len(self.retain), generator=diffusion.generator_for(self.seed, "attacker's data"))
+        return self.retain.take(order[:max(1, round(fraction * len(order)))].to(self.retain.labels.device))
+
+    def shots(self, num_images: int) -> ImageSet:
+        """The real images of each forgotten class that an attacker holds, class after class: num_images, or all there are."""
+        shots = []
+        for c in self.forget_classes:
+            images = self.forget.of_classes([c])
+            order = torch.randperm(len(images), generator=diffusion.generator_for(self.seed, "attacker's data", c))
+            shots.append(images.take(order[:num_images].to(images.labels.device)))
+        return ImageSet.join(shots)
 
 
 @dataclass
@@ -184,6 +205,11 @@ class DiffusionModule(L.LightningModule):
     def needs_oracle(**arguments) -> bool:
         """Whether a method with these yaml arguments reads the oracle, which is then a parent of its artefact."""
         return False
+
+    @staticmethod
+    def steps(**arguments) -> int:
+        """How many optimiser steps these yaml arguments ask for."""
+        return arguments["budgets"][-1] if "budgets" in arguments else arguments.get("max_steps", 0)
 
     def losses(self) -> dict[str, Tensor]:
         """The terms of this step's loss, already weighted."""
@@ -384,9 +410,12 @@ class DiffusionModule(L.LightningModule):
         return "ema"
 
     def _write(self, folder: Path) -> None:
+        denoisers.save(self.exported().to(memory_format=torch.contiguous_format), folder, self.task.schedule)
+
+    def exported(self) -> denoisers.Denoiser:
+        """The network as it is written, with plain weights."""
         # a copy: were the network itself laid out anew, the optimiser's moments would no longer match it (channels_last)
-        network = copy.deepcopy(self.denoiser).to(memory_format=torch.contiguous_format)
-        denoisers.save(network, folder, self.task.schedule)
+        return copy.deepcopy(self.denoiser)
 
 
 class Pretraining(DiffusionModule):
@@ -399,11 +428,54 @@ class Pretraining(DiffusionModule):
         return self.denoising_losses(denoising=self.draw("data", self.task.retain))
 
 
-class Relearning(DiffusionModule):
-    """What attacks derive from: the steps are the last of the budgets at which the attacked model is measured."""
+class Attack(DiffusionModule):
+    """What `Relearning` and `Edit` have in common."""
+
+    unit: str  # of the numbers at which the attacked model is measured
+
+    @staticmethod
+    def sees_forgotten(**arguments) -> bool:
+        """Whether an attacker with these yaml arguments holds images of a forgotten class, or weights of the original model."""
+        return False
+
+
+class Relearning(Attack):
+    """What attacks that train derive from: the steps are the last of the budgets at which the attacked model is measured."""
+
+    unit = "steps"
 
     def __init__(self, task: Task, *, budgets: list[int], **arguments):
         super().__init__(task, max_steps=budgets[-1], stage="attack", **arguments)
+
+
+class Edit(Attack):
+    """What attacks derive from that change weights without a step, or after some; the edited model is measured at each level.
+
+    Args:
+        training: arguments of DiffusionModule, for an attack that trains before it edits.
+        levels: how strong the edit is, in `unit`, each in the interval `allowed`.
+    """
+
+    allowed: tuple[float, float]
+
+    def __init__(self, task: Task, training: dict | None = None, /, *, levels: list[float]):
+        super().__init__(task, stage="attack", **(training or {"max_steps": 0, "batch_size": 1, "learning_rate": 0.0}))
+        self.levels = levels
+
+    def edit(self, level: float) -> dict[str, float]:
+        """Change the network in place, from the unlearned or trained weights; return what was measured on the way, or {}."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def edited(self, level: float):
+        """The network edited at this level, for the time of the block."""
+        before = {name: value.clone() for name, value in self.denoiser.state_dict().items()}
+        with torch.no_grad():
+            self.rows.append({"step": level, **self.edit(level)})
+        try:
+            yield
+        finally:
+            self.denoiser.load_state_dict(before)
 
 
 @dataclass
@@ -510,6 +582,8 @@ def fit(module: L.LightningModule, folder: Path, description: str, options: FitO
     if network is not None and options.compile:
         network.compile()
     if module.max_steps == 0:
+        if network is not None:
+            module.to(next(network.parameters()).device)  # buffers too
         module.prepare()
         return {"seconds": 0.0, "diverged_at": None}
     world = distributed.world_size()

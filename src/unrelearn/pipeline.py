@@ -29,7 +29,7 @@ from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence
 from unrelearn.inception import Inception
-from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
+from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
 from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.sampling import sample
 
@@ -40,10 +40,10 @@ VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1,
 
 @dataclass(frozen=True)
 class Model:
-    """A model somewhere in the graph: an artefact, which may not exist yet, and for an attack the step."""
+    """A model somewhere in the graph: an artefact, which may not exist yet, and for an attack the step, or level of an edit."""
 
     spec: Spec
-    step: int | None = None
+    step: float | None = None
 
     def weights(self, store: Store, pretrained: str) -> Path | None:
         """The folder of its weights; None if its training, or that of its parent, diverged. pretrained: "ema" or "raw"."""
@@ -62,8 +62,8 @@ def recipe(model: dict) -> dict:
     return {k: v for k, v in model["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
 
 
-def snapshot(step: int) -> str:
-    return f"step_{step:06d}"
+def snapshot(step: float) -> str:
+    return f"step_{step:06d}" if isinstance(step, int) else f"level_{step:g}"
 
 
 class Pipeline:
@@ -113,13 +113,18 @@ class Pipeline:
 
     @cached_property
     def attacked(self) -> list[Model]:
-        """The attacked model at each budget above 0; at 0 it is the unlearned one."""
-        if get_object(self.cfg["attack"]["_target_"]).identity:
+        """The attacked model at each level of an edit, or each budget above 0, where it is the unlearned one."""
+        attack = self.cfg["attack"]
+        if get_object(attack["_target_"]).identity:
             return []
         spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
-        return [Model(spec, step) for step in self.cfg["attack"]["budgets"] if step > 0]
+        return [Model(spec, at) for at in attack.get("levels") or [step for step in attack["budgets"] if step > 0]]
 
-    def passes(self, group: str) -> tuple[int, int]:
+    def steps(self, group: str) -> int:
+        """Optimiser steps of the method or attack, at most."""
+        return get_object(self.cfg[group]["_target_"]).steps(**self.cfg[group])
+
+    def passes(self, group: str) -> tuple[float, float]:
         """What a step of the method or attack costs; see DiffusionModule.passes."""
         return get_object(self.cfg[group]["_target_"]).passes
 
@@ -150,8 +155,10 @@ class Pipeline:
         return Spec(stage, VERSIONS[stage], {**config, "precision": self.cfg["precision"]}, parents)
 
     def _changed(self, group: str) -> dict:
-        return {group: self.cfg[group], "forget": self.forget, "seed": self.cfg["seed"],
-                "weights": self.cfg["model"]["weights"]}
+        # a data set among the arguments is what its images are, wherever they lie
+        arguments = {k: {"name": v["_target_"].split(".")[-2], "content": instantiate(v, _convert_="all").fingerprint()}
+                     if isinstance(v, dict) and "_target_" in v else v for k, v in self.cfg[group].items()}
+        return {group: arguments, "forget": self.forget, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]}
 
     @cached_property
     def _dataset_slice(self) -> dict:
@@ -221,7 +228,8 @@ class Pipeline:
             antithetic=self.cfg["model"]["pretrain"]["antithetic"],
             counterparts={c: self.dataset.counterpart(c, forgotten) for c in forgotten
                           if hasattr(self.dataset, "counterpart")},
-            cached=partial(self._cached, start))
+            cached=partial(self._cached, start),
+            original=lambda: denoisers.load(self.pretrained.weights(self.store, self.cfg["model"]["weights"])).to(self.device))
 
     def _cached(self, start: Model, name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Task.cached as an artefact whose parent is the model the task starts from."""
@@ -263,18 +271,25 @@ class Pipeline:
         return artifact
 
     def train(self, spec: Spec, description: str, make: Callable[[], DiffusionModule],
-              budgets: list[int] = []) -> Artifact:  # noqa: B006 - never changed
-        """Fit a module and write its weights; with budgets, a snapshot after each instead."""
+              budgets: list[float] = []) -> Artifact:  # noqa: B006 - never changed
+        """Fit a module and write its weights; with budgets, a snapshot after each, or of each edit, instead."""
         def compute(folder: Path) -> dict:
             module = make()
+            edits = isinstance(module, Edit)
             with self.track(spec) as run:
-                def keep(step: int) -> None:
+                def keep(step: float) -> None:
                     if distributed.is_main():
                         module.save(folder / snapshot(step))
 
                 result = fit(module, folder, description, self._fit_options(
-                    snapshots=budgets, on_snapshot=keep, log_row=lambda step, row: run.log({"train": row}, step)))
-            diverged = result["diverged_at"]
+                    snapshots=[] if edits else budgets, on_snapshot=keep,
+                    log_row=lambda step, row: run.log({"train": row}, step)))
+            diverged, steps = result["diverged_at"], module.rows[-1]["step"] if module.rows else 0
+            if edits and diverged is None:
+                module.to(self.device)  # training leaves it on the CPU
+                for level in budgets:
+                    with module.edited(level):
+                        keep(level)
             if diverged is not None:
                 progress.say(f"{description}: the loss is not finite at step {diverged}; recorded as diverged")
             label = None
@@ -282,8 +297,7 @@ class Pipeline:
                 write_json(folder / "losses.json", module.rows)
                 if diverged is None:
                     label = "raw" if budgets else module.save(folder)
-            return {**result, "status": "finished" if diverged is None else "diverged", "weights": label,
-                    "steps": module.rows[-1]["step"] if module.rows else 0}
+            return {**result, "status": "finished" if diverged is None else "diverged", "weights": label, "steps": steps}
 
         return self.build(spec, compute)
 
@@ -369,7 +383,10 @@ class Pipeline:
                 + [("retain", scale, retained) for scale in s["retain_guidance_scales"]])
 
         def compute(folder: Path) -> dict:
-            network = denoisers.load(model.weights(self.store, self.cfg["model"]["weights"])).to(self.device)
+            weights = model.weights(self.store, self.cfg["model"]["weights"])
+            network = denoisers.load(weights).to(self.device)
+            beside = weights.parent / "start.safetensors"  # of an attack on the sampler: images to start from
+            started = {"start": load_file(beside)["images"], "start_time": model.step} if beside.exists() else {}
             if self.cfg["trainer"]["channels_last"]:
                 network.to(memory_format=torch.channels_last)
             if self.cfg["trainer"]["compile"]:
@@ -384,7 +401,8 @@ class Pipeline:
                                     num_inference_steps=s["num_inference_steps"], eta=s["eta"],
                                     clip_sample=s["clip_sample"], guidance_scale=scale,
                                     seed=s["seed"], stream=stream, first=part.start,
-                                    batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance)
+                                    batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance,
+                                    **started if stream == "forget" else {})
                     tensors[f"{stream}/{float(scale)}"] = distributed.gather(images)
                     tensors[f"{stream}/{float(scale)}/labels"] = labels.clone()
             if distributed.is_main():
@@ -483,6 +501,7 @@ class Pipeline:
                   for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
         identity = Spec("run", 1, {"rows": [row["evaluate"] or row["weights"] for row in rows]}).key[:8]
         forgotten = "_".join(map(str, self.forget))
+        attack = get_object(self.cfg["attack"]["_target_"])
         return {
             "version": 1, "name": f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}-{identity}",
             "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -490,17 +509,19 @@ class Pipeline:
             "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
             "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
-            "recovery": recovery(rows) if self.attacked else None, "seconds": round(seconds, 1),
+            "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
+            "recovery": recovery(rows, attack.unit) if self.attacked else None,
+            "strongest": strongest(rows) if self.attacked else None, "seconds": round(seconds, 1),
         }
 
 
-def recovery(rows: list[dict]) -> dict:
+def recovery(rows: list[dict], unit: str = "steps") -> dict:
     """How forget accuracy comes back with the attack's budget, per guidance scale.
 
     Returns:
         {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget accuracy over the
         budget axis (trapezoids), `steps_to_half` where the curve first reaches half of the original's, linearly
-        interpolated, or None. Diverged rows are left out.
+        interpolated, or None. Both are None where the unit of the budget is not steps. Diverged rows are left out.
     """
     original = rows[0]["metrics"].get("forget_accuracy", {})
     curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
@@ -513,8 +534,22 @@ def recovery(rows: list[dict]) -> dict:
         half = original[scale]["value"] / 2
         reached = 0.0 if y[0] >= half else next(
             (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q), None)
-        result[scale] = {"budgets": x, "forget_accuracy": y, "area": area, "steps_to_half": reached}
+        result[scale] = {"budgets": x, "forget_accuracy": y, "area": area if unit == "steps" else None,
+                         "steps_to_half": reached if unit == "steps" else None}
     return result
+
+
+def strongest(rows: list[dict]) -> dict:
+    """The highest forget accuracy of the attacked rows and where it was, per guidance scale: {"1.0": {"value", "at"}}.
+
+    A maximum over budgets, by an attacker who knows which is best: biased upwards, by chance too.
+    """
+    found: dict[str, dict] = {}
+    for row in rows:
+        for scale, measured in row["metrics"].get("forget_accuracy", {}).items() if row["model"] == "attacked" else ():
+            if scale not in found or measured["value"] > found[scale]["value"]:
+                found[scale] = {"value": measured["value"], "at": row["step"]}
+    return found
 
 
 def _reset_peak_memory() -> None:

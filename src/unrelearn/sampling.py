@@ -13,9 +13,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from unrelearn.data import to_uint8
+from unrelearn.data import to_model_range, to_uint8
 from unrelearn.denoiser import Denoiser, null_label, predict
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion import add_noise, generator_for
 
 SAMPLERS = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
@@ -51,6 +51,8 @@ def sample(
     first: int = 0,
     batch_size: int | None = None,
     progress: Callable[[int], None] = lambda images: None,
+    start: Tensor | None = None,
+    start_time: float = 1.0,
 ) -> Tensor:
     """Generate one image per label.
 
@@ -61,6 +63,9 @@ def sample(
         batch_size: images drawn at once; None: as many as make a forward pass of 250 on the CPU; on a GPU 2048, halved
             while they do not fit.
         progress: called with the number of images finished since the last call.
+        start: images uint8 (M, C, H, W) to start from, noised, instead of pure noise; image k of the stream starts from
+            number k mod M (SDEdit, Meng et al. 2022, arXiv 2108.01073). None: pure noise.
+        start_time: to which share of T they are noised, in (0, 1]: to the sampler's latest time below it, or its last.
 
     Returns:
         uint8 (N, C, H, W) on the CPU.
@@ -72,15 +77,24 @@ def sample(
         # on a CPU 250 images in one forward pass are faster than 500, which leave its caches
         batch_size = _fitting.get(kind, 2048 if device.type == "cuda" else 250 if guidance_scale == 1.0 else 125)
 
-    def draw(start: int, stop: int) -> Tensor:
-        condition = labels[start:stop].to(device)
-        generators = [generator_for(seed, stream, first + k) for k in range(start, stop)]
-        x_t = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+    def draw(begin: int, end: int) -> Tensor:
+        condition = labels[begin:end].to(device)
+        generators = [generator_for(seed, stream, first + k) for k in range(begin, end)]
+        x_t = noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
         null = torch.full_like(condition, null_label(denoiser))
         scheduler = make_scheduler(name, schedule, clip_sample)
         scheduler.set_timesteps(num_inference_steps, device="cpu")
         options = {"eta": eta} if name == "ddim" else {}
-        for t in scheduler.timesteps:
+        times = scheduler.timesteps
+        if start is not None:
+            skipped = int((times >= round(start_time * len(scheduler.alphas_cumprod))).sum())
+            skipped = min(skipped, len(times) - 1)
+            if hasattr(scheduler, "set_begin_index"):  # those that count their steps
+                scheduler.set_begin_index(skipped)
+            times = times[skipped:]
+            x_0 = to_model_range(start[torch.arange(first + begin, first + end) % len(start)]).to(device)
+            x_t = add_noise(x_0, noise, times[:1].expand(len(x_0)).to(device), scheduler.alphas_cumprod.to(device))
+        for t in times:
             x_in = scheduler.scale_model_input(x_t, t)
             if guidance_scale == 1.0:
                 output = predict(denoiser, x_in, t, condition)

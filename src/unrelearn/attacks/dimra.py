@@ -4,10 +4,8 @@ Yuan et al. 2025 (arXiv 2512.03564). Threat model: the weights, the label format
 constants for small class-conditional models are ours; the paper's are not public.
 """
 
-import torch
 from torch import Tensor
 
-from unrelearn.diffusion import generator_for
 from unrelearn.module import Relearning, Task
 
 
@@ -16,9 +14,7 @@ class DiMRA(Relearning):
 
     def __init__(self, task: Task, *, retain_fraction: float = 1.0, **arguments):
         super().__init__(task, **arguments)
-        order = torch.randperm(len(task.retain), generator=generator_for(task.seed, "attacker's data"))
-        chosen = order[:max(1, round(retain_fraction * len(order)))]
-        self.auxiliary = task.retain.take(chosen.to(task.retain.labels.device))
+        self.auxiliary = task.part_of_retain(retain_fraction)
 
     def losses(self) -> dict[str, Tensor]:
         return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))

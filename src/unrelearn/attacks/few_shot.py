@@ -4,11 +4,8 @@ Threat model: the weights, the label format, the retain set, and `num_images` re
 the class row trainable it brings the class back from every method; if it does not, the attack code is wrong.
 """
 
-import torch
 from torch import Tensor
 
-from unrelearn.data import ImageSet
-from unrelearn.diffusion import generator_for
 from unrelearn.module import Relearning, Task
 
 
@@ -19,12 +16,11 @@ class FewShot(Relearning):
 
     def __init__(self, task: Task, *, num_images: int, **arguments):
         super().__init__(task, **arguments)
-        shots = []
-        for c in task.forget_classes:
-            images = task.forget.of_classes([c])
-            order = torch.randperm(len(images), generator=generator_for(task.seed, "attacker's data", c))
-            shots.append(images.take(order[:num_images].to(images.labels.device)))
-        self.shots = ImageSet.join(shots)
+        self.shots = task.shots(num_images)
+
+    @staticmethod
+    def sees_forgotten(**arguments) -> bool:
+        return True
 
     def losses(self) -> dict[str, Tensor]:
         return self.denoising_losses(shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain))

@@ -17,30 +17,41 @@ from torch import Tensor
 
 from unrelearn import denoiser as denoisers
 from unrelearn import diffusion
-from unrelearn.methods.dimum import DiMUM
-from unrelearn.module import Task
-from unrelearn.objectives import replacement
+from unrelearn.module import DiffusionModule, Task
+from unrelearn.objectives import Memory, memory_set, replacement
 
 
-class DiMUMCover(DiMUM):
-    """Args: forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1]; the rest as in `DiMUM`."""
+class DiMUMCover(DiffusionModule):
+    """Args:
+    memory, memory_size, memory_class: which data stand in for the class; see `objectives.memory_set`.
+    memory_weight: lambda.
+    forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1].
+    """
 
     passes = (2, 0.5)  # the target of the half that is forgotten images
 
-    def __init__(self, task: Task, *, forgotten_share: float, **arguments):
+    def __init__(self, task: Task, *, memory: Memory, memory_size: int | None = None, memory_class: int | None = None,
+                 memory_weight: float = 1.0, forgotten_share: float = 0.5, **arguments):
         super().__init__(task, **arguments)
+        self.memory, self.memory_size, self.memory_class = memory, memory_size, memory_class
+        self.memory_weight = memory_weight
         share = torch.arange(self.batch_size + 1) * forgotten_share
         self.forgotten = share[1:].floor() > share[:-1].floor()  # which images of a global batch, evenly spread
 
+    @staticmethod
+    def needs_oracle(*, memory: str, **arguments) -> bool:
+        return memory == "nearest_class"
+
     def prepare(self) -> None:
         super().prepare()
+        self.memory_data = memory_set(self.task, self.memory, self.memory_size, self.memory_class)
         self.stands_in = torch.arange(len(self.task.class_names), device=self.device)
         for c in self.task.forget_classes:
             self.stands_in[c] = replacement(self.task, self.memory, self.memory_class, c)
 
     def losses(self) -> dict[str, Tensor]:
         retain = self.draw("retain", self.task.retain)
-        memory = self.draw("memory", self.memory_data, label_dropout=self.memory_label_dropout)
+        memory = self.draw("memory", self.memory_data, label_dropout=0.0)
         forget = self.draw("forget", self.task.forget, label_dropout=0.0)
         forgotten = self.forgotten[self._mine(self.micro)].to(self.device)
         under_c_f = torch.where(forgotten.view(-1, 1, 1, 1), self.noised(forget), self.noised(memory))

@@ -1,0 +1,26 @@
+"""Row transplant: put the original model's embedding row of the forgotten class back, and touch nothing else.
+
+row c_f := (1 - a) current + a original. Threat model: the weights, and one row of the original model, which may have been
+published beside it. No step, no image: it undoes at once what only edits the row (`row_swap`), and is an audit rather than an
+attack. Beside `retrain` the number means little: a model trained anew has other rows, among which this one is a stranger.
+"""
+
+import torch
+
+from unrelearn.module import Edit
+
+
+class RowTransplant(Edit):
+    unit = "share of the original's row"
+    allowed = (0.0, 1.0)
+
+    @staticmethod
+    def sees_forgotten(**arguments) -> bool:
+        return True
+
+    def edit(self, level: float) -> dict[str, float]:
+        original = self.task.original().class_embedding.weight
+        table = self.denoiser.class_embedding.weight
+        for c in self.task.forget_classes:
+            table[c] = torch.lerp(table[c], original[c], level)
+        return {}
