@@ -32,7 +32,8 @@ def app(config: DictConfig) -> None:
 
 def main() -> int:
     os.environ.update(launch.slurm_ranks(os.environ))
-    attacks = sorted((path.stem for path in ATTACKS.glob("*.yaml")), key=lambda name: (name != "none", name))
+    names = {path.stem for path in ATTACKS.glob("*.yaml")} - {"dimra_proxy"}  # which needs the files of another data set
+    attacks = sorted(names, key=lambda name: (name != "none", name))
     sys.argv[1:] = launch.every_attack(sys.argv[1:], attacks)
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants them first
     try:
