@@ -18,14 +18,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import cost
+from unrelearn.attacks.dimra_aux import DiMRAAux
+from unrelearn.attacks.embedding_inversion import EmbeddingInversion
+from unrelearn.attacks.lora import LoRA
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import alphas_cumprod, target, x_0_and_noise
 from unrelearn.methods.concept_ablation import ConceptAblation
+from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.erasediff import EraseDiff
 from unrelearn.methods.esd import ESD
 from unrelearn.methods.munba import MUNBa
 from unrelearn.methods.restricted_gradient import RestrictedGradient
-from unrelearn.module import DiffusionModule
+from unrelearn.module import DiffusionModule, Relearning
 
 NAMES = ["esd", "concept_ablation", "erasediff", "restricted_gradient", "munba"]
 SMALL = dict(max_steps=3, batch_size=12, learning_rate=1e-3)
@@ -48,6 +52,26 @@ def erasediff(task=None, **changes) -> EraseDiff:
 
 def munba(task=None, **changes) -> MUNBa:
     return MUNBa(task or new_task(), **{**SMALL, **changes})
+
+
+def cover(task=None, **changes) -> DiMUMCover:
+    return DiMUMCover(task or new_task(), **{**SMALL, "memory": "another_class", "forgotten_share": 0.5, **changes})
+
+
+def attack_of(kind: type, **constants) -> Relearning:
+    return kind(new_task(), budgets=[SMALL["max_steps"]], batch_size=SMALL["batch_size"], learning_rate=1e-3, **constants)
+
+
+def lora() -> LoRA:
+    return attack_of(LoRA, rank=2, num_images=3, train_class_embedding=True)
+
+
+def embedding_inversion() -> EmbeddingInversion:
+    return attack_of(EmbeddingInversion, num_images=3)
+
+
+def dimra_aux() -> DiMRAAux:
+    return attack_of(DiMRAAux, source="unlearned", images_per_class=4, num_inference_steps=3)
 
 
 def answer(net, noisy: Tensor, t: Tensor, label: int | Tensor) -> Tensor:
@@ -79,7 +103,7 @@ def test_only_the_blocks_that_may_move_do_and_the_rest_stays_to_the_bit(name: st
     assert moved(before, weights(module)) == {n for n in before if n.startswith(("up_blocks", "conv_out"))}
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [(n, 0.25 if n == "esd" else 0.1) for n in NAMES])
+@pytest.mark.parametrize(("name", "tolerance"), [(n, 0.25 if n == "esd" else 0.1) for n in [*NAMES, "dimum_cover"]])
 def test_a_step_costs_the_passes_that_are_declared(name: str, tolerance: float, compose, tmp_path: Path):
     """A backward pass is a little less than twice the forward one; ESD's images have ways of random length to go."""
     module = from_yaml(compose, "method", name, steps=1, batch_size=32)(new_task())
@@ -106,6 +130,7 @@ def test_several_classes_are_forgotten_at_once(compose, tmp_path: Path):
         assert len(module.rows) == 2 and module.diverged_at is None
 
 
+IN_PROCESSES = (esd, concept_ablation, erasediff, munba, cover, lora, embedding_inversion, dimra_aux)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -115,7 +140,7 @@ from tiny import train
 from unrelearn import distributed, launch
 
 launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
-for make in (made.esd, made.concept_ablation, made.erasediff, made.munba):
+for make in made.IN_PROCESSES:
     module = train(make(), Path(sys.argv[1]) / make.__name__)
     torch.save((module.state_dict(), module.rows), Path(sys.argv[1]) / f"{make.__name__}-{distributed.rank()}.pt")
 """
@@ -129,7 +154,7 @@ def test_two_processes_train_the_models_that_one_trains(tmp_path: Path):
                            tmp_path / "script.py", tmp_path], text=True, capture_output=True, timeout=300,
                           env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    for make in (esd, concept_ablation, erasediff, munba):
+    for make in IN_PROCESSES:
         (state, rows), (other, other_rows) = (torch.load(tmp_path / f"{make.__name__}-{rank}.pt") for rank in (0, 1))
         alone = train(make(), tmp_path / f"alone-{make.__name__}")
         assert rows == other_rows and all(torch.equal(value, other[name]) for name, value in state.items())
