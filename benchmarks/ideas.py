@@ -1,0 +1,165 @@
+"""Ideas for a method that holds where DiMUM does not, at equal optimiser steps and images: one table, the losers included.
+
+    python benchmarks/ideas.py [--seed 0] [--forget 3] [--steps 25 100] [--ideas dimum cover ...] [OVERRIDES ...]
+
+Each idea unlearns, is attacked by DiMRA (400 steps, rate 1e-3, measured after 100, 200, 400), and is measured by 200 images under
+the forgotten class at guidance 1 and 2 and 20 of each other class. Results: benchmarks/results/ideas-SEED-FORGET.json; what is
+there stays. The idea that won is a method (`dimum_cover`); the others live here, so that their numbers can be had again.
+
+    bind      DiMUM, and the shift with which c_f enters each residual block is pulled to that of the replacement
+    ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first step of an attack
+    cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch each
+    around    cover, with Gaussian noise on the class's row of the embedding table while the memory is learned
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from common import RESULTS, configuration
+from torch import Tensor, nn
+
+from unrelearn import diffusion
+from unrelearn.attacks.dimra import DiMRA
+from unrelearn.evals.evidence import accuracy
+from unrelearn.methods.dimum import DiMUM
+from unrelearn.methods.dimum_cover import DiMUMCover
+from unrelearn.methods.random_label import RandomLabel
+from unrelearn.module import FitOptions, fit
+from unrelearn.objectives import pseudo_labels
+from unrelearn.pipeline import Pipeline
+from unrelearn.sampling import sample
+
+BUDGETS, RATE = [100, 200, 400], 1e-3
+FORGET, RETAIN_EACH = 200, 20
+
+
+class Bind(DiMUM):
+    def __init__(self, task, *, bind_weight: float, **arguments):
+        super().__init__(task, **arguments)
+        self.bind_weight = bind_weight
+
+    def shifts(self, t: Tensor, labels: Tensor) -> list[Tensor]:
+        network = self.denoiser
+        condition = nn.functional.silu(network.time_embedding(network.time_proj(t)) + network.class_embedding(labels))
+        return [block.time_emb_proj(condition) for block in network.modules() if hasattr(block, "time_emb_proj")]
+
+    def losses(self) -> dict[str, Tensor]:
+        batch = self.draw("bind", self.task.forget, label_dropout=0.0)
+        with torch.no_grad():
+            wanted = self.shifts(batch.t, pseudo_labels(self.task, batch.labels))
+        found = self.shifts(batch.t, batch.labels)
+        apart = sum((a - b).square().mean() for a, b in zip(found, wanted, strict=True)) / len(found)
+        return {**super().losses(), "bind": self.bind_weight * apart}
+
+
+class Ahead(DiMUM):
+    def __init__(self, task, *, radius: float, **arguments):
+        super().__init__(task, **arguments)
+        self.radius = radius
+
+    def losses(self) -> dict[str, Tensor]:
+        return self.denoising_losses(retain=self.draw("retain", self.task.retain))
+
+    def backward(self, loss: Tensor, *arguments, **keywords) -> None:
+        parameters = [p for _, p in self.trained]
+        retain = torch.autograd.grad(loss, parameters)
+        self.move(parameters, retain, -self.radius)
+        memory = self.denoising_losses(memory=self.draw("memory", self.memory_data, label_dropout=0.0))["memory"]
+        gradients = torch.autograd.grad(memory, parameters)
+        self.move(parameters, retain, self.radius)
+        for parameter, a, b in zip(parameters, retain, gradients, strict=True):
+            parameter.grad = a + b
+
+    @torch.no_grad()
+    def move(self, parameters: list[Tensor], gradients: tuple[Tensor, ...], length: float) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.add_(gradient.sign(), alpha=length)
+
+
+class Around(DiMUMCover):
+    def __init__(self, task, *, width: float, **arguments):
+        super().__init__(task, **arguments)
+        self.width = width
+
+    def losses(self) -> dict[str, Tensor]:
+        table = self.denoiser.class_embedding
+        g = diffusion.generator_for(self.task.seed, "around", self.global_step)
+        forgotten = torch.tensor(self.task.forget_classes)
+
+        def shake(layer: nn.Module, labels: tuple[Tensor], rows: Tensor) -> Tensor:
+            noise = torch.randn(rows.shape, generator=g) * self.width * table.weight.std()
+            return rows + noise * torch.isin(labels[0], forgotten)[:, None]
+
+        hook = table.register_forward_hook(shake)
+        try:
+            return super().losses()
+        finally:
+            hook.remove()
+
+
+IDEAS = {
+    "dimum": partial(DiMUM, memory="another_class"),
+    "random_label": partial(RandomLabel, retain_weight=3.072),
+    "bind": partial(Bind, memory="another_class", bind_weight=1.0),
+    "ahead": partial(Ahead, memory="another_class", radius=1e-3),
+    "cover": partial(DiMUMCover, memory="another_class"),
+    "around": partial(Around, memory="another_class", width=0.5),
+}
+
+
+@torch.no_grad()
+def measure(pipeline: Pipeline, network) -> dict:
+    draw = partial(sample, network, schedule=pipeline.cfg["model"]["schedule"], num_inference_steps=10)
+    forget = torch.tensor(pipeline.forget * FORGET)[:FORGET]
+    retain = torch.tensor([c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget] * RETAIN_EACH)
+    look = pipeline.oracle("main").look
+    found = {f"forget@{s}": accuracy(look(draw(forget, guidance_scale=float(s), stream="forget"))[0].argmax(1), forget)["value"]
+             for s in (1, 2)}
+    return {**found, "retain": accuracy(look(draw(retain, stream="retain"))[0].argmax(1), retain)["value"]}
+
+
+def trial(pipeline: Pipeline, make, steps: int) -> dict:
+    options = partial(FitOptions, accelerator="cpu", log_every_n_steps=50, checkpoint_every_n_steps=10_000)
+    module = make(pipeline.task(pipeline.pretrained), max_steps=steps, batch_size=64, learning_rate=2e-4)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        fit(module, Path(folder), "unlearn", options())
+        result = {"seconds": round(time.monotonic() - started, 1), "unlearned": measure(pipeline, module.denoiser)}
+    task = pipeline.task(pipeline.pretrained)
+    task.denoiser.load_state_dict(module.denoiser.state_dict())
+    attack = DiMRA(task, budgets=BUDGETS, batch_size=64, learning_rate=RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(attack, Path(folder), "attack", options(
+            snapshots=BUDGETS, on_snapshot=lambda step: result.update({f"attacked@{step}": measure(pipeline, attack.denoiser)})))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forget", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs="+", default=[25, 100])
+    parser.add_argument("--ideas", nargs="+", choices=IDEAS, default=list(IDEAS))
+    options, overrides = parser.parse_known_args()
+    cfg = configuration(f"seed={options.seed}", f"forget={options.forget}", "trainer.accelerator=cpu", *overrides)
+    pipeline = Pipeline(cfg, "benchmark")
+    pipeline.run_pretrain()
+    pipeline.run_oracle("main")
+    path = RESULTS / f"ideas-{options.seed}-{options.forget}.json"
+    table = json.loads(path.read_text())["values"] if path.exists() else {}
+    for steps in options.steps:
+        for name in options.ideas:
+            if (row := f"{name}, {steps} steps") not in table:
+                table[row] = trial(pipeline, IDEAS[name], steps)
+                print(row, json.dumps(table[row]), flush=True)
+                path.write_text(json.dumps({"values": table, "command": " ".join(["python", *sys.argv])}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
