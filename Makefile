@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml
 run: $(STAMP) ## train, unlearn, attack and measure on the digits: about five minutes on two cores
 	$(BIN)/python run.py method=dimum attack=dimra
 
-test: $(STAMP) ## the whole fast suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the whole fast suite, file by file on up to four cores
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 results: $(STAMP) ## the README's table: eight methods, with and without attack, three seeds (about an hour)
 	$(BIN)/python run.py experiment=readme
