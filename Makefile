@@ -30,14 +30,15 @@ results: $(STAMP) ## the README's table: eight methods, with and without attack,
 	$(BIN)/python run.py experiment=readme
 	$(BIN)/python scripts/report.py --out docs/results/readme --figures
 
-# one process a core and one thread each: two threads gain little on networks this small
+# one process a seed and one thread each: two threads gain little on networks this small
 results-digits: export OMP_NUM_THREADS = 1
 results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (two hours on two fast cores; resumable)
-	for seed in 0 1 2; do ( \
+	processes=; for seed in 0 1 2; do ( set -e; \
 	  $(BIN)/python run.py experiment=digits seed=$$seed; \
 	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra attack.learning_rate=3e-4; \
-	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra_aux attack.source=original ) & done; wait
-	$(BIN)/python scripts/report.py --out docs/results/digits --figures
+	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra_aux attack.source=original ) & \
+	  processes="$$processes $$!"; done; for process in $$processes; do wait $$process || exit 1; done
+	$(BIN)/python scripts/report.py outputs/digits/runs --out docs/results/digits --figures
 
 report: $(STAMP) ## one table and one page over everything in outputs/runs
 	$(BIN)/python scripts/report.py

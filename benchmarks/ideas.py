@@ -6,7 +6,8 @@ Each idea unlearns, is attacked by DiMRA (400 steps, rate 1e-3, measured after 1
 the forgotten class at guidance 1 and 2 and 20 of each other class. Results: benchmarks/results/ideas-SEED-FORGET.json; what is
 there stays. The idea that won is a method (`dimum_cover`); the others live here, so that their numbers can be had again.
 
-    bind      DiMUM, and the shift with which c_f enters each residual block is pulled to that of the replacement
+    bind      DiMUM, and, on one more batch of times, the shift with which c_f enters each residual block is pulled to that of the
+              replacement
     ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first step of an attack
     cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch each
     around    cover, with Gaussian noise on the class's row of the embedding table while the memory is learned
@@ -155,10 +156,11 @@ def main() -> None:
     table = json.loads(path.read_text())["values"] if path.exists() else {}
     for steps in options.steps:
         for name in options.ideas:
-            if (row := f"{name}, {steps} steps") not in table:
-                table[row] = trial(pipeline, IDEAS[name], steps)
+            row = ", ".join([name, f"{steps} steps", *(word for word in overrides if not word.startswith("trainer."))])
+            if row not in table:
+                table[row] = {**trial(pipeline, IDEAS[name], steps), "command": " ".join(["python", *sys.argv])}
                 print(row, json.dumps(table[row]), flush=True)
-                path.write_text(json.dumps({"values": table, "command": " ".join(["python", *sys.argv])}, indent=1) + "\n")
+                path.write_text(json.dumps({"values": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from unrelearn.denoiser import CLASS_EMBEDDING
 from unrelearn.diffusion import alphas_cumprod, generator_for
 from unrelearn.errors import UsageError
 from unrelearn.module import Edit, Task
-from unrelearn.pipeline import Pipeline, recovery, snapshot, strongest
+from unrelearn.pipeline import Pipeline, recovery, snapshot
 from unrelearn.sampling import sample
 
 TRAINING = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)
@@ -272,9 +272,6 @@ def test_edits_run_through_the_whole_pipeline(compose):
         {"step": 8}, {"step": 4}]
     assert record["attack_unit"] == "bits" and record["attack_sees_forgotten"] is False
     for scale in ("1.0", "2.0"):
-        values = [row["metrics"]["forget_accuracy"][scale]["value"] for row in attacked]
-        best = record["strongest"][scale]
-        assert best["value"] == max(values) and best["at"] == (8, 4)[values.index(max(values))]
         curve = record["recovery"][scale]
         assert curve["budgets"] == [0, 8, 4] and curve["area"] is None and curve["steps_to_half"] is None
     kept = denoisers.load(pipeline.attacked[1].weights(pipeline.store, "ema")).state_dict()
@@ -310,13 +307,25 @@ def test_a_dry_run_knows_what_an_attack_costs(overrides: str, steps: int, snapsh
     assert attack["steps"] == steps and attack["bytes"] == snapshots * unlearn["bytes"] and bool(attack["flops"]) == bool(steps)
 
 
+@pytest.mark.parametrize(("overrides", "said"), [
+    ("attack=dimra +attack.levels=[0.1]", "attack.levels=[0.1]: no such key"),
+    ("attack=prune attack.levels=[0.5,0.50000001]", "must be one or more different numbers"),
+    ("method=random_weights method.max_steps=25", "method.max_steps=25: this method takes no step. Type method.max_steps=0"),
+    ("attack=dimra_proxy attack.proxy._target_=unrelearn.data.mnist.MNISTT", "Type attack.proxy._target_=unrelearn.data.mnist"),
+    ("attack=dimra_proxy ~attack.proxy +attack.proxy={_target_:unrelearn.data.celeba.CelebA,root:x,condition:[Male]}",
+     "attack.proxy")])
+def test_what_can_not_work_is_said_in_one_line_before_anything_is_computed(overrides: str, said: str, compose):
+    with pytest.raises(UsageError) as error:
+        compose(*overrides.split(" "))
+    assert any(said in problem for problem in error.value.problems), error.value.problems
+
+
 def row(model: str, step: float | None, value: float) -> dict:
     return {"model": model, "step": step, "metrics": {"forget_accuracy": {"1.0": {"value": value}}}}
 
 
-def test_the_strongest_attack_is_the_highest_of_the_attacked_rows():
+def test_a_curve_over_levels_has_neither_area_nor_steps_to_half():
     rows = [row("original", None, 0.9), row("unlearned", None, 0.8), row("attacked", 0.5, 0.2), row("attacked", 1.0, 0.4),
             {"model": "attacked", "step": 2.0, "metrics": {}}, row("attacked", 3.0, 0.4)]
-    assert strongest(rows) == {"1.0": {"value": 0.4, "at": 1.0}} and strongest(rows[:2]) == {}
     found = recovery(rows, "share")["1.0"]
     assert found["budgets"] == [0, 0.5, 1.0, 3.0] and found["area"] is None and found["steps_to_half"] is None

@@ -90,14 +90,20 @@ def test_levels_count_like_budgets_in_whatever_order():
 
 
 def test_what_holds_the_class_stands_apart_and_counts_in_the_second_worst_case_only():
-    found = made(NONE, attacked(peak=0.3), attacked("lora", peak=0.4), attacked("context_probe", peak=0.9, sees=True))
+    found = made(NONE, attacked(peak=0.3), attacked("lora", peak=0.4), attacked("few_shot", peak=0.9, sees=True))
     assert [(column.attack.label, column.heading) for column in found.columns] == [
         ("none", ""), ("DiMRA", "holds nothing of the class"), ("LoRA", "holds nothing of the class"),
-        ("context probe", "holds the class"), ("nothing of the class", "worst case"), ("all", "worst case"),
+        ("few-shot relearning", "holds the class"), ("nothing of the class", "worst case"), ("all", "worst case"),
     ]  # fmt: skip
     assert mean(found, "none") == 0.012
     assert mean(found, "nothing of the class") == 0.4 and mean(found, "all") == 0.9
     assert not cell(found, "all").bound
+
+
+def test_audits_that_end_at_the_original_or_the_images_are_no_worst_case():
+    audits = [attacked(name, peak=0.99, sees=True) for name in ("interpolation", "context_probe")]
+    found = made(NONE, attacked(peak=0.3), *audits)
+    assert mean(found, "context probe") == 0.99 and mean(found, "all") == mean(found, "nothing of the class") == 0.3
 
 
 def test_the_worst_case_is_chosen_for_each_seed_and_doing_nothing_is_a_choice():

@@ -258,9 +258,9 @@ def _fits(value: object, annotation: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation in (bool, str):
         return isinstance(value, annotation)
-    if annotation is type(None):
-        return value is None
-    return isinstance(value, dict) and "_target_" in value  # an object that Hydra makes of it
+    if getattr(annotation, "_is_protocol", False):
+        return isinstance(value, dict) and "_target_" in value  # an object that Hydra makes of it
+    return annotation is not type(None) or value is None
 
 
 def _wording(annotation: object) -> tuple[str, str]:
@@ -414,10 +414,10 @@ def _check_checkpoint(model: dict) -> list[str]:
 def _check_levels(attack: dict) -> list[str]:
     """Problems of the levels of an attack that edits the model."""
     target, levels = get_object(attack["_target_"]), attack.get("levels")
-    if not isinstance(levels, list) or not all(_fits(level, float) for level in levels):
+    if not hasattr(target, "allowed") or not isinstance(levels, list) or not all(_fits(level, float) for level in levels):
         return []  # it has none, or the constructor's signature says what they must be
     low, high = target.allowed
-    if levels and len(set(levels)) == len(levels) and all(low <= level <= high for level in levels):
+    if levels and len({f"{level:g}" for level in levels}) == len(levels) and all(low <= level <= high for level in levels):
         return []
     name = attack["_target_"].split(".")[-2]
     example = ",".join(map(str, OmegaConf.load(CONF / "attack" / f"{name}.yaml").levels))
@@ -465,7 +465,12 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     problems += _check_levels(cfg["attack"])
     for name, part in cfg["attack"].items():
         if isinstance(part, dict) and "_target_" in part:
-            problems += check_arguments(f"attack.{name}", get_object(part["_target_"]), part, "")
+            try:
+                problems += check_arguments(f"attack.{name}", get_object(part["_target_"]), part, "")
+            except Exception as error:  # Hydra wraps whatever the import of such a name raises
+                why = " ".join(str(error).split())[:100]
+                problems.append(f"attack.{name}._target_={part['_target_']}: no such thing ({why}). "
+                                f"Type attack.{name}._target_=unrelearn.data.mnist.MNIST")
     budgets = cfg["attack"].get("budgets")
     if isinstance(budgets, list) and (
             not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
@@ -491,6 +496,9 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     if limit is not None and (combines or getattr(method, "whole_steps", False)):
         problems.append(f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step in one pass. "
                         "Type trainer.batch_size_per_device=null")
+    takes_steps = getattr(method, "losses", method).__qualname__ != "DiffusionModule.losses"
+    if cfg["method"].get("max_steps") and not takes_steps and not method.identity:
+        problems.append(f"method.max_steps={cfg['method']['max_steps']}: this method takes no step. Type method.max_steps=0")
     plateau = cfg["method"].get("plateau_steps")
     stops = isinstance(plateau, int) and cfg["method"].get("plateau_tolerance") is not None
     if stops and plateau % trainer["log_every_n_steps"]:
@@ -553,6 +561,9 @@ def _check_proxy(cfg: dict, dataset: Any) -> list[str]:
     if problems and cfg["dry_run"]:
         print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
         return []
+    if not problems and not hasattr(proxy, "load"):
+        problems.append(f"attack.proxy._target_={cfg['attack']['proxy']['_target_']}: is read from disk, too large for a proxy. "
+                        "Type attack.proxy._target_=unrelearn.data.mnist.MNIST")
     found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
     if not problems and found != wanted:
         problems.append(f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}. "

@@ -511,7 +511,7 @@ class Pipeline:
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
             "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
             "recovery": recovery(rows, attack.unit) if self.attacked else None,
-            "strongest": strongest(rows) if self.attacked else None, "seconds": round(seconds, 1),
+            "seconds": round(seconds, 1),
         }
 
 
@@ -537,19 +537,6 @@ def recovery(rows: list[dict], unit: str = "steps") -> dict:
         result[scale] = {"budgets": x, "forget_accuracy": y, "area": area if unit == "steps" else None,
                          "steps_to_half": reached if unit == "steps" else None}
     return result
-
-
-def strongest(rows: list[dict]) -> dict:
-    """The highest forget accuracy of the attacked rows and where it was, per guidance scale: {"1.0": {"value", "at"}}.
-
-    A maximum over budgets, by an attacker who knows which is best: biased upwards, by chance too.
-    """
-    found: dict[str, dict] = {}
-    for row in rows:
-        for scale, measured in row["metrics"].get("forget_accuracy", {}).items() if row["model"] == "attacked" else ():
-            if scale not in found or measured["value"] > found[scale]["value"]:
-                found[scale] = {"value": measured["value"], "at": row["step"]}
-    return found
 
 
 def _reset_peak_memory() -> None:

@@ -5,7 +5,7 @@ and how many, is our choice. Threat model, besides the weights and the label for
 
     source=unlearned    nothing: the model under attack draws its own data
     source=original     images that the original model drew. Whoever has that model needs no attack; this stands for data that
-                        are distributed like its own, from whatever source. No image of a forgotten class, no weight is held
+                        are distributed like its own, from whatever source. None is asked for under a forgotten class
 """
 
 from typing import Literal

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unrelearn.data import ImageData
 from unrelearn.diffusion import generator_for
+from unrelearn.errors import UsageError
 from unrelearn.module import Relearning, Task
 
 
@@ -30,6 +31,8 @@ class DiMRAProxy(Relearning):
     def __init__(self, task: Task, *, proxy: DataSet, max_images: int | None = None, **arguments):
         super().__init__(task, **arguments)
         images = proxy.load().train.of_classes(task.retain_classes)
+        if not len(images):
+            raise UsageError("attack.proxy: holds no image of a retained label. Type attack.proxy.root=FOLDER with another one")
         order = torch.randperm(len(images), generator=generator_for(task.seed, "attacker's data"))
         self.auxiliary = images.take(order[:max_images]).to(task.retain.labels.device)
 

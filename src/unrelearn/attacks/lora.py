@@ -55,7 +55,7 @@ class LoRA(Relearning):
             parametrize.register_parametrization(layer, "weight", addition)
 
     @staticmethod
-    def sees_forgotten(*, num_images: int | None, **arguments) -> bool:
+    def sees_forgotten(*, num_images: int | None = None, **arguments) -> bool:
         return num_images is not None
 
     def losses(self) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ class DiMUMCover(DiffusionModule):
     """Args:
     memory, memory_size, memory_class: which data stand in for the class; see `objectives.memory_set`.
     memory_weight: lambda.
-    forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1].
+    forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1]. They are answered as the class of the
+        memory would be, or as the next retained class where the memory is of no one class.
     """
 
     passes = (2, 0.5)  # the target of the half that is forgotten images
@@ -66,5 +67,8 @@ class DiMUMCover(DiffusionModule):
         output = denoisers.predict(self.denoiser, torch.cat([self.noised(retain), under_c_f]), torch.cat([retain.t, t]),
                                    torch.cat([retain.labels, labels])).float()
         ours, theirs = output.split([len(retain.t), len(t)])
+        squared = (theirs - wanted).square()
+        if self.divergence_alpha is not None and forgotten.any():  # where one prediction is to match another
+            squared[forgotten] = self.matching_loss(theirs[forgotten], wanted[forgotten])
         return {"retain": self.loss_scale * (ours - kept).square().mean(),
-                "memory": self.memory_weight * self.loss_scale * (theirs - wanted).square().mean()}
+                "memory": self.memory_weight * self.loss_scale * squared.mean()}

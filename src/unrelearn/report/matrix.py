@@ -46,20 +46,22 @@ from unrelearn.report.page import escape, figure_box
 
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 HOLDS_NOTHING, HOLDS_CLASS, WORST = "holds nothing of the class", "holds the class", "worst case"
+AUDITS = ("interpolation", "context_probe")  # their ends are the original and the images themselves: no worst case
 KINDS = ("", HOLDS_NOTHING, HOLDS_CLASS, WORST)  # headings, from left to right
 CAPTION = (
     "Strongest forget accuracy in %: for each seed the highest over all measured budgets or levels of the attack and over "
     "runs that differ only in attack.learning_rate, as an attacker would choose who sees the result; then the mean over "
     "seeds. none: the unlearned model. Holds the class: attacks with images of the forgotten class or weights of the "
     "original model. Worst case: for each seed the highest of none and the attacks that hold nothing of the class, or of "
-    "all; ≥ where one of them was not measured in every seed. A maximum of more runs is higher by chance alone: compare "
+    "all but the audits interpolation and context probe, whose ends are the original and the images themselves; ≥ where one "
+    "of them was not measured in every seed. A maximum of more runs is higher by chance alone: compare "
     "methods that met the same attacks, learning rates and budgets, and each with retrain, on which an attack reaches only "
     "what it has brought along. A dash: diverged or not run."
 )
 COLUMNS = (
     "†: holds the class. Retained: accuracy on the retained classes before the attack. Unlearn s: wall-clock seconds of the "
     "unlearning, in the run that computed it. matrix.csv has the intervals (t over seeds, Wilson over images for one seed) "
-    "and names the strongest runs."
+    "and names the strongest runs, with the retained classes after the attack."
 )
 TRADE_OFF = (
     "Recovery: the strongest of DiMRA's budgets and learning rates. Best: lower right. Hollow: controls; random weights, which "
@@ -93,6 +95,7 @@ class Best:
 
     value: dict  # forget accuracy with its Wilson interval
     at: float | None  # its budget or level; None for the unlearned model
+    retained: float | None  # retain accuracy of the attacked model: an attack that ruins the model has recovered nothing
     run: str
 
 
@@ -171,7 +174,8 @@ def _matrix(table: str, groups: Sequence[Group]) -> Matrix:
                 for column, row, value in made:
                     if number(value) is not None:
                         best = found.setdefault((guidance, method, column), {})
-                        best[seed] = _stronger(best.get(seed), Best(value, row.get("step"), record["name"]))
+                        kept = number(measured(row, "retain_accuracy", retained_guidance(record)))
+                        best[seed] = _stronger(best.get(seed), Best(value, row.get("step"), kept, record["name"]))
             if value := measured(unlearned, "retain_accuracy", retained_guidance(record)):
                 retained.setdefault(method, {}).setdefault(seed, value)
             spent = [stage["seconds"] for stage in record.get("stages") or [] if stage["stage"] == "unlearn"]
@@ -182,7 +186,8 @@ def _matrix(table: str, groups: Sequence[Group]) -> Matrix:
     worst = [Column(Treatment("nothing of the class"), WORST), Column(Treatment("all"), WORST)]
     for guidance, method in dict.fromkeys((guidance, method) for guidance, method, _ in found):
         for column in worst:
-            over = [none, *(c for c in columns if c.heading == HOLDS_NOTHING or column == worst[1])]
+            over = [none, *(c for c in columns if c.heading == HOLDS_NOTHING
+                            or (column == worst[1] and c.attack.name not in AUDITS))]
             cells[guidance, method, column] = _worst([found.get((guidance, method, c), {}) for c in over])
     return Matrix(
         table, forgotten(groups[0].first), sorted(set(methods), key=lambda method: (place(method.name), method.settings)),
@@ -245,7 +250,8 @@ def to_csv(found: Sequence[Matrix]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["table", "forgotten", "guidance", "method", "method_settings", "holds", "attack", "attack_settings",
-                     "mean", "low", "high", "n", "lower_bound", "at", "runs", "retained", "unlearn_seconds"])  # fmt: skip
+                     "mean", "low", "high", "n", "lower_bound", "at",
+                     "retained_after", "runs", "retained", "unlearn_seconds"])  # fmt: skip
     for matrix in found:
         for (guidance, method, column), cell in sorted(matrix.cells.items(), key=lambda item: _position(matrix, *item[0])):
             value, best = cell.estimate, [cell.seeds[seed] for seed in sorted(cell.seeds)]
@@ -253,7 +259,9 @@ def to_csv(found: Sequence[Matrix]) -> str:
             writer.writerow([
                 matrix.table, matrix.forgotten, guidance, method.name, method.settings, column.heading, column.attack.name,
                 column.attack.settings, value.mean, value.low, value.high, value.n, cell.bound,
-                " ".join(DASH if b.at is None else f"{b.at:g}" for b in best), " ".join(b.run for b in best), *beside,
+                " ".join(DASH if b.at is None else f"{b.at:g}" for b in best),
+                " ".join(DASH if b.retained is None else f"{b.retained:.3f}" for b in best),
+                " ".join(b.run for b in best), *beside,
             ])  # fmt: skip
     return buffer.getvalue()
 
