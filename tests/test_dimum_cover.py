@@ -35,8 +35,8 @@ def test_without_forgotten_images_it_is_dimum_to_the_bit(tmp_path: Path):
 
 @pytest.mark.parametrize("alpha", [None, 0.5])
 def test_with_forgotten_images_alone_its_term_is_that_of_random_labels(alpha: float | None):
-    plain = cover(1.0, divergence_alpha=alpha, divergence_scale=0.01)
-    ours, theirs = cover(1.0, memory_weight=2.0, divergence_alpha=alpha, divergence_scale=0.01).losses(), random_label_losses(plain, 1.0)
+    compared = dict(divergence_alpha=alpha, divergence_scale=0.01)
+    ours, theirs = cover(1.0, memory_weight=2.0, **compared).losses(), random_label_losses(cover(1.0, **compared), 1.0)
     assert ours["memory"].item() == pytest.approx(2.0 * theirs["forget"].item(), rel=1e-5)
     assert ours["retain"].item() == pytest.approx(theirs["retain"].item(), rel=1e-5)
 
