@@ -10,7 +10,6 @@ there stays. The idea that won is a method (`dimum_cover`); the others live here
               replacement
     ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first step of an attack
     cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch each
-    around    cover, with Gaussian noise on the class's row of the embedding table while the memory is learned
 """
 
 import argparse
@@ -25,7 +24,6 @@ import torch
 from common import RESULTS, configuration
 from torch import Tensor, nn
 
-from unrelearn import diffusion
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.evals.evidence import accuracy
 from unrelearn.methods.dimum import DiMUM
@@ -83,34 +81,12 @@ class Ahead(DiMUM):
             parameter.add_(gradient.sign(), alpha=length)
 
 
-class Around(DiMUMCover):
-    def __init__(self, task, *, width: float, **arguments):
-        super().__init__(task, **arguments)
-        self.width = width
-
-    def losses(self) -> dict[str, Tensor]:
-        table = self.denoiser.class_embedding
-        g = diffusion.generator_for(self.task.seed, "around", self.global_step)
-        forgotten = torch.tensor(self.task.forget_classes)
-
-        def shake(layer: nn.Module, labels: tuple[Tensor], rows: Tensor) -> Tensor:
-            noise = torch.randn(rows.shape, generator=g) * self.width * table.weight.std()
-            return rows + noise * torch.isin(labels[0], forgotten)[:, None]
-
-        hook = table.register_forward_hook(shake)
-        try:
-            return super().losses()
-        finally:
-            hook.remove()
-
-
 IDEAS = {
     "dimum": partial(DiMUM, memory="another_class"),
     "random_label": partial(RandomLabel, retain_weight=3.072),
     "bind": partial(Bind, memory="another_class", bind_weight=1.0),
     "ahead": partial(Ahead, memory="another_class", radius=1e-3),
     "cover": partial(DiMUMCover, memory="another_class"),
-    "around": partial(Around, memory="another_class", width=0.5),
 }
 
 

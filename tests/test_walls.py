@@ -93,7 +93,7 @@ def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str)
 
 @pytest.mark.parametrize("module", inside("methods") + inside("attacks"))
 def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(module: str):
-    allowed = {f"unrelearn.{name}" for name in ("module", "objectives", "diffusion", "denoiser", "sampling", "data")}
+    allowed = {f"unrelearn.{name}" for name in ("module", "objectives", "diffusion", "denoiser", "sampling", "data", "errors")}
     assert own(module) - {"unrelearn"} <= allowed
     assert not foreign(module) & (HYDRA | WANDB)
 
