@@ -32,7 +32,7 @@ results: $(STAMP) ## the README's table: eight methods, with and without attack,
 
 # one process a seed and one thread each: two threads gain little on networks this small
 results-digits: export OMP_NUM_THREADS = 1
-results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (two hours on two fast cores; resumable)
+results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (about four hours of one core a seed; resumable)
 	processes=; for seed in 0 1 2; do ( set -e; \
 	  $(BIN)/python run.py experiment=digits seed=$$seed; \
 	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra attack.learning_rate=3e-4; \
