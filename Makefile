@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results results-digits report bench lint clean
+.PHONY: help run test results results-digits grid-digits report bench lint clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,15 +30,16 @@ results: $(STAMP) ## the README's table: eight methods, with and without attack,
 	$(BIN)/python run.py experiment=readme
 	$(BIN)/python scripts/report.py --out docs/results/readme --figures
 
-# one process a seed and one thread each: two threads gain little on networks this small
-results-digits: export OMP_NUM_THREADS = 1
-results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (about four hours of one core a seed; resumable)
-	processes=; for seed in 0 1 2; do ( set -e; \
-	  $(BIN)/python run.py experiment=digits seed=$$seed; \
-	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra attack.learning_rate=3e-4; \
-	  $(BIN)/python run.py experiment=digits seed=$$seed attack=dimra_aux attack.source=original ) & \
-	  processes="$$processes $$!"; done; for process in $$processes; do wait $$process || exit 1; done
+# two processes of one thread each: two threads gain little on networks this small
+results-digits grid-digits: export OMP_NUM_THREADS = 1
+results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (about three hours on two cores; resumable)
+	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 --workers 2
+	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra attack.learning_rate=3e-4,3e-3 --workers 2
+	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra_aux attack.source=original --workers 2
 	$(BIN)/python scripts/report.py outputs/digits/runs --out docs/results/digits --figures
+
+grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (about half an hour; resumable)
+	$(BIN)/python scripts/grid.py run experiment=grid/digits
 
 report: $(STAMP) ## one table and one page over everything in outputs/runs
 	$(BIN)/python scripts/report.py

@@ -1,9 +1,10 @@
 """Fixtures that several files share. What they are made of is in tiny.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import slurm_cluster as slurm
 import tiny
 import torch
 from hydra import compose as hydra_compose
@@ -30,3 +31,10 @@ def compose(tmp_path: Path) -> Callable[..., dict]:
 @pytest.fixture(scope="session")
 def oracle() -> Classifier:
     return tiny.new_oracle()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
+    """A Slurm of one node with four CPUs that is up; shared by the tests of a process."""
+    with slurm.running(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster

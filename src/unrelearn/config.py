@@ -18,7 +18,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import get_method, get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -389,9 +393,6 @@ def _check_devices(trainer: dict) -> list[str]:
     if trainer["devices"] > 1 and gpus == 0 and trainer["devices"] > (os.cpu_count() or 1):
         return [f"trainer.devices={trainer['devices']}: this machine has {os.cpu_count()} CPU cores and no GPU. "
                 f"Type trainer.devices={os.cpu_count()}"]
-    if trainer["devices"] > 1 and trainer["strategy"] != "ddp":
-        return [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
-                f"Type trainer=ddp trainer.devices={trainer['devices']}"]
     return []
 
 
@@ -435,8 +436,12 @@ def check_writable(outputs: str) -> list[str]:
                 "Type paths.outputs=FOLDER with a folder of yours"]
 
 
-def validate(config: DictConfig, *, multirun: bool = False) -> dict:
+def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = False) -> dict:
     """The resolved configuration as plain Python, or every problem in it.
+
+    Args:
+        multirun: it is one of several runs of this process.
+        elsewhere: it is for another machine, whose devices are not known here.
 
     Raises:
         UsageError: one line a problem, each with the key, the value, what is allowed, and what to type.
@@ -451,7 +456,7 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
     if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(
             f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start data-parallel "
-            "processes. Type trainer=auto, or leave -m out and type one command a run, or "
+            "processes. Type trainer=auto, or hydra/launcher=slurm, or leave -m out and type one command a run, or "
             f"torchrun --standalone --nproc_per_node={trainer['devices']} run.py -m ...")
     problems = [f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out" for key, _ in _leaves(cfg)
                 if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")]
@@ -506,7 +511,10 @@ def validate(config: DictConfig, *, multirun: bool = False) -> dict:
                         f"{trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
     # torchrun and Slurm may have started the processes already, whatever trainer.devices says
     processes = max(trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1)
-    on_devices = [] if cfg["dry_run"] else _check_devices(trainer)
+    on_devices = [] if cfg["dry_run"] or elsewhere else _check_devices(trainer)
+    if not on_devices and trainer["devices"] > 1 and trainer["strategy"] != "ddp":
+        on_devices = [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
+                      f"Type trainer=ddp trainer.devices={trainer['devices']}"]
     for key in ("model.pretrain", "method", "attack", "oracle") if not on_devices else ():
         size = OmegaConf.select(config, f"{key}.batch_size")
         if isinstance(size, int) and size % processes:
@@ -603,9 +611,66 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
 
 def _known_keys():
     """Every key of the default configuration, dotted; a group that takes other keys per option shows its default's."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield from (key for key, _ in _leaves(OmegaConf.to_container(compose("config"))))
+        yield from (key for key, _ in _leaves(OmegaConf.to_container(hydra_compose("config"))))
+
+
+# ---- the configurations of a multirun, for those who plan it ---------------------------------------------------------
+
+
+class Sweep:
+    """What `python run.py -m WORDS` would run, as choices.
+
+    axes: key -> its values, as text; of the command line or, where that does not give the key, of an experiment's
+    hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other machines than this one.
+
+    Raises:
+        UsageError: a word that Hydra cannot read, or a composition that does not hold.
+    """
+
+    def __init__(self, words: list[str], *, elsewhere: bool = False):
+        self.elsewhere = elsewhere
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(CONF), version_base="1.3")
+        self.axes: dict[str, list[str]] = {}
+        self.fixed: list[str] = []
+        try:
+            for word in words:
+                try:
+                    parsed = OverridesParser.create().parse_override(word)
+                except HydraException as error:
+                    raise UsageError(f"{word}: is no choice that can be read ({' '.join(str(error).split())[:80]} ...). "
+                                     "Type KEY=VALUE, or KEY=VALUE,VALUE for several") from error
+                if parsed.is_sweep_override():
+                    self.axes[parsed.get_key_element()] = list(parsed.sweep_string_iterator())
+                else:
+                    self.fixed.append(word)
+            given = {word.lstrip("+~").split("=")[0] for word in self.fixed} | set(self.axes)
+            params = hydra_compose("config", overrides=self.fixed, return_hydra_config=True).hydra.sweeper.params or {}
+            for key, values in params.items():
+                if key not in given:
+                    parsed = OverridesParser.create().parse_override(f"{key}={values}")
+                    chosen = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [str(values)]
+                    self.axes[key] = chosen
+        except (HydraException, OmegaConfBaseException) as error:
+            problems = explain(error, words)
+            if not problems:
+                raise
+            raise UsageError(problems) from error
+
+    def words(self, chosen: dict[str, str]) -> list[str]:
+        """The command line of one run."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
+
+    def compose(self, chosen: dict[str, str]) -> tuple[dict, set[str]]:
+        """The validated configuration of one run, and the keys that others in it are made from by interpolation."""
+        words = self.words(chosen)
+        try:
+            config = hydra_compose("config", overrides=words)
+        except Exception as error:
+            problems = explain(error, words)
+            if not problems:
+                raise
+            raise UsageError(problems) from error
+        return validate(config, elsewhere=self.elsewhere), set(re.findall(r"\$\{(?:[\w.]+:)?([\w.]+)", OmegaConf.to_yaml(config)))

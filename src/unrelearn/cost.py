@@ -4,6 +4,8 @@ FLOPs are those of the denoiser, counted by torch (two per multiplication and ad
 forward passes). Classifiers, distances and pictures are left out: beside a network of millions of weights they are small.
 """
 
+import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,13 +14,18 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import denoiser as denoisers
-from unrelearn.errors import UsageError
 
 BYTES_PER_WEIGHT = 4
 
 
 def forward_cost(*, image_size: int, channels: int, num_classes: int, unet: dict) -> tuple[int, int]:
-    """(FLOPs of one forward pass of one image, number of weights); nothing is allocated."""
+    """(FLOPs of one forward pass of one image, number of weights); nothing is allocated, and each network counted once."""
+    return _forward_cost(image_size, channels, num_classes, json.dumps(unet))
+
+
+@lru_cache
+def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -> tuple[int, int]:
+    unet = json.loads(unet)
     with torch.device("meta"):
         network = denoisers.build(image_size=image_size, channels=channels, num_classes=num_classes, **unet).eval()
         x_t, label = torch.empty(1, channels, image_size, image_size), torch.zeros(1, dtype=torch.long)
@@ -30,10 +37,6 @@ def forward_cost(*, image_size: int, channels: int, num_classes: int, unet: dict
 def estimate(pipeline) -> list[dict]:
     """One row for each artefact with the denoiser in it: {"stage", "what", "there", "steps", "flops", "bytes"}."""
     cfg, dataset = pipeline.cfg, pipeline.dataset
-    try:
-        pipeline._dataset_slice  # noqa: B018 - computed once, and needs the files
-    except (UsageError, OSError):
-        pipeline._dataset_slice = {"name": "unknown"}  # the files are not here yet, so nothing made from them can be
     forward, weights = forward_cost(image_size=dataset.image_size, channels=dataset.channels,
                                     num_classes=len(dataset.class_names), unet=cfg["model"]["unet"])
     image = dataset.channels * dataset.image_size**2

@@ -34,7 +34,7 @@ from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.sampling import sample
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 2,
+VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 3,
             "cached": 1}
 
 
@@ -57,6 +57,21 @@ class Model:
         return artifact.path / (pretrained if label == "ema" else label) if label else None
 
 
+@dataclass(frozen=True)
+class Part:
+    """What can be made of a run by itself, once what it `needs` is there (keys of other parts).
+
+    stage: that of an artefact; "evaluate" stands for the samples of `model` and what is seen in them, "record" for the table and
+    page at the end, whose key is the last part of the run's name. what: the method, attack or model it is of.
+    """
+
+    stage: str
+    key: str
+    what: str
+    needs: tuple[str, ...] = ()
+    model: Model | None = None
+
+
 def recipe(model: dict) -> dict:
     """The arguments of Pretraining in a configuration's `model`; the loss itself goes to every stage, through its Task."""
     return {k: v for k, v in model["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
@@ -69,11 +84,15 @@ def snapshot(step: float) -> str:
 class Pipeline:
     """One run of a resolved configuration: `specs` says what it consists of, `run()` makes what is missing."""
 
-    def __init__(self, cfg: dict, command: str):
+    def __init__(self, cfg: dict, command: str, after: "Pipeline | None" = None):
+        """after: another pipeline; if it has the same data set, that is not looked at and loaded again."""
         self.cfg, self.command = cfg, command
         self.outputs = Path(cfg["paths"]["outputs"])
         self.store = Store(self.outputs / "artifacts", rebuild=cfg["rebuild"], say=progress.say)
-        self.dataset = instantiate(cfg["dataset"], _convert_="all")
+        if after is not None and (after.cfg["dataset"], after.cfg["trainer"]) == (cfg["dataset"], cfg["trainer"]):
+            vars(self).update({name: vars(after)[name] for name in ("dataset", "_dataset_slice", "data") if name in vars(after)})
+        else:
+            self.dataset = instantiate(cfg["dataset"], _convert_="all")
         self.forget = forget_classes(cfg["forget"], self.dataset)
         self.names = {group: cfg[group]["_target_"].split(".")[-2] for group in ("dataset", "method", "attack")}
         self.group = "-".join(self.names.values())
@@ -148,6 +167,58 @@ class Pipeline:
         return Spec("reference", VERSIONS["reference"], config, tuple(self.oracle_spec(r).key for r in ("main", "held_out")))
 
     @property
+    def models(self) -> list[Model]:
+        """The models that are measured, each once."""
+        return [self.pretrained, *[self.unlearned] * (self.unlearned != self.pretrained), *self.attacked]
+
+    @cached_property
+    def name(self) -> str:
+        """Of the run: its folder in outputs/runs. The same whatever comes out of it."""
+        identity = Spec("run", 2, {"rows": [self.evaluate_spec(model).key for model in self.models]}).key[:8]
+        return f"{self.group}-forget{'_'.join(map(str, self.forget))}-seed{self.cfg['seed']}-{identity}"
+
+    def parts(self) -> list[Part]:
+        """Everything the run consists of, each part after those that it needs."""
+        decoded = [Spec("dataset", VERSIONS["dataset"], self._dataset_slice)] * hasattr(self.dataset, "decode")
+        first = tuple(spec.key for spec in decoded)
+        oracles = {role: self.oracle_spec(role).key for role in ("main", "held_out")}
+        original, reference = self.pretrain_spec, self.reference_spec
+        found = [Part("dataset", key, self.names["dataset"]) for key in first]
+        found += [Part("pretrain", original.key, "", first)]
+        found += [Part("oracle", key, role, first) for role, key in oracles.items()]
+        found += [Part("reference", reference.key, self.names["dataset"], tuple(oracles.values()))]
+        if self.unlearned != self.pretrained:
+            found.append(Part("unlearn", self.unlearned.spec.key, self.names["method"], self.unlearned.spec.parents))
+        if self.attacked:
+            found.append(Part("attack", self.attacked[0].spec.key, self.names["attack"], self.attacked[0].spec.parents))
+        seen = [Part("evaluate", self.evaluate_spec(model).key,
+                     model.spec.stage + ("" if model.step is None else f" at {model.step:g}"),
+                     (model.spec.key, reference.key), model) for model in self.models]
+        return [*found, *seen, Part("record", self.name, self.group, tuple(part.key for part in seen))]
+
+    def make(self, part: Part) -> None:
+        """Make a part, whose needs must be there; what its parents' divergence rules out is left out."""
+        match part.stage:
+            case "dataset":
+                self._decoded()
+            case "pretrain":
+                self.run_pretrain()
+            case "oracle":
+                self.run_oracle(part.what)
+            case "reference":
+                self.run_reference()
+            case "unlearn":
+                self.run_unlearn()
+            case "attack":
+                self.run_attack()
+            case "evaluate":
+                if part.model.weights(self.store, self.cfg["model"]["weights"]) is not None:
+                    self.run_samples(part.model, f"sample the model: {part.what}")
+                    self.run_evaluate(part.model)
+            case "record":
+                keep(self, self.run())
+
+    @property
     def _inception(self) -> bool:
         return any(needs_inception(name, measurement) for name, measurement in self.cfg["eval"].items())
 
@@ -162,8 +233,13 @@ class Pipeline:
 
     @cached_property
     def _dataset_slice(self) -> dict:
-        return {"name": self.names["dataset"], "content": self.dataset.fingerprint(),
-                "horizontal_flip": self.dataset.horizontal_flip}
+        found = {"name": self.names["dataset"], "horizontal_flip": self.dataset.horizontal_flip}
+        try:
+            return found | {"content": self.dataset.fingerprint()}
+        except (UsageError, OSError):
+            if not self.cfg["dry_run"]:
+                raise
+            return found  # the files are not here yet, so nothing made from them can be
 
     # what it is made from
 
@@ -283,7 +359,7 @@ class Pipeline:
 
                 result = fit(module, folder, description, self._fit_options(
                     snapshots=[] if edits else budgets, on_snapshot=keep,
-                    log_row=lambda step, row: run.log({"train": row}, step)))
+                    log_row=lambda step, row: run.log(row, step)))
             diverged, steps = result["diverged_at"], module.rows[-1]["step"] if module.rows else 0
             if edits and diverged is None:
                 module.to(self.device)  # training leaves it on the CPU
@@ -309,9 +385,13 @@ class Pipeline:
                           checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
                           log_every_n_steps=trainer["log_every_n_steps"], **arguments)
 
-    def track(self, spec: Spec):
-        return tracking.run(self.cfg["tracking"], self.outputs, stage=spec.stage, key=spec.key, group=self.group,
-                            config=spec.config)
+    def track(self, spec: Spec, model: Model | None = None):
+        """model: which one the artefact looks at; its group is what went into it, as other methods and attacks share it."""
+        depth = {"unlearn": 2, "attack": 3}.get((model.spec if model else spec).stage, 1)
+        group = "-".join(list(self.names.values())[:depth])
+        at = "" if model is None or model.step is None else f" at {model.step:g}"
+        return tracking.run(self.cfg["tracking"], self.outputs, stage=spec.stage, key=spec.key, group=group, config=spec.config,
+                            name=f"{spec.stage} {group}{at} {spec.key[:8]}")
 
     def run_pretrain(self) -> Artifact:
         if self.cfg["model"]["checkpoint"] is not None:
@@ -343,7 +423,7 @@ class Pipeline:
             module = ClassifierTraining(classifier, self.data.train, seed=seed,
                                         horizontal_flip=self.dataset.horizontal_flip, **settings)
             with self.track(spec) as run:
-                options = self._fit_options(log_row=lambda step, row: run.log({"train": row}, step))
+                options = self._fit_options(log_row=lambda step, row: run.log(row, step))
                 options.precision = "32-true"  # the measure does not change with the precision of what it measures
                 result = fit(module, folder, f"train classifier ({role.replace('_', '-')})", options)
                 classifier.eval().to(self.device)
@@ -407,7 +487,7 @@ class Pipeline:
                     tensors[f"{stream}/{float(scale)}/labels"] = labels.clone()
             if distributed.is_main():
                 save_file(tensors, folder / "samples.safetensors")
-                with self.track(spec) as run:
+                with self.track(spec, model) as run:
                     run.images(**{name.replace("/", "_"): t for name, t in tensors.items() if not name.endswith("labels")})
             return {}
 
@@ -428,7 +508,7 @@ class Pipeline:
                 for name, measurement in self.cfg["eval"].items():
                     metrics[name] = instantiate(measurement, _partial_=True, _convert_="all")(evidence)
                 write_json(folder / "metrics.json", metrics)
-                with self.track(spec) as run:
+                with self.track(spec, model) as run:
                     run.summary(metrics)
             return {}
 
@@ -499,11 +579,9 @@ class Pipeline:
     def _record(self, rows: list[dict], seconds: float) -> dict:
         oracle = {name: json.loads((self.store.find(self.oracle_spec(role)).path / "metrics.json").read_text())["test_accuracy"]
                   for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
-        identity = Spec("run", 1, {"rows": [row["evaluate"] or row["weights"] for row in rows]}).key[:8]
-        forgotten = "_".join(map(str, self.forget))
         attack = get_object(self.cfg["attack"]["_target_"])
         return {
-            "version": 1, "name": f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}-{identity}",
+            "version": 1, "name": self.name, "versions": {**VERSIONS, **{p: version(p) for p in ("unrelearn", "torch")}},
             "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
             "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
@@ -599,13 +677,23 @@ def run(cfg: dict, command: str) -> dict | None:
         for used in pipeline.used.values():
             progress.say(f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s")
         return None
-    from unrelearn.report.page import FILE_NAME, write_page
     from unrelearn.report.table import print_record
 
-    folder, latest = pipeline.outputs / "runs" / record["name"], pipeline.outputs / "report" / "index.html"
-    write_json(folder / "result.json", record)
-    write_page(record, pipeline.outputs, folder / FILE_NAME)
+    page, latest = keep(pipeline, record), pipeline.outputs / "report" / "index.html"
     latest.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / FILE_NAME, latest)
+    shutil.copyfile(page, latest)
     print_record(record, progress.console, page=latest)
     return record
+
+
+def keep(pipeline: Pipeline, record: dict) -> Path | None:
+    """Write outputs/runs/<name>/: the page first, whose path is returned, as a record that is there is complete."""
+    if not distributed.is_main():
+        return None
+    from unrelearn.report.page import FILE_NAME, write_page
+
+    folder = pipeline.outputs / "runs" / record["name"]
+    write_page(record, pipeline.outputs, folder / FILE_NAME)
+    write_json(folder / "result.json", record)
+    tracking.result(record, pipeline.outputs)
+    return folder / FILE_NAME

@@ -1,0 +1,143 @@
+"""Remove artefacts that no kept result needs; without --yes only say which, and how much that would free.
+
+    python scripts/gc.py [outputs] [--yes]
+
+Kept is what the records in outputs/runs name, what the grids begun with scripts/grid.py consist of, and everything that these
+were made from. To let go of a run or a grid, remove its folder in outputs/runs or outputs/grids first.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from unrelearn import launch
+from unrelearn.artifact import MANIFEST
+from unrelearn.errors import UsageError
+from unrelearn.grid import Plan
+
+EXAMPLES = 5  # folders of each stage that are named
+
+
+def named_by_results(outputs: Path) -> set[str]:
+    """stage/key of every artefact that a record or a grid names.
+
+    Raises:
+        UsageError: a record or a grid can not be read, so that nobody knows what it needs.
+    """
+    named: set[str] = set()
+    for path in sorted((outputs / "runs").glob("*/result.json")):
+        try:
+            named |= {f"{stage['stage']}/{stage['key']}" for stage in json.loads(path.read_text())["stages"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{path}: can not be read ({type(error).__name__}), so what it needs is unknown. "
+                             "Repair or remove that folder, then type the same command") from error
+    for path in sorted((outputs / "grids").glob("*/grid.json")):
+        try:
+            named |= Plan(json.loads(path.read_text())["words"], elsewhere=True).nodes.keys()
+        except UsageError as error:
+            raise UsageError([f"{path}: this grid can no longer be composed, so what it needs is unknown. Remove that folder to "
+                              "let go of it", *error.problems]) from error
+    return named
+
+
+def with_ancestors(named: Iterable[str], there: dict[str, Path]) -> set[str]:
+    """The names, and those of everything that they were made from."""
+    by_key = {name.partition("/")[2]: name for name in there}
+    found, new = set(), set(named)
+    while new:
+        found |= new
+        parents = set()
+        for name in new & there.keys():
+            try:
+                manifest = json.loads((there[name] / MANIFEST).read_text())
+            except (OSError, ValueError):
+                continue  # a damaged one has no parents that anybody could tell
+            parents |= {by_key[key] for key in manifest["parents"] if key in by_key}
+        new = parents - found
+    return found
+
+
+def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:
+    """(stage/key -> finished artefact, folders that damage or a removal that broke off has left)."""
+    there, rubbish = {}, []
+    for stage in filter(Path.is_dir, root.iterdir() if root.exists() else ()):
+        with os.scandir(stage) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if ".damaged-" in entry.name or entry.name.endswith(".removed"):
+                        rubbish.append(Path(entry.path))
+                    elif not entry.name.endswith(".partial"):
+                        there[f"{stage.name}/{entry.name}"] = Path(entry.path)
+    return there, rubbish
+
+
+def size(folder: Path) -> int:
+    return sum(os.stat(os.path.join(path, name)).st_size for path, _, names in os.walk(folder) for name in names)
+
+
+def remove(path: Path) -> bool:
+    """Remove a folder at once for whoever looks, unless somebody is computing it."""
+    try:
+        with FileLock(f"{path}.lock", timeout=0):
+            aside = path if path.name.endswith(".removed") else path.with_name(f"{path.name}.removed")
+            path.rename(aside)
+    except Timeout:
+        print(f"left: {path}, which another process is at", file=sys.stderr)
+        return False
+    shutil.rmtree(aside)
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"))
+    parser.add_argument("--yes", action="store_true", help="remove them")
+    options = parser.parse_args(arguments)
+    there, rubbish = artifacts(options.outputs / "artifacts")
+    try:
+        if not there and not rubbish:
+            raise UsageError(f"{options.outputs}: holds no artefacts. Type python scripts/gc.py FOLDER, where your runs are")
+        kept = with_ancestors(named_by_results(options.outputs), there)
+    except UsageError as error:
+        return launch.complain(error.problems)
+    models = {name.partition("/")[2] for name in kept if name.startswith(("pretrain/", "unlearn/"))}
+    unneeded = {name: path for name, path in there.items() if name not in kept and not _beside(path, name, models)}
+    by_stage: dict[str, list[Path]] = defaultdict(list)
+    for name, path in unneeded.items():
+        by_stage[name.partition("/")[0]].append(path)
+    by_stage["damaged, or half removed"] = rubbish
+    total = 0
+    for stage, paths in sorted(by_stage.items()):
+        if paths:
+            total += (freed := sum(map(size, paths)))
+            examples = ", ".join(path.name for path in paths[:EXAMPLES]) + ", ..." * (len(paths) > EXAMPLES)
+            print(f"{stage}: {len(paths)} of {sum(name.startswith(f'{stage}/') for name in there) or len(paths)}, "
+                  f"{freed / 2**20:,.1f} MiB: {examples}")
+    print(f"{len(unneeded) + len(rubbish)} folders, {total / 2**20:,.1f} MiB, are needed by no result in {options.outputs}")
+    if options.yes:
+        removed = sum(remove(path) for path in [*unneeded.values(), *rubbish])
+        print(f"removed {removed}")
+    elif unneeded or rubbish:
+        print("Nothing was removed. Type the same command with --yes to remove them")
+    return 0
+
+
+def _beside(path: Path, name: str, models: set[str]) -> bool:
+    """Whether it is what a method has computed beside a model that is kept, such as a Fisher information."""
+    if not name.startswith("cached/"):
+        return False
+    try:
+        return bool(models & set(json.loads((path / MANIFEST).read_text())["parents"]))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""A grid of runs as distinct artefacts, each made once: here, on several devices of this machine, or by Slurm in waves.
+
+    python scripts/grid.py run experiment=grid/digits               here; the same command again continues
+    python scripts/grid.py run experiment=grid/digits --workers 4   four processes, on as many GPUs as there are
+    python scripts/grid.py plan experiment=grid/cifar10             jobs, hours and disk; nothing is computed
+    python scripts/grid.py submit experiment=grid/cifar10 --sbatch "--partition=gpu --gpus=1 --cpus-per-task=8 --mem=32G"
+    python scripts/grid.py status experiment=grid/cifar10 --watch   done, running, queued, failed, and the time that is left
+    python scripts/grid.py retry experiment=grid/cifar10 --sbatch "..."    submits only what is missing and not queued
+    python scripts/grid.py cancel experiment=grid/cifar10           what was being made goes on from its checkpoint later
+
+A grid is named by its choices, as python run.py -m takes them: give the same ones to every command.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from unrelearn import distributed, launch, progress, slurm
+from unrelearn.errors import UsageError
+from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERY = 2.0  # seconds between two looks of a live table
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, what: str, **options) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what, description=what, **options)
+        command.add_argument("words", nargs="+", metavar="CHOICE", help="as for python run.py -m: method=dimum,salun seed=0,1")
+        return command
+
+    run = add("run", "make everything here, with progress over the whole grid, and then its report")
+    run.add_argument("--workers", type=int, default=1, help="processes side by side (default: 1)")
+    run.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    plan = add("plan", "say what there is to do, how long it takes and how much disk; compute nothing")
+    submit = add("submit", "submit what is missing and not queued, in waves of job arrays", aliases=["retry"])
+    submit.add_argument("--sbatch", default="", metavar="OPTIONS", help='of sbatch: "--partition=gpu --gpus=1 --mem=32G"')
+    submit.add_argument("--parallel", type=int, help="at most so many jobs of an array at once")
+    submit.add_argument("--dry-run", action="store_true", help="only say what would be submitted")
+    for command in (plan, submit):
+        command.add_argument("--minutes", type=float, default=240,
+                             help="time limit of a job; parts fill half of it (default: 240)")
+        command.add_argument("--max-jobs", type=int, help="of yours at once, at most (default: what the cluster says)")
+    status = add("status", "what is done, running, queued and failed, and the time that is left")
+    status.add_argument("--watch", action="store_true", help="look again every few seconds, until all is done")
+    add("cancel", "take the grid's jobs out of the queue")
+    inner = commands.add_parser("work", description="make the parts that a file lists (what a job and a worker run)")
+    inner.add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    for name in ("workers", "minutes", "parallel", "max_jobs"):
+        value = getattr(options, name, None)
+        if value is not None and value <= 0:
+            parser.error(f"--{name.replace('_', '-')} {value:g}: must be above 0. Type --{name.replace('_', '-')} 1")
+    return options
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------------------
+
+
+def hours(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(number: float) -> str:
+    return f"{number / 2**20:.1f} MiB" if number < 2**30 else f"{number / 2**30:,.1f} GiB"
+
+
+def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None:
+    shelf, seconds = plan.shelf, plan.seconds()
+    shelf.list()
+    missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
+    title = f"{len(plan.cells):,} runs in {plan.outputs}: {len(plan.nodes):,} distinct parts"
+    table = Table("stage", title=title, title_justify="left")
+    for heading in ("parts", "there", "to do", "optimiser steps", "time", "disk"):
+        table.add_column(heading, justify="right")
+    for stage in ORDER:
+        every = [node for node in plan.nodes.values() if node.stage == stage]
+        to_do = [node for node in missing if node.stage == stage]
+        if every:
+            steps, disk = (sum(plan.cost(node)[i] for node in to_do) for i in (0, 2))
+            table.add_row(stage, f"{len(every):,}", f"{len(every) - len(to_do):,}", f"{len(to_do):,}",
+                          f"{steps:,}" if steps else "", hours(sum(map(seconds, to_do))), size(disk) if disk else "")
+    progress.console.print(table)
+    total = sum(map(seconds, missing))
+    progress.console.print(
+        f"to do: {len(missing):,} parts, {total / 3600:,.3g} hours of one device, {size(sum(plan.cost(n)[2] for n in missing))}. "
+        "Hours are those of like parts that are there; of what has none, FLOPs at their speed, or at cost.utilisation of "
+        "cost.device_tflops. Nothing was computed.")
+    if missing:
+        found = slurm.waves(missing, seconds, 60 * minutes / 2, most or 10**9)
+        progress.console.print(f"On Slurm, with jobs of {minutes:g} minutes: " + ", then ".join(
+            f"{len(wave)} job{'s' * (len(wave) != 1)} ({sum(map(len, wave)):,} parts)" for wave in found))
+
+
+def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
+    table = Table("stage", title=str(plan.folder), title_justify="left")
+    shown = [state for state in STATES if any(counter[state] for counter in seen.counts.values())]
+    for heading in (*shown, "all"):
+        table.add_column(heading, justify="right")
+    for stage, counter in seen.counts.items():
+        table.add_row(stage, *(f"{counter[state]:,}" if counter[state] else "" for state in shown), f"{sum(counter.values()):,}")
+    together = sum(counter["running"] for counter in seen.counts.values()) or devices
+    left = "everything is done" if seen.done else f"{hours(seen.left)} of one device left" + (
+        f", about {hours(seen.left / together)} with the {together} now at work" if together else "; nothing is running")
+    why = [f"failed: {name}: {reason}" for name, reason in list(seen.failed.items())[:10]]
+    more = [f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}"] if len(seen.failed) > 10 else []
+    return Group(table, left, *why, *more)
+
+
+# ---- the commands -------------------------------------------------------------------------------------------------------
+
+
+def queued(plan: Plan) -> set[str]:
+    jobs = slurm.Jobs(plan.folder)
+    return {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)} if jobs.all() else set()
+
+
+def status(plan: Plan, watch: bool) -> int:
+    if not watch:
+        seen = overview(plan, queued(plan))
+        progress.console.print(status_table(plan, seen, None))
+        return 1 if seen.failed else 0
+    with Live(console=progress.console, auto_refresh=False) as live:
+        while not (seen := overview(plan, queued(plan))).done:
+            live.update(status_table(plan, seen, None), refresh=True)
+            time.sleep(EVERY)
+        live.update(status_table(plan, seen, None), refresh=True)
+    return 0
+
+
+def run(plan: Plan, workers: int) -> int:
+    """Make everything, by this process or by several; then the report."""
+    shelf = plan.shelf
+    shelf.list()
+    missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
+    shelf.list_no_more()
+    there = len(plan.nodes) - len(missing)
+    progress.say(f"{len(plan.cells):,} runs, {len(plan.nodes):,} distinct parts, {there:,} of them there")
+    plan.keep()
+    for node in missing:
+        Failures(plan.folder).forget(node)
+    lost = side_by_side(plan, missing, workers) if workers > 1 else one_by_one(plan, missing)
+    for why in dict.fromkeys(lost.values()):
+        names = [name for name, reason in lost.items() if reason == why]
+        print(f"failed: {', '.join(names[:5])}{f' and {len(names) - 5} more' * (len(names) > 5)}: {why}", file=sys.stderr)
+    if lost:
+        print(f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only these", file=sys.stderr)
+    if any((plan.outputs / "runs").glob("*/result.json")):
+        print()
+        out = plan.outputs / "report"
+        subprocess.run([sys.executable, "scripts/report.py", str(plan.outputs / "runs"), "--out", str(out)], cwd=ROOT, check=True)
+        print(f"Report: {out / 'index.html'}")
+    return 1 if lost else 0
+
+
+def one_by_one(plan: Plan, missing: list[Node]) -> dict[str, str]:
+    seconds = plan.seconds()
+    expected, done, took = sum(map(seconds, missing)), [], []
+
+    def begun(node: Node) -> None:
+        # what was made so far tells how far off the expectation is
+        factor = sum(took) / sum(map(seconds, done)) if sum(took) > 10 else 1.0
+        left = factor * (expected - sum(map(seconds, done)))
+        run = " ".join(f"{key}={text}" for key, text in plan.cells[node.cell])
+        progress.say(f"[{len(done) + 1}/{len(missing)}, about {hours(left)} left] {node.stage} {node.what}: {run}")
+
+    def made(node: Node, measured: float) -> None:
+        done.append(node)
+        took.append(measured)
+
+    return work(plan.nodes, [node.name for node in missing], shelf=plan.shelf, folder=plan.folder,
+                configuration=plan.configuration, begun=begun, made=made)
+
+
+def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str]:
+    """As many processes of `work`, which share the parts by their claims."""
+    import torch
+
+    file, gpus = plan.folder / "workers" / "parts.json", torch.cuda.device_count()
+    slurm.write_task(file, plan, missing)
+    processes = []
+    for number in range(workers):
+        device = {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))}
+        with open(file.with_name(f"{number}.log"), "a") as log:
+            processes.append(subprocess.Popen([sys.executable, "scripts/grid.py", "work", str(file)], cwd=ROOT, stdout=log,
+                                              stderr=log, env={**os.environ, **device}))
+    progress.say(f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}")
+    try:
+        with Live(console=progress.console, auto_refresh=False) as live:
+            while any(process.poll() is None for process in processes):
+                live.update(status_table(plan, overview(plan), workers), refresh=True)
+                time.sleep(EVERY)
+            live.update(status_table(plan, seen := overview(plan), workers), refresh=True)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+    unmade = [node for node in missing if not plan.shelf.settled(node, plan.nodes)]
+    return {node.name: seen.failed.get(node.name, "something that it needs is missing") for node in unmade}
+
+
+def work_on(file: Path) -> int:
+    """What a job of Slurm and a worker of this machine do."""
+    from unrelearn.config import Sweep
+
+    task = json.loads(file.read_text())
+    nodes = {node.name: node for fields in task["nodes"] for node in [Node(fields[0], fields[1], tuple(fields[2]), *fields[3:])]}
+    sweep, settle = Sweep(task["words"]), Settled()
+
+    @lru_cache(maxsize=8)
+    def configuration(cell: int) -> tuple[dict, str]:
+        chosen = task["cells"][str(cell)]
+        cfg, _ = sweep.compose(chosen)
+        settle(cfg)
+        return cfg, " ".join(["python run.py", *sweep.words(chosen)])
+
+    first = nodes[task["wanted"][0]]
+    launch.processes(configuration(first.cell)[0]["trainer"])
+    number = iter(range(1, len(task["wanted"]) + 1))
+    lost = work(nodes, task["wanted"], shelf=Shelf(Path(task["outputs"])), folder=Path(task["folder"]),
+                configuration=lambda node: configuration(node.cell),
+                begun=lambda node: progress.say(f"[{next(number)}/{len(task['wanted'])}] {node.stage} {node.what} ({node.key})"))
+    for name, why in lost.items():
+        if distributed.is_main():
+            print(f"failed: {name}: {why}", file=sys.stderr)
+    return 1 if lost else 0
+
+
+def submit(plan: Plan, options: argparse.Namespace) -> int:
+    if options.dry_run:
+        show_plan(plan, options.minutes, options.max_jobs)
+        return 0
+    ids = slurm.submit(plan, minutes=options.minutes, options=options.sbatch, max_jobs=options.max_jobs,
+                       parallel=options.parallel, say=progress.say)
+    again = f"python scripts/grid.py status {' '.join(options.words)} --watch"
+    progress.say(f"{len(ids)} array(s) submitted. To follow them: {again}" if ids
+                 else "nothing to submit: what is not there is queued already")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        if options.command == "work":
+            os.environ.update(launch.slurm_ranks(os.environ))
+            return work_on(options.file)
+        started = time.monotonic()
+        dry_run = options.command == "plan" or getattr(options, "dry_run", False)
+        plan = Plan(options.words, elsewhere=options.command != "run", dry_run=dry_run)
+        if time.monotonic() - started > 10:
+            progress.say(f"planned in {hours(time.monotonic() - started)}")
+        match options.command:
+            case "plan":
+                show_plan(plan, options.minutes, options.max_jobs)
+            case "run" if options.dry_run:
+                show_plan(plan)
+            case "run":
+                return run(plan, options.workers)
+            case "submit" | "retry":
+                return submit(plan, options)
+            case "status":
+                return status(plan, options.watch)
+            case "cancel":
+                progress.say(f"cancelled: {', '.join(slurm.cancel(plan)) or 'nothing, none of its jobs is queued'}")
+        return 0
+    except UsageError as error:
+        return launch.complain(error.problems)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""A grid on Slurm: its parts as job arrays in waves, each wave holding only parts that do not need one another.
+
+A wave starts when the one before it has ended, however that ended (afterany): what a failed part rules out is left, all else is
+made. A job that comes near its time limit, and one whose node vanishes, is put back into the queue by Slurm and goes on from
+the last checkpoint. Nothing here needs accounting: what is queued is what squeue shows, what is done is what lies on disk.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from unrelearn.artifact import write_json
+from unrelearn.errors import UsageError
+from unrelearn.grid import Node, Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+WARNING = 90  # seconds before its time limit that a job is told
+RESTARTS = 50  # a part that makes no checkpoint between two limits would come back for ever
+
+SCRIPT = """#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --output={folder}/%a.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --time={minutes}
+#SBATCH --signal=B:USR2@{warning}
+#SBATCH --ntasks={devices}
+{options}
+cd {root}
+again() {{
+  echo "near the time limit: to be continued"
+  (( ${{SLURM_RESTART_COUNT:-0}} < {restarts} )) && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+}}
+trap again USR2
+{launcher}{python} scripts/grid.py work {folder}/${{SLURM_ARRAY_TASK_ID}}.json &
+work=$!
+while kill -0 $work 2>/dev/null; do wait $work; code=$?; done
+exit ${{code:-1}}
+"""
+
+
+def call(*words: str) -> str:
+    """What a command of Slurm prints.
+
+    Raises:
+        UsageError: there is no Slurm here, or it refuses.
+    """
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"{words[0]}: no such command, so this is no machine of a Slurm cluster. "
+                         "Type python scripts/grid.py run with the same choices to make the grid here")
+    done = subprocess.run(words, text=True, capture_output=True)
+    if done.returncode:
+        raise UsageError(f"{shlex.join(words[:3])}: {' '.join((done.stderr or done.stdout).split())}. Type sinfo to see whether "
+                         "the cluster answers, then the same command again")
+    return done.stdout
+
+
+def queue() -> dict[str, set[int]]:
+    """This user's jobs that wait or run: id of an array -> indices of its tasks."""
+    alive: dict[str, set[int]] = {}
+    for line in call("squeue", "--me", "--noheader", "--array", "--format=%F %K %T").splitlines():
+        array, index, state = line.split()
+        if index.isdigit() and state not in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL"):
+            alive.setdefault(array, set()).add(int(index))
+    return alive
+
+
+def release() -> list[str]:
+    """Let go of this user's jobs that Slurm holds because a node was not ready to take them back; their ids."""
+    shown = call("squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%i|%r").splitlines()
+    held = [line.partition("|")[0] for line in shown if "requeued held" in line.replace("_", " ")]
+    for job in held:
+        call("scontrol", "release", job)
+    return held
+
+
+def limits() -> tuple[int, int]:
+    """(tasks of one array, jobs of this user at once) that the cluster takes, as far as it says so."""
+    shown = call("scontrol", "show", "config")
+
+    def value(name: str, default: int) -> int:
+        found = re.search(rf"^{name}\s*=\s*(\d+)", shown, re.MULTILINE)
+        return int(found[1]) if found else default
+
+    array, jobs = value("MaxArraySize", 1001), value("MaxJobCount", 10000)
+    if shutil.which("sacctmgr"):
+        told = subprocess.run(["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={os.environ.get('USER', '')}",
+                               "format=MaxSubmit,GrpSubmit"], text=True, capture_output=True)
+        if told.returncode == 0:
+            jobs = min([jobs, *map(int, re.findall(r"\d+", told.stdout))])
+    return array, jobs
+
+
+def packed(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float) -> list[list[Node]]:
+    """Parts in lists of about `target` seconds; one that takes longer is alone."""
+    packs: list[list[Node]] = []
+    filled = target
+    for node in nodes:
+        takes = seconds(node)
+        if not packs or filled + takes > target:
+            packs.append([])
+            filled = 0.0
+        packs[-1].append(node)
+        filled += takes
+    return packs
+
+
+def waves(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float, most: int) -> list[list[list[Node]]]:
+    """The parts, by level, in packs of `target` seconds, or of more where these would be more than `most` jobs.
+
+    Raises:
+        UsageError: not even one job a wave is allowed.
+    """
+    levels: dict[int, list[Node]] = {}
+    for node in nodes:
+        levels.setdefault(node.level, []).append(node)
+    if len(levels) > most:
+        raise UsageError(f"--max-jobs={most}: the grid has {len(levels)} waves, each at least one job. "
+                         f"Type --max-jobs={len(levels)} or more, or wait until some of your other jobs have ended")
+    while True:
+        found = [packed(levels[level], seconds, target) for level in sorted(levels)]
+        if sum(map(len, found)) <= most:
+            return found
+        target *= 1.25
+
+
+class Jobs:
+    """The arrays that were submitted for a grid: <folder>/jobs/<number>/ holds a file of parts a task, and their logs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "jobs"
+
+    def all(self) -> list[dict]:
+        """{"id": of the array, "number", "level", "tasks": how many}, oldest first."""
+        return sorted((json.loads(path.read_text()) for path in self.folder.glob("*/job.json")), key=lambda job: job["number"])
+
+    def alive(self) -> Iterator[tuple[dict, list[int]]]:
+        """Each array that is not over, with the tasks that are not."""
+        waiting = queue()
+        for job in self.all():
+            if tasks := sorted(waiting.get(job["id"], ())):
+                yield job, tasks
+
+    def parts(self, job: dict, tasks: Iterable[int]) -> Iterator[str]:
+        for task in tasks:
+            yield from json.loads((self.folder / f"{job['number']:04d}" / f"{task}.json").read_text())["wanted"]
+
+
+def closure(nodes: dict[str, Node], wanted: Iterable[Node]) -> dict[str, Node]:
+    """The parts and all that they need."""
+    found: dict[str, Node] = {}
+    new = list(wanted)
+    while new:
+        node = new.pop()
+        if node.name not in found:
+            found[node.name] = node
+            new += [nodes[need] for need in node.needs]
+    return found
+
+
+def write_task(path: Path, plan: Plan, pack: list[Node]) -> None:
+    needed = closure(plan.nodes, pack)
+    write_json(path, {
+        "words": plan.sweep.fixed, "outputs": str(plan.outputs), "folder": str(plan.folder),
+        "wanted": [node.name for node in pack],
+        "nodes": [list(node) for node in needed.values()],
+        "cells": {node.cell: dict(plan.cells[node.cell]) for node in pack}})
+
+
+def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, parallel: int | None,
+           say: Callable[[str], None]) -> list[str]:
+    """Submit what is missing and not queued; returns the ids of the arrays."""
+    jobs = Jobs(plan.folder)
+    plan.keep()
+    with FileLock(plan.folder / "submit.lock"):  # of two planners the second one sees what the first has queued
+        if held := release():
+            say(f"released {', '.join(held)}, which Slurm had held because a node was not ready")
+        alive = list(jobs.alive())
+        queued = {name for job, tasks in alive for name in jobs.parts(job, tasks)}
+        plan.shelf.list()
+        missing = [node for node in plan.nodes.values() if node.name not in queued and not plan.shelf.settled(node, plan.nodes)]
+        if not missing:
+            return []
+        array, most = limits()
+        others = sum(map(len, queue().values()))
+        most = min(max_jobs or most, most) - others
+        before = [job["id"] for job, _ in alive]
+        ids, number = [], max((job["number"] for job in jobs.all()), default=-1)
+        for wave in waves(missing, plan.seconds(), 60 * minutes / 2, most):
+            level, this_wave = wave[0][0].level, []
+            for start in range(0, len(wave), array):
+                number += 1
+                folder = jobs.folder / f"{number:04d}"
+                packs = wave[start:start + array]
+                for task, pack in enumerate(packs):
+                    write_task(folder / f"{task}.json", plan, pack)
+                script = folder / "job.sh"
+                script.write_text(SCRIPT.format(
+                    name=f"unrelearn-{level}", folder=shlex.quote(str(folder.resolve())), minutes=max(1, round(minutes)),
+                    warning=min(WARNING, int(30 * minutes)), devices=plan.devices, restarts=RESTARTS,
+                    options="\n".join(f"#SBATCH {word}" for word in shlex.split(options)),
+                    root=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable),
+                    launcher="srun " if plan.devices > 1 else ""))
+                after = [f"--dependency=afterany:{':'.join(before)}"] if before else []
+                together = f"%{parallel}" if parallel else ""
+                tasks = f"--array=0-{len(packs) - 1}{together}"
+                job = call("sbatch", "--parsable", tasks, *after, str(script)).split(";")[0].strip()
+                write_json(folder / "job.json", {"id": job, "number": number, "level": level, "tasks": len(packs)})
+                this_wave.append(job)
+                say(f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
+                    + (f", after {', '.join(before)}" if before else ""))
+            before = this_wave
+            ids += this_wave
+        return ids
+
+
+def cancel(plan: Plan) -> list[str]:
+    """Take the grid's jobs out of the queue; what they were making goes on from its last checkpoint when asked for again."""
+    ids = [job["id"] for job, _ in Jobs(plan.folder).alive()]
+    if ids:
+        call("scancel", *ids)
+    return ids

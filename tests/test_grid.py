@@ -1,0 +1,268 @@
+"""A grid is its distinct parts: each planned once, made once, whoever makes it, and whatever happens on the way."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import ROOT, TINY, environment, run, weights_of
+
+from unrelearn.errors import UsageError
+from unrelearn.grid import Plan, claim, overview, running
+from unrelearn.pipeline import Pipeline
+from unrelearn.slurm import packed, waves
+
+SHORT = ["unlearning.max_steps=10", "unlearning.batch_size=16", "relearning.budgets=[0,5,10]", "relearning.batch_size=16"]
+FIXED = [*TINY, *SHORT, "tracking=none"]
+CHOICES = ["method=dimum,row_swap", "attack=none,dimra", "seed=0,1"]
+
+
+def command(name: str, outputs: Path, *more: str, choices: list[str] = CHOICES) -> list[str]:
+    return [sys.executable, "scripts/grid.py", name, *FIXED, *choices, f"paths.outputs={outputs}", *more]
+
+
+def grid(name: str, outputs: Path, *more: str, expect: int = 0, choices: list[str] = CHOICES, **changes: str) -> str:
+    done = subprocess.run(command(name, outputs, *more, choices=choices), cwd=ROOT, text=True, capture_output=True,
+                          env=environment(**changes), timeout=300)
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def plan(outputs: Path, choices: list[str] = CHOICES) -> Plan:
+    return Plan([*FIXED, *choices, f"paths.outputs={outputs}"])
+
+
+def numbers(outputs: Path) -> dict[str, dict]:
+    """What every run of a folder measured, by its name; not when, by whom and how fast."""
+    records = [json.loads(path.read_text()) for path in (outputs / "runs").glob("*/result.json")]
+    return {record["name"]: record["rows"] for record in records}
+
+
+def finished(outputs: Path) -> dict[str, int]:
+    """Every artefact that is there -> when it was finished, in nanoseconds."""
+    return {path.parent.relative_to(outputs).as_posix(): path.stat().st_mtime_ns
+            for path in (outputs / "artifacts").glob("*/*/manifest.json") if ".partial" not in path.as_posix()}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The grid, made here by one undisturbed process."""
+    outputs = tmp_path_factory.mktemp("local")
+    said = grid("run", outputs)
+    assert "8 runs, 35 distinct parts, 0 of them there" in said and "[35/35, " in said and "Report: " in said
+    return outputs
+
+
+# ---- planning -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choices", [
+    [*CHOICES, "forget=7,[1,2]"],
+    ["method=salun,original", "attack=dimra,prune", "oracle.main.seed=${seed}", "seed=0,3", "unlearning.max_steps=5,10"],
+    ["method=selective_amnesia,retrain", "attack=none,quantize", "model.pretrain.loss_reduction=mean,sum", "forget=3"]],
+    ids=["classes", "interpolated seed", "one class"])
+def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choices: list[str]):
+    """Against every run composed and taken apart by itself."""
+    found, wanted = plan(tmp_path / "outputs", choices), set()
+    for cell in range(len(found.cells)):
+        words = [*(word for word in found.sweep.fixed if "tracking" not in word and "accelerator" not in word),
+                 *(f"{key}={value}" for key, value in found.cells[cell])]
+        cfg = compose(*words)
+        wanted |= {f"{part.stage}/{part.key}" for part in Pipeline(cfg, "").parts()}
+    assert found.nodes.keys() == wanted
+    for node in found.nodes.values():
+        assert all(found.nodes[need].level < node.level for need in node.needs), node
+        cfg, line = found.configuration(node)
+        assert node.key in {part.key for part in Pipeline(cfg, line).parts()}
+    order = list(found.nodes)
+    assert all(order.index(need) < order.index(node.name) for node in found.nodes.values() for need in node.needs)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["method=dimun"], "method=dimun: no such method"), (["forget=7,77"], "forget=77: no such class"),
+    (["seed=0,-1"], "seed=-1: must be"), (["stages=[pretrain]"], "stages=[pretrain]: a grid runs all of them"),
+    (["paths.outputs=/tmp/unrelearn-a,/tmp/unrelearn-b"], "the runs of a grid share one folder"),
+    (["method=dimum,,"], "method=dimum,,: is no choice that can be read")], ids=str)
+def test_what_can_not_be_planned_is_said_in_a_line(tmp_path: Path, words: list[str], said: str):
+    outputs = [] if "paths" in words[0] else [f"paths.outputs={tmp_path}"]
+    with pytest.raises(UsageError) as error:
+        Plan([*FIXED, *outputs, *words])
+    assert (said in error.value.problems[0] and "Type" in error.value.problems[0]) or "Leave" in error.value.problems[0]
+
+
+def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
+    found = plan(tmp_path)
+    seconds = {name: random.Random(name).uniform(1, 40) for name in found.nodes}
+    nodes = list(found.nodes.values())
+    for target, most in ((60, 1000), (60, 7), (1, 5)):
+        made = waves(nodes, lambda node: seconds[node.name], target, most)
+        assert sorted(node.name for wave in made for pack in wave for node in pack) == sorted(found.nodes)
+        assert sum(map(len, made)) <= most
+        assert all(len({node.level for pack in wave for node in pack}) == 1 for wave in made)
+    for pack in packed(nodes, lambda node: seconds[node.name], 60):
+        assert len(pack) == 1 or sum(seconds[node.name] for node in pack) <= 60
+    with pytest.raises(UsageError, match="--max-jobs=3: the grid has 5 waves"):
+        waves(nodes, lambda node: 1.0, 60, 3)
+
+
+def test_the_time_of_a_part_is_that_of_its_like_then_of_its_flops(local: Path):
+    found = plan(local, ["method=dimum,row_swap,random_label", "attack=none,dimra", "seed=0,1,2"])
+    seconds, shelf = found.seconds(), found.shelf
+    pretrained = [node for node in found.nodes.values() if node.stage == "pretrain"]
+    measured = sorted(shelf.seconds(node) for node in pretrained if shelf.there(node.name))
+    assert len(measured) == 2 and not shelf.there(pretrained[2].name)
+    assert seconds(pretrained[2]) == pytest.approx(sum(measured) / 2)
+    new = next(node for node in found.nodes.values() if node.what == "random_label")
+    like = next(node for node in found.nodes.values() if node.what == "dimum")
+    ratio = found.cost(new)[1] / found.cost(like)[1]
+    assert ratio > 0 and seconds(new) == pytest.approx(seconds(like) * ratio, rel=3)
+
+
+# ---- making -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_ends_with_the_numbers_of_its_runs_one_by_one(local: Path, tmp_path: Path):
+    run("-m", *SHORT, *CHOICES, f"paths.outputs={tmp_path}")
+    assert numbers(local) == numbers(tmp_path) and len(numbers(local)) == 8
+    assert weights_of(local) == weights_of(tmp_path)
+
+
+def test_what_is_there_is_not_made_again_whatever_its_clock_says(local: Path):
+    for number, path in enumerate(sorted((local / "artifacts").rglob("*"))):  # another machine's clock, years ago or ahead
+        os.utime(path, (time.time() + (-1) ** number * 1e8,) * 2)
+    before = finished(local)
+    assert "35 of them there" in grid("run", local)
+    assert finished(local) == before
+    assert "everything is done" in grid("status", local)
+
+
+def test_two_planners_with_two_workers_each_make_everything_once(local: Path, tmp_path: Path):
+    both = [subprocess.Popen(command("run", tmp_path, "--workers", "2"), cwd=ROOT, env=environment(), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, out + errors
+    assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
+    logs = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/workers/*.log"))
+    made = [line.split("] ")[1] for line in logs.splitlines() if line.startswith("[") and "] " in line]
+    assert len(made) == len(set(made)) == 35
+
+
+def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: Path):
+    shutil.copytree(local / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("unlearn", "attack", "evaluate"))
+    found = plan(tmp_path)
+    damaged = next(node for node in found.nodes.values() if node.stage == "pretrain")
+    weights = next((tmp_path / "artifacts" / damaged.name).rglob("*.safetensors"))
+    original = weights.read_bytes()
+    weights.write_bytes(b"x" + original[1:])
+    said = grid("run", tmp_path, expect=1)
+    assert "damaged artefact" in said and "rebuild=true" in said and "something that it needs failed" in said
+    seed = dict(found.cells[damaged.cell])["seed"]
+    assert {name.split("-seed")[1][0] for name in numbers(tmp_path)} == {"0", "1"} - {seed}
+    assert "failed" in grid("status", tmp_path, expect=1)
+    weights.write_bytes(original)
+    grid("run", tmp_path)
+    assert numbers(tmp_path) == numbers(local)
+    assert overview(plan(tmp_path)).done and not overview(plan(tmp_path)).failed
+
+
+def test_a_method_that_diverges_is_a_result_and_the_rest_is_made(tmp_path: Path):
+    choices = ["method=dimum", "method.learning_rate=2e-4,10", "method.max_steps=40", "attack=none,dimra", "seed=0"]
+    grid("run", tmp_path, choices=[*choices, "method.memory_weight=1e38"])
+    states = overview(plan(tmp_path, [*choices, "method.memory_weight=1e38"]))
+    assert states.done and states.counts["unlearn"]["diverged"] and states.counts["record"]["done"] == 4
+    assert any(row["status"] == "diverged" for rows in numbers(tmp_path).values() for row in rows)
+
+
+def test_a_claim_ends_with_its_process(local: Path):
+    node = next(iter(plan(local).nodes.values()))
+    folder = plan(local).folder
+    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from filelock import FileLock\n"
+                               f"lock = FileLock({claim(folder, node).lock_file!r}); lock.acquire(); print('held', flush=True)\n"
+                               "time.sleep(100)"], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n" and running(folder) == {node.name}
+    holder.kill()
+    holder.wait()
+    assert running(folder) == set()
+
+
+def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp_path: Path):
+    """UNRELEARN_TRIALS=20 for more of them."""
+    trials, draw = int(os.environ.get("UNRELEARN_TRIALS", 3)), random.Random(0)
+    survived, kept = 0, {}
+    for _ in range(trials):
+        process = subprocess.Popen(command("run", tmp_path, "--workers", "2"), cwd=ROOT, env=environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(draw.uniform(9, 16))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = finished(tmp_path)
+        survived += all(now.get(name) == when for name, when in kept.items())
+        kept = now
+    print(f"{survived} of {trials} kills left everything that was finished as it was; {len(kept)} artefacts then")
+    assert survived == trials
+    grid("run", tmp_path)
+    assert all(finished(tmp_path)[name] == when for name, when in kept.items())
+    assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
+
+
+def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(local: Path, tmp_path: Path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        said = grid("run", small / "outputs", expect=2)
+        assert said.count("error: ") == 1 and "the disk is full" in said and "Traceback" not in said
+        kept = finished(small / "outputs")
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        grid("run", small / "outputs")
+        assert all(finished(small / "outputs")[name] == when for name, when in kept.items())
+        assert numbers(small / "outputs") == numbers(local)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+# ---- clearing away --------------------------------------------------------------------------------------------------------
+
+
+def gc(outputs: Path, *more: str, expect: int = 0) -> str:
+    done = subprocess.run([sys.executable, "scripts/gc.py", str(outputs), *more], cwd=ROOT, text=True, capture_output=True,
+                          env=environment(), timeout=120)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_only_what_no_result_and_no_grid_needs_is_removed(local: Path, tmp_path: Path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(local, outputs)
+    assert gc(outputs).startswith("0 folders")
+    shutil.rmtree(outputs / "grids")
+    for folder in (outputs / "runs").glob("digits-dimum-*-seed1-*"):
+        shutil.rmtree(folder)
+    before = finished(outputs)
+    said = gc(outputs)
+    assert finished(outputs) == before and "Nothing was removed" in said and "unlearn: 1 of 4" in said
+    gc(outputs, "--yes")
+    gone = before.keys() - finished(outputs).keys()
+    seen = [name.split("/")[1] for name in gone]
+    assert {stage: sum(name.startswith(stage) for name in seen) for stage in ("pretrain", "oracle", "unlearn", "attack")} == {
+        "pretrain": 0, "oracle": 0, "unlearn": 1, "attack": 1}
+    kept = finished(outputs)
+    grid("run", outputs)
+    assert numbers(outputs) == numbers(local) and all(finished(outputs)[name] == when for name, when in kept.items())
+
+
+def test_clearing_away_stops_where_it_can_not_know_what_is_needed(local: Path, tmp_path: Path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(local, outputs)
+    next((outputs / "runs").glob("*/result.json")).write_text("{")
+    assert "what it needs is unknown" in gc(outputs, "--yes", expect=2)
+    assert finished(outputs).keys() == finished(local).keys()
+    assert "holds no artefacts" in gc(tmp_path / "nothing", expect=2)

@@ -1,0 +1,159 @@
+"""A grid on a real Slurm of one node: killed, out of time, its controller gone and back, it ends with the local run's numbers."""
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+from pathlib import Path
+
+import pytest
+from command import ROOT, TINY, environment, weights_of
+from rich.console import Console
+from slurm_cluster import Cluster, running
+
+from unrelearn import progress
+
+SHORT = ["unlearning.max_steps=10", "unlearning.batch_size=16", "relearning.budgets=[0,5,10]", "relearning.batch_size=16"]
+CHOICES = ["method=dimum,row_swap", "attack=none,dimra"]
+main = runpy.run_path(str(ROOT / "scripts" / "grid.py"))["main"]  # in this process: each import of torch takes seconds
+
+
+def grid(name: str, outputs: Path, *more: str, expect: int = 0, env: dict | None = None) -> str:
+    """What `scripts/grid.py NAME` prints for the grid of these tests."""
+    words = [*TINY, *SHORT, *CHOICES, "tracking=none", f"paths.outputs={outputs}"]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        patch.chdir(ROOT)
+        for variable, value in {**environment(), **(env or {})}.items():
+            patch.setenv(variable, value)
+        patch.setattr(progress, "console", Console(file=said, width=120))
+        code = main([name, *words, *more])
+    assert code == expect, f"exit code {code}\n{said.getvalue()}"
+    return said.getvalue()
+
+
+def measured(outputs: Path) -> dict[str, dict]:
+    """Every metrics.json of the grid, by stage and key."""
+    return {path.parent.relative_to(outputs).as_posix(): json.loads(path.read_text())
+            for path in (outputs / "artifacts").glob("*/*/metrics.json")}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outputs = tmp_path_factory.mktemp("local")
+    grid("run", outputs)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory):
+    with running(tmp_path_factory.mktemp("cluster"), max_array_size=3) as cluster:
+        cluster.env = {**environment(), **cluster.env}
+        yield cluster
+
+
+def arrays(cluster: Cluster) -> dict[str, list[int]]:
+    """Id of each array in the queue -> its tasks."""
+    found: dict[str, list[int]] = {}
+    for name in cluster.squeue():
+        array, _, task = name.partition("_")
+        found.setdefault(array, []).append(int(task))
+    return found
+
+
+def until_empty(cluster: Cluster, outputs: Path) -> None:
+    """Wait until no job is left, sparing what was requeued the two minutes that Slurm would let it wait."""
+    def empty() -> bool:
+        for name, state in cluster.squeue().items():
+            job = cluster.job(name)[0]
+            if state == "PENDING" and "held" in job["Reason"]:
+                assert "released" in grid("retry", outputs, env=cluster.env)
+            elif state == "PENDING" and job["Reason"] == "BeginTime":
+                cluster.release(name)
+        return not cluster.squeue()
+
+    cluster.wait(empty, "an empty queue", timeout=240)
+
+
+def python_of(cluster: Cluster, outputs: Path) -> list[int]:
+    """The processes of the grid's jobs that compute."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"work" in words and any(word.startswith(str(outputs).encode()) for word in words) and b"python" in words[0]:
+            found.append(int(process.name))
+    return found
+
+
+def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster: Cluster, local: Path, tmp_path: Path):
+    said = grid("submit", tmp_path, "--minutes", "2", env=cluster.env)
+    assert "wave 0: job" in said and "after" in said and "to follow" in said.lower()
+    levels = [line for line in said.splitlines() if line.startswith("wave ")]
+    assert [line[5] for line in levels] == sorted(line[5] for line in levels)
+    assert "nothing to submit" in grid("submit", tmp_path, env=cluster.env), "a second planner submits nothing twice"
+    assert "queued" in grid("status", tmp_path, env=cluster.env)
+
+    # one job is killed while it works, and the controller is restarted under another
+    cluster.wait(lambda: python_of(cluster, tmp_path), "a job to compute", 60)
+    os.kill(python_of(cluster, tmp_path)[0], signal.SIGKILL)
+    cluster.wait(lambda: python_of(cluster, tmp_path), "the next job to compute", 60)
+    cluster.restart_controller()
+    until_empty(cluster, tmp_path)
+    grid("status", tmp_path, env=cluster.env)
+    done = measured(tmp_path)
+    assert len(done) < len(measured(local)), "the kill has cost nothing: it came too late to show anything"
+
+    # a job is told that its time is up: it is put back into the queue, and goes on
+    grid("retry", tmp_path, "--minutes", "2", env=cluster.env)
+    stopped = cluster.wait(lambda: python_of(cluster, tmp_path), "a job to compute", 60)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
+    cluster.run("scancel", "--batch", "--signal=USR2", name)
+    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 60)
+    until_empty(cluster, tmp_path)
+    if "nothing to submit" not in grid("retry", tmp_path, "--minutes", "2", env=cluster.env):
+        until_empty(cluster, tmp_path)
+
+    assert "everything is done" in grid("status", tmp_path, env=cluster.env)
+    assert measured(tmp_path) == measured(local)
+    assert weights_of(tmp_path) == weights_of(local)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {path.name for path in (local / "runs").iterdir()}
+    for key, metrics in done.items():
+        assert measured(tmp_path)[key] == metrics
+
+
+def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
+        cluster: Cluster, local: Path, tmp_path: Path):
+    grid("submit", tmp_path, env=cluster.env)
+    cluster.wait(lambda: list((tmp_path / "artifacts" / "oracle").glob("*/manifest.json")), "something finished", 90)
+    cluster.lose_node()
+    assert not python_of(cluster, tmp_path)
+    kept = {path: path.read_bytes() for path in (tmp_path / "artifacts").glob("*/*/manifest.json")}
+    cluster.start_node()
+    assert "cancelled: " in grid("cancel", tmp_path, env=cluster.env)
+    until_empty(cluster, tmp_path)
+    assert "nothing, none of its jobs is queued" in grid("cancel", tmp_path, env=cluster.env)
+    grid("retry", tmp_path, env=cluster.env)
+    until_empty(cluster, tmp_path)
+    assert measured(tmp_path) == measured(local)
+    assert all(path.read_bytes() == before for path, before in kept.items())
+
+
+def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp_path: Path):
+    """At most three tasks an array, and at most six jobs in all: small packs are joined, not refused."""
+    said = grid("submit", tmp_path, "--minutes", "0.001", "--max-jobs", "6", env=cluster.env)
+    found = arrays(cluster)
+    assert sum(map(len, found.values())) <= 6 and max(map(len, found.values())) <= 3, said
+    grid("cancel", tmp_path, env=cluster.env)
+    assert "--max-jobs=2: the grid has" in grid("submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env)
+    until_empty(cluster, tmp_path)
+
+
+def test_without_slurm_one_line_says_what_to_type(tmp_path: Path):
+    said = grid("submit", tmp_path, expect=2, env={"PATH": str(tmp_path)})
+    assert said.count("\n") == 1 and "no machine of a Slurm cluster. Type python scripts/grid.py run" in said
