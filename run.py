@@ -18,7 +18,8 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, w
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def app(config: DictConfig) -> None:
+def app(config: DictConfig) -> dict | None:
+    os.environ.update(launch.slurm_ranks(os.environ))  # the job of a launcher starts here, not in main()
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     overrides = list(HydraConfig.get().overrides.task)
     with launch.job(overrides, multirun):
@@ -27,11 +28,17 @@ def app(config: DictConfig) -> None:
             launch.processes(cfg["trainer"])
         from unrelearn.pipeline import run  # after the processes were started: each of them imports it for itself
 
-        launch.finished(run(cfg, command=" ".join(["python run.py", *overrides])))
+        record = run(cfg, command=" ".join(["python run.py", *overrides]))
+        launch.finished(record)
+        return record  # to the launcher, if this is its job
 
 
 def main() -> int:
     os.environ.update(launch.slurm_ranks(os.environ))
+    if any(word.startswith("hydra/launcher=") for word in sys.argv):
+        from unrelearn.jobs import use_launchers
+
+        use_launchers()
     names = {path.stem for path in ATTACKS.glob("*.yaml")} - {"dimra_proxy"}  # which needs the files of another data set
     attacks = sorted(names, key=lambda name: (name != "none", name))
     sys.argv[1:] = launch.every_attack(sys.argv[1:], attacks)

@@ -1,4 +1,5 @@
-"""srun starts the processes of one run as torchrun does. No Slurm here: its variables are set by hand."""
+"""srun starts the processes of one run as torchrun does. No Slurm here (test_slurm_launcher.py has one): its variables are
+set by hand."""
 
 import json
 import signal
@@ -39,6 +40,14 @@ def test_the_tasks_of_a_step_over_two_nodes_are_the_ranks_of_one_run():
     (port,) = {r["MASTER_PORT"] for r in ranks}
     assert 15000 <= int(port) < 19000
     assert slurm_ranks({**step, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "1"})["MASTER_PORT"] != port
+
+
+def test_the_tasks_of_a_job_without_slurm_are_the_ranks_of_one_run():
+    tasks = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_NTASKS": "2", "SUBMITIT_LOCAL_JOB_ID": "71234", "SLURM_JOB_ID": "1"}
+    ranks = [slurm_ranks({**tasks, "SUBMITIT_LOCAL_LOCALID": str(task)}) for task in range(2)]
+    assert [r.pop("RANK") + r.pop("LOCAL_RANK") for r in ranks] == ["00", "11"] and ranks[0] == ranks[1]
+    assert ranks[0] == {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "18234"}
+    assert slurm_ranks({**tasks, "SUBMITIT_LOCAL_NTASKS": "1", "SUBMITIT_LOCAL_LOCALID": "0"}) == {}
 
 
 def test_one_process_in_a_job_of_several_tasks_trains_as_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

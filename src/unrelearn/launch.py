@@ -14,7 +14,10 @@ _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multiru
 
 
 def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
-    """The command line with ``attack=all``, also within a list, spelled out: a multirun over all attacks, each once."""
+    """The command line with ``attack=all``, also within a list, spelled out: a multirun over all attacks, each once.
+
+    With a launcher one run is a multirun as well: Hydra would leave the launcher out and say nothing.
+    """
     expanded = []
     for word in words:
         key, _, value = word.partition("=")
@@ -23,7 +26,8 @@ def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
             word = "attack=" + ",".join(dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c])))
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both
-    return ["-m", *expanded] if expanded != words and not only_shows else expanded
+    several = expanded != words or any(word.startswith("hydra/launcher=") for word in words)
+    return ["-m", *expanded] if several and not only_shows else expanded
 
 
 def complain(problems: list[str]) -> int:
@@ -53,29 +57,33 @@ def job(overrides: list[str], multirun: bool) -> Iterator[None]:
     """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
     try:
         yield
-    except RefusedCommand as error:
-        sys.exit(complain(error.problems))
-    except UsageError as error:
-        problems = error.problems
+        return
     except KeyboardInterrupt:
         print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        problems = storage_problems(error) if getattr(error, "errno", None) != errno.ENOENT else []
-        if not problems and not multirun:
-            raise
-        problems = problems or [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
-    else:
-        return
+        failure = error
+    problems = failure.problems if isinstance(failure, UsageError) else []
+    if not problems and getattr(failure, "errno", None) != errno.ENOENT:
+        problems = storage_problems(failure)
+    if not problems and not multirun:
+        raise failure
+    problems = problems or [f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"]
     code = complain(problems)
-    if not multirun:
+    if "SUBMITIT_EXECUTOR" in os.environ:  # the job of a launcher: it fails, and the launcher reads the lines above
+        raise failure
+    if not multirun or isinstance(failure, RefusedCommand):
         sys.exit(code)
-    _failed.append((" ".join(overrides), "; ".join(problems)))
+    failed(" ".join(overrides), "; ".join(problems))
 
 
 def finished(record: dict | None) -> None:
     if record is not None:
         _finished.append(record)
+
+
+def failed(overrides: str, why: str) -> None:
+    _failed.append((overrides, why))
 
 
 def summary() -> int:
@@ -108,9 +116,17 @@ def _compare() -> None:
 def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     """What torchrun would have set, from what Slurm sets for each task that srun starts; {} outside of such a step.
 
-    `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight processes of one run.
+    `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight processes of one run, and so
+    are the tasks of a job of hydra/launcher=slurm, or of slurm_local, where there is no Slurm.
     """
-    if "RANK" in environment or "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1:
+    if "RANK" in environment:
+        return {}
+    if environment.get("SUBMITIT_EXECUTOR") == "local":
+        tasks, job, rank = (environment[f"SUBMITIT_LOCAL_{name}"] for name in ("NTASKS", "JOB_ID", "LOCALID"))
+        return {} if tasks == "1" else {
+            "RANK": rank, "WORLD_SIZE": tasks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": tasks,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(15000 + int(job) % 4000)}
+    if "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1:
         return {}
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
