@@ -1,18 +1,20 @@
-"""Compare finished runs: tables over methods, attacks and seeds, matrices, recovery curves, from their result.json files."""
+"""Compare finished runs from their result.json files: leaderboard, matrices, recovery curves, a page for each method."""
 
 import argparse
 import logging
 import sys
 from pathlib import Path
 
-from unrelearn.report import matrix, write_atomically
-from unrelearn.report.compare import RENDERERS, collect, comparison, recovery_figures, show, tables, to_html
+from unrelearn.report import leaderboard, matrix, site, write_atomically
+from unrelearn.report.compare import RENDERERS, recovery_figures, tables, troubles
 from unrelearn.report.figures import save
+from unrelearn.report.groups import collect, comparison, versions_line
 
 EXAMPLES = """
 examples:
   python scripts/report.py                                    everything under outputs/runs
   python scripts/report.py outputs/runs/digits-* --out tables only these runs
+  python scripts/report.py outputs/runs /mnt/theirs/runs      merged with what somebody else computed
   python scripts/report.py --figures                          also the figures as PDF and PNG
 """
 
@@ -27,8 +29,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
-        help="where to write table.md, table.csv, table.tex and index.html, and matrix.md and matrix.csv where there are at "
-        "least two attacks, none included (default: outputs/report/compare)",
+        help="where to write index.html with its pages, leaderboard and table as .md, .csv and .tex, differences.csv, and "
+        "matrix.md and matrix.csv where there are at least two attacks, none included (default: outputs/report/compare)",
     )  # fmt: skip
     parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)
@@ -48,18 +50,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
               "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
         return 2
-    matrices = matrix.matrices(groups)
-    texts = {name: render(groups) for name, render in RENDERERS.items()}
+    matrices, boards = matrix.matrices(groups), leaderboard.boards(groups)
+    texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
+    texts |= {name: render(groups) for name, render in RENDERERS.items()}
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
-    texts["index.html"] = to_html(groups, options.out, matrix.to_html(matrices))
+    texts |= site.pages(groups, boards, matrix.to_html(matrices), options.out, list(texts))
     for name, text in texts.items():
         write_atomically(options.out / name, text)
     written = [options.out / name for name in texts]
     if options.figures:
         written += save_figures(groups, matrices, options.out)
-    show(records)
+    leaderboard.show(boards)
     matrix.show(matrices)
+    print(versions_line(records))
+    for line in troubles(groups):
+        print(line)
     for path in written:
         print(path)
     return 0

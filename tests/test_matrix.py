@@ -17,7 +17,8 @@ from scipy import stats
 from test_report import Page, make_record, report, wilson, with_levels, without_rows, write_run
 
 from unrelearn import launch
-from unrelearn.report import compare, matrix
+from unrelearn.report import matrix
+from unrelearn.report.groups import comparison, t_interval
 
 
 def attacked(attack="dimra", peak=0.3, seed=0, rate=1e-3, sees=None, **options) -> dict:
@@ -29,7 +30,7 @@ def attacked(attack="dimra", peak=0.3, seed=0, rate=1e-3, sees=None, **options) 
 
 
 def made(*records: dict) -> matrix.Matrix:
-    (found,) = matrix.matrices(compare.comparison(records))
+    (found,) = matrix.matrices(comparison(records))
     return found
 
 
@@ -137,9 +138,9 @@ def test_seeds_that_a_cell_lacks_are_counted():
 
 
 def test_a_matrix_takes_two_attacks_and_holds_one_protocol_and_one_class():
-    assert matrix.matrices(compare.comparison([attacked(), attacked(method="salun")])) == []
+    assert matrix.matrices(comparison([attacked(), attacked(method="salun")])) == []
     other = [{**record, "forget_classes": [3]} for record in (NONE, attacked())]
-    found = matrix.matrices(compare.comparison([NONE, attacked(), *other, attacked(method="salun", protocol="clean")]))
+    found = matrix.matrices(comparison([NONE, attacked(), *other, attacked(method="salun", protocol="clean")]))
     assert [each.forgotten for each in found] == ["class 3", "class 7"]
 
 
@@ -157,7 +158,7 @@ def test_csv_has_intervals_and_names_the_strongest_runs_and_the_cost():
     rows = list(csv.DictReader(io.StringIO(matrix.to_csv([made(*records)]))))
     assert all(None not in row and None not in row.values() for row in rows)
     (row,) = [row for row in rows if row["attack"] == "dimra" and row["guidance"] == "1.0"]
-    assert [float(row[k]) for k in ("mean", "low", "high")] == pytest.approx([0.4, *compare.t_interval([0.3, 0.5])])
+    assert [float(row[k]) for k in ("mean", "low", "high")] == pytest.approx([0.4, *t_interval([0.3, 0.5])])
     assert row["at"] == "100 100" and row["runs"].split() == [record["name"] for record in records[:2]]
     assert float(row["retained"]) == 0.98 and float(row["unlearn_seconds"]) == pytest.approx(76.2) and row["n"] == "2"
     assert (row["method"], row["holds"], row["lower_bound"]) == ("dimum", "holds nothing of the class", "False")
@@ -197,7 +198,9 @@ def test_report_writes_the_matrix_where_there_is_one(tmp_path: Path):
     assert {"matrix.md", "matrix.csv", "matrix-2.png", "matrix-2.pdf", "trade-off-1.png", "trade-off-1.pdf"} <= names
     assert "worst case, all" in done.stdout and "≥ 30.0" in done.stdout
     page = Page((folder / "index.html").read_text())
-    assert sum("guidance" in image["alt"] for image in page.images) == 4 + 2 * 2  # maps, trade-offs; curves of two attacks
+    assert sum("guidance" in image["alt"] for image in page.images) == 4  # maps, trade-offs
+    curves = [Page((folder / "attacks" / f"digits-{attack}.html").read_text()).images for attack in ("dimra", "few_shot")]
+    assert [len(images) for images in curves] == [2, 2]
     report("--out", "single", f"outputs/runs/{NONE['name']}", cwd=tmp_path)
     assert not (tmp_path / "single" / "matrix.md").exists() and (tmp_path / "single" / "table.md").exists()
 
@@ -246,5 +249,5 @@ def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsy
     assert "few-shot relearning †" in captured.out and f"{tmp_path}/report/index.html" in captured.out
     assert "1 of 4 runs failed" in captured.err
     page = Page((tmp_path / "report" / "index.html").read_text())
-    links = [reference for reference in page.references if not reference.startswith("data:")]
+    links = [reference for reference in page.references if not reference.startswith(("data:", "#"))]
     assert len(links) == 3 and all((tmp_path / "report" / link).is_file() for link in links)

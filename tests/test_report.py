@@ -21,6 +21,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from unrelearn.report import compare, figures, read_record, significant
+from unrelearn.report.groups import collect, comparison, t_interval
 from unrelearn.report.page import FILE_NAME, write_page
 from unrelearn.report.table import oracle_line, print_record, recovery_line, summary_cells, verdict
 
@@ -452,7 +453,7 @@ def test_levels_are_evenly_spaced_in_their_order_and_named_with_their_unit(level
 def test_curves_that_lack_a_level_keep_the_others_in_their_order():
     records = [make_record(attack="quantize", method=method) for method in ("dimum", "salun")]
     records = [with_levels(records[0], "bits", {8: 0.5, 2: 0.1}), with_levels(records[1], "bits", {8: 0.5, 4: 0.3, 2: 0.1})]
-    (_, figure), _ = compare.recovery_figures(compare.comparison(records))
+    (_, figure), _ = compare.recovery_figures(comparison(records))
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["unlearned", "8", "4", "2"]
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 3]
 
@@ -601,11 +602,11 @@ def three_seeds(**options) -> list[dict]:
 def test_t_interval_against_scipy():
     values = [0.12, 0.16, 0.11, 0.3]
     expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-    assert compare.t_interval(values) == pytest.approx(expected)
+    assert t_interval(values) == pytest.approx(expected)
 
 
 def test_mean_over_seeds_and_its_interval():
-    (group,) = compare.comparison(three_seeds())
+    (group,) = comparison(three_seeds())
     attacked = group.estimates["attacked_forget_accuracy@1.0"]
     low, high = stats.t.interval(0.95, 2, loc=0.13, scale=stats.sem([0.12, 0.16, 0.11]))
     assert (attacked.mean, attacked.low, attacked.high, attacked.n) == pytest.approx((0.13, low, high, 3))
@@ -623,7 +624,7 @@ def test_show_leaves_out_columns_that_a_narrow_terminal_cannot_hold(width, full)
 
 
 def test_one_seed_falls_back_to_wilson_and_says_so():
-    (group,) = compare.comparison([make_record()])
+    (group,) = comparison([make_record()])
     ends = wilson(0.124)
     assert group.seeds == "n=1"
     assert f"12.4 [{100 * ends['low']:.1f}, {100 * ends['high']:.1f}]" in compare.to_markdown([group])
@@ -632,7 +633,7 @@ def test_one_seed_falls_back_to_wilson_and_says_so():
 def test_steps_to_half_counts_seeds_that_never_got_there():
     records = three_seeds()
     records[0]["recovery"]["1.0"]["steps_to_half"] = 100
-    (group,) = compare.comparison(records)
+    (group,) = comparison(records)
     assert "100 (1 of 3)" in compare.to_markdown([group])
 
 
@@ -651,7 +652,7 @@ def test_steps_to_half_counts_seeds_that_never_got_there():
 def test_other_measurements_never_share_a_table(change, named):
     records = three_seeds()
     change(records[2])
-    groups = compare.comparison(records)
+    groups = comparison(records)
     assert [len(group.records) for group in groups] in ([1, 2], [2, 1])
     assert len(compare.tables(groups)) == 2
     assert sum(named in title for title in compare.tables(groups)) == 1
@@ -663,7 +664,7 @@ def test_two_protocols_never_share_a_table():
     records[1]["protocol"] = "clean"
     records[2]["protocol"] = "fast (sampler.num_inference_steps=20)"  # what is called fast has changed since
     records.append(before_protocols(make_record(seed=3)))
-    groups = compare.comparison(records)
+    groups = comparison(records)
     names = ["clean", "fast", "fast (sampler.num_inference_steps=20)", "not recorded"]
     assert list(compare.tables(groups)) == [f"digits, model unet_tiny, protocol {name}" for name in names]
     assert all(len(group.records) == 1 for group in groups)
@@ -676,7 +677,7 @@ def test_two_protocols_never_share_a_table():
 def test_records_from_before_protocols_load_and_are_averaged(tmp_path):
     for record in three_seeds():
         write_run(tmp_path, before_protocols(record))
-    (group,) = compare.comparison(compare.collect([tmp_path]))
+    (group,) = comparison(collect([tmp_path]))
     assert group.seeds == "n=3" and group.table == "digits, model unet_tiny, protocol not recorded"
 
 
@@ -684,7 +685,7 @@ def test_tables_that_differ_in_more_than_is_spelled_out_stay_apart():
     records = three_seeds()
     for index, record in enumerate(records[1:]):
         record["config"]["oracle"].update(a=1, b=2, c=3, d=4, e=index)  # both differ from the first in five settings
-    titles = list(compare.tables(compare.comparison(records)))
+    titles = list(compare.tables(comparison(records)))
     assert len(titles) == 3 and sum("oracle.d=4, and 1 more" in title for title in titles) == 2
 
 
@@ -699,7 +700,7 @@ def test_tables_that_differ_in_more_than_is_spelled_out_stay_apart():
 def test_other_settings_are_another_row(change, named):
     records = three_seeds()
     change(records[2])
-    groups = compare.comparison(records)
+    groups = comparison(records)
     assert sorted(len(group.records) for group in groups) == [1, 2] and len(compare.tables(groups)) == 1
     assert sum(named in group.note for group in groups) == 1
 
@@ -709,7 +710,7 @@ def test_another_object_among_the_settings_is_named():
     for record in records:
         record["config"]["attack"]["proxy"] = {"_target_": "unrelearn.data.mnist.MNIST", "root": f"data/{record['seed']}"}
     records[2]["config"]["attack"]["proxy"]["_target_"] = "unrelearn.data.fashion_mnist.FashionMNIST"
-    notes = {group.note: len(group.records) for group in compare.comparison(records)}
+    notes = {group.note: len(group.records) for group in comparison(records)}
     assert notes == {'attack.proxy="MNIST"': 2, 'attack.proxy="FashionMNIST"': 1}
 
 
@@ -717,7 +718,7 @@ def test_levels_are_compared_at_the_last_one_and_have_no_steps_to_half():
     values = ((0.5, 0.12), (0.4, 0.16), (0.6, 0.11))
     records = [with_levels(make_record(attack="quantize", seed=seed), "bits", {8: first, 4: last})
                for seed, (first, last) in enumerate(values)]  # fmt: skip
-    (group,) = compare.comparison(records)
+    (group,) = comparison(records)
     assert group.budgets == (8, 4) and group.estimates["attacked_forget_accuracy@1.0"].mean == pytest.approx(0.13)
     assert not [column for column in group.estimates if column.startswith(("steps_to_half", "area"))]
     assert "| – | – |" in compare.to_markdown([group])
@@ -727,14 +728,14 @@ def test_levels_are_compared_at_the_last_one_and_have_no_steps_to_half():
 def test_other_data_and_other_classes_are_never_averaged(change):
     records = three_seeds()
     records[2].update(change)
-    assert sorted(len(group.records) for group in compare.comparison(records)) == [1, 2]
+    assert sorted(len(group.records) for group in comparison(records)) == [1, 2]
 
 
 def test_diverged_and_failed_runs_show_their_status():
     records = three_seeds()
     records[2] = without_rows(records[2], 4)
     records.append(make_record(method="salun", rows=[], recovery=None, status="failed", error="out | of memory"))
-    groups = compare.comparison(records)
+    groups = comparison(records)
     dimum, salun = groups
     assert dimum.seeds == "n=2, 1 diverged" and salun.seeds == "1 failed"
     # measured before it diverged: counted, and said; the last budget was never reached: not counted
@@ -748,7 +749,7 @@ def test_diverged_and_failed_runs_show_their_status():
 def test_a_repeated_run_is_not_another_seed():
     again = make_record(name="again", created="2027-01-01T00:00:00+00:00")
     failed = make_record(name="failed", created="2028-01-01T00:00:00+00:00", status="failed", rows=[])
-    (group,) = compare.comparison([make_record(), again, failed])
+    (group,) = comparison([make_record(), again, failed])
     assert [record["name"] for record in group.records] == ["again"]
 
 
@@ -759,7 +760,7 @@ def test_collect_names_broken_files_and_keeps_the_newest(tmp_path, caplog):
     for file, text in ((broken, "{"), (empty, "{}"), (future, json.dumps(make_record(version=2)))):
         file.parent.mkdir()
         file.write_text(text)
-    (record,) = compare.collect([tmp_path, tmp_path / "a"])
+    (record,) = collect([tmp_path, tmp_path / "a"])
     assert record["seconds"] == 2.0 and record["path"].endswith("result.json")
     for file, reason in ((broken, "cannot be read"), (empty, "missing"), (future, "version 2")):
         assert any(str(file) in line and reason in line for line in caplog.messages)
@@ -769,15 +770,15 @@ def test_collect_names_broken_files_and_keeps_the_newest(tmp_path, caplog):
 
 def test_fid_takes_the_place_of_the_other_distance_where_every_row_has_it():
     records = [*map(with_new_measurements, three_seeds()), make_record(method="retrain", status="failed", rows=[])]
-    text = compare.to_markdown(compare.comparison(records))
+    text = compare.to_markdown(comparison(records))
     # the mean of 131.27, 132.27 and 133.27, t-interval 2.48
     assert "| FID before | FID after |" in text and "| 132.3 ± 2.5 |" in text and "FD before" not in text
-    text = compare.to_markdown(compare.comparison([*records, make_record(method="salun")]))
+    text = compare.to_markdown(comparison([*records, make_record(method="salun")]))
     assert "| FD before | FD after |" in text and "FID before" not in text and "| 9.30 " in text
 
 
 def test_csv_holds_every_measurement():
-    rows = csv.DictReader(io.StringIO(compare.to_csv(compare.comparison(list(map(with_new_measurements, three_seeds()))))))
+    rows = csv.DictReader(io.StringIO(compare.to_csv(comparison(list(map(with_new_measurements, three_seeds()))))))
     found = {row["measurement"]: row for row in rows if row["guidance"] == "1.0"}
     expected = {
         "fid": 132.27, "kid": 1.0212, "inception_score": 8.912, "precision_oracle": 0.811, "recall_oracle": 0.622,
@@ -788,11 +789,11 @@ def test_csv_holds_every_measurement():
     assert float(found["fid_floor"]["mean"]) == pytest.approx(18.04)
     assert float(found["inception_score_real"]["mean"]) == pytest.approx(10.83)
     inception = [with_new_measurements(make_record(), features="inception")]
-    assert "unlearned_precision," in compare.to_csv(compare.comparison(inception))
+    assert "unlearned_precision," in compare.to_csv(comparison(inception))
 
 
 def test_csv_parses_back():
-    groups = compare.comparison([*three_seeds(), make_record(method="salun", status="failed", rows=[], recovery=None)])
+    groups = comparison([*three_seeds(), make_record(method="salun", status="failed", rows=[], recovery=None)])
     rows = list(csv.DictReader(io.StringIO(compare.to_csv(groups))))
     found = {(r["method"], r["measurement"], r["guidance"]): r for r in rows}
     attacked = found["dimum", "attacked_forget_accuracy", "1.0"]
@@ -808,7 +809,7 @@ def test_latex_is_escaped_and_balanced():
     assert compare.latex(r"50% of a_b & {c} \d ~ #1 ^ $ – ±") == (
         r"50\% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{} \#1 \textasciicircum{} \$ -- $\pm$"
     )
-    text = compare.to_latex(compare.comparison(three_seeds(dataset="50%_{x}")))
+    text = compare.to_latex(comparison(three_seeds(dataset="50%_{x}")))
     assert text.count(r"\begin{") == text.count(r"\end{") == 2 and r"\toprule" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1  # header and rows: as many cells
@@ -818,12 +819,13 @@ def test_comparison_page_links_to_reports_and_escapes(tmp_path):
     record = make_record(command="python run.py <b>")
     write_run(tmp_path, record)
     write_page(record, tmp_path, tmp_path / "runs" / record["name"] / FILE_NAME)
-    groups = compare.comparison(compare.collect([tmp_path / "runs"]))
+    groups = comparison(collect([tmp_path / "runs"]))
     folder = tmp_path / "report" / "compare"
     folder.mkdir(parents=True)
     text = compare.to_html(groups, folder)
     page = Page(text)
-    links = [reference for reference in page.references if not reference.startswith("data:")]
+    links = [reference for reference in page.references if not reference.startswith(("data:", "#"))]
+    assert f"#{record['name']}" in page.references and f'id="{record["name"]}"' in text
     assert links == [f"../../runs/{record['name']}/{FILE_NAME}"]
     assert (folder / links[0]).is_file()
     assert len(page.images) == 2 and "run.py &lt;b&gt;" in text
@@ -831,7 +833,7 @@ def test_comparison_page_links_to_reports_and_escapes(tmp_path):
 
 def test_a_method_keeps_its_colour_in_every_figure():
     records = [make_record(method=m) for m in ("dimum", "salun")] + [make_record(method="salun", attack="few_shot")]
-    groups = compare.comparison(records)
+    groups = comparison(records)
     colours = {}
     for _, figure in compare.recovery_figures(groups):
         for line in figure.axes[0].lines:

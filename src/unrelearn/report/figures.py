@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -201,6 +201,11 @@ CELL = (0.46, 0.25)  # inches
 GAP = 0.3  # of a cell, between groups of rows or columns
 
 
+def heat_colour(share: float) -> str:
+    """``#f8c8a0``: of a share in [0, 1] in a table."""
+    return to_hex(HEAT(min(max(float(share), 0.0), 1.0)))
+
+
 @styled
 def heat_map(
     values: np.ndarray,
@@ -322,11 +327,19 @@ def sample_strips(record: dict, outputs: Path, part: str, guidance: str, columns
     Args:
         part: ``forget`` or ``retain``.
     """
+    strips = [_strip(record, row, outputs, f"{part}/{guidance}", columns) for row in _sampled_rows(record)]
+    return strips if any(strip.images is not None for strip in strips) else []
+
+
+def _sampled_rows(record: dict) -> list[dict]:
     attacked = [row for row in record["rows"] if row["model"] == "attacked"]
     survived = [row for row in attacked if row.get("status") != "diverged"]
-    rows = [row for row in record["rows"] if row["model"] != "attacked"] + (survived or attacked)[-1:]
-    strips = [_strip(record, row, outputs, f"{part}/{guidance}", columns) for row in rows]
-    return strips if any(strip.images is not None for strip in strips) else []
+    return [row for row in record["rows"] if row["model"] != "attacked"] + (survived or attacked)[-1:]
+
+
+def sample_files(record: dict, outputs: Path) -> list[Path]:
+    """Of the rows that a sample grid shows; they may be absent."""
+    return [Path(outputs) / row["samples"] / "samples.safetensors" for row in _sampled_rows(record) if row.get("samples")]
 
 
 def _strip(record: dict, row: dict, outputs: Path, key: str, columns: int) -> Strip:

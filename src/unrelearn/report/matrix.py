@@ -7,7 +7,7 @@ over the seeds.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,18 +30,9 @@ from unrelearn.report import (
     sees_forgotten,
     strongest,
 )
-from unrelearn.report.compare import (
-    CONTROLS,
-    Estimate,
-    Group,
-    difference,
-    estimate,
-    fingerprint,
-    markdown,
-    place,
-    tables,
-)
+from unrelearn.report.compare import markdown, markdown_table, tables
 from unrelearn.report.figures import Mark, heat_map, trade_off_figure
+from unrelearn.report.groups import CONTROLS, Estimate, Group, differences, estimate, fingerprint, gathered, place
 from unrelearn.report.page import escape, figure_box
 
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
@@ -79,6 +70,9 @@ class Treatment:
     @property
     def label(self) -> str:
         return display_name(self.name) + (f" ({self.settings})" if self.settings else "")
+
+
+NONE = Treatment("none")
 
 
 @dataclass(frozen=True)
@@ -141,21 +135,27 @@ class Matrix:
 # ---- collecting -----------------------------------------------------------------------------------------------------
 
 
-def matrices(groups: Sequence[Group]) -> list[Matrix]:
-    """One for each table and forgotten class of the comparison in which there are at least two attacks, none included."""
-    found = []
+def panels(groups: Sequence[Group], ignored: tuple[str, ...] = (RATE,)) -> Iterator[tuple]:
+    """The title, the groups, and the method and attack of each group, for each table and forgotten class.
+
+    In each table the class with the most methods comes first.
+    """
     for table, members in tables(groups).items():
-        for classes in dict.fromkeys(tuple(group.first["forget_classes"]) for group in members):
-            same = [group for group in members if tuple(group.first["forget_classes"]) == classes]
-            if len({group.first["attack"] for group in same}) > 1:
-                found.append(_matrix(table, same))
-    return found
+        named = zip(members, treatments(members, "method"), treatments(members, "attack", ignored), strict=True)
+        found = gathered(named, lambda parts: tuple(parts[0].first["forget_classes"])).values()
+        for same in sorted(found, key=lambda parts: -len({method for _, method, _ in parts})):
+            yield table, *zip(*same, strict=True)
 
 
-def _matrix(table: str, groups: Sequence[Group]) -> Matrix:
-    methods, attacks = (_treatments(groups, section) for section in ("method", "attack"))
+def matrices(groups: Sequence[Group], attacks: int = 2) -> list[Matrix]:
+    """One for each table and forgotten class of the comparison in which there are at least so many attacks, none included."""
+    return [_matrix(table, same, methods, named) for table, same, methods, named in panels(groups)
+            if len({group.first["attack"] for group in same}) >= attacks and any(group.estimates for group in same)]  # fmt: skip
+
+
+def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], attacks: Sequence[Treatment]) -> Matrix:
     sees = {attacks[i] for i, group in enumerate(groups) if any(map(sees_forgotten, group.records))}
-    none = Column(Treatment("none"), "")
+    none = Column(NONE, "")
     columns = [Column(attack, HOLDS_CLASS if attack in sees else HOLDS_NOTHING)
                for attack in set(attacks) if attack.name != "none"]
     columns.sort(key=lambda column: (KINDS.index(column.heading), column.attack.name, column.attack.settings))
@@ -196,13 +196,15 @@ def _matrix(table: str, groups: Sequence[Group]) -> Matrix:
     )  # fmt: skip
 
 
-def _treatments(groups: Sequence[Group], section: str) -> list[Treatment]:
-    """The method or attack of each group; the settings of an attack leave out the learning rate."""
+def treatments(groups: Sequence[Group], section: str, ignored: tuple[str, ...] = (RATE,)) -> list[Treatment]:
+    """The method or attack of each group; an attacker chooses the learning rate, so it is no setting of an attack."""
     settings = [{key.removeprefix(f"{section}."): value for key, value in fingerprint(group.first, (section,)).items()
-                 if key != RATE} for group in groups]  # fmt: skip
-    named = list(zip([group.first[section] for group in groups], settings, strict=True))
-    return [Treatment(name, difference([own, *(other for of, other in named if of == name)]).replace('"', ""))
-            for name, own in named]  # fmt: skip
+                 if key not in ignored} for group in groups]  # fmt: skip
+    found: dict[int, Treatment] = {}
+    for name, places in gathered(range(len(groups)), lambda i: groups[i].first[section]).items():
+        unlike = differences([settings[i] for i in places])
+        found |= {i: Treatment(name, words.replace('"', "")) for i, words in zip(places, unlike, strict=True)}
+    return [found[i] for i in range(len(groups))]
 
 
 def _stronger(one: Best | None, other: Best) -> Best:
@@ -221,7 +223,7 @@ def _worst(columns: Sequence[dict[int, Best]]) -> Cell:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def _header(column: Column) -> str:
+def column_name(column: Column) -> str:
     if column.heading == WORST:
         return f"worst case, {column.attack.label}"
     return column.attack.label + (" †" if column.heading == HOLDS_CLASS else "")
@@ -230,14 +232,12 @@ def _header(column: Column) -> str:
 def to_markdown(found: Sequence[Matrix]) -> str:
     parts = []
     for matrix in found:
-        headers = ["method", *map(_header, matrix.columns), "retained %", "unlearn s"]
+        headers = ["method", *map(column_name, matrix.columns), "retained %", "unlearn s"]
         for guidance in matrix.guidances:
-            lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
-            for method in matrix.methods:
-                cells = [matrix.text(guidance, method, column) for column in matrix.columns]
-                lines.append([method.label, *cells, _plain(matrix.retained.get(method), 100), _plain(matrix.seconds.get(method))])
-            parts.append(f"### {markdown(matrix.title(guidance))}\n\n"
-                         + "\n".join("| " + " | ".join(map(markdown, line)) + " |" for line in lines))
+            rows = [[method.label, *(matrix.text(guidance, method, column) for column in matrix.columns),
+                     _plain(matrix.retained.get(method), 100), _plain(matrix.seconds.get(method))]
+                    for method in matrix.methods]  # fmt: skip
+            parts.append(f"### {markdown(matrix.title(guidance))}\n\n{markdown_table(headers, rows)}")
     return "\n\n".join([*parts, f"{CAPTION} {COLUMNS}"]) + "\n"
 
 
@@ -281,7 +281,7 @@ def show(found: Sequence[Matrix], console: Console | None = None) -> None:
         headers = [f"{method.label}\ns={guidance_label(guidance)}" for method, guidance in columns]
         texts = [[matrix.text(guidance, method, column) for method, guidance in columns] for column in matrix.columns]
         width = 2 + max(len(part) for text in [*headers, *(text for row in texts for text in row)] for part in text.split("\n"))
-        side_by_side = max(1, (console.width - 2 - max(len(_header(column)) for column in matrix.columns)) // width)
+        side_by_side = max(1, (console.width - 2 - max(len(column_name(column)) for column in matrix.columns)) // width)
         title = plain(f"{matrix.table}, {matrix.forgotten}")
         console.print(f"[bold]Strongest forget accuracy, %[/bold]: {title}", highlight=False)
         for start in range(0, len(columns), side_by_side):
@@ -291,7 +291,7 @@ def show(found: Sequence[Matrix], console: Console | None = None) -> None:
             for header in headers[shown]:
                 table.add_column(plain(header), justify="right", no_wrap=True)
             for column, row in zip(matrix.columns, texts, strict=True):
-                table.add_row(plain(_header(column)), *row[shown])
+                table.add_row(plain(column_name(column)), *row[shown])
             console.print(table)
     if found:
         console.print("For each seed the strongest budget or level and learning rate, then the mean over seeds. "
@@ -344,11 +344,11 @@ DRAWINGS = {"matrix": heat_maps, "trade-off": trade_offs}
 def to_html(found: Sequence[Matrix]) -> dict[str, str]:
     """Heat maps and trade-offs, by the title of the table that they belong to."""
     sections: dict[str, str] = {}
-    for matrix in found:
-        maps, scatters = ("".join(figure_box(drawing, title) for title, drawing in draw(matrix)) for draw in DRAWINGS.values())
-        trade_off = f'<div class="pair">{scatters}</div><p class="soft">{escape(TRADE_OFF)}</p>' if scatters else ""
-        sections[matrix.table] = sections.get(matrix.table, "") + (
-            f"<h3>Methods against attacks, {escape(matrix.forgotten)}</h3>"
-            f'<div class="wide">{maps}</div><p class="soft">{escape(CAPTION)}</p>{trade_off}'
-        )
+    for table, same in gathered(found, lambda matrix: matrix.table).items():
+        parts = []
+        for matrix in same:
+            maps, scatters = ("".join(figure_box(drawing, name) for name, drawing in draw(matrix)) for draw in DRAWINGS.values())
+            parts.append(f'<h3>Methods against attacks, {escape(matrix.forgotten)}</h3><div class="wide">{maps}</div>')
+            parts.append(f'<div class="pair">{scatters}</div><p class="soft">{escape(TRADE_OFF)}</p>' if scatters else "")
+        sections[table] = "".join([*parts, f'<p class="soft">{escape(CAPTION)}</p>'])
     return sections

@@ -3,6 +3,8 @@
 import base64
 import html
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unrelearn.report import (
@@ -81,9 +83,12 @@ th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bo
 th { vertical-align: bottom; font-weight: 600; border-bottom: 1.5px solid var(--ink); }
 tbody th { font-weight: 400; border-bottom: 1px solid var(--line); }
 .left, th:first-child, td:first-child { text-align: left; }
+.comparison th:first-child, .comparison td:first-child { position: sticky; left: 0; background: #fff; }
+td a { color: inherit; text-decoration-color: #b5b5b5; text-underline-offset: .2em; }
+td:first-child a { color: #0062a3; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure img { display: block; width: 100%; max-width: 34rem; height: auto; }
-.wide img { max-width: 60rem; margin-bottom: 1rem; }
+.wide figure { overflow-x: auto; } .wide img { width: auto; max-width: 60rem; margin-bottom: 1rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; }
 .strips { display: grid; grid-template-columns: 8rem 1fr; gap: .3rem .6rem; align-items: center; max-width: 58rem;
   break-inside: avoid; }
@@ -109,8 +114,13 @@ summary { cursor: pointer; }
   .names { font-size: .55rem; } .names i { text-overflow: clip; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
 }
+@page wide { size: A4 landscape; margin: 10mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
+  body.comparison { page: wide; max-width: none; } .comparison table { font-size: 7pt; }
+  .comparison th, .comparison td { padding: .1rem .2rem; } td a { text-decoration: none; }
+  td code { white-space: normal; overflow-wrap: anywhere; }
+  .wide figure { overflow: visible; } .wide img { max-width: 100%; max-height: 150mm; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; }
   h2, h3 { break-after: avoid; } .scroll { break-before: avoid; }
   .numbers li, pre { background: none; border: 1px solid var(--line); }
@@ -139,7 +149,7 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
         f"<p>{escape(record['error'])}</p>" if record.get("error") else "",
         _numbers(record),
         _table(record),
-        _samples(record, Path(outputs)),
+        samples_section(record, Path(outputs)),
         _curves(record),
         _classes(record),
         _protocol(record),
@@ -167,15 +177,37 @@ def document(title: str, parts: list[str], kind: str = "run") -> str:
     )
 
 
-def html_table(headers: list[str], rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
-    """A table in a box that scrolls by itself, so that the page never does sideways."""
+@dataclass(frozen=True)
+class TableCell:
+    """A cell that is more than text."""
 
-    def cell(tag: str, index: int, text: str) -> str:
+    text: str
+    target: str = ""  # what it links to
+    heat: str = ""  # its background
+    code: bool = False
+
+
+def html_table(headers: Sequence[str], rows: Sequence[Sequence[str | TableCell]], left: tuple[int, ...] = (0,),
+               ids: Sequence[str] = ()) -> str:
+    """A table in a box that scrolls by itself, so that the page never does sideways.
+
+    Args:
+        left: columns that are flush left; the others are flush right.
+        ids: of the rows, for links to them.
+    """
+
+    def cell(tag: str, index: int, shown: str | TableCell) -> str:
+        made = shown if isinstance(shown, TableCell) else TableCell(shown)
+        text = escape(made.text).replace("\n", "<br>")
+        text = f"<code>{text}</code>" if made.code else text
+        text = f'<a href="{escape(made.target)}">{text}</a>' if made.target else text
         side = ' class="left"' if index in left else ""
-        return f"<{tag}{side}>{escape(text).replace(chr(10), '<br>')}</{tag}>"
+        heat = f' style="background: {made.heat}"' if made.heat else ""
+        return f"<{tag}{side}{heat}>{text}</{tag}>"
 
     head = "".join(cell("th", i, text) for i, text in enumerate(headers))
-    body = "".join("<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n" for row in rows)
+    body = "".join("<tr" + (f' id="{escape(ids[n])}"' if ids else "") + ">"
+                   + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n" for n, row in enumerate(rows))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
@@ -237,7 +269,9 @@ def _table(record: dict) -> str:
     )
 
 
-def _samples(record: dict, outputs: Path) -> str:
+def samples_section(record: dict, outputs: Path, which: str = "") -> str:
+    """Grids before and after; what is not on this disk is said."""
+    heading = "<h2>Samples</h2>" + (f"<p>{escape(sentence(which))}.</p>" if which else "")
     scales = sorted(guidances(record), key=lambda g: g != main_guidance(record))
     grids = [
         (f"Generated under {forgotten(record)}, guidance {guidance_label(g)}", strips)
@@ -250,10 +284,10 @@ def _samples(record: dict, outputs: Path) -> str:
         label = f"Generated under retained classes, guidance {guidance_label(retain)}"
         grids.append((label, retained))
     if not grids:
-        return "<h2>Samples</h2><p>The sample files this record names are not on this disk.</p>"
+        return f"{heading}<p>The sample files this record names are not on this disk.</p>"
     note = "Every column starts from the same noise in every row. The images are the first ones, not chosen."
     boxes = "".join(f"<h3>{escape(label)}</h3>{_grid(strips)}" for label, strips in grids)
-    return f'<h2>Samples</h2><p class="soft">{note}</p>{boxes}'
+    return f'{heading}<p class="soft">{note}</p>{boxes}'
 
 
 def _grid(strips: list[Strip]) -> str:
@@ -368,6 +402,13 @@ def _settings(section) -> str:
     if not isinstance(section, dict):
         return str(section or "")
     return ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items())
+
+
+def settings_list(section: dict) -> str:
+    """One line a setting; the address of the code is none."""
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(json.dumps(value, ensure_ascii=False))}</dd>"
+                   for key, value in section.items() if key != "_target_")  # fmt: skip
+    return f"<dl>{rows}</dl>" if rows else "<p>None.</p>"
 
 
 def _stages(record: dict) -> str:
