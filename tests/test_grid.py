@@ -173,11 +173,14 @@ def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: P
 
 
 def test_a_method_that_diverges_is_a_result_and_the_rest_is_made(tmp_path: Path):
-    choices = ["method=dimum", "method.learning_rate=2e-4,10", "method.max_steps=40", "attack=none,dimra", "seed=0"]
-    grid("run", tmp_path, choices=[*choices, "method.memory_weight=1e38"])
-    states = overview(plan(tmp_path, [*choices, "method.memory_weight=1e38"]))
-    assert states.done and states.counts["unlearn"]["diverged"] and states.counts["record"]["done"] == 4
-    assert any(row["status"] == "diverged" for rows in numbers(tmp_path).values() for row in rows)
+    choices = ["method=dimum", "method.memory_weight=1.0,1e38", "attack=none,dimra", "seed=0"]
+    outputs = tmp_path / "outputs"
+    assert grid("run", outputs, choices=choices).count("recorded as diverged") == 1
+    states = overview(plan(outputs, choices))
+    assert states.done and states.counts["unlearn"] == {"done": 1, "diverged": 1} and states.counts["record"]["done"] == 4
+    assert sum(any(row["status"] == "diverged" for row in rows) for rows in numbers(outputs).values()) == 2
+    shutil.copytree(outputs / "artifacts", tmp_path / "only" / "artifacts")  # also where the report has nothing else to show
+    grid("run", tmp_path / "only", choices=["method=dimum", "method.memory_weight=1e38", "attack=none,dimra", "seed=0"])
 
 
 def test_a_claim_ends_with_its_process(local: Path):

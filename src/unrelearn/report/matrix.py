@@ -149,8 +149,9 @@ def panels(groups: Sequence[Group], ignored: tuple[str, ...] = (RATE,)) -> Itera
 
 def matrices(groups: Sequence[Group], attacks: int = 2) -> list[Matrix]:
     """One for each table and forgotten class of the comparison in which there are at least so many attacks, none included."""
-    return [_matrix(table, same, methods, named) for table, same, methods, named in panels(groups)
-            if len({group.first["attack"] for group in same}) >= attacks and any(group.estimates for group in same)]  # fmt: skip
+    found = [_matrix(table, same, methods, named) for table, same, methods, named in panels(groups)
+             if len({group.first["attack"] for group in same}) >= attacks]  # fmt: skip
+    return [matrix for matrix in found if matrix.guidances]  # none where every run diverged
 
 
 def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], attacks: Sequence[Treatment]) -> Matrix:
