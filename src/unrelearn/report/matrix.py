@@ -149,9 +149,8 @@ def panels(groups: Sequence[Group], ignored: tuple[str, ...] = (RATE,)) -> Itera
 
 def matrices(groups: Sequence[Group], attacks: int = 2) -> list[Matrix]:
     """One for each table and forgotten class of the comparison in which there are at least so many attacks, none included."""
-    found = [_matrix(table, same, methods, named) for table, same, methods, named in panels(groups)
-             if len({group.first["attack"] for group in same}) >= attacks]  # fmt: skip
-    return [matrix for matrix in found if matrix.guidances]  # none where every run diverged
+    return [_matrix(table, same, methods, named) for table, same, methods, named in panels(groups)
+            if len({group.first["attack"] for group in same}) >= attacks]  # fmt: skip
 
 
 def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], attacks: Sequence[Treatment]) -> Matrix:
@@ -277,7 +276,7 @@ RENDERERS = {"matrix.md": to_markdown, "matrix.csv": to_csv}
 def show(found: Sequence[Matrix], console: Console | None = None) -> None:
     """Print attacks as rows and methods as columns, as many side by side as the console is wide."""
     console = console or Console()
-    for matrix in found:
+    for matrix in (matrix for matrix in found if matrix.guidances):  # there are none where every run diverged
         columns = [(method, guidance) for method in matrix.methods for guidance in matrix.guidances]
         headers = [f"{method.label}\ns={guidance_label(guidance)}" for method, guidance in columns]
         texts = [[matrix.text(guidance, method, column) for method, guidance in columns] for column in matrix.columns]
