@@ -31,6 +31,7 @@ from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settle
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = 2.0  # seconds between two looks of a live table
+REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -167,22 +168,19 @@ def run(plan: Plan, workers: int) -> int:
 
 
 def one_by_one(plan: Plan, missing: list[Node]) -> dict[str, str]:
-    seconds = plan.seconds()
-    expected, done, took = sum(map(seconds, missing)), [], []
+    left = {node.name: node for node in missing}
+    seconds, fitted = plan.seconds(), time.monotonic()
 
     def begun(node: Node) -> None:
-        # what was made so far tells how far off the expectation is
-        factor = sum(took) / sum(map(seconds, done)) if sum(took) > 10 else 1.0
-        left = factor * (expected - sum(map(seconds, done)))
+        nonlocal seconds, fitted
+        if time.monotonic() - fitted > REFIT:  # what was made meanwhile tells how long the rest will take
+            seconds, fitted = plan.seconds(), time.monotonic()
         run = " ".join(f"{key}={text}" for key, text in plan.cells[node.cell])
-        progress.say(f"[{len(done) + 1}/{len(missing)}, about {hours(left)} left] {node.stage} {node.what}: {run}")
+        time_left = hours(sum(map(seconds, left.values())))
+        progress.say(f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {node.stage} {node.what}: {run}")
 
-    def made(node: Node, measured: float) -> None:
-        done.append(node)
-        took.append(measured)
-
-    return work(plan.nodes, [node.name for node in missing], shelf=plan.shelf, folder=plan.folder,
-                configuration=plan.configuration, begun=begun, made=made)
+    return work(plan.nodes, list(left), shelf=plan.shelf, folder=plan.folder, configuration=plan.configuration, begun=begun,
+                made=lambda node, measured: left.pop(node.name))
 
 
 def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str]:
