@@ -2,8 +2,8 @@
 
     python benchmarks/noise_levels.py [--forget 5] [--seeds 0 1 2]
 
-Reads the models of `experiment=digits` (outputs/digits), which must be there: python run.py experiment=digits forget=5
-method=retrain,dimum,random_label,dimum_cover attack=none,dimra. For each it takes the forgotten class's training images and those of
+Reads the models of `experiment=digits` (outputs/digits), which must be there: python run.py experiment=digits seed=0,1,2
+forget=5 method=retrain,dimum,random_label,dimum_cover attack=none,dimra. It takes training images of the forgotten class and of
 the replacement (the class that DiMUM memorises), noised to the same times by the same noise, and gives the mean squared error of
 the predicted noise under c_f divided by the original model's under the images' own class: 1 means that c_f denoises them as well
 as it ever did. Results: benchmarks/results/noise_levels.json.
@@ -56,8 +56,8 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
         for stage, model in (("unlearned", pipeline.unlearned), ("attacked", pipeline.attacked[-1])):
             weights = model.weights(pipeline.store, pipeline.cfg["model"]["weights"])
             if weights is None:
-                sys.exit(f"{model.spec.stage}/{model.spec.key} of {method}, seed {seed}, is not in outputs/digits: run the command "
-                         "that the beginning of this file names")
+                sys.exit(f"{model.spec.stage}/{model.spec.key} of {method}, seed {seed}, is not in outputs/digits: run the "
+                         "command that the beginning of this file names")
             network = denoisers.load(weights)
             found[f"{method}, {stage}"] = {
                 name: [a / b for a, b in zip(errors(network, images, forget), reference[name], strict=True)]

@@ -196,6 +196,14 @@ def test_the_main_attack_is_dimra_in_the_settings_that_most_methods_met():
     assert row(made(levels), "DiMUM")["quantisation % @ 8 bits"].startswith("50.0 [")
 
 
+def test_of_two_rates_the_main_one_brings_back_more_of_what_was_unlearned():
+    """Not more of the original, which a slow attack leaves as it is."""
+    grid = [run("original", 0.9), run("original", 0.5), run("dimum", 0.05), run("dimum", 0.3)]
+    for record, rate in zip(grid, (3e-4, 1e-3, 3e-4, 1e-3), strict=True):
+        record["config"]["attack"]["learning_rate"], record["name"] = rate, f"{record['method']}-{rate}"
+    assert made(grid).main.label == "DiMRA (learning_rate=0.001)"
+
+
 def test_what_is_missing_is_a_dash():
     board = made([*GRID, without_rows(run("munba", 0.1), 1), make_record(method="siss", attack="none")])
     assert row(board, "MUNBa")["UA %"] == "–" and row(board, "MUNBa")["seeds"] == "0"
@@ -243,6 +251,8 @@ def test_folders_of_two_users_are_merged_and_other_numbers_are_named_not_average
 
 def test_the_same_seed_of_two_users_is_one_seed_and_its_other_numbers_are_named(caplog):
     mine, theirs = run("dimum", 0.06), {**run("dimum", 0.2), "name": "theirs", "created": "2027-01-01T00:00:00+00:00"}
+    comparison([mine, with_hits({**json.loads(json.dumps(mine)), "name": "again"})])
+    assert caplog.messages == []  # the same numbers, with more beside them
     (group,) = comparison([mine, theirs])
     assert group.seeds == "n=1" and group.first["name"] == "theirs"
     assert len(caplog.messages) == 1 and mine["name"] in caplog.messages[0] and "theirs" in caplog.messages[0]

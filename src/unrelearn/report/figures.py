@@ -142,14 +142,15 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     references = {round(c.reference, 6) for c in curves if c.reference is not None}
     unit, budgets = curves[0].unit, _in_order(curves)
     place = {budget: budget if unit == "steps" else index for index, budget in enumerate(budgets)}
+    alpha = 0.16 * min(1, 6 / len(curves))  # many bands lie on one another
     for index, curve in enumerate(curves):
         style = index if curve.style is None else curve.style
         color, marker = LINE_COLORS[style % len(LINE_COLORS)], LINE_MARKERS[style % len(LINE_MARKERS)]
-        line = "-" if style < len(LINE_COLORS) else ":"
+        line = ("-", ":", "-.")[style // len(LINE_COLORS) % 3]
         x = [place[budget] for budget in curve.budgets]
         if curve.low is not None:
             low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
-            axes.fill_between(x, 100 * low, 100 * high, color=color, alpha=0.16, linewidth=0)
+            axes.fill_between(x, 100 * low, 100 * high, color=color, alpha=alpha, linewidth=0)
         axes.plot(x, 100 * np.asarray(curve.middle), line, color=color, marker=marker, markersize=5,
                   linewidth=1.8, label=curve.label, clip_on=False, zorder=3)  # fmt: skip
         if len(references) > 1 and curve.reference is not None:

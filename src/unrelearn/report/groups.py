@@ -127,7 +127,15 @@ def _created(record: dict) -> str:
 
 
 def _numbers(record: dict) -> tuple:
-    return record["status"], [(row["model"], row.get("step"), row.get("metrics")) for row in record["rows"]]
+    """All that was measured, without the hits of each image, which older records leave out: their share is there."""
+    rows = [(row["model"], row.get("step"), {metric: {guidance: _without_hits(value) for guidance, value in scales.items()}
+                                             for metric, scales in (row.get("metrics") or {}).items()})
+            for row in record["rows"]]  # fmt: skip
+    return record["status"], rows
+
+
+def _without_hits(value):
+    return {key: inner for key, inner in value.items() if key != "hits"} if isinstance(value, dict) else value
 
 
 # ---- grouping -------------------------------------------------------------------------------------------------------
