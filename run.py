@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +12,6 @@ from unrelearn import launch
 from unrelearn.config import explain, validate
 from unrelearn.errors import UsageError
 
-ATTACKS = Path(__file__).parent / "conf" / "attack"
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
 
 
@@ -39,9 +37,7 @@ def main() -> int:
         from unrelearn.jobs import use_launchers
 
         use_launchers()
-    names = {path.stem for path in ATTACKS.glob("*.yaml")} - {"dimra_proxy"}  # which needs the files of another data set
-    attacks = sorted(names, key=lambda name: (name != "none", name))
-    sys.argv[1:] = launch.every_attack(sys.argv[1:], attacks)
+    sys.argv[1:] = launch.every_attack(sys.argv[1:], launch.attacks())
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants them first
     try:
         app()

@@ -1,9 +1,10 @@
 """Remove artefacts that no kept result needs; without --yes only say which, and how much that would free.
 
-    python scripts/gc.py [outputs] [--yes]
+    python scripts/gc.py [outputs] [--hours 24] [--yes]
 
 Kept is what the records in outputs/runs name, what the grids begun with scripts/grid.py consist of, and everything that these
-were made from. To let go of a run or a grid, remove its folder in outputs/runs or outputs/grids first.
+were made from; what is younger than a day stays as well. To let go of a run or a grid, remove its folder in outputs/runs or
+outputs/grids first.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,23 +84,33 @@ def size(folder: Path) -> int:
     return sum(os.stat(os.path.join(path, name)).st_size for path, _, names in os.walk(folder) for name in names)
 
 
-def remove(path: Path) -> bool:
-    """Remove a folder at once for whoever looks, unless somebody is computing it."""
-    try:
-        with FileLock(f"{path}.lock", timeout=0):
-            aside = path if path.name.endswith(".removed") else path.with_name(f"{path.name}.removed")
-            path.rename(aside)
-    except Timeout:
-        print(f"left: {path}, which another process is at", file=sys.stderr)
-        return False
+def remove(path: Path) -> None:
+    """Remove a folder at once for whoever looks."""
+    aside = path.with_name(f"{path.name}.{time.time_ns()}.removed")
+    path.rename(aside)
     shutil.rmtree(aside)
-    return True
+
+
+def check_quiet(root: Path) -> None:
+    """
+    Raises:
+        UsageError: something is being computed, which may need what no result needs yet.
+    """
+    for lock in root.glob("*/*.lock"):
+        try:
+            with FileLock(lock, timeout=0):
+                pass
+        except Timeout as error:
+            raise UsageError(f"{lock.with_suffix('')}: is being computed. Wait until nothing runs in this folder, then type the "
+                             "same command again") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"))
     parser.add_argument("--yes", action="store_true", help="remove them")
+    parser.add_argument("--hours", type=float, default=24,
+                        help="leave what is younger, as a run may be about to use it (default: 24)")
     options = parser.parse_args(arguments)
     there, rubbish = artifacts(options.outputs / "artifacts")
     try:
@@ -107,8 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
         kept = with_ancestors(named_by_results(options.outputs), there)
     except UsageError as error:
         return launch.complain(error.problems)
-    models = {name.partition("/")[2] for name in kept if name.startswith(("pretrain/", "unlearn/"))}
-    unneeded = {name: path for name, path in there.items() if name not in kept and not _beside(path, name, models)}
+    models = {name.partition("/")[2] for name in kept if name.startswith(("pretrain/", "unlearn/", "attack/"))}
+    oldest = time.time() - 3600 * options.hours
+    unneeded = {name: path for name, path in there.items()
+                if name not in kept and path.stat().st_mtime <= oldest and not _beside(path, name, models)}
     by_stage: dict[str, list[Path]] = defaultdict(list)
     for name, path in unneeded.items():
         by_stage[name.partition("/")[0]].append(path)
@@ -122,16 +136,21 @@ def main(arguments: list[str] | None = None) -> int:
                   f"{freed / 2**20:,.1f} MiB: {examples}")
     print(f"{len(unneeded) + len(rubbish)} folders, {total / 2**20:,.1f} MiB, are needed by no result in {options.outputs}")
     if options.yes:
-        removed = sum(remove(path) for path in [*unneeded.values(), *rubbish])
-        print(f"removed {removed}")
+        try:
+            check_quiet(options.outputs / "artifacts")
+        except UsageError as error:
+            return launch.complain(error.problems)
+        for path in [*unneeded.values(), *rubbish]:
+            remove(path)
+        print(f"removed {len(unneeded) + len(rubbish)}")
     elif unneeded or rubbish:
         print("Nothing was removed. Type the same command with --yes to remove them")
     return 0
 
 
 def _beside(path: Path, name: str, models: set[str]) -> bool:
-    """Whether it is what a method has computed beside a model that is kept, such as a Fisher information."""
-    if not name.startswith("cached/"):
+    """Whether it was computed of a model that is kept: samples, or what a method works with, such as a Fisher information."""
+    if not name.startswith(("cached/", "samples/")):
         return False
     try:
         return bool(models & set(json.loads((path / MANIFEST).read_text())["parents"]))

@@ -12,8 +12,11 @@ A grid is named by its choices, as python run.py -m takes them: give the same on
 """
 
 import argparse
+import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +32,9 @@ from unrelearn import distributed, launch, progress, slurm
 from unrelearn.errors import UsageError
 from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
 
-ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
+WATCH = 15.0  # the same where Slurm is asked
 REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
 
@@ -60,7 +64,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("cancel", "take the grid's jobs out of the queue")
     inner = commands.add_parser("work", description="make the parts that a file lists (what a job and a worker run)")
     inner.add_argument("file", type=Path)
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for index in range(len(words) - 2, -1, -1):
+        if words[index] == "--sbatch":  # its value begins with dashes, which argparse would take for an option
+            words[index:index + 2] = [f"--sbatch={words[index + 1]}"]
+    options, more = parser.parse_known_args(words)
+    strange = [word for word in more if word.startswith("-") or "=" not in word]
+    if strange or (more and not hasattr(options, "words")):
+        parser.error(f"{' '.join(strange or more)}: no such option. Type python scripts/grid.py {words[0]} --help")
+    if hasattr(options, "words"):  # choices may also stand behind options
+        options.words = [word for word in launch.every_attack(options.words + more, launch.attacks()) if word != "-m"]
     for name in ("workers", "minutes", "parallel", "max_jobs"):
         value = getattr(options, name, None)
         if value is not None and value <= 0:
@@ -101,7 +114,10 @@ def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None
         "Hours are those of like parts that are there; of what has none, FLOPs at their speed, or at cost.utilisation of "
         "cost.device_tflops. Nothing was computed.")
     if missing:
-        found = slurm.waves(missing, seconds, 60 * minutes / 2, most or 10**9)
+        room = most or 10**9
+        with contextlib.suppress(UsageError):  # no Slurm here, or it does not answer
+            _, room = slurm.room(most)
+        found = slurm.waves(missing, seconds, 60 * minutes / 2, room)
         progress.console.print(f"On Slurm, with jobs of {minutes:g} minutes: " + ", then ".join(
             f"{len(wave)} job{'s' * (len(wave) != 1)} ({sum(map(len, wave)):,} parts)" for wave in found))
 
@@ -124,26 +140,35 @@ def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
 # ---- the commands -------------------------------------------------------------------------------------------------------
 
 
-def queued(plan: Plan) -> set[str]:
+def look(plan: Plan) -> Overview:
+    """What there is, with what Slurm knows of it, if the grid was ever submitted and this machine can ask."""
     jobs = slurm.Jobs(plan.folder)
-    return {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)} if jobs.all() else set()
+    if not jobs.all() or not shutil.which("squeue"):
+        return overview(plan)
+    return overview(plan, {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}, jobs.ended())
 
 
 def status(plan: Plan, watch: bool) -> int:
+    seen = look(plan)
     if not watch:
-        seen = overview(plan, queued(plan))
         progress.console.print(status_table(plan, seen, None))
         return 1 if seen.failed else 0
     with Live(console=progress.console, auto_refresh=False) as live:
-        while not (seen := overview(plan, queued(plan))).done:
-            live.update(status_table(plan, seen, None), refresh=True)
-            time.sleep(EVERY)
         live.update(status_table(plan, seen, None), refresh=True)
-    return 0
+        while any(counter[state] for counter in seen.counts.values() for state in ("running", "queued")):
+            time.sleep(WATCH)
+            with contextlib.suppress(UsageError):  # a controller that is slow to answer is asked again
+                seen = look(plan)
+            live.update(status_table(plan, seen, None), refresh=True)
+    return 0 if seen.done else 1
 
 
 def run(plan: Plan, workers: int) -> int:
     """Make everything, by this process or by several; then the report."""
+    if plan.trainer["devices"] > 1:
+        raise UsageError(f"trainer.devices={plan.trainer['devices']}: here each part is made on one device. "
+                         f"Type trainer=auto --workers {plan.trainer['devices']}; on Slurm, submit takes trainer=ddp")
+    launch.processes(plan.trainer)
     shelf = plan.shelf
     shelf.list()
     missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
@@ -162,7 +187,7 @@ def run(plan: Plan, workers: int) -> int:
     if any((plan.outputs / "runs").glob("*/result.json")):
         print()
         out = plan.outputs / "report"
-        subprocess.run([sys.executable, "scripts/report.py", str(plan.outputs / "runs"), "--out", str(out)], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)], check=True)
         print(f"Report: {out / 'index.html'}")
     return 1 if lost else 0
 
@@ -190,12 +215,14 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
     file, gpus = plan.folder / "workers" / "parts.json", torch.cuda.device_count()
     slurm.write_task(file, plan, missing)
     processes = []
+    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(gpus)))
+    gpus = 0 if plan.trainer["accelerator"] == "cpu" else gpus
     for number in range(workers):
-        device = {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {
+        device = {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]} if gpus else {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))}
         with open(file.with_name(f"{number}.log"), "a") as log:
-            processes.append(subprocess.Popen([sys.executable, "scripts/grid.py", "work", str(file)], cwd=ROOT, stdout=log,
-                                              stderr=log, env={**os.environ, **device}))
+            processes.append(subprocess.Popen([sys.executable, __file__, "work", str(file)], stdout=log, stderr=log,
+                                              env={**os.environ, **device}))
     progress.say(f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}")
     try:
         with Live(console=progress.console, auto_refresh=False) as live:
@@ -208,6 +235,10 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 process.wait()
+    for number, process in enumerate(processes):
+        if process.returncode not in (0, 1):
+            last = (file.with_name(f"{number}.log").read_text().splitlines() or [""])[-1]
+            print(f"worker {number} ended with {process.returncode}: {last} ({file.with_name(f'{number}.log')})", file=sys.stderr)
     unmade = [node for node in missing if not plan.shelf.settled(node, plan.nodes)]
     return {node.name: seen.failed.get(node.name, "something that it needs is missing") for node in unmade}
 
@@ -218,7 +249,7 @@ def work_on(file: Path) -> int:
 
     task = json.loads(file.read_text())
     nodes = {node.name: node for fields in task["nodes"] for node in [Node(fields[0], fields[1], tuple(fields[2]), *fields[3:])]}
-    sweep, settle = Sweep(task["words"]), Settled()
+    sweep, settle = Sweep(task["words"]), Settled(task["settled"])
 
     @lru_cache(maxsize=8)
     def configuration(cell: int) -> tuple[dict, str]:
@@ -245,7 +276,7 @@ def submit(plan: Plan, options: argparse.Namespace) -> int:
         return 0
     ids = slurm.submit(plan, minutes=options.minutes, options=options.sbatch, max_jobs=options.max_jobs,
                        parallel=options.parallel, say=progress.say)
-    again = f"python scripts/grid.py status {' '.join(options.words)} --watch"
+    again = shlex.join(["python", "scripts/grid.py", "status", *options.words, "--watch"])
     progress.say(f"{len(ids)} array(s) submitted. To follow them: {again}" if ids
                  else "nothing to submit: what is not there is queued already")
     return 0

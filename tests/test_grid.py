@@ -14,7 +14,7 @@ import pytest
 from command import ROOT, TINY, environment, run, weights_of
 
 from unrelearn.errors import UsageError
-from unrelearn.grid import Plan, claim, overview, running
+from unrelearn.grid import Plan, claim, overview, running, work
 from unrelearn.pipeline import Pipeline
 from unrelearn.slurm import packed, waves
 
@@ -107,7 +107,7 @@ def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
         assert all(len({node.level for pack in wave for node in pack}) == 1 for wave in made)
     for pack in packed(nodes, lambda node: seconds[node.name], 60):
         assert len(pack) == 1 or sum(seconds[node.name] for node in pack) <= 60
-    with pytest.raises(UsageError, match="--max-jobs=3: the grid has 5 waves"):
+    with pytest.raises(UsageError, match=r"3 more jobs are allowed .*the grid has 5 waves"):
         waves(nodes, lambda node: 1.0, 60, 3)
 
 
@@ -195,6 +195,17 @@ def test_a_claim_ends_with_its_process(local: Path):
     assert running(folder) == set()
 
 
+def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path):
+    """Not even while something else of the grid is being made."""
+    found = plan(tmp_path)
+    wanted = next(node for node in found.nodes.values() if node.stage == "attack")
+    other = next(node for node in found.nodes.values() if node.stage == "oracle")
+    with claim(found.folder, other):
+        started = time.monotonic()
+        lost = work(found.nodes, [wanted.name], shelf=found.shelf, folder=found.folder, configuration=found.configuration)
+    assert lost == {wanted.name: "something that it needs is missing"} and time.monotonic() - started < 10
+
+
 def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp_path: Path):
     """UNRELEARN_TRIALS=20 for more of them."""
     trials, draw = int(os.environ.get("UNRELEARN_TRIALS", 3)), random.Random(0)
@@ -236,8 +247,8 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(lo
 
 
 def gc(outputs: Path, *more: str, expect: int = 0) -> str:
-    done = subprocess.run([sys.executable, "scripts/gc.py", str(outputs), *more], cwd=ROOT, text=True, capture_output=True,
-                          env=environment(), timeout=120)
+    done = subprocess.run([sys.executable, "scripts/gc.py", str(outputs), "--hours", "0", *more], cwd=ROOT, text=True,
+                          capture_output=True, env=environment(), timeout=120)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -150,7 +150,7 @@ def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp
     found = arrays(cluster)
     assert sum(map(len, found.values())) <= 6 and max(map(len, found.values())) <= 3, said
     grid("cancel", tmp_path, env=cluster.env)
-    assert "--max-jobs=2: the grid has" in grid("submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env)
+    assert "2 more jobs are allowed" in grid("submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env)
     until_empty(cluster, tmp_path)
 
 

@@ -15,9 +15,10 @@ import os
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
@@ -148,7 +149,7 @@ class Plan:
             if pipeline is None:
                 self._check(cfg)
                 self.outputs, self.device = Path(cfg["paths"]["outputs"]), cfg["cost"]
-                self.devices = cfg["trainer"]["devices"]
+                self.trainer = cfg["trainer"]
             pipeline = Pipeline(cfg, "", pipeline)
             if Path(cfg["paths"]["outputs"]) != self.outputs:
                 raise UsageError(f"paths.outputs={cfg['paths']['outputs']}: the runs of a grid share one folder. "
@@ -255,15 +256,17 @@ class Plan:
 class Settled:
     """settle_inception for many configurations: the file is looked for, and its absence said, once for all that ask alike."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[dict, dict]] = {}
+    def __init__(self, known: dict[str, list[dict]] | None = None):
+        """known: of the one who planned, so that all who work on it take the same."""
+        self.known = known or {}
 
     def __call__(self, cfg: dict) -> None:
         asked = json.dumps([cfg["eval"], cfg["paths"]])
-        if asked not in self._known:
-            settle_inception(cfg)
-            self._known[asked] = cfg["eval"], cfg["paths"]
-        cfg["eval"], cfg["paths"] = self._known[asked]
+        if asked not in self.known:
+            if not cfg["dry_run"]:
+                settle_inception(cfg)
+            self.known[asked] = [cfg["eval"], cfg["paths"]]
+        cfg["eval"], cfg["paths"] = self.known[asked]
 
 
 def _product(axes: dict[str, list[str]]) -> Iterator[dict[str, str]]:
@@ -289,8 +292,13 @@ class Failures:
 
     def all(self) -> dict[str, str]:
         """Name of the part -> why."""
-        noted = [json.loads((self.folder / name).read_text()) for name in _names(self.folder) if not name.startswith(".")]
-        return {note["part"]: note["why"] for note in noted}
+        found = {}
+        for name in _names(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # another process has just made up for it
+                if not name.startswith("."):
+                    note = json.loads((self.folder / name).read_text())
+                    found[note["part"]] = note["why"]
+        return found
 
 
 def claim(folder: Path, node: Node) -> FileLock:
@@ -310,6 +318,18 @@ def running(folder: Path) -> set[str]:
             stage, _, key = name.removesuffix(".lock").partition("-")
             held.add(f"{stage}/{key}")
     return held
+
+
+def closure(nodes: dict[str, Node], wanted: Iterable[Node]) -> dict[str, Node]:
+    """The parts and all that they need, at whatever distance."""
+    found: dict[str, Node] = {}
+    new = list(wanted)
+    while new:
+        node = new.pop()
+        if node.name not in found:
+            found[node.name] = node
+            new += [nodes[need] for need in node.needs]
+    return found
 
 
 class Maker:
@@ -351,6 +371,8 @@ def work(
     left = [nodes[name] for name in wanted]
     while left:
         went_on, others, waiting = False, False, []
+        # before looking: what is let go of after this is there, or noted, when it is looked at
+        held = distributed.on_main(lambda: running(folder))
         for node in left:
             state = distributed.on_main(lambda node=node: _state(node, nodes, shelf, failed, failures))
             if state != "ready":
@@ -364,7 +386,7 @@ def work(
                 if not distributed.on_main(lambda node=node: shelf.settled(node, nodes)):
                     begun(node)
                     started = time.monotonic()
-                    why = _make(maker, node, configuration)
+                    why = _make(maker, node, configuration, failures)
                     went_on = True
                     if why is None:
                         failures.forget(node)
@@ -377,10 +399,8 @@ def work(
                     Path(lock.lock_file).unlink(missing_ok=True)
                     lock.release()
         if waiting and not went_on:
-            if not others:
-                others = distributed.on_main(lambda: bool(running(folder)))
-            if not others:
-                break  # what they need is not among the wanted, and nobody makes it
+            if not others and not held & closure(nodes, waiting).keys():
+                break  # nobody makes what they need
             time.sleep(0.3)
         left = waiting
     unmade = [node for name in wanted if not shelf.settled(node := nodes[name], nodes)]
@@ -410,8 +430,9 @@ def _state(node: Node, nodes: dict[str, Node], shelf: Shelf, failed: dict[str, s
     return "waiting"
 
 
-def _make(maker: Maker, node: Node, configuration: Callable[[Node], tuple[dict, str]]) -> str | None:
-    """None, or why it failed. A full disk and a key of the user's stop everything: what follows would fail too."""
+def _make(maker: Maker, node: Node, configuration: Callable[[Node], tuple[dict, str]], failures: Failures) -> str | None:
+    """None, or why it failed. A full disk stops everything, as what follows would fail too; so does, of several ranks, one that
+    fails alone: the others wait for it, and only torchrun or Slurm can end them."""
     try:
         maker.make(node, *configuration(node))
     except UsageError as error:
@@ -420,8 +441,12 @@ def _make(maker: Maker, node: Node, configuration: Callable[[Node], tuple[dict, 
         # a missing file is none of the disk's doing
         if getattr(error, "errno", None) != errno.ENOENT and (problems := storage_problems(error)):
             raise UsageError(problems) from error
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if distributed.world_size() > 1:
+            failures.note(node, why)
+            raise
         maker.pipeline = None  # nothing of a run that broke is used again
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return why
     return None
 
 
@@ -443,8 +468,11 @@ class Overview(NamedTuple):
 STATES = ("done", "diverged", "running", "queued", "to do", "failed")
 
 
-def overview(plan: Plan, queued: Iterable[str] = ()) -> Overview:
-    """What of a grid is there, what is being made, and what failed when it was last tried."""
+def overview(plan: Plan, queued: Iterable[str] = (), ended: Mapping[str, str] = MappingProxyType({})) -> Overview:
+    """What of a grid is there, what is being made, and what failed when it was last tried.
+
+    queued: parts that wait in a queue. ended: parts of jobs that are over -> what to say of one that could have been made.
+    """
     shelf = plan.shelf
     shelf.list()
     held, noted, queued, seconds = running(plan.folder), Failures(plan.folder).all(), set(queued), plan.seconds()
@@ -458,10 +486,12 @@ def overview(plan: Plan, queued: Iterable[str] = ()) -> Overview:
             state = "diverged"
         else:
             left += seconds(node)
-            state = ("running" if node.name in held else "queued" if node.name in queued
-                     else "failed" if node.name in noted else "to do")
+            why = noted.get(node.name)
+            if why is None and node.name in ended and all(shelf.settled(plan.nodes[need], plan.nodes) for need in node.needs):
+                why = ended[node.name]
+            state = "running" if node.name in held else "queued" if node.name in queued else "failed" if why else "to do"
             if state == "failed":
-                failed[node.name] = noted[node.name]
+                failed[node.name] = why
         counts[node.stage][state] += 1
     shelf.list_no_more()
     return Overview({stage: counter for stage, counter in counts.items() if counter}, left, failed)

@@ -13,6 +13,12 @@ _finished: list[dict] = []  # the records of this process's runs
 _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
 
 
+def attacks() -> list[str]:
+    """What attack=all stands for: all but dimra_proxy, which needs the files of another data set."""
+    folder = Path(__file__).resolve().parents[2] / "conf" / "attack"
+    return sorted({path.stem for path in folder.glob("*.yaml")} - {"dimra_proxy"}, key=lambda name: (name != "none", name))
+
+
 def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
     """The command line with ``attack=all``, also within a list, spelled out: a multirun over all attacks, each once.
 

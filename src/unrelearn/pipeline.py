@@ -160,10 +160,10 @@ class Pipeline:
 
     @cached_property
     def reference_spec(self) -> Spec:
-        protocol = self.cfg["protocol"]
+        protocol, weights = self.cfg["protocol"], self.cfg["paths"]["inception_weights"]
         config = {"dataset": self._dataset_slice, "contrast_stretch": protocol["contrast_stretch"],
                   "images_per_class": protocol["reference_images_per_class"],
-                  "inception": sha256(Path(self.cfg["paths"]["inception_weights"])) if self._inception else None}
+                  "inception": sha256(Path(weights)) if self._inception and weights else None}
         return Spec("reference", VERSIONS["reference"], config, tuple(self.oracle_spec(r).key for r in ("main", "held_out")))
 
     @property

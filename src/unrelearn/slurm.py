@@ -5,8 +5,8 @@ made. A job that comes near its time limit, and one whose node vanishes, is put 
 the last checkpoint. Nothing here needs accounting: what is queued is what squeue shows, what is done is what lies on disk.
 """
 
+import getpass
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,9 +19,9 @@ from filelock import FileLock
 
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
-from unrelearn.grid import Node, Plan
+from unrelearn.grid import Failures, Node, Plan, closure
 
-ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "grid.py"
 WARNING = 90  # seconds before its time limit that a job is told
 RESTARTS = 50  # a part that makes no checkpoint between two limits would come back for ever
 
@@ -32,15 +32,16 @@ SCRIPT = """#!/bin/bash
 #SBATCH --requeue
 #SBATCH --time={minutes}
 #SBATCH --signal=B:USR2@{warning}
+#SBATCH --nodes=1
 #SBATCH --ntasks={devices}
-{options}
 cd {root}
+export SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK:-1}}  # which srun does not take over from sbatch
 again() {{
   echo "near the time limit: to be continued"
   (( ${{SLURM_RESTART_COUNT:-0}} < {restarts} )) && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 }}
 trap again USR2
-{launcher}{python} scripts/grid.py work {folder}/${{SLURM_ARRAY_TASK_ID}}.json &
+{launcher}{python} {program} work {folder}/${{SLURM_ARRAY_TASK_ID}}.json &
 work=$!
 while kill -0 $work 2>/dev/null; do wait $work; code=$?; done
 exit ${{code:-1}}
@@ -73,10 +74,12 @@ def queue() -> dict[str, set[int]]:
     return alive
 
 
-def release() -> list[str]:
-    """Let go of this user's jobs that Slurm holds because a node was not ready to take them back; their ids."""
+def release(ids: Iterable[str]) -> list[str]:
+    """Let go of those of these arrays' tasks that Slurm holds as a node was not ready to take them back."""
+    ours = set(ids)
     shown = call("squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%i|%r").splitlines()
     held = [line.partition("|")[0] for line in shown if "requeued held" in line.replace("_", " ")]
+    held = [job for job in held if job.partition("_")[0] in ours]
     for job in held:
         call("scontrol", "release", job)
     return held
@@ -91,12 +94,20 @@ def limits() -> tuple[int, int]:
         return int(found[1]) if found else default
 
     array, jobs = value("MaxArraySize", 1001), value("MaxJobCount", 10000)
-    if shutil.which("sacctmgr"):
-        told = subprocess.run(["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={os.environ.get('USER', '')}",
-                               "format=MaxSubmit,GrpSubmit"], text=True, capture_output=True)
-        if told.returncode == 0:
-            jobs = min([jobs, *map(int, re.findall(r"\d+", told.stdout))])
+    for words in (("assoc", f"user={getpass.getuser()}", "format=MaxSubmit"), ("qos", "format=MaxSubmitPU")):
+        if shutil.which("sacctmgr"):
+            told = subprocess.run(["sacctmgr", "--noheader", "--parsable2", "show", *words], text=True, capture_output=True)
+            # of several accounts and qualities of service the most generous: which one a job gets is for sbatch to say
+            found = [int(line) for line in told.stdout.split() if line.isdigit()]
+            jobs = min(jobs, max(found, default=jobs)) if told.returncode == 0 else jobs
     return array, jobs
+
+
+def room(max_jobs: int | None) -> tuple[int, int]:
+    """(tasks of one array, jobs) that may be submitted now."""
+    array, most = limits()
+    there = len(call("squeue", "--me", "--noheader", "--array", "--format=%i").splitlines())
+    return array, (min(max_jobs, most) if max_jobs else most) - there
 
 
 def packed(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float) -> list[list[Node]]:
@@ -123,8 +134,9 @@ def waves(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float
     for node in nodes:
         levels.setdefault(node.level, []).append(node)
     if len(levels) > most:
-        raise UsageError(f"--max-jobs={most}: the grid has {len(levels)} waves, each at least one job. "
-                         f"Type --max-jobs={len(levels)} or more, or wait until some of your other jobs have ended")
+        raise UsageError(f"{max(0, most)} more jobs are allowed (--max-jobs, or the cluster's limit, less what you have queued), "
+                         f"and the grid has {len(levels)} waves, each at least one job. Type --max-jobs={len(levels)} or more, "
+                         "or wait until some of your other jobs have ended")
     while True:
         found = [packed(levels[level], seconds, target) for level in sorted(levels)]
         if sum(map(len, found)) <= most:
@@ -149,27 +161,25 @@ class Jobs:
             if tasks := sorted(waiting.get(job["id"], ())):
                 yield job, tasks
 
+    def ended(self) -> dict[str, str]:
+        """Parts of jobs that are over -> where to look."""
+        waiting, found = queue(), {}
+        for job in self.all():
+            over = set(range(job["tasks"])) - waiting.get(job["id"], set())
+            for task in sorted(over):
+                log = self.folder / f"{job['number']:04d}" / f"{task}.log"
+                found |= dict.fromkeys(self.parts(job, [task]), f"its job {job['id']}_{task} has ended without it: see {log}")
+        return found
+
     def parts(self, job: dict, tasks: Iterable[int]) -> Iterator[str]:
         for task in tasks:
             yield from json.loads((self.folder / f"{job['number']:04d}" / f"{task}.json").read_text())["wanted"]
 
 
-def closure(nodes: dict[str, Node], wanted: Iterable[Node]) -> dict[str, Node]:
-    """The parts and all that they need."""
-    found: dict[str, Node] = {}
-    new = list(wanted)
-    while new:
-        node = new.pop()
-        if node.name not in found:
-            found[node.name] = node
-            new += [nodes[need] for need in node.needs]
-    return found
-
-
 def write_task(path: Path, plan: Plan, pack: list[Node]) -> None:
     needed = closure(plan.nodes, pack)
     write_json(path, {
-        "words": plan.sweep.fixed, "outputs": str(plan.outputs), "folder": str(plan.folder),
+        "words": plan.sweep.fixed, "settled": plan.settle.known, "outputs": str(plan.outputs), "folder": str(plan.folder),
         "wanted": [node.name for node in pack],
         "nodes": [list(node) for node in needed.values()],
         "cells": {node.cell: dict(plan.cells[node.cell]) for node in pack}})
@@ -181,7 +191,7 @@ def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, pa
     jobs = Jobs(plan.folder)
     plan.keep()
     with FileLock(plan.folder / "submit.lock"):  # of two planners the second one sees what the first has queued
-        if held := release():
+        if held := release(job["id"] for job in jobs.all()):
             say(f"released {', '.join(held)}, which Slurm had held because a node was not ready")
         alive = list(jobs.alive())
         queued = {name for job, tasks in alive for name in jobs.parts(job, tasks)}
@@ -189,9 +199,9 @@ def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, pa
         missing = [node for node in plan.nodes.values() if node.name not in queued and not plan.shelf.settled(node, plan.nodes)]
         if not missing:
             return []
-        array, most = limits()
-        others = sum(map(len, queue().values()))
-        most = min(max_jobs or most, most) - others
+        for node in missing:
+            Failures(plan.folder).forget(node)
+        array, most = room(max_jobs)
         before = [job["id"] for job, _ in alive]
         ids, number = [], max((job["number"] for job in jobs.all()), default=-1)
         for wave in waves(missing, plan.seconds(), 60 * minutes / 2, most):
@@ -205,14 +215,13 @@ def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, pa
                 script = folder / "job.sh"
                 script.write_text(SCRIPT.format(
                     name=f"unrelearn-{level}", folder=shlex.quote(str(folder.resolve())), minutes=max(1, round(minutes)),
-                    warning=min(WARNING, int(30 * minutes)), devices=plan.devices, restarts=RESTARTS,
-                    options="\n".join(f"#SBATCH {word}" for word in shlex.split(options)),
-                    root=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable),
-                    launcher="srun " if plan.devices > 1 else ""))
+                    warning=min(WARNING, int(30 * minutes)), devices=plan.trainer["devices"], restarts=RESTARTS,
+                    root=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), program=shlex.quote(str(PROGRAM)),
+                    launcher="srun --kill-on-bad-exit=1 " if plan.trainer["devices"] > 1 else ""))
                 after = [f"--dependency=afterany:{':'.join(before)}"] if before else []
                 together = f"%{parallel}" if parallel else ""
                 tasks = f"--array=0-{len(packs) - 1}{together}"
-                job = call("sbatch", "--parsable", tasks, *after, str(script)).split(";")[0].strip()
+                job = call("sbatch", "--parsable", tasks, *after, *shlex.split(options), str(script)).split(";")[0].strip()
                 write_json(folder / "job.json", {"id": job, "number": number, "level": level, "tasks": len(packs)})
                 this_wave.append(job)
                 say(f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
