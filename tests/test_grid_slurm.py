@@ -40,6 +40,12 @@ def measured(outputs: Path) -> dict[str, dict]:
             for path in (outputs / "artifacts").glob("*/*/metrics.json")}
 
 
+def manifests(outputs: Path) -> dict[Path, bytes]:
+    """Of every artefact that is finished."""
+    return {path: path.read_bytes() for path in (outputs / "artifacts").glob("*/*/manifest.json")
+            if ".partial" not in path.as_posix()}
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("local")
@@ -104,7 +110,7 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     cluster.wait(lambda: python_of(cluster, tmp_path), "the next job to compute", 60)
     cluster.restart_controller()
     until_empty(cluster, tmp_path)
-    grid("status", tmp_path, env=cluster.env)
+    assert "has ended without it: see" in grid("status", tmp_path, expect=1, env=cluster.env), "a killed job says nothing itself"
     done = measured(tmp_path)
     assert len(done) < len(measured(local)), "the kill has cost nothing: it came too late to show anything"
 
@@ -130,10 +136,10 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
 def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
         cluster: Cluster, local: Path, tmp_path: Path):
     grid("submit", tmp_path, env=cluster.env)
-    cluster.wait(lambda: list((tmp_path / "artifacts" / "oracle").glob("*/manifest.json")), "something finished", 90)
+    cluster.wait(lambda: manifests(tmp_path), "something finished", 90)
     cluster.lose_node()
     assert not python_of(cluster, tmp_path)
-    kept = {path: path.read_bytes() for path in (tmp_path / "artifacts").glob("*/*/manifest.json")}
+    kept = manifests(tmp_path)
     cluster.start_node()
     assert "cancelled: " in grid("cancel", tmp_path, env=cluster.env)
     until_empty(cluster, tmp_path)
