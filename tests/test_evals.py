@@ -174,8 +174,8 @@ def test_forget_accuracy_counts_what_is_still_taken_for_the_class():
     result = forget_accuracy.run(evidence(forget={"1.0": sight([2, 2, 2, 2, 2], [2, 0, 0, 2, 1]),
                                                   "2.0": sight([2, 2], [2, 2])}))
     assert result == {
-        "1.0": {**wilson(2, 5), "mean_probability": pytest.approx((2 * 0.7 + 3 * 0.1) / 5)},
-        "2.0": {**wilson(2, 2), "mean_probability": pytest.approx(0.7)}}
+        "1.0": {**wilson(2, 5), "hits": "10010", "mean_probability": pytest.approx((2 * 0.7 + 3 * 0.1) / 5)},
+        "2.0": {**wilson(2, 2), "hits": "11", "mean_probability": pytest.approx(0.7)}}
 
 
 def test_forget_accuracy_of_several_classes_asks_each_image_for_its_own():
