@@ -3,16 +3,21 @@
     python benchmarks/grid.py                            3 methods x attacks none and dimra, as in the README's table
     python benchmarks/grid.py --attacks dimra few_shot   two attacks that both train
     python benchmarks/grid.py --digits --rounds 1        5 methods x 3 attacks, those of experiment=grid/digits
+    python benchmarks/grid.py --of outputs/grid-digits   full size, all seeds: the seconds of each part of a grid that is there,
+                                                         once, against the same parts again for every cell that needs them
 
-One seed (cells of several seeds share only classifiers), in one process, so that imports count for neither; steps and images are
+The first three: one seed (cells of several seeds share only classifiers), in one process, so that imports count for neither; steps and images are
 a tenth of the defaults, in proportion.
 """
 
 import argparse
 import contextlib
 import io
+import json
+import sys
 import tempfile
 from itertools import product
+from pathlib import Path
 
 from common import configuration, interleaved, report, stopwatch
 
@@ -32,6 +37,13 @@ def shared(methods: list[str], attacks: list[str]) -> None:
         assert not lost, lost
 
 
+def parts_of(outputs: Path) -> tuple[float, float, int]:
+    """(seconds of all parts, of the parts of each cell by itself, cells), as the parts' own records say."""
+    cells = [json.loads(path.read_text())["stages"] for path in sorted((outputs / "runs").glob("*/result.json"))]
+    distinct = {part["key"]: part["seconds"] for cell in cells for part in cell}
+    return sum(distinct.values()), sum(part["seconds"] for cell in cells for part in cell), len(cells)
+
+
 def separate(methods: list[str], attacks: list[str]) -> None:
     for method, attack in product(methods, attacks):
         with tempfile.TemporaryDirectory() as outputs:
@@ -45,7 +57,12 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--attacks", nargs="+", default=["none", "dimra"])
     parser.add_argument("--digits", action="store_true", help="the methods and attacks of experiment=grid/digits")
+    parser.add_argument("--of", type=Path, metavar="OUTPUTS", help="of a grid that was made, its parts' own seconds")
     arguments = parser.parse_args()
+    if arguments.of:
+        once, again, cells = parts_of(arguments.of)
+        report("grid_digits_parts", [once], [again], "<= 0.3", what=f"{cells} cells, seconds of their parts")
+        sys.exit()
     methods, attacks = DIGITS if arguments.digits else (("dimum", "random_label", "salun"), arguments.attacks)
     progress.console.quiet = True
     with contextlib.redirect_stderr(io.StringIO()):
