@@ -6,8 +6,8 @@
     python benchmarks/grid.py --of outputs/grid-digits   full size, all seeds: the seconds of each part of a grid that is there,
                                                          once, against the same parts again for every cell that needs them
 
-The first three: one seed (cells of several seeds share only classifiers), in one process, so that imports count for neither; steps and images are
-a tenth of the defaults, in proportion.
+The first three take one seed (cells of several seeds share only classifiers), in one process, so that imports count for neither,
+and a tenth of the default steps and images.
 """
 
 import argparse
