@@ -154,6 +154,15 @@ def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_co
     assert all(path.read_bytes() == before for path, before in kept.items())
 
 
+def test_jobs_of_two_tasks_make_one_grid_together(cluster: Cluster, local: Path, tmp_path: Path):
+    """The ranks of a data-parallel run: same artefacts, and none of the ranks fails."""
+    grid("submit", tmp_path, "trainer=ddp", "trainer.devices=2", env=cluster.env)
+    until_empty(cluster, tmp_path)
+    said = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/jobs/*/*.log"))
+    assert "srun: error" not in said and "Traceback" not in said
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {path.name for path in (local / "runs").iterdir()}
+
+
 def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp_path: Path):
     """At most three tasks an array, and at most six jobs in all: small packs are joined, not refused."""
     said = grid("submit", tmp_path, "--minutes", "0.001", "--max-jobs", "6", env=cluster.env)

@@ -367,7 +367,7 @@ def work(
     Returns:
         what is missing in the end -> why: it failed, or something that it needs did.
     """
-    maker, failures, failed = Maker(), Failures(folder), {}
+    maker, failures, failed, wanted = Maker(), Failures(folder), {}, list(wanted)
     left = [nodes[name] for name in wanted]
     while left:
         went_on, others, waiting = False, False, []
@@ -403,8 +403,11 @@ def work(
                 break  # nobody makes what they need
             time.sleep(0.3)
         left = waiting
-    unmade = [node for name in wanted if not shelf.settled(node := nodes[name], nodes)]
-    return {node.name: failed.get(node.name) or "something that it needs is missing" for node in unmade}
+    def unmade() -> dict[str, str]:
+        missing = [name for name in wanted if not shelf.settled(nodes[name], nodes)]
+        return {name: failed.get(name) or "something that it needs is missing" for name in missing}
+
+    return distributed.on_main(unmade)  # the first rank may still be writing when another one gets here
 
 
 def _acquire(lock: FileLock) -> bool:
