@@ -3,7 +3,9 @@
 Everything is written into the folder as <name>-<rank>.pt, for the test to look at.
 """
 
+import atexit
 import faulthandler
+import os
 import sys
 from pathlib import Path
 
@@ -118,7 +120,12 @@ def sharding(folder: Path, rank: int, processes: int) -> None:
                 "sights": {n: (vars(seen), metrics) for n in LOOKED_AT for seen, metrics in [sights(n)]}}, folder / f"{rank}.pt")
 
 
+def ended(folder: Path, rank: int) -> None:
+    torch.save(torch.distributed.is_initialized(), folder / f"ended-{rank}.pt")
+
+
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(150)  # where each of them is, should they wait for each other
+    atexit.register(lambda: ended(Path(sys.argv[1]), int(os.environ["RANK"])))  # registered first, called last
     launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
     training(Path(sys.argv[1]))

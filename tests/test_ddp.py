@@ -70,6 +70,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_processes_leave_their_group_before_they_end(two: Path):
+    """Else an exit in 25 is an abort, and the job of a grid has failed when all its work is done."""
+    assert not any(torch.load(two / f"ended-{rank}.pt") for rank in (0, 1))
+
+
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def shares(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of 1, 2 and 3 processes says of its share; forked, as nothing of this needs a fresh start."""

@@ -1,5 +1,6 @@
 """Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a multirun."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -146,6 +147,17 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _leave() -> None:
+    """Leave the group while Python still runs: of the processes that do not, one exit in 25 was an abort (pytorch#190489).
+
+    Not after a traceback: the others may be in the middle of a collective, which this would wait for.
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized() and getattr(sys, "last_value", None) is None:
+        dist.destroy_process_group()
+
+
 def processes(trainer: dict) -> None:
     """Become one process per device: join the group that torchrun or Slurm started, or replace this process by torchrun.
 
@@ -164,6 +176,7 @@ def processes(trainer: dict) -> None:
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            atexit.register(_leave)
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer["devices"] > 1:
