@@ -32,11 +32,20 @@ results: $(STAMP) ## the README's table: eight methods, with and without attack,
 
 # two processes of one thread each: two threads gain little on networks this small
 results-digits grid-digits: export OMP_NUM_THREADS = 1
+DIGITS := outputs/digits/runs
+comma := ,
+TELLING := original,retrain,random_label,salun,dimum,dimum_cover,restricted_gradient
+TOLD := $(patsubst %,$(DIGITS)/digits-%-dimra-*,$(subst $(comma), ,$(TELLING)))
 results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (about three hours on two cores; resumable)
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 --workers 2
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra attack.learning_rate=3e-4,3e-3 --workers 2
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra_aux attack.source=original --workers 2
-	$(BIN)/python scripts/report.py outputs/digits/runs --out docs/results/digits --figures
+	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 method=$(TELLING) forget=0,5 \
+	  attack=dimra attack.learning_rate=3e-4,1e-3,3e-3 --workers 2
+	$(BIN)/python scripts/report.py $(DIGITS) --out docs/results/digits --figures
+	$(BIN)/python scripts/pivot.py $(DIGITS)/*-dimra-forget7-* --by attack.learning_rate --into docs/results/digits.md
+	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
+	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (about half an hour; resumable)
 	$(BIN)/python scripts/grid.py run experiment=grid/digits

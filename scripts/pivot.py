@@ -1,0 +1,43 @@
+"""One setting across a table: python scripts/pivot.py outputs/runs/*-dimra-* --by attack.learning_rate"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from unrelearn.launch import complain
+from unrelearn.report import write_atomically
+from unrelearn.report.groups import collect, comparison
+from unrelearn.report.pivot import put_into, to_markdown
+
+EXAMPLES = """
+examples:
+  python scripts/pivot.py outputs/runs/*-dimra-* --by attack.learning_rate   what DiMRA brings back at each of its rates
+  python scripts/pivot.py outputs/runs/*-dimra-* --by forget                 of each forgotten class
+  python scripts/pivot.py outputs/runs/*-dimra-* --by method.learning_rate --into notes.md
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders with result.json, or such files")
+    parser.add_argument("--by", required=True, metavar="KEY", help="forget, or a key such as attack.learning_rate")
+    parser.add_argument("--into", type=Path, metavar="FILE",
+                        help="put the tables between its lines <!-- by KEY --> and <!-- end --> instead of printing them")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        if missing := [str(path) for path in [*options.results, options.into] if path and not path.exists()]:
+            raise ValueError(f"{missing[0]} does not exist. Type a folder of runs, such as outputs/runs, and for --into a page")
+        text = to_markdown(comparison(collect(options.results)), options.by)
+        if options.into is None:
+            print(text, end="")
+        else:
+            write_atomically(options.into, put_into(options.into.read_text(), options.by, text))
+    except ValueError as error:
+        return complain([str(error)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
