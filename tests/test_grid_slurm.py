@@ -119,12 +119,12 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     done = measured(tmp_path)
     assert len(done) < len(measured(local)), "the kill has cost nothing"
 
-    # a job is told that its time is up: it is put back into the queue, and goes on
+    # a job's time runs out: Slurm warns it, it is put back into the queue, and goes on
     grid("retry", tmp_path, "--minutes", "2", env=cluster.env)
     os.kill(new_python_of(cluster, tmp_path), signal.SIGSTOP)
     name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
-    cluster.run("scancel", "--batch", "--signal=USR2", name)
-    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 60)
+    cluster.expire(name, 45)
+    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 90)
     until_empty(cluster, tmp_path)
     if "nothing to submit" not in grid("retry", tmp_path, "--minutes", "2", env=cluster.env):
         until_empty(cluster, tmp_path)
