@@ -28,9 +28,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from unrelearn import distributed, launch, progress, slurm
+from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.errors import UsageError
 from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
+from unrelearn.report import read_record
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
@@ -184,7 +185,9 @@ def run(plan: Plan, workers: int) -> int:
         print(f"failed: {', '.join(names[:5])}{f' and {len(names) - 5} more' * (len(names) > 5)}: {why}", file=sys.stderr)
     if lost:
         print(f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only these", file=sys.stderr)
-    if any((plan.outputs / "runs").glob("*/result.json")):
+    cells = [plan.outputs / "runs" / node.key / "result.json" for node in plan.nodes.values() if node.stage == "record"]
+    if records := [read_record(path) for path in cells if path.exists()]:
+        tracking.grid(records, plan.outputs)
         print()
         out = plan.outputs / "report"
         subprocess.run([sys.executable, str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)], check=True)

@@ -240,7 +240,7 @@ def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsy
     monkeypatch.setattr(launch, "_finished", [])
     monkeypatch.setattr(launch, "_failed", [("attack=dimra_proxy", "attack.proxy.root=data: missing files")])
     for record in (make_record(attack="none"), attacked(), attacked("few_shot")):
-        record["config"]["paths"] = {"outputs": str(tmp_path)}
+        record["config"] |= {"paths": {"outputs": str(tmp_path)}, "tracking": {"backend": "none", "mode": "disabled"}}
         write_run(tmp_path, record)
         (tmp_path / "runs" / record["name"] / "report.html").write_text("")
         launch.finished(record)

@@ -10,6 +10,8 @@ import pytest
 from command import ROOT, SHORT, environment, run
 from wandb_server import KEY, Server
 
+from unrelearn import launch
+
 
 def records(path: Path) -> list[dict]:
     """Every record of an offline run file, by W&B's own reader."""
@@ -231,6 +233,18 @@ def test_what_is_sent_is_not_sent_again_and_a_failure_stops_nothing(tracked: Pat
     assert all(len(rows) == len({row["_step"] for row in rows}) for rows in server.rows.values())
     (view,) = (variables for name, variables in server.queries if name == "UpsertView2")
     assert (view["entityName"], view["projectName"]) == ("me", "unrelearn")
+
+
+def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(launch, "_finished", [])
+    for seed in (0, 1):
+        record = record_of(tracked)
+        record["config"]["paths"]["outputs"] = str(tmp_path)
+        launch.finished({**record, "seed": seed, "name": f"{record['name']}-{seed}"})
+    assert launch.summary() == 0
+    assert [id.split("-")[0] for id in ids(tmp_path)] == ["grid"]
+    (table,) = tmp_path.glob("wandb/offline-run-*-grid-*/files/media/table/grid/*.json")
+    assert len(json.loads(table.read_text())["data"]) == 2
 
 
 def test_every_cell_and_their_table_can_be_written_later(tracked: Path, tmp_path: Path):

@@ -107,11 +107,13 @@ def summary() -> int:
 
 
 def _compare() -> None:
-    """Print the comparison of the runs; of several attacks also the matrix, and write all of it as a page."""
+    """Print the comparison of the runs, log it as a table; of several attacks also the matrix, and write all of it as a page."""
+    from unrelearn import tracking
     from unrelearn.report import compare, matrix, write_atomically
 
     compare.show(_finished)
     outputs = Path(_finished[0]["config"]["paths"]["outputs"])
+    tracking.grid(_finished, outputs)
     groups = compare.comparison([{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished])
     if matrices := matrix.matrices(groups):
         matrix.show(matrices)
