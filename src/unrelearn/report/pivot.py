@@ -9,8 +9,8 @@ from unrelearn.report.matrix import Treatment, treatments
 
 CAPTION = (
     "Forget accuracy in %, at guidance {scales}: of the unlearned model, then the highest over the attack's budgets or levels; "
-    "mean over runs (seeds, classes) ± half of the 95 % t-interval. {last} Retained: accuracy on the retained classes, of the "
-    "unlearned model and after the strongest attack at guidance {first}."
+    "mean over runs (seeds, classes) ± half of the 95 % t-interval; of one run its Wilson interval over images. {last} Retained: "
+    "accuracy on the retained classes, of the unlearned model and after the strongest attack at guidance {first}."
 )
 LAST = {
     "strongest": "Strongest: for each seed and class the highest of its row, as an attacker would choose who sees the result.",
