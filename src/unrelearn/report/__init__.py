@@ -5,11 +5,13 @@ file holds how a record is read and how its numbers are put into words, so that 
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,6 +196,12 @@ def percent(value: float) -> str:
 
 def guidance_label(guidance: str) -> str:
     return f"{float(guidance):g}"
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    return buffer.getvalue()
 
 
 def write_atomically(path: Path, text: str) -> None:

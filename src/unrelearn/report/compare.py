@@ -1,7 +1,5 @@
 """Groups of runs side by side: Markdown, CSV, LaTeX, one HTML page with the recovery curves."""
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +14,7 @@ from rich.markdown import Markdown
 from unrelearn.report import (
     DASH,
     attack_unit,
+    csv_text,
     display_name,
     forgotten,
     guidance_label,
@@ -153,19 +152,15 @@ def markdown(text: str) -> str:
 
 def to_csv(groups: Sequence[Group]) -> str:
     """One line per group and column, raw numbers (accuracies as fractions); a group without numbers has one line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     names = ("table", "protocol", "dataset", "forgotten", "method", "attack", "settings", "seeds", "diverged", "failed")
-    writer.writerow([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached"])
+    rows = []
     for group in groups:
         first, seeds = group.first, " ".join(str(record["seed"]) for record in group.finished)
         row = [group.table, protocol_name(first), first["dataset"], " ".join(map(str, first["forget_classes"])),
                first["method"], first["attack"], group.note, seeds, group.count("diverged"), group.count("failed")]  # fmt: skip
-        for column, value in group.estimates.items():
-            writer.writerow([*row, *column.split("@"), value.mean, value.low, value.high, value.n, value.reached])
-        if not group.estimates:
-            writer.writerow([*row, *[""] * 7])
-    return buffer.getvalue()
+        rows += [[*row, *column.split("@"), value.mean, value.low, value.high, value.n, value.reached]
+                 for column, value in group.estimates.items()] or [[*row, *[""] * 7]]  # fmt: skip
+    return csv_text([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached"], rows)
 
 
 def to_latex(groups: Sequence[Group]) -> str:

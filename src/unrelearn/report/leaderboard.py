@@ -4,8 +4,6 @@ One board for each table of the comparison and forgotten class. The main attack 
 that most methods met; differences to the reference are made for every attack.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +16,7 @@ from unrelearn.report import (
     DASH,
     QUALITY,
     budget_words,
+    csv_text,
     guidance_label,
     guidances,
     main_guidance,
@@ -386,38 +385,32 @@ def to_latex(found: Sequence[Board]) -> str:
 
 def to_csv(found: Sequence[Board]) -> str:
     """One line per method and measurement, accuracies as fractions; `runs` names what it is the mean of."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "forgotten", "guidance", "method", "method_settings", "attack", "attack_settings", "measurement",
-                     "mean", "low", "high", "n", "reached", "images_low", "images_high", "runs"])  # fmt: skip
+    header = ["table", "forgotten", "guidance", "method", "method_settings", "attack", "attack_settings", "measurement",
+              "mean", "low", "high", "n", "reached", "images_low", "images_high", "runs"]  # fmt: skip
+    rows = []
     for board in found:
         for guidance in board.guidances:
             for measure in measures(board, guidance):
                 for entry in board.entries:
                     values, runs = measure.values(entry), entry.behind(measure.behind).values()
                     if (e := measure.average(values)) is not None:
-                        writer.writerow([
+                        rows.append([
                             board.matrix.table, board.matrix.forgotten, guidance, entry.method.name, entry.method.settings,
                             measure.behind.name, measure.behind.settings, measure.name, e.mean, e.low, e.high, e.n, e.reached,
                             *(image_interval(values) or ("", "")), " ".join(run["name"] for run in runs),
                         ])  # fmt: skip
-    return buffer.getvalue()
+    return csv_text(header, rows)
 
 
 def differences_csv(found: Sequence[Board]) -> str:
     """Every method minus the reference under every attack in its exact settings; accuracies as fractions."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "forgotten", "guidance", "attack", "attack_settings", "method", "method_settings", "reference",
-                     "difference", "low", "high", "p", "p_holm", "test", "pairs", "seeds"])  # fmt: skip
-    for board in found:
-        for (guidance, attack, method), made in board.differences.items():
-            writer.writerow([
-                board.matrix.table, board.matrix.forgotten, guidance, attack.name, attack.settings, method.name, method.settings,
-                board.references[guidance, attack].label, made.mean, made.low, made.high, made.p, made.adjusted, made.test,
-                made.n, made.seeds,
-            ])  # fmt: skip
-    return buffer.getvalue()
+    header = ["table", "forgotten", "guidance", "attack", "attack_settings", "method", "method_settings", "reference",
+              "difference", "low", "high", "p", "p_holm", "test", "pairs", "seeds"]  # fmt: skip
+    return csv_text(header, (
+        [board.matrix.table, board.matrix.forgotten, guidance, attack.name, attack.settings, method.name, method.settings,
+         board.references[guidance, attack].label, made.mean, made.low, made.high, made.p, made.adjusted, made.test,
+         made.n, made.seeds]
+        for board in found for (guidance, attack, method), made in board.differences.items()))  # fmt: skip
 
 
 RENDERERS = {

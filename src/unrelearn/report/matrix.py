@@ -5,8 +5,6 @@ over the budgets or levels of the attack and over runs that differ only in ``att
 over the seeds.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +17,7 @@ from rich.table import Table
 
 from unrelearn.report import (
     DASH,
+    csv_text,
     display_name,
     forgotten,
     guidance_label,
@@ -247,23 +246,22 @@ def _plain(value: Estimate | None, scale: float = 1) -> str:
 
 def to_csv(found: Sequence[Matrix]) -> str:
     """One line per cell, accuracies as fractions; `at` and `runs` name the strongest attack of each seed, in order of seeds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "forgotten", "guidance", "method", "method_settings", "holds", "attack", "attack_settings",
-                     "mean", "low", "high", "n", "lower_bound", "at",
-                     "retained_after", "runs", "retained", "unlearn_seconds"])  # fmt: skip
+    header = ["table", "forgotten", "guidance", "method", "method_settings", "holds", "attack", "attack_settings",
+              "mean", "low", "high", "n", "lower_bound", "at",
+              "retained_after", "runs", "retained", "unlearn_seconds"]  # fmt: skip
+    rows = []
     for matrix in found:
         for (guidance, method, column), cell in sorted(matrix.cells.items(), key=lambda item: _position(matrix, *item[0])):
             value, best = cell.estimate, [cell.seeds[seed] for seed in sorted(cell.seeds)]
             beside = [known.mean if (known := values.get(method)) else None for values in (matrix.retained, matrix.seconds)]
-            writer.writerow([
+            rows.append([
                 matrix.table, matrix.forgotten, guidance, method.name, method.settings, column.heading, column.attack.name,
                 column.attack.settings, value.mean, value.low, value.high, value.n, cell.bound,
                 " ".join(DASH if b.at is None else f"{b.at:g}" for b in best),
                 " ".join(DASH if b.retained is None else f"{b.retained:.3f}" for b in best),
                 " ".join(b.run for b in best), *beside,
             ])  # fmt: skip
-    return buffer.getvalue()
+    return csv_text(header, rows)
 
 
 def _position(matrix: Matrix, guidance: str, method: Treatment, column: Column) -> tuple:
