@@ -42,7 +42,7 @@ results-digits: $(STAMP) ## every method under every attack on the digits, three
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra_aux attack.source=original --workers 2
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 method=$(TELLING) forget=0,5 \
 	  attack=dimra attack.learning_rate=3e-4,1e-3,3e-3 --workers 2
-	$(BIN)/python scripts/report.py $(DIGITS) --out docs/results/digits --figures
+	$(BIN)/python scripts/report.py $(DIGITS)/*-forget7-* --out docs/results/digits --figures
 	$(BIN)/python scripts/pivot.py $(DIGITS)/*-dimra-forget7-* --by attack.learning_rate --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md

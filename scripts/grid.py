@@ -31,7 +31,7 @@ from rich.table import Table
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.errors import UsageError
 from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
-from unrelearn.report import read_record
+from unrelearn.report.groups import collect
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
@@ -186,8 +186,8 @@ def run(plan: Plan, workers: int) -> int:
     if lost:
         print(f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only these", file=sys.stderr)
     cells = [plan.outputs / "runs" / node.key / "result.json" for node in plan.nodes.values() if node.stage == "record"]
-    if records := [read_record(path) for path in cells if path.exists()]:
-        tracking.grid(records, plan.outputs)
+    if records := collect(path for path in cells if path.exists()):
+        tracking.grid(records, plan.outputs, plan.tracking)
         print()
         out = plan.outputs / "report"
         subprocess.run([sys.executable, str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)], check=True)
@@ -270,6 +270,7 @@ def work_on(file: Path) -> int:
     for name, why in lost.items():
         if distributed.is_main():
             print(f"failed: {name}: {why}", file=sys.stderr)
+    launch.leave()
     return 1 if lost else 0
 
 

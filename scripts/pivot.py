@@ -29,12 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if missing := [str(path) for path in [*options.results, options.into] if path and not path.exists()]:
             raise ValueError(f"{missing[0]} does not exist. Type a folder of runs, such as outputs/runs, and for --into a page")
-        text = to_markdown(comparison(collect(options.results)), options.by)
+        if not (groups := comparison(collect(options.results))):
+            raise ValueError(f"no result.json below {', '.join(map(str, options.results))}. Type a folder of runs: outputs/runs")
+        text = to_markdown(groups, options.by)
         if options.into is None:
             print(text, end="")
         else:
-            write_atomically(options.into, put_into(options.into.read_text(), options.by, text))
-    except ValueError as error:
+            write_atomically(options.into, put_into(options.into.read_text(encoding="utf-8"), options.by, text))
+    except (ValueError, OSError) as error:
         return complain([str(error)])
     return 0
 

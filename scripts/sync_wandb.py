@@ -50,7 +50,7 @@ def write_results(outputs: Path) -> None:
             tracking.result(record, outputs)
             advance()
     if records:
-        tracking.grid(records, outputs)
+        tracking.grid(records, outputs, records[0]["config"]["tracking"])
 
 
 def unsent(folder: Path, online: bool) -> list[list[Path]]:

@@ -448,3 +448,4 @@ def test_two_processes_train_the_model_that_one_trains(make, two: Path, tmp_path
 if __name__ == "__main__":
     launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
     in_processes(Path(sys.argv[1]))
+    launch.leave()

@@ -143,6 +143,7 @@ launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
 for make in made.IN_PROCESSES:
     module = train(make(), Path(sys.argv[1]) / make.__name__)
     torch.save((module.state_dict(), module.rows), Path(sys.argv[1]) / f"{make.__name__}-{distributed.rank()}.pt")
+launch.leave()
 """
 
 

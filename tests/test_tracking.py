@@ -237,6 +237,7 @@ def test_what_is_sent_is_not_sent_again_and_a_failure_stops_nothing(tracked: Pat
 
 def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(launch, "_finished", [])
+    monkeypatch.setattr(launch, "_failed", [])
     for seed in (0, 1):
         record = record_of(tracked)
         record["config"]["paths"]["outputs"] = str(tmp_path)

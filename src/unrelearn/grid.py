@@ -149,7 +149,7 @@ class Plan:
             if pipeline is None:
                 self._check(cfg)
                 self.outputs, self.device = Path(cfg["paths"]["outputs"]), cfg["cost"]
-                self.trainer = cfg["trainer"]
+                self.trainer, self.tracking = cfg["trainer"], cfg["tracking"]
             pipeline = Pipeline(cfg, "", pipeline)
             if Path(cfg["paths"]["outputs"]) != self.outputs:
                 raise UsageError(f"paths.outputs={cfg['paths']['outputs']}: the runs of a grid share one folder. "

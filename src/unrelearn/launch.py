@@ -1,8 +1,8 @@
 """Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a multirun."""
 
-import atexit
 import contextlib
 import errno
+import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +64,7 @@ def job(overrides: list[str], multirun: bool) -> Iterator[None]:
     """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
     try:
         yield
+        leave()
         return
     except KeyboardInterrupt:
         print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
@@ -93,6 +94,20 @@ def failed(overrides: str, why: str) -> None:
     _failed.append((overrides, why))
 
 
+def leave() -> None:
+    """Leave the group of processes at the end of what they did in step, and never after a failure.
+
+    Without this one exit in 25 ended in an abort, as threads of the group outlived Python (pytorch#190489). After a failure of
+    one process the others may wait in a collective, and leaving would wait for them.
+    """
+    if "torch" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+            gc.collect()  # what still refers to the group keeps its threads
+
+
 def summary() -> int:
     """After everything: which runs of a multirun failed and why, and their comparison. The exit code."""
     if len(_finished) > 1:
@@ -113,7 +128,7 @@ def _compare() -> None:
 
     compare.show(_finished)
     outputs = Path(_finished[0]["config"]["paths"]["outputs"])
-    tracking.grid(_finished, outputs)
+    tracking.grid(_finished, outputs, _finished[0]["config"]["tracking"])
     groups = compare.comparison([{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished])
     if matrices := matrix.matrices(groups):
         matrix.show(matrices)
@@ -149,21 +164,11 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _leave() -> None:
-    """Leave the group while Python still runs: of the processes that do not, one exit in 25 was an abort (pytorch#190489).
-
-    Not after a traceback: the others may be in the middle of a collective, which this would wait for.
-    """
-    import torch.distributed as dist
-
-    if dist.is_initialized() and getattr(sys, "last_value", None) is None:
-        dist.destroy_process_group()
-
-
 def processes(trainer: dict) -> None:
     """Become one process per device: join the group that torchrun or Slurm started, or replace this process by torchrun.
 
-    The whole program runs in every process from its start, in step; nothing is launched in the middle of a run.
+    The whole program runs in every process from its start, in step; nothing is launched in the middle of a run. Who is
+    through calls `leave`.
     """
     if trainer["threads"]:
         import torch
@@ -178,7 +183,6 @@ def processes(trainer: dict) -> None:
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
-            atexit.register(_leave)
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer["devices"] > 1:

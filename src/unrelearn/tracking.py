@@ -202,8 +202,8 @@ def _accuracies(row: dict, record: dict) -> dict:
             for scale in guidances(record, metric) if (value := number(measured(row, metric, scale))) is not None}
 
 
-def grid(records: list[dict], outputs: Path) -> None:
-    """A run with one table, a row for each cell, unless there is one of the same cells."""
+def grid(records: list[dict], outputs: Path, tracking: dict) -> None:
+    """A run with one table, a row for each cell, unless there is one of the same cells; `tracking` as for `run`."""
     key = hashlib.sha256(" ".join(sorted(record["name"] for record in records)).encode()).hexdigest()[:16]
     if _exists(outputs, f"grid-{key}"):
         return
@@ -217,7 +217,7 @@ def grid(records: list[dict], outputs: Path) -> None:
         "status": record["status"], "protocol": record.get("protocol"), "run": record["name"],
     } for record, row in zip(records, values, strict=True)]
     group = "-".join(sorted({record["dataset"] for record in records}))
-    with run(records[0]["config"]["tracking"], outputs, stage="grid", key=key, group=group, config={"cells": len(rows)},
+    with run(tracking, outputs, stage="grid", key=key, group=group, config={"cells": len(rows)},
              name=f"grid of {len(rows)} cells") as logged:
         logged.table("cells", rows)
 
