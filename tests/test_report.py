@@ -831,6 +831,22 @@ def test_comparison_page_links_to_reports_and_escapes(tmp_path):
     assert len(page.images) == 2 and "run.py &lt;b&gt;" in text
 
 
+def test_a_curve_is_the_strongest_of_the_learning_rates_at_each_budget_of_each_seed():
+    peaks = {1e-4: ((0.1, 0.5, 0.2, 0.2, 0.2), (0.1, 0.1, 0.1, 0.1, 0.1)),
+             1e-3: ((0.3, 0.1, 0.1, 0.1, 0.1), (0.2, 0.3, 0.1, 0.1, 0.1))}  # fmt: skip
+    records = []
+    for rate, seeds in peaks.items():
+        for seed, attacked in enumerate(seeds):
+            records.append(make_record(attacked=attacked, seed=seed, name=f"{rate}-{seed}"))
+            records[-1]["config"]["attack"]["learning_rate"] = rate
+    groups = comparison(records)
+    (title, figure), _ = compare.recovery_figures(groups)
+    assert title.endswith("guidance 1, strongest of 2 learning rates")
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "DiMUM, n=2"]
+    assert list(line.get_ydata()) == pytest.approx([1.2, 25.0, 40.0, 15.0, 15.0, 15.0])
+    assert {group.style for group in groups} == {0}
+
+
 def test_a_method_keeps_its_colour_in_every_figure():
     records = [make_record(method=m) for m in ("dimum", "salun")] + [make_record(method="salun", attack="few_shot")]
     groups = comparison(records)

@@ -20,6 +20,7 @@ from unrelearn.report import (
     guidance_label,
     guidances,
     main_guidance,
+    number,
     protocol_name,
     retained_guidance,
     row_of,
@@ -258,35 +259,45 @@ def _page_of(record: dict, folder: Path) -> str:
 
 
 def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
-    """(title, figure) for every forgotten class, attack and guidance of one table; one line per method."""
+    """(title, figure) for every forgotten class, attack and guidance of one table, DiMRA first; one line per method.
+
+    Of runs that differ only in the attack's learning rate a line shows, for each seed and budget, the strongest.
+    """
     panels: dict[tuple, list[Group]] = {}
     for group in groups:
         if group.first["attack"] != "none":
             panels.setdefault((tuple(group.first["forget_classes"]), group.first["attack"]), []).append(group)
     figures = []
-    for (_, attack), members in sorted(panels.items()):
+    for (_, attack), members in sorted(panels.items(), key=lambda item: (item[0][0], item[0][1] != "dimra", item[0][1])):
+        lines = gathered(members, lambda group: (group.first["method"], group.own_note)).values()
+        rates = max(map(len, lines))
         for guidance in guidances(pooled(record for group in members for record in group.records)):
-            curves = [curve for group in members if (curve := seed_curve(group, guidance)) is not None]
+            curves = [curve for alike in lines if (curve := seed_curve(alike, guidance)) is not None]
             made = [curve.reference for curve in curves if curve.reference is not None]
             if curves:
                 # all methods start from one original model per seed: one line, their mean, even if seeds are missing
                 mean = float(np.mean(made)) if made else None
                 curves = [replace(curve, reference=mean) for curve in curves]
                 name = f"{display_name(attack)}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
+                name += f", strongest of {rates} learning rates" if rates > 1 else ""
                 figures.append((name, recovery_figure(curves, name)))
     return figures
 
 
-def seed_curve(group: Group, guidance: str) -> Curve | None:
+def seed_curve(alike: Sequence[Group], guidance: str) -> Curve | None:
     """The mean recovery curve of the finished seeds with its t-band, or one seed's with its Wilson band."""
-    points = [dict(recovery_points(record, guidance)) for record in group.finished]
+    group, points = alike[0], []
+    for records in gathered((record for group in alike for record in group.finished), lambda record: record["seed"]).values():
+        points.append({})
+        for budget, value in (point for record in records for point in recovery_points(record, guidance)):
+            points[-1][budget] = max(points[-1].get(budget, value), value, key=number)
     budgets = [budget for budget in points[0] if all(budget in seed for seed in points)] if points else []
     if len(budgets) < 2:
         return None
     averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
     middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
-    label = display_name(group.first["method"]) + (f" ({group.note})" if group.note else "") + f", n={len(points)}"
+    label = display_name(group.first["method"]) + (f" ({group.own_note})" if group.own_note else "") + f", n={len(points)}"
     return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style, attack_unit(group.first))
 
 

@@ -40,6 +40,7 @@ TREATMENT = ("method", "attack")  # a row holds one of each
 NAMES = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
 CONTROLS = ("original", "row_swap", "retrain", "random_weights")  # these rows come first
 IGNORED = {"_target_", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
+RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
 STAGES = ("unrelearn", "pretrain", "oracle", "unlearn", "attack", "samples", "reference", "evaluate")
@@ -77,6 +78,11 @@ class Group:
     @property
     def finished(self) -> list[dict]:
         return [record for record in self.records if record["status"] == "finished"]
+
+    @property
+    def own_note(self) -> str:
+        """The note without the attack's learning rate."""
+        return ", ".join(part for part in self.note.split(", ") if part and not part.startswith(f"{RATE}="))
 
     def count(self, status: str) -> int:
         return sum(record["status"] == status for record in self.records)
@@ -167,9 +173,9 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         for group, words in zip(alike, unlike, strict=True):
             group.note = words
     groups.sort(key=_order)
-    methods = list(dict.fromkeys((group.first["method"], group.note) for group in groups))
+    methods = list(dict.fromkeys((group.first["method"], group.own_note) for group in groups))
     for group in groups:
-        group.style = methods.index((group.first["method"], group.note))
+        group.style = methods.index((group.first["method"], group.own_note))
     return groups
 
 

@@ -31,10 +31,9 @@ from unrelearn.report import (
 )
 from unrelearn.report.compare import markdown, markdown_table, tables
 from unrelearn.report.figures import Mark, heat_map, trade_off_figure
-from unrelearn.report.groups import CONTROLS, Estimate, Group, differences, estimate, fingerprint, gathered, place
+from unrelearn.report.groups import CONTROLS, RATE, Estimate, Group, differences, estimate, fingerprint, gathered, place
 from unrelearn.report.page import escape, figure_box
 
-RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 HOLDS_NOTHING, HOLDS_CLASS, WORST = "holds nothing of the class", "holds the class", "worst case"
 AUDITS = ("interpolation", "context_probe")  # their ends are the original and the images themselves: no worst case
 KINDS = ("", HOLDS_NOTHING, HOLDS_CLASS, WORST)  # headings, from left to right

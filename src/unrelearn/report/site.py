@@ -305,7 +305,7 @@ def _heat(board: Board, entry: Entry, guidance: str) -> list[TableCell]:
 def _figures(board: Board, entry: Entry) -> str:
     """What the main attack brings back at each guidance, and what the class is replaced by."""
     group, record, boxes = entry.groups.get(board.main), _shown(entry, board), []
-    found = [(g, curve) for g in sorted(board.guidances, key=float) if group and (curve := seed_curve(group, g))]
+    found = [(g, curve) for g in sorted(board.guidances, key=float) if group and (curve := seed_curve([group], g))]
     curves = [replace(curve, label=f"guidance {guidance_label(g)}, n={len(group.finished)}", style=index)
               for index, (g, curve) in enumerate(found)]  # fmt: skip
     if curves:
