@@ -265,11 +265,12 @@ def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
     """
     panels: dict[tuple, list[Group]] = {}
     for group in groups:
-        if group.first["attack"] != "none":
-            panels.setdefault((tuple(group.first["forget_classes"]), group.first["attack"]), []).append(group)
+        if (attack := group.first["attack"]) != "none":
+            panel = tuple(group.first["forget_classes"]), attack != "dimra", attack, group.attack_note
+            panels.setdefault(panel, []).append(group)
     figures = []
-    for (_, attack), members in sorted(panels.items(), key=lambda item: (item[0][0], item[0][1] != "dimra", item[0][1])):
-        lines = gathered(members, lambda group: (group.first["method"], group.own_note)).values()
+    for (*_, attack, settings), members in sorted(panels.items()):
+        lines = gathered(members, lambda group: (group.first["method"], group.method_note)).values()
         rates = max(map(len, lines))
         for guidance in guidances(pooled(record for group in members for record in group.records)):
             curves = [curve for alike in lines if (curve := seed_curve(alike, guidance)) is not None]
@@ -278,7 +279,8 @@ def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
                 # all methods start from one original model per seed: one line, their mean, even if seeds are missing
                 mean = float(np.mean(made)) if made else None
                 curves = [replace(curve, reference=mean) for curve in curves]
-                name = f"{display_name(attack)}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
+                named = display_name(attack) + (f" ({settings})" if settings else "")
+                name = f"{named}, {forgotten(members[0].first)}, guidance {guidance_label(guidance)}"
                 name += f", strongest of {rates} learning rates" if rates > 1 else ""
                 figures.append((name, recovery_figure(curves, name)))
     return figures
@@ -297,7 +299,8 @@ def seed_curve(alike: Sequence[Group], guidance: str) -> Curve | None:
     averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
     middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
-    label = display_name(group.first["method"]) + (f" ({group.own_note})" if group.own_note else "") + f", n={len(points)}"
+    note = f" ({group.method_note})" if group.method_note else ""
+    label = f"{display_name(group.first['method'])}{note}, n={len(points)}"
     return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style, attack_unit(group.first))
 
 

@@ -80,9 +80,15 @@ class Group:
         return [record for record in self.records if record["status"] == "finished"]
 
     @property
-    def own_note(self) -> str:
-        """The note without the attack's learning rate."""
-        return ", ".join(part for part in self.note.split(", ") if part and not part.startswith(f"{RATE}="))
+    def method_note(self) -> str:
+        """The note without the attack's settings."""
+        return ", ".join(part for part in self.note.split(", ") if not part.startswith("attack."))
+
+    @property
+    def attack_note(self) -> str:
+        """The attack's settings of the note, without its learning rate."""
+        parts = [part for part in self.note.split(", ") if part.startswith("attack.") and not part.startswith(f"{RATE}=")]
+        return ", ".join(part.removeprefix("attack.") for part in parts)
 
     def count(self, status: str) -> int:
         return sum(record["status"] == status for record in self.records)
@@ -173,9 +179,9 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         for group, words in zip(alike, unlike, strict=True):
             group.note = words
     groups.sort(key=_order)
-    methods = list(dict.fromkeys((group.first["method"], group.own_note) for group in groups))
-    for group in groups:
-        group.style = methods.index((group.first["method"], group.own_note))
+    methods = [(group.first["method"], group.method_note) for group in groups]
+    for group, method in zip(groups, methods, strict=True):
+        group.style = list(dict.fromkeys(methods)).index(method)
     return groups
 
 
