@@ -36,7 +36,7 @@ DIGITS := outputs/digits/runs
 comma := ,
 TELLING := original,retrain,random_label,salun,dimum,dimum_cover,restricted_gradient
 TOLD := $(patsubst %,$(DIGITS)/digits-%-dimra-*,$(subst $(comma), ,$(TELLING)))
-results-digits: $(STAMP) ## every method under every attack on the digits, three seeds (about three hours on two cores; resumable)
+results-digits: $(STAMP) ## every method under every attack on the digits, three seeds, and three classes (two to three hours on two cores; resumable)
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 --workers 2
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra attack.learning_rate=3e-4,3e-3 --workers 2
 	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra_aux attack.source=original --workers 2
