@@ -56,7 +56,10 @@ def to_markdown(groups: Sequence[Group], key: str) -> str:
                 rows.setdefault(method, []).extend(group.records)
             every = sorted((record for runs in rows.values() for record in runs), key=lambda record: record["forget_classes"])
             classes = " and ".join(dict.fromkeys(map(forgotten, every)))
-            parts += [f"### {markdown(f'{attack.label}, {classes}: {title}')}", *_table(rows, key)]
+            table, caption = _table(rows, key)
+            if caption in parts:  # said once, below the last table that it is true of
+                parts.remove(caption)
+            parts += [f"### {markdown(f'{attack.label}, {classes}: {title}')}", table, caption]
     return "\n\n".join(parts) + "\n"
 
 
