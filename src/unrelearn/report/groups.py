@@ -180,8 +180,9 @@ def comparison(records: Sequence[dict]) -> list[Group]:
             group.note = words
     groups.sort(key=_order)
     methods = [(group.first["method"], group.method_note) for group in groups]
+    style = {method: i for i, method in enumerate(dict.fromkeys(methods))}
     for group, method in zip(groups, methods, strict=True):
-        group.style = list(dict.fromkeys(methods)).index(method)
+        group.style = style[method]
     return groups
 
 
