@@ -227,7 +227,11 @@ class Cluster:
                          f"job {job} to be {' or '.join(sorted(wanted))}", timeout)
 
     def release(self, job: str) -> None:
-        """Start a requeued job, which Slurm would hold for two minutes. Wait for it to be PENDING first."""
+        """Start a requeued job, which Slurm would hold for two minutes. Wait for it to be PENDING first.
+
+        In the second in which it was requeued the node would refuse it: credential revoked.
+        """
+        time.sleep(2)
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def expire(self, job: str, seconds: int = 0) -> None:
