@@ -133,6 +133,15 @@ def test_a_grid_ends_with_the_numbers_of_its_runs_one_by_one(local: Path, tmp_pa
     assert weights_of(local) == weights_of(tmp_path)
 
 
+def test_a_grid_ends_with_one_table_on_the_dashboard(local: Path, tmp_path: Path):
+    """By the tracking of this command, also of cells that were made without any."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(local, outputs)
+    grid("run", outputs, "tracking.backend=wandb", "tracking.mode=offline")
+    (table,) = outputs.glob("wandb/offline-run-*-grid-*/files/media/table/grid/*.json")
+    assert len(json.loads(table.read_text())["data"]) == 8 and finished(outputs).keys() == finished(local).keys()
+
+
 def test_what_is_there_is_not_made_again_whatever_its_clock_says(local: Path):
     for number, path in enumerate(sorted((local / "artifacts").rglob("*"))):  # another machine's clock, years ago or ahead
         os.utime(path, (time.time() + (-1) ** number * 1e8,) * 2)

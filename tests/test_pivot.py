@@ -56,6 +56,7 @@ def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
 def test_classes_are_pooled_and_attacks_of_other_rates_stay_apart():
     made = [record for label in (3, 7) for record in runs(forget_classes=[label])]
     weak, strong = to_markdown(comparison(made), "forget").split("### ")[1:]
+    assert "All: every run" not in weak and "All: every run" in strong, "one caption for both"
     assert "learning_rate=0.0001" in weak.splitlines()[0] and "class 3 and class 7" in weak.splitlines()[0]
     assert rows(weak)["DiMUM"]["class 3"] == text([0.2, 0.4, 0.1])
     assert rows(strong)["DiMUM"]["all"] == text([0.3, 0.1, 0.5]), "a class more of the same seeds is no seed more"

@@ -847,6 +847,21 @@ def test_a_curve_is_the_strongest_of_the_learning_rates_at_each_budget_of_each_s
     assert {group.style for group in groups} == {0}
 
 
+def test_an_attack_in_two_settings_has_two_figures_and_a_method_one_line_in_each():
+    records = []
+    for source in ("original", "unlearned"):
+        for method in ("dimum", "salun"):
+            records.append(make_record(method=method, attack="dimra_aux", name=f"{method}-{source}"))
+            records[-1]["config"]["attack"]["source"] = source
+    groups = comparison([make_record(), *records])
+    figures = [(title, figure) for title, figure in compare.recovery_figures(groups) if "guidance 1" in title]
+    assert [title.partition(",")[0] for title, _ in figures] == [
+        "DiMRA", 'DiMRA aux (source="original")', 'DiMRA aux (source="unlearned")']
+    for _, figure in figures[1:]:
+        assert [line.get_label() for line in figure.axes[0].lines if "n=" in line.get_label()] == ["DiMUM, n=1", "SalUn, n=1"]
+    assert {group.style for group in groups if group.first["method"] == "dimum"} == {0}
+
+
 def test_a_method_keeps_its_colour_in_every_figure():
     records = [make_record(method=m) for m in ("dimum", "salun")] + [make_record(method="salun", attack="few_shot")]
     groups = comparison(records)
