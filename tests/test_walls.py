@@ -85,7 +85,7 @@ def test_the_walk_sees_imports_of_every_kind(tmp_path: Path):
     assert {"unrelearn.sampling", "unrelearn.denoiser", "unrelearn.data"} <= reached_from("unrelearn.methods.dimum")
 
 
-@pytest.mark.parametrize("module", ["diffusion", "denoiser", "sampling", "artifact"])
+@pytest.mark.parametrize("module", ["diffusion", "denoiser", "sampling", "artifact", "canonical", "weights"])
 def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str):
     for reached in reached_from(f"unrelearn.{module}"):
         assert not foreign(reached) & (HYDRA | LIGHTNING | WANDB), f"{module} loads {reached}"
@@ -93,7 +93,8 @@ def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str)
 
 @pytest.mark.parametrize("module", inside("methods") + inside("attacks"))
 def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(module: str):
-    allowed = {f"unrelearn.{name}" for name in ("module", "objectives", "diffusion", "denoiser", "sampling", "data", "errors")}
+    allowed = {f"unrelearn.{name}" for name in ("module", "objectives", "diffusion", "denoiser", "sampling", "data", "errors",
+                                              "canonical")}
     assert own(module) - {"unrelearn"} <= allowed
     assert not foreign(module) & (HYDRA | WANDB)
 

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
 EDITS = ("context_probe", "interpolation", "prune", "quantize", "row_transplant", "weight_noise")
-NO_TRAINING = ("original", "row_swap", "random_weights", "none", *EDITS)
+NO_TRAINING = ("original", "row_swap", "projection_swap", "random_weights", "none", *EDITS)
 TRAINED = [(group, name) for group, names in (("method", METHODS), ("attack", ATTACKS)) for name in names
            if name not in NO_TRAINING]
 

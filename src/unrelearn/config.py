@@ -221,7 +221,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "start_guidance": (0, float("inf"), True), "k": (1, float("inf"), True),
     "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
     "images_per_class": (1, float("inf"), True), "max_images": (1, float("inf"), True), "rank": (1, float("inf"), True),
-    "guidance_scale": (0, float("inf"), True),
+    "guidance_scale": (0, float("inf"), True), "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
+from torch.nn import functional as F
 
 from unrelearn.errors import UsageError
 from unrelearn.salun_unet import SalunUNet, load_lineage
@@ -80,6 +81,14 @@ def predict(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tenso
 
 def null_label(denoiser: Denoiser) -> int:
     return denoiser.config.num_class_embeds - 1
+
+
+def embedding(denoiser: Denoiser, t: Tensor, labels: Tensor) -> Tensor:
+    """What the residual blocks are told of times t (B,) and labels (B,): the input (B, E) of their projections."""
+    if isinstance(denoiser, SalunUNet):
+        return denoiser.embedding(t, labels)
+    time = denoiser.time_embedding(denoiser.time_proj(t).to(denoiser.dtype))
+    return F.silu(time + denoiser.class_embedding(labels))
 
 
 def save(denoiser: Denoiser, folder: Path, schedule: dict) -> None:

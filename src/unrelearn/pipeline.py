@@ -24,6 +24,7 @@ from torch import Tensor
 from unrelearn import cost, distributed, inception, progress, tracking
 from unrelearn import denoiser as denoisers
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
+from unrelearn.canonical import canonical
 from unrelearn.config import STAGES, forget_classes, needs_inception, protocol_label
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
@@ -32,9 +33,10 @@ from unrelearn.inception import Inception
 from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
 from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.sampling import sample
+from unrelearn.weights import compare as compare_weights
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 1, "samples": 1, "reference": 1, "evaluate": 3,
+VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 2, "samples": 1, "reference": 1, "evaluate": 3,
             "cached": 1}
 
 
@@ -284,16 +286,23 @@ class Pipeline:
     def oracle(self, role: str) -> Classifier:
         return Classifier.load(self.store.find(self.oracle_spec(role)).path).to(self.device)
 
-    def task(self, start: Model | None, *, oracle: bool = False) -> Task:
-        """The network of `start` and the two sets; for pretraining (None) a new network and nothing to forget."""
+    def network(self, model: Model) -> denoisers.Denoiser:
+        return denoisers.load(model.weights(self.store, self.cfg["model"]["weights"]))
+
+    def task(self, start: Model | None, *, oracle: bool = False, attacked: bool = False) -> Task:
+        """The network of `start` and the two sets; for pretraining (None) a new network and nothing to forget.
+
+        attacked: put the networks into their canonical form, so that no attack depends on how weights are written.
+        """
         schedule = self.cfg["model"]["schedule"]
+        written = canonical if attacked else lambda network: network
         if start is None:
             network = denoisers.build(
                 image_size=self.dataset.image_size, channels=self.dataset.channels,
                 num_classes=len(self.dataset.class_names), **self.cfg["model"]["unet"])
             denoisers.reinitialise(network, self.cfg["seed"])
         else:
-            network = denoisers.load(start.weights(self.store, self.cfg["model"]["weights"]))
+            network = written(self.network(start))
         forgotten = [] if start is None else self.forget
         return Task(
             denoiser=network.to(self.device), schedule=schedule,
@@ -305,7 +314,7 @@ class Pipeline:
             counterparts={c: self.dataset.counterpart(c, forgotten) for c in forgotten
                           if hasattr(self.dataset, "counterpart")},
             cached=partial(self._cached, start),
-            original=lambda: denoisers.load(self.pretrained.weights(self.store, self.cfg["model"]["weights"])).to(self.device))
+            original=lambda: written(self.network(self.pretrained)).to(self.device))
 
     def _cached(self, start: Model, name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Task.cached as an artefact whose parent is the model the task starts from."""
@@ -452,7 +461,7 @@ class Pipeline:
             return None
         make = instantiate(self.cfg["attack"], _partial_=True, _convert_="all")
         return self.train(self.attacked[0].spec, f"attack with {self.names['attack']}",
-                          lambda: make(self.task(self.unlearned)), budgets=[model.step for model in self.attacked])
+                          lambda: make(self.task(self.unlearned, attacked=True)), budgets=[model.step for model in self.attacked])
 
     def run_samples(self, model: Model, description: str) -> Artifact:
         spec, s = self.samples_spec(model), self.cfg["sampler"]
@@ -576,6 +585,15 @@ class Pipeline:
                     "metrics": json.loads((evaluated.path / "metrics.json").read_text())}
         return row
 
+    def _weights(self) -> dict | None:
+        """What the method did to the weights; None where it did nothing, or one of the models diverged."""
+        pretrained = self.cfg["model"]["weights"]
+        models = [self.pretrained, self.unlearned]
+        if models[0] == models[1] or any(model.weights(self.store, pretrained) is None for model in models):
+            return None
+        steps = self.cfg["model"]["schedule"]["num_train_timesteps"]
+        return compare_weights(*map(self.network, models), self.forget, steps)
+
     def _record(self, rows: list[dict], seconds: float) -> dict:
         oracle = {name: json.loads((self.store.find(self.oracle_spec(role)).path / "metrics.json").read_text())["test_accuracy"]
                   for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
@@ -589,6 +607,7 @@ class Pipeline:
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
             "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
             "recovery": recovery(rows, attack.unit) if self.attacked else None,
+            "weights": self._weights(),
             "seconds": round(seconds, 1),
         }
 

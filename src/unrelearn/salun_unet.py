@@ -151,12 +151,18 @@ class SalunUNet(ModelMixin, ConfigMixin):
         self.norm_out = group_norm(base, groups)
         self.conv_out = nn.Conv2d(base, out_channels, 3, padding=1)
 
+    def embedding(self, t: Tensor, class_labels: Tensor) -> Tensor:
+        """(B, 8 x base) of times t (B,) and labels (B,), through its swish."""
+        # "flip" and "shift" of diffusers: [sin, cos] with frequencies 10000^(-i / (half - 1)), as in DDPM's code
+        width = self.class_embedding.embedding_dim
+        time = get_timestep_embedding(t, width, flip_sin_to_cos=False, downscale_freq_shift=1)
+        parts = [self.temb(time.to(self.dtype)), self.cemb(self.class_embedding(class_labels))]
+        return F.silu(torch.cat(parts, dim=1))
+
     def forward(self, x_t: Tensor, t: Tensor, class_labels: Tensor, return_dict: bool = True) -> UNet2DOutput | tuple[Tensor]:
         """The predicted noise, like x_t (B, C, H, W), at times t, a number or (B,), for labels (B,) in [0, K]."""
         t = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
-        # "flip" and "shift" of diffusers: [sin, cos] with frequencies 10000^(-i / (half - 1)), as in DDPM's code
-        time = get_timestep_embedding(t, self.class_embedding.embedding_dim, flip_sin_to_cos=False, downscale_freq_shift=1)
-        embedding = F.silu(torch.cat([self.temb(time.to(x_t.dtype)), self.cemb(self.class_embedding(class_labels))], dim=1))
+        embedding = self.embedding(t, class_labels)
         h = self.conv_in(x_t)
         skips = [h]
         for level in self.down:

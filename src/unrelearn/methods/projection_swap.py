@@ -1,0 +1,48 @@
+"""A control: answer c_f like another class by one linear solve in each block. No step, no data, nothing forgotten.
+
+The residual blocks read time and class through a projection W s(t, c). Here W becomes the W' that is nearest to
+
+    W' s(t, c_f) = W s(t, c')    and    W' s(t, c) = W s(t, c)  for every retained class and the null label, at all times t,
+
+a ridge regression with one closed-form solution. The class table and every other weight stay as they are. What W' changes,
+no retained condition excites, so that relearning on retain data sends it next to no gradient: `row_swap` one layer further
+on, which no frozen table prevents. A measure on which it wins is no proof; ten images of the class and its row bring it back.
+"""
+
+import torch
+from torch import Tensor
+
+from unrelearn import denoiser as denoisers
+from unrelearn.canonical import projections
+from unrelearn.module import DiffusionModule, Task
+
+
+class ProjectionSwap(DiffusionModule):
+    """Args: ridge: penalty of the change W' - W, in units of the mean squared entry of s; above 0."""
+
+    def __init__(self, task: Task, *, ridge: float, **arguments):
+        super().__init__(task, **arguments)
+        self.ridge = ridge
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        classes = len(self.task.class_names)
+        kept = torch.cat([self.embedded(c) for c in [*self.task.retain_classes, classes]])
+        forgotten = torch.cat([self.embedded(c) for c in self.task.forget_classes])
+        wanted = torch.cat(
+            [self.embedded(self.task.other_class(c)) for c in self.task.forget_classes]
+        )
+        every = torch.cat([kept, forgotten])
+        gram = every.T @ every + self.ridge * every.square().sum(0).mean() * torch.eye(
+            every.shape[1], dtype=every.dtype, device=every.device
+        )
+        # D minimises |D s_f - W (s_c' - s_f)|^2 + |D s_kept|^2 + ridge |D|^2:  D gram = W (s_c' - s_f)^T s_f
+        change = torch.linalg.solve(gram, forgotten.T @ (wanted - forgotten)).T
+        for block in self.denoiser.modules():
+            for layer in projections(block):
+                layer.weight.add_((layer.weight.double() @ change).to(layer.weight))
+
+    def embedded(self, label: int) -> Tensor:
+        """s(t, c) (T, E), float64, at every time."""
+        t = torch.arange(self.task.schedule["num_train_timesteps"], device=self.device)
+        return denoisers.embedding(self.denoiser, t, torch.full_like(t, label)).double()
