@@ -355,7 +355,8 @@ def test_truncated_batch_is_named(tmp_path: Path, layout: str):
 
 def write_image(path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode == "L" else (value,) * len(mode)).save(path)
+    colour = {"L": value, "RGB": (value,) * 3, "RGBA": (value,) * 3 + (255,)}[mode]
+    Image.new(mode, size, colour).save(path)
 
 
 @pytest.fixture

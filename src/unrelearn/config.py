@@ -28,6 +28,7 @@ from hydra.utils import get_method, get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unrelearn import checkpoint
 from unrelearn.errors import RefusedCommand, UsageError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -409,7 +410,7 @@ def _check_checkpoint(model: dict) -> list[str]:
     if path.is_file() and {**model["unet"], "dropout": 0.1} != published:
         return [f"model.checkpoint={path}: a file is read as a checkpoint of SalUn's code line, which has the network of "
                 "model=salun_unet. Type model=salun_unet, or give a folder of diffusers"]
-    return []
+    return [] if path.is_file() else checkpoint.check(path, model["schedule"], model["weights"])
 
 
 def _check_levels(attack: dict) -> list[str]:
@@ -543,6 +544,9 @@ def _check_dataset(cfg: dict) -> list[str]:
                         f"{halvings} times, so it must be a multiple of {2**halvings}. "
                         f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
     problems += _check_proxy(cfg, dataset)
+    if cfg["model"]["checkpoint"] is not None:
+        problems += checkpoint.check_shape(Path(cfg["model"]["checkpoint"]), image_size=dataset.image_size,
+                                           channels=dataset.channels, num_classes=len(dataset.class_names))
     try:
         forgotten = forget_classes(cfg["forget"], dataset)
         for key in ("memory_class", "anchor_class"):

@@ -5,15 +5,19 @@ Row `num_classes` of the class embedding is the null label of classifier-free gu
 diffusers' own format, so `UNet2DModel.from_pretrained(folder)` reads them with no line of ours.
 """
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrelearn import checkpoint
 from unrelearn.errors import UsageError
 from unrelearn.salun_unet import SalunUNet, load_lineage
 
@@ -97,8 +101,10 @@ def save(denoiser: Denoiser, folder: Path, schedule: dict) -> None:
     DDPMScheduler(**schedule).save_pretrained(folder)
 
 
-def load(folder: Path) -> Denoiser:
+def load(folder: Path, variant: str | None = None) -> Denoiser:
     """Read weights written by save() or by diffusers; float32, in evaluation mode.
+
+    variant: of the file, e.g. "fp16" for diffusion_pytorch_model.fp16.safetensors.
 
     Raises:
         ValueError: another kind of network, or weights that are not exactly this network's.
@@ -106,19 +112,31 @@ def load(folder: Path) -> Denoiser:
     name = json.loads((folder / "config.json").read_text())["_class_name"]
     if name not in KINDS:
         raise ValueError(f"a {name}")
-    network, found = KINDS[name].from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch.float32,
-                                                 use_safetensors=True, output_loading_info=True)
-    if any(found.values()):  # diffusers only warns, and leaves what is missing at random values
-        raise ValueError(", ".join(f"{what}: {names}" for what, names in found.items() if names))
+    with _quiet_diffusers():  # what it would only warn of is an error here
+        network, missing = KINDS[name].from_pretrained(
+            folder, low_cpu_mem_usage=False, torch_dtype=torch.float32, use_safetensors=True,
+            variant=variant, output_loading_info=True)
+    if any(missing.values()):  # diffusers leaves what is missing at random values
+        raise ValueError(", ".join(f"{what}: {names}" for what, names in missing.items() if names))
     return network.eval()
+
+
+@contextlib.contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
 
 
 def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: int) -> dict[str, Denoiser]:
     """Networks trained elsewhere, by the name of their weights, "raw" or "ema".
 
     Args:
-        path: a folder of save() or of diffusers, taken as raw unless it is called ema; a folder that holds raw/ and ema/;
-            or a file of the SalUn code line (salun_unet.load_lineage) with its 38.6 M network.
+        path: a folder (see checkpoint.networks), or a file of the SalUn code line
+            (salun_unet.load_lineage) with its 38.6 M network.
 
     Raises:
         UsageError: there is no such thing, or it is for other images or another number of classes.
@@ -135,19 +153,15 @@ def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: 
                 networks[label].float().eval()
         return networks
     networks = {}
-    for folder in [path / label for label in ("raw", "ema") if (path / label).is_dir()] or [path]:
+    for label, folder in checkpoint.networks(path).items():
+        checkpoint.network_config(folder)
+        variant = checkpoint.variant(folder)
         try:
-            network = load(folder)
+            networks[label] = load(folder, variant)
         except Exception as error:  # diffusers, safetensors and json each have their own for a file that is not as it should be
-            raise UsageError(f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet "
-                             f"({' '.join(str(error).split())[:200]}). Type model.checkpoint=FOLDER with a config.json and "
-                             "its diffusion_pytorch_model.safetensors") from None
-        made_for = [network.config[key] for key in ("sample_size", "in_channels", "out_channels", "num_class_embeds")]
-        if made_for != [image_size, channels, channels, num_classes + 1]:
-            raise UsageError(f"model.checkpoint={folder}: [sample_size, in_channels, out_channels, num_class_embeds] is "
-                             f"{made_for}, and must be {[image_size, channels, channels, num_classes + 1]} for this data set "
-                             "(one class embedding more than classes). Type model.checkpoint=null to pretrain here")
-        networks["ema" if folder.name == "ema" else "raw"] = network
+            raise checkpoint.unreadable(folder, " ".join(str(error).split())[:200]) from None
+    if problems := checkpoint.check_shape(path, image_size=image_size, channels=channels, num_classes=num_classes):
+        raise UsageError(problems)
     return networks
 
 

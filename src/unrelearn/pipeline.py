@@ -21,7 +21,7 @@ from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unrelearn import cost, distributed, inception, progress, tracking
+from unrelearn import checkpoint, cost, distributed, inception, progress, tracking
 from unrelearn import denoiser as denoisers
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
 from unrelearn.canonical import canonical
@@ -404,21 +404,24 @@ class Pipeline:
 
     def run_pretrain(self) -> Artifact:
         if self.cfg["model"]["checkpoint"] is not None:
+            if line := checkpoint.assumed(Path(self.cfg["model"]["checkpoint"]), self.cfg["model"]["schedule"]):
+                progress.say(line)
             return self.build(self.pretrain_spec, self._import_checkpoint)
         return self.train(self.pretrain_spec, f"pretrain on {self.names['dataset']}",
                           lambda: Pretraining(self.task(None), **recipe(self.cfg["model"])))
 
     def _import_checkpoint(self, folder: Path) -> dict:
         """Weights trained elsewhere as the original model."""
-        networks = denoisers.load_checkpoint(Path(self.cfg["model"]["checkpoint"]), image_size=self.dataset.image_size,
+        path = Path(self.cfg["model"]["checkpoint"])
+        networks = denoisers.load_checkpoint(path, image_size=self.dataset.image_size,
                                              channels=self.dataset.channels, num_classes=len(self.dataset.class_names))
         wanted = self.cfg["model"]["weights"]
         if wanted not in networks:
-            raise UsageError(f"model.weights={wanted}: {self.cfg['model']['checkpoint']} holds only "
-                             f"{' and '.join(networks)} weights. Type model.weights={next(iter(networks))}")
+            raise UsageError(checkpoint.wrong_label(path, wanted, list(networks)))
+        schedule = self.cfg["model"]["schedule"]
         if distributed.is_main():
-            denoisers.save(networks[wanted], folder / wanted, self.cfg["model"]["schedule"])
-        return {"weights": wanted}
+            denoisers.save(networks[wanted], folder / wanted, schedule)
+        return {"weights": wanted, "schedule_assumed": checkpoint.assumed(path, schedule) is not None}
 
     def run_oracle(self, role: str) -> Artifact:
         spec = self.oracle_spec(role)

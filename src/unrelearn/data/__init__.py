@@ -9,11 +9,32 @@ it then offers
     image_size, channels, class_names, horizontal_flip      known without loading; the last: whether training may mirror
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from unrelearn.errors import UsageError
+
+
+def unreadable(root: Path, error: OSError) -> str:
+    """The line for a file or folder below dataset.root that may not or can not be read."""
+    return (f"dataset.root={root}: {error.filename or root} can not be read ({error.strerror or error}); "
+            "make it readable, or type dataset.root=/path for another folder")
+
+
+def names_what_can_not_be_read(method: Callable) -> Callable:
+    """A method of a data set whose errors of the file system become that line."""
+    @wraps(method)
+    def reading(self, *arguments, **named):
+        try:
+            return method(self, *arguments, **named)
+        except OSError as error:
+            raise UsageError(unreadable(self.root, error)) from error
+    return reading
 
 
 class MappedImages:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unrelearn.data import ImageData, ImageSet, MappedImages
+from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
 from unrelearn.errors import UsageError
 
 WIDTH, HEIGHT = 178, 218  # of every aligned image
@@ -120,6 +120,7 @@ class CelebA:
 
     # what is there
 
+    @names_what_can_not_be_read
     def check(self) -> list[str]:
         problems = []
         if not isinstance(self.image_size, int) or self.image_size < 1:
@@ -142,6 +143,7 @@ class CelebA:
         problems += self._lists.problems or self._check_names()
         return problems or self._check_images()
 
+    @names_what_can_not_be_read
     def fingerprint(self) -> str:
         """sha256 over the arguments, what the two lists say, and the name and size in bytes of every image.
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unrelearn.data import ImageData, ImageSet
+from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
 
@@ -56,6 +56,7 @@ class CIFAR10:
         self.verify = verify
         self.class_names = CLASS_NAMES if classes is None else tuple(classes)
 
+    @names_what_can_not_be_read
     def check(self) -> list[str]:
         problems = []
         if not isinstance(self.image_size, int) or self.image_size < 1:
@@ -74,6 +75,7 @@ class CIFAR10:
         return [f"dataset.classes=[{','.join(self.class_names)}]: must be at least two different names of "
                 f"{', '.join(CLASS_NAMES)}; type dataset.classes=[{','.join(example)}]"]
 
+    @names_what_can_not_be_read
     def fingerprint(self) -> str:
         subset = "" if self.class_names == CLASS_NAMES else "-".join(("", *self.class_names))
         if self.verify:
@@ -85,6 +87,7 @@ class CIFAR10:
             digest.update(part.labels.numpy().tobytes())
         return digest.hexdigest()
 
+    @names_what_can_not_be_read
     def load(self) -> ImageData:
         if problems := self._check_classes():
             raise UsageError(problems)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unrelearn.data import ImageData, ImageSet, idx
+from unrelearn.data import ImageData, ImageSet, idx, names_what_can_not_be_read
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
 
@@ -46,6 +46,7 @@ class MNIST:
         self.download = download
         self.verify = verify
 
+    @names_what_can_not_be_read
     def check(self) -> list[str]:
         problems = []
         if not isinstance(self.image_size, int) or self.image_size < 1:
@@ -55,6 +56,7 @@ class MNIST:
             problems.append(self._how_to_get())
         return problems
 
+    @names_what_can_not_be_read
     def fingerprint(self) -> str:
         if self.verify:
             return f"{self.folder.lower()}-{self.image_size}"  # load() accepts nothing but the published files
@@ -65,6 +67,7 @@ class MNIST:
             digest.update(part.labels.numpy().tobytes())
         return digest.hexdigest()
 
+    @names_what_can_not_be_read
     def load(self) -> ImageData:
         for name in self._missing():
             if not self.download:
