@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import get_object
 from test_resume import assert_same, train_in_two_parts
-from tiny import ATTACKS, NO_TRAINING, REDUCED, SCHEDULE, from_yaml, moved, network, new_task, train, weights
+from tiny import ATTACKS, NO_TRAINING, PRESETS, REDUCED, SCHEDULE, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor
 
 from unrelearn import denoiser
@@ -57,7 +57,7 @@ def test_three_steps_move_what_they_may_and_nothing_else(name: str, table: str, 
 def test_every_attack_has_a_file_of_its_name(compose):
     for name in ATTACKS:
         attack = compose(f"attack={name}", *REDUCED.get(name, ()))["attack"]
-        assert attack["_target_"].startswith(f"unrelearn.attacks.{name}.")
+        assert attack["_target_"].startswith(f"unrelearn.attacks.{name}.") or (name in PRESETS and attack["preset"] == name)
 
 
 def test_a_record_knows_which_attackers_hold_something_of_the_class_or_of_the_original_model(compose):

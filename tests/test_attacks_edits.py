@@ -298,8 +298,8 @@ def test_edits_run_through_the_whole_pipeline(compose):
 
 
 @pytest.mark.parametrize(("overrides", "steps", "snapshots"), [
-    ("attack=quantize", 0, 2), ("attack=interpolation", 0, 4), ("attack=interpolation attack.towards=attacked", 400, 4),
-    ("attack=lora", 400, 5), ("attack=embedding_inversion", 400, 5), ("attack=context_probe", 0, 4)])
+    ("attack=quantize", 0, 2), ("attack=interpolation", 0, 4), ("attack=interpolation attack.towards=attacked", 800, 4),
+    ("attack=lora", 800, 5), ("attack=embedding_inversion", 800, 5), ("attack=context_probe", 0, 4)])
 def test_a_dry_run_knows_what_an_attack_costs(overrides: str, steps: int, snapshots: int, compose):
     pipeline = Pipeline(compose(*SMALL, *overrides.split(" ")), "")
     rows = {row["stage"]: row for row in cost.estimate(pipeline)}

@@ -1,4 +1,4 @@
-"""esd, concept_ablation, erasediff, restricted_gradient and munba against their formulas, written out again here."""
+"""esd, concept_ablation, both erasediffs, restricted_gradient and munba against their formulas, written out again here."""
 
 import copy
 import os
@@ -18,20 +18,23 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import cost
+from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
 from unrelearn.attacks.embedding_inversion import EmbeddingInversion
 from unrelearn.attacks.lora import LoRA
+from unrelearn.config import explain
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import alphas_cumprod, target, x_0_and_noise
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum_cover import DiMUMCover
-from unrelearn.methods.erasediff import EraseDiff
+from unrelearn.methods.erasediff_paper import EraseDiffPaper
+from unrelearn.methods.erasediff_released import EraseDiffReleased
 from unrelearn.methods.esd import ESD
 from unrelearn.methods.munba import MUNBa
 from unrelearn.methods.restricted_gradient import RestrictedGradient
 from unrelearn.module import DiffusionModule, Relearning
 
-NAMES = ["esd", "concept_ablation", "erasediff", "restricted_gradient", "munba"]
+NAMES = ["esd", "concept_ablation", "erasediff_paper", "erasediff_released", "restricted_gradient", "munba"]
 SMALL = dict(max_steps=3, batch_size=12, learning_rate=1e-3)
 KINDS = ["epsilon", "v_prediction"]
 
@@ -45,9 +48,13 @@ def concept_ablation(task=None, **changes) -> ConceptAblation:
     return ConceptAblation(task or new_task(), **{**SMALL, "anchor": "another_class", "retain_weight": 2.0, **changes})
 
 
-def erasediff(task=None, **changes) -> EraseDiff:
-    constants = dict(forget_target="uniform_noise", eta=0.3, coefficient="inner_product", inner_steps=2, inner_learning_rate=1e-3)
-    return EraseDiff(task or new_task(), **{**SMALL, **constants, **changes})
+def erasediff_paper(task=None, **changes) -> EraseDiffPaper:
+    constants = dict(eta=0.3, coefficient="inner_product", inner_steps=2, inner_learning_rate=1e-3)
+    return EraseDiffPaper(task or new_task(), **{**SMALL, **constants, **changes})
+
+
+def erasediff_released(task=None, **changes) -> EraseDiffReleased:
+    return EraseDiffReleased(task or new_task(), **{**SMALL, "label_dropout": 0.0, "forget_weight": 0.1, **changes})
 
 
 def munba(task=None, **changes) -> MUNBa:
@@ -68,6 +75,11 @@ def lora() -> LoRA:
 
 def embedding_inversion() -> EmbeddingInversion:
     return attack_of(EmbeddingInversion, num_images=3)
+
+
+def dimra_relative() -> DiMRA:
+    return DiMRA(new_task(), budgets=[SMALL["max_steps"]], batch_size=SMALL["batch_size"], learning_rate=1e-2,
+                 optimizer="relative", lr_schedule="cosine")
 
 
 def dimra_aux() -> DiMRAAux:
@@ -92,7 +104,7 @@ def flat_gradient(net, loss: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in found]).double()
 
 
-# ------------------------------------------------------------------------------------------------------------- all five
+# ------------------------------------------------------------------------------------------------------------- all of them
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,7 +142,7 @@ def test_several_classes_are_forgotten_at_once(compose, tmp_path: Path):
         assert len(module.rows) == 2 and module.diverged_at is None
 
 
-IN_PROCESSES = (esd, concept_ablation, erasediff, munba, cover, lora, embedding_inversion, dimra_aux)
+IN_PROCESSES = (esd, concept_ablation, erasediff_paper, erasediff_released, munba, cover, lora, embedding_inversion, dimra_aux, dimra_relative)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -290,10 +302,10 @@ def test_generated_anchors_are_drawn_by_the_original_model():
     assert module.losses().keys() == {"forget"}
 
 
-# ------------------------------------------------------------------------------------------------------------- erasediff
+# ------------------------------------------------------------------------------------------------------------- erasediff_paper
 
 
-def uniform(module: EraseDiff) -> Tensor:
+def uniform(module: EraseDiffPaper) -> Tensor:
     """The target of this step, found from the gradient of the loss by the answer: 2 (answer - u) / n."""
     seen = []
     module.matching_loss = lambda given, wanted: seen.append(wanted) or DiffusionModule.matching_loss(module, given, wanted)
@@ -302,12 +314,12 @@ def uniform(module: EraseDiff) -> Tensor:
     return seen[0]
 
 
-def by_hand(module: EraseDiff) -> dict[str, Tensor]:
+def by_hand(module: EraseDiffPaper) -> dict[str, Tensor]:
     """Both gradients, the forget loss before and after the inner steps, and lambda, in double precision."""
     net = copy.deepcopy(module.denoiser).eval()
     trained = [p for p in net.parameters() if p.requires_grad]
     forget, retain = module.draw("forget", module.task.forget, label_dropout=0.0), module.draw("retain", module.task.retain)
-    aim = uniform(module) if module.forget_target == "uniform_noise" else answer(net, x_t(forget), forget.t, 8).detach()
+    aim = uniform(module)
 
     def forget_loss() -> Tensor:
         return ((answer(net, x_t(forget), forget.t, 7) - aim) ** 2).mean()
@@ -333,11 +345,10 @@ def by_hand(module: EraseDiff) -> dict[str, Tensor]:
     return {"g_f": g_f, "g_r": g_r, "before": before.detach(), "after": after.detach(), "phi": phi, "rho": rho, "lambda": weight}
 
 
-@pytest.mark.parametrize("forget_target", ["uniform_noise", "pseudo_label"])
 @pytest.mark.parametrize("coefficient", ["inner_product", "cosine"])
 @pytest.mark.parametrize("inner_steps", [0, 1, 3])
-def test_erasediff_weighs_the_forget_loss_by_the_formula(forget_target: str, coefficient: str, inner_steps: int):
-    module = stepped(erasediff(forget_target=forget_target, coefficient=coefficient, inner_steps=inner_steps, eta=3.0))
+def test_erasediff_weighs_the_forget_loss_by_the_formula(coefficient: str, inner_steps: int):
+    module = stepped(erasediff_paper(coefficient=coefficient, inner_steps=inner_steps, eta=3.0))
     hand = by_hand(module)
     weight, reference = module.bilevel()
     assert weight.item() == pytest.approx(hand["lambda"], rel=2e-3) and hand["lambda"] > 0.01
@@ -352,31 +363,31 @@ def test_erasediff_weighs_the_forget_loss_by_the_formula(forget_target: str, coe
 
 
 def test_erasediff_leaves_the_retain_gradient_alone_where_it_forgets_anyway():
-    module = stepped(erasediff(eta=0.0))
+    module = stepped(erasediff_paper(eta=0.0))
     module.retain_loss = lambda net: 0.5 * module.forget_loss(net)  # in full agreement
     assert module.bilevel()[0].item() == 0.0
 
 
 def test_inner_steps_that_find_nothing_leave_no_pressure_but_that_of_opposed_gradients():
-    module = stepped(erasediff(eta=3.0, inner_learning_rate=1.0))  # far too large a step
+    module = stepped(erasediff_paper(eta=3.0, inner_learning_rate=1.0))  # far too large a step
     hand = by_hand(module)
     assert hand["after"] > hand["before"]
     assert module.bilevel()[0].item() == pytest.approx(max(0, (-hand["g_f"] @ hand["g_r"] / hand["g_f"].square().sum()).item()))
 
 
 def test_a_small_inner_step_is_the_published_phi():
-    zero, small = (stepped(erasediff(eta=3.0, inner_steps=k, inner_learning_rate=1e-5)).bilevel()[0].item() for k in (0, 1))
+    zero, small = (stepped(erasediff_paper(eta=3.0, inner_steps=k, inner_learning_rate=1e-5)).bilevel()[0].item() for k in (0, 1))
     assert small == pytest.approx(zero, rel=0.02)
 
 
 def test_the_inner_steps_touch_neither_weights_nor_gradients_nor_moments_nor_mode(tmp_path: Path):
-    def state(module: EraseDiff) -> list:
+    def state(module: EraseDiffPaper) -> list:
         moments = module.optimizers(use_pl_optimizer=False).state_dict()["state"]
         return [module.denoiser.training, module.micro, *(p.detach().clone() for p in module.denoiser.parameters()),
                 *(None if p.grad is None else p.grad.clone() for p in module.denoiser.parameters()),
                 *(value.clone() for each in moments.values() for value in each.values())]
 
-    class Watched(EraseDiff):
+    class Watched(EraseDiffPaper):
         def bilevel(self):
             before = state(self)
             found = super().bilevel()
@@ -387,14 +398,13 @@ def test_the_inner_steps_touch_neither_weights_nor_gradients_nor_moments_nor_mod
 
     seen: list[int] = []
     task = new_task(dropout=0.3)
-    module = Watched(task, **SMALL, forget_target="uniform_noise", eta=0.3, coefficient="inner_product", inner_steps=2,
-                     inner_learning_rate=1e-3)
+    module = Watched(task, **SMALL, eta=0.3, coefficient="inner_product", inner_steps=2, inner_learning_rate=1e-3)
     train(module, tmp_path)
     assert len(seen) == 3 and seen[2] == seen[1] > seen[0]  # from the second step on there are moments to be compared
 
 
 def test_the_target_is_uniform_noise_that_is_new_in_each_step_and_shared_out_in_passes():
-    module = erasediff(batch_size=300)
+    module = erasediff_paper(batch_size=300)
     whole = uniform(module)
     assert whole.min() >= 0 and whole.max() < 1
     assert whole.mean().item() == pytest.approx(0.5, abs=0.01) and whole.var().item() == pytest.approx(1 / 12, abs=0.003)
@@ -409,7 +419,39 @@ def test_the_target_is_uniform_noise_that_is_new_in_each_step_and_shared_out_in_
         del type(module).global_step
 
 
-@pytest.mark.parametrize("make", [esd, concept_ablation, erasediff])
+@pytest.mark.parametrize(("forget", "kind"), [((7,), "epsilon"), ((3, 7), "v_prediction")])
+def test_the_released_loss_is_the_retain_loss_and_a_tenth_of_the_distance_to_a_retained_answer(forget, kind: str):
+    module = stepped(erasediff_released(new_task(forget, prediction_type=kind)))
+    shown, other = module.pseudo_label(), module.draw("forget", module.task.forget, label_dropout=0.0)
+    net, x = module.denoiser, x_t(other)
+    matched = (answer(net, x, other.t, other.labels) - answer(net, x, other.t, shown).detach()).square().mean()
+    expected = {"forget": 0.1 * matched, "retain": mean_squared_error(module, module.draw("retain", module.task.retain), kind)}
+    losses = module.losses()
+    assert shown in module.task.retain_classes and losses.keys() == expected.keys() and matched > 0
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-4)
+        torch.testing.assert_close(flat_gradient(net, loss), flat_gradient(net, expected[name]), rtol=1e-3, atol=1e-6)
+
+
+def test_the_released_pseudo_label_is_another_retained_class_in_each_step():
+    class At(EraseDiffReleased):
+        global_step = 0
+
+    module, seen = At(new_task((3, 7)), **SMALL, forget_weight=0.1), set()
+    for module.global_step in range(40):
+        seen.add(module.pseudo_label())
+    assert seen == {0, 1, 2, 4, 5, 6, 8, 9}
+
+
+def test_the_name_that_was_one_method_once_is_refused_with_the_two_it_is_now(compose):
+    with pytest.raises(Exception) as error:
+        compose("method=erasediff")
+    (problem,) = explain(error.value, ["method=erasediff"])
+    assert problem.startswith("method=erasediff: no such method; allowed: concept_ablation, ")
+    assert problem.endswith("Type method=erasediff_paper or method=erasediff_released")
+
+
+@pytest.mark.parametrize("make", [esd, concept_ablation, erasediff_paper, erasediff_released])
 def test_a_step_in_several_passes_is_the_step_in_one(make, tmp_path: Path):
     whole = train(make(), tmp_path / "whole")
     for passes in (2, 3):

@@ -144,7 +144,7 @@ def test_reports_are_made_from_records_alone():
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_file_has_a_yaml_of_its_name_and_every_yaml_a_file(group: str):
     files = {module.rsplit(".", 1)[1] for module in inside(GROUPS[group][0])}
-    assert files == {path.stem for path in (CONF / group).iterdir()}
+    assert files == {path.stem for path in (CONF / group).iterdir()} - tiny.PRESETS
     assert files
 
 
@@ -167,7 +167,10 @@ def test_every_yaml_names_its_file_and_fits_its_signature(group: str, name: str)
     arguments = arguments_of(group, name, composed(group, name))
     package, injected = GROUPS[group]
     module, _, member = arguments["_target_"].rpartition(".")
-    assert module == f"unrelearn.{package}.{name}"
+    if name in tiny.PRESETS:
+        assert arguments.pop("preset") == name and module.rpartition(".")[2] not in tiny.PRESETS
+    else:
+        assert module == f"unrelearn.{package}.{name}"
     target = getattr(importlib.import_module(module), member)
     assert target.__module__ == module  # made there, not passed on
     assert config.check_arguments(group, target, arguments, injected) == []
@@ -175,7 +178,7 @@ def test_every_yaml_names_its_file_and_fits_its_signature(group: str, name: str)
 
 @pytest.mark.parametrize("group, name", YAMLS)
 def test_a_key_too_many_or_of_the_wrong_type_does_not_fit(group: str, name: str):
-    arguments = arguments_of(group, name, composed(group, name))
+    arguments = config.constructor_arguments(arguments_of(group, name, composed(group, name)))
     target, injected = get_object(arguments["_target_"]), GROUPS[group][1]
     (problem,) = config.check_arguments(group, target, {**arguments, "no_such_key": 1}, injected)
     assert problem.startswith(f"{group}.no_such_key=1:")

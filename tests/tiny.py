@@ -4,8 +4,10 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from unrelearn import denoiser
+from unrelearn.config import constructor_arguments
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
@@ -14,6 +16,7 @@ from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
+PRESETS = {path.stem for path in CONF.glob("*/*.yaml") if OmegaConf.load(path).get("preset") == path.stem}  # of another's code
 EDITS = ("context_probe", "interpolation", "prune", "quantize", "row_transplant", "weight_noise")
 NO_TRAINING = ("original", "row_swap", "projection_swap", "random_weights", "none", *EDITS)
 TRAINED = [(group, name) for group, names in (("method", METHODS), ("attack", ATTACKS)) for name in names
@@ -81,7 +84,7 @@ def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, b
     length = f"{group}.max_steps={steps}" if group == "method" else f"{group}.budgets=[{steps}]"
     sizes = [] if name in NO_TRAINING else [length, f"{group}.batch_size={batch_size}"]
     cfg = compose(f"{group}={name}", *sizes, *REDUCED.get(name, ()), *overrides)
-    return instantiate(cfg[group], _partial_=True, _convert_="all")
+    return instantiate(constructor_arguments(cfg[group]), _partial_=True, _convert_="all")
 
 
 def pretraining(*, dropout: float = 0.0, **changes) -> Pretraining:

@@ -151,9 +151,11 @@ class Unlearning:
 
 @dataclass
 class Relearning:
+    seed: int = MISSING
     budgets: list[int] = MISSING
     batch_size: int = MISSING
     learning_rate: float = MISSING
+    lr_schedule: str = MISSING
 
 
 @dataclass
@@ -225,9 +227,9 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "guidance_scale": (0, float("inf"), True), "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
+    **{f"{key}.lr_schedule": ("constant", "one_cycle", "cosine") for key in ("model.pretrain", "method", "relearning", "attack")},
     "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
     "model.schedule.beta_schedule": ("linear",), "model.schedule.prediction_type": ("epsilon", "sample", "v_prediction"),
-    "model.pretrain.lr_schedule": ("constant", "one_cycle"), "method.lr_schedule": ("constant", "one_cycle"),
     "oracle.main.architecture": ("plain", "residual"), "oracle.held_out.architecture": ("plain", "residual"),
     "tracking.backend": ("wandb", "none"), "tracking.mode": ("offline", "online", "disabled"),
     "model.unet.architecture": ("unet2d", "salun"), "model.pretrain.loss_reduction": ("mean", "sum"),
@@ -282,6 +284,28 @@ def _wording(annotation: object) -> tuple[str, str]:
     return {int: ("a whole number", "1"), float: ("a number", "1.0"), bool: ("true or false", "false"),
             str: ("a word", "..."), type(None): ("null", "null")}.get(
                 annotation, ("an object, with its _target_ and arguments", "{_target_:...}"))
+
+
+def constructor_arguments(group: dict) -> dict:
+    """A method's or attack's yaml as its constructor takes it: without the name of a preset, which only results show."""
+    return {key: value for key, value in group.items() if key != "preset"}
+
+
+def name_of(group: dict) -> str:
+    """Under which a choice stands in every result: that of its file of code, or of a preset of it."""
+    return group.get("preset") or group["_target_"].split(".")[-2]
+
+
+def _check_presets(cfg: dict) -> list[str]:
+    """Problems of `preset`: it becomes part of file names, and must be the name of the yaml that holds it."""
+    problems = []
+    for group in ("method", "attack"):
+        name = cfg[group].get("preset")
+        known = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if OmegaConf.load(path).get("preset") == path.stem]
+        if "preset" in cfg[group] and name not in known:
+            problems.append(f"{group}.preset={name}: no such preset; allowed: {', '.join(known) or 'none'}. "
+                            f"Leave {group}.preset out")
+    return problems
 
 
 def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
@@ -465,7 +489,9 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
     problems += [f"stages={s}: no such stage; allowed: {', '.join(STAGES)}. Type stages=[{','.join(STAGES)}]"
                  for s in cfg["stages"] if s not in STAGES]
     for key, injected in (("method", "task"), ("attack", "task"), ("dataset", "")):
-        problems += check_arguments(key, get_object(cfg[key]["_target_"]), cfg[key], injected)
+        given = cfg[key] if key == "dataset" else constructor_arguments(cfg[key])
+        problems += check_arguments(key, get_object(given["_target_"]), given, injected)
+    problems += _check_presets(cfg)
     for name, measurement in cfg["eval"].items():
         problems += check_arguments(f"eval.{name}", get_method(measurement["_target_"]), measurement, "evidence")
     problems += _check_levels(cfg["attack"])
@@ -482,7 +508,7 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
             not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
             or any(b <= a for a, b in itertools.pairwise(budgets)) or budgets[-1] == 0):
         problems.append(f"attack.budgets={budgets}: must be increasing numbers of steps, none negative, the last above 0. "
-                        "Type attack.budgets=[0,25,50,100,200,400]")
+                        "Type attack.budgets=[0,50,100,200,400,800]")
     for key in ("guidance_scales", "retain_guidance_scales"):
         if not cfg["sampler"][key] or any(s < 0 for s in cfg["sampler"][key]):
             problems.append(f"sampler.{key}={cfg['sampler'][key]}: must be numbers from 0 up. Type sampler.{key}=[1.0]")
@@ -589,9 +615,10 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, option = error.missing_cfg_file.rsplit("/", 1)
         options = sorted(error.options or [])
-        close = difflib.get_close_matches(option, options, n=1)
+        close = ([name for name in options if name.startswith(f"{option}_")]  # presets of what was one, once
+                 or difflib.get_close_matches(option, options, n=1) or options[:1] or ["..."])
         return [f"{group}={option}: no such {group}; allowed: {', '.join(options)}. "
-                f"Type {group}={(close or options or ['...'])[0]}"]
+                f"Type {' or '.join(f'{group}={name}' for name in close)}"]
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error

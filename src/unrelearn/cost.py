@@ -14,6 +14,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import denoiser as denoisers
+from unrelearn.module import Pretraining
 
 BYTES_PER_WEIGHT = 4
 
@@ -34,6 +35,24 @@ def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -
     return counter.get_total_flops(), sum(p.numel() for p in network.parameters())
 
 
+def forward_passes(settings: dict, steps: int, each: tuple[float, float]) -> float:
+    """Of one image, in so many steps; a backward pass counts as two. each: what a step costs, see DiffusionModule.passes."""
+    trained, only_forward = each
+    return steps * settings["batch_size"] * (3 * trained + only_forward) if steps else 0
+
+
+def share_of_pretraining(pipeline) -> float | None:
+    """What the attack's training costs, as a share of the original's; None if either was not trained here.
+
+    What an attack draws before its first step is not counted.
+    """
+    recipe, steps = pipeline.cfg["model"]["pretrain"], pipeline.steps("attack")
+    if pipeline.cfg["model"]["checkpoint"] is not None or not pipeline.attacked or not steps:
+        return None
+    spent = forward_passes(pipeline.cfg["attack"], steps, pipeline.passes("attack"))
+    return spent / forward_passes(recipe, recipe["max_steps"], Pretraining.passes)
+
+
 def estimate(pipeline) -> list[dict]:
     """One row for each artefact with the denoiser in it: {"stage", "what", "there", "steps", "flops", "bytes"}."""
     cfg, dataset = pipeline.cfg, pipeline.dataset
@@ -47,15 +66,13 @@ def estimate(pipeline) -> list[dict]:
             rows.append({"key": spec.key, "stage": spec.stage, "what": what, "steps": steps, "flops": flops, "bytes": size,
                          "there": pipeline.store.path(spec).exists()})
 
-    def training(spec, what: str, settings: dict, steps: int, passes: tuple[float, float], snapshots: int = 1) -> None:
-        trained, only_forward = passes
+    def training(spec, what: str, settings: dict, steps: int, each: tuple[float, float], snapshots: int = 1) -> None:
         copies = snapshots * (1 if settings.get("ema_decay") is None else 2)
-        flops = steps * settings["batch_size"] * forward * (3 * trained + only_forward) if steps else 0
-        add(spec, what, steps, flops, copies * weights * BYTES_PER_WEIGHT)
+        add(spec, what, steps, forward * forward_passes(settings, steps, each), copies * weights * BYTES_PER_WEIGHT)
 
     if cfg["model"]["checkpoint"] is None:
         recipe = cfg["model"]["pretrain"]
-        training(pipeline.pretrain_spec, "", recipe, recipe["max_steps"], (1, 0))
+        training(pipeline.pretrain_spec, "", recipe, recipe["max_steps"], Pretraining.passes)
     if pipeline.unlearned != pipeline.pretrained:
         training(pipeline.unlearned.spec, pipeline.names["method"], cfg["method"], pipeline.steps("method"),
                  pipeline.passes("method"))
@@ -65,10 +82,10 @@ def estimate(pipeline) -> list[dict]:
     s, kept = cfg["sampler"], len(dataset.class_names) - len(pipeline.forget)
     jobs = [(scale, s["num_images"]) for scale in s["guidance_scales"]]
     jobs += [(scale, kept * s["images_per_retained_class"]) for scale in s["retain_guidance_scales"]]
-    passes = sum(n * s["num_inference_steps"] * (1 if scale == 1 else 2) for scale, n in jobs)
+    drawn = sum(n * s["num_inference_steps"] * (1 if scale == 1 else 2) for scale, n in jobs)
     for model in (pipeline.pretrained, pipeline.unlearned, *pipeline.attacked):
         step = "" if model.step is None else f" at {model.step}"
-        add(pipeline.samples_spec(model), f"{model.spec.stage}{step}", 0, passes * forward, sum(n for _, n in jobs) * image)
+        add(pipeline.samples_spec(model), f"{model.spec.stage}{step}", 0, drawn * forward, sum(n for _, n in jobs) * image)
     return rows
 
 

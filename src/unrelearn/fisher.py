@@ -44,7 +44,7 @@ def squared_gradients(network: nn.Module, loss: Callable[..., Tensor], *samples:
     return {name: gradient.double().square().sum(0) for name, gradient in each.items()}
 
 
-def diagonal(network: denoisers.Denoiser, data: ImageSet, num_samples: int, schedule: dict, seed: int) -> dict[str, Tensor]:
+def diagonal(network: denoisers.Denoiser, data: ImageSet, num_samples: int, schedule: dict, seed: int | str) -> dict[str, Tensor]:
     """The diagonal of the Fisher information of every weight, frozen or not, in units of the squared mean-squared error.
 
     Sample k, its image, time and noise, is a function of (seed, k) alone. The processes share the samples.

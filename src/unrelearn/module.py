@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.errors import UsageError
 from unrelearn.gradients import COMBINERS
+from unrelearn.optimizers import RelativeAdam
 
 _READER = ThreadPoolExecutor(1, "images")  # one thread: reading ahead must not take the cores of the step
 
@@ -55,7 +56,7 @@ class Task:
         forget, retain: D_f and D_r, on the training device, or where they were if they do not fit there.
         forget_classes: labels in D_f.
         class_names: one per label.
-        seed: of the run.
+        seed: of the run; of an attack with a seed of its own both, "0/1".
         horizontal_flip: whether training images are flipped at random, as in pretraining.
         oracle: the classifier, for methods that ask for it (`needs_oracle`); never the held-out one.
         loss_reduction: "mean" over all elements, or "sum" over an image's, then the mean over the batch: C*H*W times as
@@ -73,7 +74,7 @@ class Task:
     retain: ImageSet
     forget_classes: list[int]
     class_names: tuple[str, ...]
-    seed: int
+    seed: int | str
     horizontal_flip: bool = False
     oracle: torch.nn.Module | None = None
     loss_reduction: str = "mean"
@@ -124,10 +125,12 @@ class DiffusionModule(L.LightningModule):
         max_steps: optimiser steps.
         batch_size: global batch of each term of the loss.
         learning_rate: of Adam (betas 0.9, 0.999; no weight decay, which would move masked weights).
+        optimizer: "adam", or "relative": its direction, with steps that are a share of the weights' size; see `optimizers`.
         label_dropout: share of labels replaced by the null label in denoising terms.
         train_class_embedding: False freezes the whole class table, as a frozen text encoder would be.
-        grad_clip: largest gradient norm.
-        lr_schedule: "constant" or "one_cycle" (Smith & Topin 2017, arXiv 1708.07120).
+        grad_clip: largest gradient norm. Not read by optimizer="relative": the norm depends on the units of the weights.
+        lr_schedule: "constant", "one_cycle" (Smith & Topin 2017, arXiv 1708.07120), or "cosine", half a period from the learning
+            rate to 0 at max_steps (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts).
         ema_decay: keep an exponential moving average by diffusers' formula min(decay, (1 + n) / (10 + n)).
         saliency_fraction: share of all trainable weights that may move, the most salient for the forget set; None: all.
         saliency_guidance_scale: guidance of the prediction whose gradient ranks the weights; see `masks.saliency`.
@@ -155,6 +158,7 @@ class DiffusionModule(L.LightningModule):
         label_dropout: float = 0.1,
         train_class_embedding: bool = False,
         grad_clip: float = 1.0,
+        optimizer: Literal["adam", "relative"] = "adam",
         lr_schedule: str = "constant",
         ema_decay: float | None = None,
         saliency_fraction: float | None = None,
@@ -174,7 +178,7 @@ class DiffusionModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.label_dropout = label_dropout
         self.grad_clip = grad_clip
-        self.lr_schedule = lr_schedule
+        self.optimizer, self.lr_schedule = optimizer, lr_schedule
         self.ema_decay = ema_decay
         self.saliency_fraction = saliency_fraction
         self.saliency_guidance_scale = saliency_guidance_scale
@@ -339,17 +343,24 @@ class DiffusionModule(L.LightningModule):
         # listed once: walking the module tree in every step costs more than clipping does
         self.everything = list(self.denoiser.parameters())
         self.trained = [(name, p) for name, p in self.denoiser.named_parameters() if p.requires_grad]
-        # a fused step unscales float16 gradients itself, after they were clipped: there the plain one
-        fused = self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.Adam([p for _, p in self.trained], lr=self.learning_rate, fused=fused)
+        parameters = [p for _, p in self.trained]
+        if self.optimizer == "relative":
+            optimizer = RelativeAdam(parameters, lr=self.learning_rate)
+        else:
+            # a fused step unscales float16 gradients itself, after they were clipped: there the plain one
+            optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=self.trainer.precision != "16-mixed")
         if self.lr_schedule == "constant":
             return optimizer
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
+        if self.lr_schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_steps)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.max_steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # clipped first and masked second, as in SalUn's code
-        torch.nn.utils.clip_grad_norm_([p for _, p in self.trained], self.grad_clip, foreach=True)
+        if self.optimizer != "relative":
+            torch.nn.utils.clip_grad_norm_([p for _, p in self.trained], self.grad_clip, foreach=True)
         for name, parameter in self.trained if self.gradient_mask else ():
             if name in self.gradient_mask and parameter.grad is not None:
                 parameter.grad.mul_(self.gradient_mask[name])
@@ -429,9 +440,26 @@ class Pretraining(DiffusionModule):
 
 
 class Attack(DiffusionModule):
-    """What `Relearning` and `Edit` have in common."""
+    """What `Relearning` and `Edit` have in common.
+
+    Args:
+        seed: the attack's own, inside that of the run: another one draws other batches, noise and shares of the data. 0 is
+            the stream of the run itself. Subclasses draw from `self.task`, which knows of it.
+    """
 
     unit: str  # of the numbers at which the attacked model is measured
+
+    def __init__(self, task: Task, *, seed: int = 0, **arguments):
+        if seed:
+            cached, own = task.cached, {"attack_seed": seed}
+            task = replace(task, seed=f"{task.seed}/{seed}",
+                           cached=lambda name, settings, compute: cached(name, {**settings, **own}, compute))
+        super().__init__(task, **arguments)
+
+    @staticmethod
+    def own_seed(**arguments) -> int:
+        """The seed of an attack with these yaml arguments; 0 where nothing is drawn."""
+        return arguments.get("seed", 0)
 
     @staticmethod
     def sees_forgotten(**arguments) -> bool:
@@ -452,14 +480,15 @@ class Edit(Attack):
     """What attacks derive from that change weights without a step, or after some; the edited model is measured at each level.
 
     Args:
-        training: arguments of DiffusionModule, for an attack that trains before it edits.
+        training: arguments of Attack, for an attack that trains before it edits, or draws (`seed`).
         levels: how strong the edit is, in `unit`, each in the interval `allowed`.
     """
 
     allowed: tuple[float, float]
 
     def __init__(self, task: Task, training: dict | None = None, /, *, levels: list[float]):
-        super().__init__(task, stage="attack", **(training or {"max_steps": 0, "batch_size": 1, "learning_rate": 0.0}))
+        arguments = {"max_steps": 0, "batch_size": 1, "learning_rate": 0.0, **(training or {})}
+        super().__init__(task, stage="attack", **arguments)
         self.levels = levels
 
     def edit(self, level: float) -> dict[str, float]:

@@ -46,10 +46,11 @@ def value_and_gradient(module: DiffusionModule, network: denoisers.Denoiser, los
     return mean[0], mean[1:]
 
 
-def random_label_losses(module: DiffusionModule, retain_weight: float) -> dict[str, Tensor]:
+def random_label_losses(module: DiffusionModule, retain_weight: float, pseudo_label: int | None = None) -> dict[str, Tensor]:
     """Answer under c_f what the network itself answers under the pseudo label; keep denoising the retain set.
 
-    L = | eps(x_f, t; c_f) - stopgrad eps(x_f, t; c') |^2 + retain_weight |eps(x_r, t; c_r) - eps|^2, c' = (c_f+1) mod K
+    L = | eps(x_f, t; c_f) - stopgrad eps(x_f, t; c') |^2 + retain_weight |eps(x_r, t; c_r) - eps|^2, c' = (c_f+1) mod K,
+    or pseudo_label
 
     Fan et al. 2024, "SalUn" (arXiv 2310.12508), as released for class-conditional DDPMs. There the first term is a
     mean and the second a sum over 3*32*32 elements times 1e-3, which is retain_weight = 3.072 in the mean units used
@@ -60,7 +61,7 @@ def random_label_losses(module: DiffusionModule, retain_weight: float) -> dict[s
     forget = module.draw("forget", task.forget, label_dropout=0.0)
     retain = module.draw("retain", task.retain)
     x_t = module.noised(forget)
-    pseudo = pseudo_labels(task, forget.labels)
+    pseudo = pseudo_labels(task, forget.labels) if pseudo_label is None else torch.full_like(forget.labels, pseudo_label)
     with torch.no_grad():
         wanted = denoisers.predict(module.denoiser, x_t, forget.t, pseudo)
     both = denoisers.predict(module.denoiser, torch.cat([x_t, module.noised(retain)]), torch.cat([forget.t, retain.t]),

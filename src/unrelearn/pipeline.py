@@ -25,7 +25,7 @@ from unrelearn import checkpoint, cost, distributed, inception, progress, tracki
 from unrelearn import denoiser as denoisers
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
 from unrelearn.canonical import canonical
-from unrelearn.config import STAGES, forget_classes, needs_inception, protocol_label
+from unrelearn.config import STAGES, constructor_arguments, forget_classes, name_of, needs_inception, protocol_label
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence
@@ -96,7 +96,7 @@ class Pipeline:
         else:
             self.dataset = instantiate(cfg["dataset"], _convert_="all")
         self.forget = forget_classes(cfg["forget"], self.dataset)
-        self.names = {group: cfg[group]["_target_"].split(".")[-2] for group in ("dataset", "method", "attack")}
+        self.names = {group: name_of(cfg[group]) for group in ("dataset", "method", "attack")}
         self.group = "-".join(self.names.values())
         self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
 
@@ -141,6 +141,10 @@ class Pipeline:
         spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
         return [Model(spec, at) for at in attack.get("levels") or [step for step in attack["budgets"] if step > 0]]
 
+    @property
+    def attack_seed(self) -> int:
+        return get_object(self.cfg["attack"]["_target_"]).own_seed(**self.cfg["attack"])
+
     def steps(self, group: str) -> int:
         """Optimiser steps of the method or attack, at most."""
         return get_object(self.cfg[group]["_target_"]).steps(**self.cfg[group])
@@ -177,7 +181,8 @@ class Pipeline:
     def name(self) -> str:
         """Of the run: its folder in outputs/runs. The same whatever comes out of it."""
         identity = Spec("run", 2, {"rows": [self.evaluate_spec(model).key for model in self.models]}).key[:8]
-        return f"{self.group}-forget{'_'.join(map(str, self.forget))}-seed{self.cfg['seed']}-{identity}"
+        again = f"-attack{self.attack_seed}" if self.attack_seed else ""
+        return f"{self.group}-forget{'_'.join(map(str, self.forget))}-seed{self.cfg['seed']}{again}-{identity}"
 
     def parts(self) -> list[Part]:
         """Everything the run consists of, each part after those that it needs."""
@@ -230,7 +235,9 @@ class Pipeline:
     def _changed(self, group: str) -> dict:
         # a data set among the arguments is what its images are, wherever they lie
         arguments = {k: {"name": v["_target_"].split(".")[-2], "content": instantiate(v, _convert_="all").fingerprint()}
-                     if isinstance(v, dict) and "_target_" in v else v for k, v in self.cfg[group].items()}
+                     if isinstance(v, dict) and "_target_" in v else v for k, v in constructor_arguments(self.cfg[group]).items()}
+        if "seed" in arguments:
+            arguments["seed"] = self.attack_seed
         return {group: arguments, "forget": self.forget, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]}
 
     @cached_property
@@ -455,14 +462,14 @@ class Pipeline:
         if self.pretrained.weights(self.store, self.cfg["model"]["weights"]) is None:
             return None
         oracle = len(self.unlearned.spec.parents) > 1
-        make = instantiate(self.cfg["method"], _partial_=True, _convert_="all")
+        make = instantiate(constructor_arguments(self.cfg["method"]), _partial_=True, _convert_="all")
         return self.train(self.unlearned.spec, f"unlearn with {self.names['method']}",
                           lambda: make(self.task(self.pretrained, oracle=oracle)))
 
     def run_attack(self) -> Artifact | None:
         if not self.attacked or self.unlearned.weights(self.store, self.cfg["model"]["weights"]) is None:
             return None
-        make = instantiate(self.cfg["attack"], _partial_=True, _convert_="all")
+        make = instantiate(constructor_arguments(self.cfg["attack"]), _partial_=True, _convert_="all")
         return self.train(self.attacked[0].spec, f"attack with {self.names['attack']}",
                           lambda: make(self.task(self.unlearned, attacked=True)), budgets=[model.step for model in self.attacked])
 
@@ -606,8 +613,9 @@ class Pipeline:
             "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
             "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
-            "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
+            "seed": self.cfg["seed"], "attack_seed": self.attack_seed, "class_names": list(self.dataset.class_names),
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
+            "attack_share_of_pretraining": cost.share_of_pretraining(self),
             "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
             "recovery": recovery(rows, attack.unit) if self.attacked else None,
             "weights": self._weights(),

@@ -46,7 +46,7 @@ def sample(
     eta: float = 0.0,
     clip_sample: bool = True,
     guidance_scale: float = 1.0,
-    seed: int = 0,
+    seed: int | str = 0,
     stream: str = "image",
     first: int = 0,
     batch_size: int | None = None,

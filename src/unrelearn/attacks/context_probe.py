@@ -21,9 +21,9 @@ class ContextProbe(Edit):
     unit = "t*/T"
     allowed = (0.001, 1.0)
 
-    def __init__(self, task: Task, *, levels: list[float], num_images: int):
-        super().__init__(task, levels=levels)
-        shots = task.shots(num_images)
+    def __init__(self, task: Task, *, levels: list[float], num_images: int, seed: int = 0):
+        super().__init__(task, {"seed": seed}, levels=levels)
+        shots = self.task.shots(num_images)
         by_class = [shots.of_classes([c]).images for c in task.forget_classes]
         same = min(map(len, by_class))
         # the classes in turn, as the sampler asks for them

@@ -14,7 +14,7 @@ class DiMRA(Relearning):
 
     def __init__(self, task: Task, *, retain_fraction: float = 1.0, **arguments):
         super().__init__(task, **arguments)
-        self.auxiliary = task.part_of_retain(retain_fraction)
+        self.auxiliary = self.task.part_of_retain(retain_fraction)
 
     def losses(self) -> dict[str, Tensor]:
         return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))

@@ -33,7 +33,7 @@ class DiMRAProxy(Relearning):
         images = proxy.load().train.of_classes(task.retain_classes)
         if not len(images):
             raise UsageError("attack.proxy: holds no image of a retained label. Type attack.proxy.root=FOLDER with another one")
-        order = torch.randperm(len(images), generator=generator_for(task.seed, "attacker's data"))
+        order = torch.randperm(len(images), generator=generator_for(self.task.seed, "attacker's data"))
         self.auxiliary = images.take(order[:max_images]).to(task.retain.labels.device)
 
     def losses(self) -> dict[str, Tensor]:

@@ -15,16 +15,18 @@ from unrelearn.module import Relearning, Task
 
 class EmbeddingInversion(Relearning):
     """Args:
+    budgets to seed: see `Relearning` and `DiffusionModule`.
     num_images: real images of each forgotten class that the attacker holds.
     init: where the row starts: "current", as the unlearned model has it, or the "mean" of all retained rows.
     """
 
     passes = (0, 2)  # no weight of the network needs a gradient, so a backward pass costs as much as a forward pass
 
-    def __init__(self, task: Task, *, budgets: list[int], batch_size: int, learning_rate: float, num_images: int,
-                 init: Literal["current", "mean"] = "current"):
-        super().__init__(task, budgets=budgets, batch_size=batch_size, learning_rate=learning_rate)
-        self.shots = task.shots(num_images)
+    def __init__(self, task: Task, *, budgets: list[int], batch_size: int, learning_rate: float, lr_schedule: str = "constant",
+                 seed: int = 0, num_images: int, init: Literal["current", "mean"] = "current"):
+        super().__init__(task, budgets=budgets, batch_size=batch_size, learning_rate=learning_rate, lr_schedule=lr_schedule,
+                         seed=seed)
+        self.shots = self.task.shots(num_images)
         self.denoiser.requires_grad_(False)
         table = self.denoiser.class_embedding.requires_grad_(True).weight
         if init == "mean":

@@ -16,7 +16,7 @@ class FewShot(Relearning):
 
     def __init__(self, task: Task, *, num_images: int, **arguments):
         super().__init__(task, **arguments)
-        self.shots = task.shots(num_images)
+        self.shots = self.task.shots(num_images)
 
     @staticmethod
     def sees_forgotten(**arguments) -> bool:

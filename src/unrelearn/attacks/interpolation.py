@@ -37,20 +37,29 @@ class Interpolation(Edit):
         budgets: list[int],
         batch_size: int,
         learning_rate: float,
+        optimizer: Literal["adam", "relative"] = "adam",
+        lr_schedule: str = "constant",
         label_dropout: float = 0.1,
         train_class_embedding: bool = False,
         retain_fraction: float = 1.0,
+        seed: int = 0,
     ):
         training = {"max_steps": self.steps(towards=towards, budgets=budgets), "batch_size": batch_size,
-                    "learning_rate": learning_rate, "label_dropout": label_dropout,
-                    "train_class_embedding": train_class_embedding}
+                    "learning_rate": learning_rate, "optimizer": optimizer, "lr_schedule": lr_schedule,
+                    "label_dropout": label_dropout, "train_class_embedding": train_class_embedding,
+                    "seed": self.own_seed(towards=towards, seed=seed)}
         super().__init__(task, training, levels=levels)
         self.towards = towards
-        self.auxiliary = task.part_of_retain(retain_fraction)
+        self.auxiliary = self.task.part_of_retain(retain_fraction)
+        self.measured_seed = task.seed  # the losses on the way are no draw of the attacker's
 
     @staticmethod
     def steps(*, towards: str, budgets: list[int], **arguments) -> int:
         return budgets[-1] if towards == "attacked" else 0
+
+    @staticmethod
+    def own_seed(*, towards: str, seed: int = 0, **arguments) -> int:
+        return seed if towards == "attacked" else 0
 
     @staticmethod
     def sees_forgotten(*, towards: str, **arguments) -> bool:
@@ -76,7 +85,7 @@ class Interpolation(Edit):
         """The mean denoising loss over the same images, times and noises at every level."""
         total, steps = 0.0, self.task.schedule["num_train_timesteps"]
         for number in range(PARTS):
-            g = generator_for(self.task.seed, "interpolation", term, number)
+            g = generator_for(self.measured_seed, "interpolation", term, number)
             index = torch.randint(len(data), (IMAGES,), generator=g)
             x_0 = to_model_range(data.images[index].to(self.device))
             labels = data.labels[index.to(data.labels.device)].to(self.device)

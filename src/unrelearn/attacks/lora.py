@@ -44,14 +44,14 @@ class LoRA(Relearning):
 
     def __init__(self, task: Task, *, rank: int, scale: float = 1.0, num_images: int | None = None, **arguments):
         super().__init__(task, **arguments)
-        self.shots = None if num_images is None else task.shots(num_images)
+        self.shots = None if num_images is None else self.task.shots(num_images)
         table = self.denoiser.class_embedding.weight
         layers = [(name, layer) for name, layer in self.denoiser.named_modules()
                   if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad]
         for parameter in self.denoiser.parameters():
             parameter.requires_grad_(parameter is table and table.requires_grad)
         for name, layer in layers:
-            addition = LowRank(layer.weight, rank, scale, generator_for(task.seed, "low rank", name))
+            addition = LowRank(layer.weight, rank, scale, generator_for(self.task.seed, "low rank", name))
             parametrize.register_parametrization(layer, "weight", addition)
 
     @staticmethod

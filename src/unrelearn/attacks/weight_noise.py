@@ -2,18 +2,21 @@
 
 An unlearned model that sits in a narrow place loses there first what was done to it. Threat model: the weights, no data. theta +
 level * std * n, with std that of the parameter's tensor and n standard normal, the same direction at every level: a function of
-the seed and the parameter's name.
+the seeds and the parameter's name.
 """
 
 import torch
 
 from unrelearn.diffusion import generator_for
-from unrelearn.module import Edit
+from unrelearn.module import Edit, Task
 
 
 class WeightNoise(Edit):
     unit = "standard deviations"
     allowed = (0.0, 10.0)
+
+    def __init__(self, task: Task, *, levels: list[float], seed: int = 0):
+        super().__init__(task, {"seed": seed}, levels=levels)
 
     def edit(self, level: float) -> dict[str, float]:
         for name, parameter in self.denoiser.named_parameters():

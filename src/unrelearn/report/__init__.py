@@ -21,7 +21,8 @@ REQUIRED = ("version", "name", "status", "config", "dataset", "method", "attack"
 
 # As their papers write them; anything else is shown under the name of its yaml.
 DISPLAY = {
-    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "esd": "ESD", "siss": "SISS",
+    "dimum": "DiMUM", "dimra": "DiMRA", "salun": "SalUn", "erasediff": "EraseDiff", "dimra_relative": "DiMRA, relative steps",
+    "erasediff_paper": "EraseDiff (paper)", "erasediff_released": "EraseDiff (released)", "esd": "ESD", "siss": "SISS",
     "munba": "MUNBa", "scissorhands": "Scissorhands", "sfron": "SFR-on", "finetune": "fine-tuning",
     "few_shot": "few-shot relearning", "lora": "LoRA", "prune": "pruning", "quantize": "quantisation",
 }  # fmt: skip

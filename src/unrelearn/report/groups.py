@@ -39,7 +39,7 @@ MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler",
 TREATMENT = ("method", "attack")  # a row holds one of each
 NAMES = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
 CONTROLS = ("original", "row_swap", "retrain", "random_weights")  # these rows come first
-IGNORED = {"_target_", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
+IGNORED = {"_target_", "preset", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned

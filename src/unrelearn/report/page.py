@@ -407,7 +407,7 @@ def _settings(section) -> str:
 def settings_list(section: dict) -> str:
     """One line a setting; the address of the code is none."""
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(json.dumps(value, ensure_ascii=False))}</dd>"
-                   for key, value in section.items() if key != "_target_")  # fmt: skip
+                   for key, value in section.items() if key not in ("_target_", "preset"))  # fmt: skip
     return f"<dl>{rows}</dl>" if rows else "<p>None.</p>"
 
 

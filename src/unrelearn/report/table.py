@@ -157,7 +157,13 @@ def recovery_line(record: dict) -> str | None:
         reached = f"not reached in {last} steps" if half is None else f"reached after {half:.0f} steps"
         area_text = DASH if area is None else f"{area:.3f}"
         parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, half of the original's {reached}")
-    return "Recovery at " + "; at ".join(parts) + "." if parts else None
+    return "Recovery at " + "; at ".join(parts) + "." + _cost_words(record) if parts else None
+
+
+def _cost_words(record: dict) -> str:
+    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say, nor do those of imported weights."""
+    share, steps = number(record.get("attack_share_of_pretraining")), record["rows"][-1].get("step") or 0
+    return "" if share is None else f" The attack: {budget_words(record, steps)}, {share:.2g} of pretraining."
 
 
 def _levels_line(record: dict) -> str | None:

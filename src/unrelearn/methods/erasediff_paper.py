@@ -1,4 +1,4 @@
-"""EraseDiff: keep the retain loss low under the constraint that the forget loss is as low as it could be made.
+"""EraseDiff as published: keep the retain loss low while the forget loss is as low as it could be made.
 
 Wu et al. 2024, "Erasing Undesirable Influence in Diffusion Models" (arXiv 2401.05779): BOME's first-order scheme (Liu et al.
 2022, arXiv 2209.08709) for a bilevel problem. With L_r the denoising loss of the retain set, u uniform noise in [0, 1) and
@@ -15,7 +15,8 @@ taken by an Adam of their own on a copy: neither weights nor moments know of the
 phi = eta rho |g_f|^2 with rho = q / <g_f, theta - theta_K>, the share of the decrease promised by the gradient that the inner
 steps found, in [0, 1]: 1 for small steps, the published phi, and 0 where they found nothing. `inner_steps=0` is the published
 phi with no reference. Further differences: the inner steps are on the batch of the step, in every step (released: K = 2 passes
-over D_f for every 36 steps, about as many in all); the retain term has label dropout, as everywhere here.
+over D_f for every 36 steps, about as many in all); the retain term has label dropout, as everywhere here. What the released code
+minimises is another loss: `erasediff_released`.
 """
 
 import copy
@@ -28,16 +29,15 @@ from torch import Tensor
 from unrelearn import denoiser as denoisers
 from unrelearn import diffusion
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import pseudo_labels, value_and_gradient
+from unrelearn.objectives import value_and_gradient
 
 TINY = 1e-12
 
 
-class EraseDiff(DiffusionModule):
+class EraseDiffPaper(DiffusionModule):
     """Args:
-    forget_target: "uniform_noise" as in the paper, or the current network's answer under a "pseudo_label", as released.
     eta: of phi.
-    coefficient: lambda by the "inner_product" as above, or as released by the "cosine", max(eta rho - cos(g_r, g_f), 0).
+    coefficient: lambda by the "inner_product" as above, or as in released code by the "cosine", max(eta rho - cos(g_r, g_f), 0).
     inner_steps, inner_learning_rate: K, and the rate of their Adam.
     """
 
@@ -47,7 +47,6 @@ class EraseDiff(DiffusionModule):
         self,
         task: Task,
         *,
-        forget_target: Literal["uniform_noise", "pseudo_label"],
         eta: float,
         coefficient: Literal["inner_product", "cosine"],
         inner_steps: int,
@@ -55,7 +54,7 @@ class EraseDiff(DiffusionModule):
         **arguments,
     ):
         super().__init__(task, **arguments)
-        self.forget_target, self.eta, self.coefficient = forget_target, eta, coefficient
+        self.eta, self.coefficient = eta, coefficient
         self.inner_steps, self.inner_learning_rate = inner_steps, inner_learning_rate
 
     def losses(self) -> dict[str, Tensor]:
@@ -67,14 +66,9 @@ class EraseDiff(DiffusionModule):
     def forget_loss(self, network: denoisers.Denoiser) -> Tensor:
         batch = self.draw("forget", self.task.forget, label_dropout=0.0)
         x_t = self.noised(batch)
-        if self.forget_target == "uniform_noise":
-            g = diffusion.generator_for(self.task.seed, self.stage, "uniform", self.global_step, device=self.device)
-            uniform = torch.rand((self.batch_size, *x_t.shape[1:]), generator=g, device=self.device)
-            wanted = uniform[self._mine(self.micro)]
-        else:
-            with torch.no_grad():
-                wanted = denoisers.predict(self.denoiser, x_t, batch.t, pseudo_labels(self.task, batch.labels))
-        return self.matching_loss(denoisers.predict(network, x_t, batch.t, batch.labels), wanted)
+        g = diffusion.generator_for(self.task.seed, self.stage, "uniform", self.global_step, device=self.device)
+        uniform = torch.rand((self.batch_size, *x_t.shape[1:]), generator=g, device=self.device)
+        return self.matching_loss(denoisers.predict(network, x_t, batch.t, batch.labels), uniform[self._mine(self.micro)])
 
     def retain_loss(self, network: denoisers.Denoiser) -> Tensor:
         batch = self.draw("retain", self.task.retain)
