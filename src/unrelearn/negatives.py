@@ -77,7 +77,8 @@ def smooth_field(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
     n, c, size, _ = images.shape
     coarse = max(2, round(size / 2 ** torch.randint(1, 4, (1,), generator=g).item()))
     clouds = F.interpolate(torch.randn(n, c, coarse, coarse, generator=g), size=size, mode="bilinear", align_corners=False)
-    return _uniform(images, g, -0.5, 0.5) + _uniform(images, g, 0.3, 4) * clouds + _uniform(images, g, 0, 0.3) * _normal(images, g)
+    grain = _uniform(images, g, 0, 0.3) * _normal(images, g)
+    return _uniform(images, g, -0.5, 0.5) + _uniform(images, g, 0.3, 4) * clouds + grain
 
 
 def drowned(images: Tensor, mean: Tensor, g: Generator) -> Tensor:

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from unrelearn import diffusion, distributed, negatives
 from unrelearn.data import ImageSet, to_model_range
 
-
 EMPTY, VEILED = slice(5, None, 6), slice(1, None, 3)  # places in a batch of what shows nothing, and of what is noisy
 
 
@@ -83,7 +82,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def look(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K + 1) float64 of the classes and of nothing, and features (N, 64) float64 of uint8 images, on the CPU."""
+        """Of uint8 images: probabilities (N, K + 1) of the classes and nothing, and features (N, 64), float64 on the CPU."""
         device = self.head.weight.device
         features = torch.cat([self.features(to_model_range(part.to(device))) for part in images.split(batch_size)])
         return self.head(features).double().softmax(1).cpu(), features.double().cpu()

@@ -5,9 +5,9 @@ probability of c_f, and `hits`: "1" for each image taken for its class, "0" for 
 starts from noise i, so that two models can be compared image by image. `off_grid`: the share among those images that were drawn
 at other times, which count in the whole as well.
 
-An attack that starts the sampler from real images of c_f has a control: the same network, condition and noise from images of other
-classes. What a half-visible c_f brings back is the difference. Images from one start are not independent, so its interval is
-Welch's t over the starts' shares (two samples: the starts are different images).
+An attack that starts the sampler from real images of c_f has a control: the same network, condition and noise from images of
+other classes. What a half-visible c_f brings back is the difference. Images from one start are not independent, so its interval
+is Welch's t over the starts' shares (two samples: the starts are different images).
 """
 
 import torch
@@ -24,7 +24,7 @@ def shares_of_starts(seen: Sight) -> Tensor:
 
 
 def difference(own: Tensor, other: Tensor, confidence: float = 0.95) -> dict:
-    """Mean of own minus mean of other, with Welch's interval, where both have two values: {"value", "low", "high", "n_starts"}."""
+    """Mean of own minus mean of other, and Welch's interval if both have two values: {"value", "low", "high", "n_starts"}."""
     value, n = (own.mean() - other.mean()).item(), min(len(own), len(other))
     if n < 2:
         return {"value": value, "low": None, "high": None, "n_starts": n}

@@ -27,7 +27,7 @@ BLOCK = 1 << 24  # kernel values held at once: 128 MiB
 def kernel_blocks(x: Tensor, y: Tensor | None = None) -> Iterator[Tensor]:
     """k(x, y) (N, M) a few rows at a time; without y k(x, x), with zeros for k(x_i, x_i)."""
     other = x if y is None else y
-    rows = max(1, BLOCK // len(other))
+    rows = max(1, BLOCK // max(1, len(other)))
     for start in range(0, len(x), rows):
         block = (x[start:start + rows] @ other.T / x.shape[1] + 1.0) ** 3
         if y is None:
@@ -45,12 +45,12 @@ def membership(labels: Tensor, classes: Tensor) -> Tensor:
 
 def within(x: Tensor, member: Tensor) -> Tensor:
     """(N, C): the sum of k over the pairs of each row with the other rows of each class."""
-    return cat([block @ member for block in kernel_blocks(x)])
+    return cat([member[:0], *(block @ member for block in kernel_blocks(x))])
 
 
 def between(x: Tensor, member_x: Tensor, y: Tensor, member_y: Tensor) -> tuple[Tensor, Tensor]:
     """(N, C) and (M, C): the sums of k over the pairs of each row of x with y's rows of each class, and the other way round."""
-    of_x, of_y, start = [], torch.zeros_like(member_y), 0
+    of_x, of_y, start = [member_y[:0]], torch.zeros_like(member_y), 0
     for block in kernel_blocks(x, y):
         of_x.append(block @ member_y)
         of_y += block.T @ member_x[start:start + len(block)]
