@@ -199,6 +199,10 @@ def test_a_context_probe_leaves_the_images_to_start_from_in_the_order_of_the_lab
         own = task.forget.of_classes([(3, 7)[k % 2]]).images
         assert any(torch.equal(image, other) for other in own)
     assert torch.equal(images[::2], task.shots(4).of_classes([3]).images)
+    others = load_file(tmp_path / "start.safetensors")["others"]  # as many of other classes, in turn
+    assert others.shape == images.shape and len(others.flatten(1).unique(dim=0)) == 8
+    for image, c in zip(others, (0, 1, 2, 4, 5, 6, 8, 9), strict=True):
+        assert any(torch.equal(image, other) for other in task.retain.of_classes([c]).images)
 
 
 class Watching(torch.nn.Module):
@@ -295,6 +299,16 @@ def test_edits_run_through_the_whole_pipeline(compose):
     without, near, far = (samples(row, pipeline) for row in record["rows"][1:])
     assert all(torch.equal(without[name], near[name]) for name in without if name.startswith("retain"))
     assert not torch.equal(without["forget/1.0"], near["forget/1.0"]) and not torch.equal(near["forget/1.0"], far["forget/1.0"])
+    assert not torch.equal(without["other_sampler/1.0"], near["other_sampler/1.0"]) and "other_starts/1.0" not in without
+    # the control: the same noise, condition and times from other images; of pure noise nothing of the start is left
+    assert not torch.equal(near["other_starts/1.0"], near["forget/1.0"])
+    assert near["forget/2.0/start"].tolist() == near["other_starts/2.0/start"].tolist() == [0, 1] * 3
+    assert near["other_starts/1.0/labels"].tolist() == [7] * 6
+    for row in record["rows"]:
+        measured = row["metrics"]["forget_accuracy"]["1.0"]
+        assert measured["off_grid"]["n"] == 3 and row["metrics"]["other_sampler"]["1.0"]["n"] == 100
+        assert ("difference" in measured) == ("other_starts" in measured) == (row["model"] == "attacked")
+    assert measured["starts"] == measured["difference"]["n_starts"] == 2 and measured["other_starts"]["n"] == 6
 
 
 @pytest.mark.parametrize(("overrides", "steps", "snapshots"), [

@@ -1,16 +1,28 @@
 """The measurements against other people's code, closed forms and evidence whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from scipy.stats import binomtest
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
 from unrelearn.data import ImageSet
-from unrelearn.evals import agreement, entropy, fd_oracle, forget_accuracy, kid_oracle, replacement, retain_accuracy
+from unrelearn.data.digits import Digits
+from unrelearn.evals import (
+    agreement,
+    entropy,
+    fd_oracle,
+    forget_accuracy,
+    kid_oracle,
+    other_sampler,
+    replacement,
+    retain_accuracy,
+)
 from unrelearn.evals.evidence import (
     Evidence,
     Eyes,
@@ -23,7 +35,7 @@ from unrelearn.evals.evidence import (
 )
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.evals.kid_oracle import squared_mmd
-from unrelearn.oracle import Classifier, new_classifier
+from unrelearn.oracle import Classifier, halves, new_classifier
 from unrelearn.pipeline import recovery
 
 
@@ -31,8 +43,11 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def probabilities(classes: list[int], *, of: int = 4, sure: float = 0.7) -> torch.Tensor:
-    """`sure` on the class, the rest spread evenly over the others."""
+NOTHING = 4
+
+
+def probabilities(classes: list[int], *, of: int = 5, sure: float = 0.7) -> torch.Tensor:
+    """`sure` on the class, the rest spread evenly over the others: four classes and nothing."""
     rows = torch.full((len(classes), of), (1 - sure) / (of - 1), dtype=torch.float64)
     rows[torch.arange(len(classes)), torch.tensor(classes)] = sure
     return rows
@@ -45,10 +60,10 @@ def sight(labels: list[int], predicted: list[int], held_out: list[int] | None = 
 
 
 def evidence(forget: dict | None = None, retain: dict | None = None, train: Sight | None = None,
-             test: Sight | None = None) -> Evidence:
+             test: Sight | None = None, **more) -> Evidence:
     """Four classes, of which class 2 is forgotten."""
     real = sight([0, 1, 3], [0, 1, 3])
-    return Evidence(forget or {}, retain or {}, train or real, test or real, forget_classes=[2], num_classes=4)
+    return Evidence(forget or {}, retain or {}, train or real, test or real, forget_classes=[2], num_classes=4, **more)
 
 
 # ----------------------------------------------------------------------------------------------------------- intervals
@@ -135,11 +150,56 @@ def test_squared_mmd_is_unbiased():
     assert min(values) < 0 and abs(mean) < 3 * error
 
 
-def test_the_jackknife_is_the_brute_force_one():
-    x, y = normal(12, 5, seed=1), normal(20, 5, seed=2) + 0.3
-    left_out = torch.tensor([squared_mmd(torch.cat([x[:i], x[i + 1:]]), y)[0] for i in range(12)], dtype=torch.float64)
-    expected = (11 / 12 * (left_out - left_out.mean()).square().sum()).sqrt().item()
-    assert squared_mmd(x, y)[1] == pytest.approx(expected, rel=1e-9)
+def test_pairs_are_weighted_by_class_as_the_loop_says():
+    """The definition written out, and the jackknife of both sides by leaving one row after the other out."""
+    def k(p: torch.Tensor, q: torch.Tensor) -> float:
+        return ((p @ q).item() / 5 + 1) ** 3
+
+    def mean(p: torch.Tensor, a: torch.Tensor, q: torch.Tensor, b: torch.Tensor, one: int, two: int) -> float:
+        pairs = [k(p[i], q[j]) for i in range(len(p)) for j in range(len(q))
+                 if a[i] == one and b[j] == two and (p is not q or i != j)]
+        return sum(pairs) / len(pairs)
+
+    def mmd(x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> float:
+        return sum(pi[c] * pi[d] * (mean(x, a, x, a, c, d) + mean(y, b, y, b, c, d) - 2 * mean(x, a, y, b, c, d))
+                   for c in pi for d in pi)
+
+    def without(z: torch.Tensor, i: int) -> torch.Tensor:
+        return torch.cat([z[:i], z[i + 1:]])
+
+    x, a = normal(9, 5, seed=1), torch.tensor([4, 1, 4, 1, 4, 1, 4, 1, 4])
+    y, b = normal(11, 5, seed=2) + 0.3, torch.tensor([1, 4, 1, 1, 1, 1, 4, 1, 1, 4, 1])
+    pi = {1: 8 / 11, 4: 3 / 11}
+    value, error = squared_mmd(x, y, a, b)
+    assert value == pytest.approx(mmd(x, a, y, b), rel=1e-12)
+    variance = 0.0
+    for labels, left_out in ((a, lambda i: mmd(without(x, i), without(a, i), y, b)),
+                             (b, lambda i: mmd(x, a, without(y, i), without(b, i)))):
+        for c in pi:
+            found = torch.tensor([left_out(i) for i in torch.where(labels == c)[0].tolist()], dtype=torch.float64)
+            variance += ((len(found) - 1) / len(found) * (found - found.mean()).square().sum()).item()
+    assert error == pytest.approx(variance**0.5, rel=1e-9)
+    # classes of one side alone, and of which there are too few to have a pair, are left out
+    x, a = torch.cat([x, normal(3, 5, seed=3)]), torch.cat([a, torch.tensor([2, 2, 9])])
+    y, b = torch.cat([y, normal(3, 5, seed=4)]), torch.cat([b, torch.tensor([2, 7, 7])])
+    assert squared_mmd(x, y, a, b) == pytest.approx((value, error), rel=1e-12)
+
+
+def test_the_kernel_distance_is_unbiased_where_classes_are_drawn_in_equal_numbers():
+    """Two parts of one set, 100 times: plainly the mean over pairs lies below nought by many standard errors."""
+    train = halves(Digits().load().train.of_classes([7], keep=False))[0]
+    flat = train.images.flatten(1).double() / 32
+    features = flat @ torch.linalg.eigh(torch.cov(flat.T))[1][:, -12:] - 3
+    found = []
+    for split in range(100):
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(split))
+        small = torch.cat([order[train.labels[order] == c][:20] for c in train.labels.unique()])
+        rest = order[~torch.isin(order, small)]
+        x, y = features[small], features[rest]
+        found.append((squared_mmd(x, y, train.labels[small], train.labels[rest])[0], squared_mmd(x, y)[0]))
+    mean, error = torch.tensor(found).mean(0), torch.tensor(found).std(0) / 10
+    assert abs(mean[0]) < 3 * error[0]
+    assert mean[1] < -20 * error[1]
 
 
 @pytest.mark.parametrize("measurement, value", [
@@ -171,29 +231,61 @@ def test_spread_takes_the_same_rows_from_all_over_the_set():
 
 
 def test_forget_accuracy_counts_what_is_still_taken_for_the_class():
-    result = forget_accuracy.run(evidence(forget={"1.0": sight([2, 2, 2, 2, 2], [2, 0, 0, 2, 1]),
+    result = forget_accuracy.run(evidence(forget={"1.0": sight([2, 2, 2, 2, 2], [2, 0, NOTHING, 2, 1]),
                                                   "2.0": sight([2, 2], [2, 2])}))
     assert result == {
-        "1.0": {**wilson(2, 5), "hits": "10010", "mean_probability": pytest.approx((2 * 0.7 + 3 * 0.1) / 5)},
-        "2.0": {**wilson(2, 2), "hits": "11", "mean_probability": pytest.approx(0.7)}}
+        "1.0": {**wilson(2, 5), "another": 0.4, "nothing": 0.2, "hits": "10010",
+                "mean_probability": pytest.approx((2 * 0.7 + 3 * 0.075) / 5)},
+        "2.0": {**wilson(2, 2), "another": 0.0, "nothing": 0.0, "hits": "11", "mean_probability": pytest.approx(0.7)}}
+
+
+def test_images_drawn_at_other_times_count_and_are_told_apart_too():
+    off_grid = torch.tensor([False, False, False, True, True])
+    seen = replace(sight([2] * 5, [2, 0, 2, 0, 2]), off_grid=off_grid)
+    result = forget_accuracy.run(evidence(forget={"1.0": seen, "2.0": replace(seen, off_grid=off_grid & False)}))
+    assert result["1.0"]["off_grid"] == wilson(1, 2) and result["1.0"]["n"] == 5 and result["1.0"]["value"] == 0.6
+    assert "off_grid" not in result["2.0"]
+
+
+def test_what_starts_from_images_of_the_class_is_read_beside_what_starts_from_others():
+    """Twelve images from three starts each; the interval is Welch's over the starts, not over the images."""
+    own, other = [2, 2, 0] * 3 + [2, 2, 2], [0, 2, 1] * 3 + [2, 2, NOTHING]
+    start = torch.arange(12) % 3
+    result = forget_accuracy.run(evidence(
+        forget={"1.0": replace(sight([2] * 12, own), start=start)},
+        other_starts={"1.0": replace(sight([2] * 12, other), start=start)}))["1.0"]
+    assert result["value"] == 0.75 and result["starts"] == 3 and result["other_starts"] == wilson(5, 12)
+    theirs = scipy.stats.ttest_ind([1, 1, 0.25], [0.25, 1, 0], equal_var=False).confidence_interval(0.95)
+    assert result["difference"] == {"value": pytest.approx(4 / 12), "low": pytest.approx(theirs.low),
+                                    "high": pytest.approx(theirs.high), "n_starts": 3}
+    assert result["difference"]["low"] < wilson(9, 12)["low"] - wilson(5, 12)["high"]  # as if images were independent
+    one, same = torch.tensor([0.5], dtype=torch.float64), torch.tensor([1.0, 1.0], dtype=torch.float64)
+    assert forget_accuracy.difference(one, one) == {"value": 0.0, "low": None, "high": None, "n_starts": 1}
+    assert forget_accuracy.difference(same, 0 * same) == {"value": 1.0, "low": 1.0, "high": 1.0, "n_starts": 2}
+
+
+def test_a_second_sampler_has_its_own_forget_accuracy_and_name():
+    found = evidence(other_sampler={"1.0": sight([2] * 4, [2, NOTHING, 0, 0])}, second="dpmsolver++, 13 steps")
+    assert other_sampler.run(found) == {"1.0": {**wilson(1, 4), "nothing": 0.25, "sampler": "dpmsolver++, 13 steps"}}
+    assert other_sampler.run(evidence()) == {}
 
 
 def test_forget_accuracy_of_several_classes_asks_each_image_for_its_own():
     result = forget_accuracy.run(evidence(forget={"1.0": sight([1, 2, 1, 2], [2, 1, 1, 2])}))
     assert result["1.0"]["value"] == 0.5
-    assert result["1.0"]["mean_probability"] == pytest.approx(0.4)
+    assert result["1.0"]["mean_probability"] == pytest.approx((2 * 0.7 + 2 * 0.075) / 4)
 
 
 def test_entropy_is_zero_when_sure_and_log_k_when_not():
-    result = entropy.run(evidence(forget={"1.0": sight([2, 2], [2, 0], sure=1.0), "2.0": sight([2], [2], sure=0.25),
+    result = entropy.run(evidence(forget={"1.0": sight([2, 2], [2, 0], sure=1.0), "2.0": sight([2], [2], sure=0.2),
                                           "4.0": sight([2, 2], [2, 0], sure=0.7)}))
-    assert result == {"1.0": 0.0, "2.0": pytest.approx(math.log(4)),
-                      "4.0": pytest.approx(-0.7 * math.log(0.7) - 0.3 * math.log(0.1))}
+    assert result == {"1.0": 0.0, "2.0": pytest.approx(math.log(5)),  # of four classes and nothing
+                      "4.0": pytest.approx(-0.7 * math.log(0.7) - 0.3 * math.log(0.075))}
 
 
-def test_replacement_counts_every_class():
-    result = replacement.run(evidence(forget={"1.0": sight([2] * 6, [3, 3, 0, 2, 3, 0]), "2.0": sight([2], [0])}))
-    assert result == {"1.0": [2, 0, 1, 3], "2.0": [1, 0, 0, 0]}
+def test_replacement_counts_every_class_and_nothing():
+    result = replacement.run(evidence(forget={"1.0": sight([2] * 6, [3, 3, 0, 2, NOTHING, 0]), "2.0": sight([2], [0])}))
+    assert result == {"1.0": [2, 0, 1, 2, 1], "2.0": [1, 0, 0, 0, 0]}
 
 
 def test_retain_accuracy_is_told_in_all_and_per_class():
@@ -203,10 +295,10 @@ def test_retain_accuracy_is_told_in_all_and_per_class():
 
 def test_agreement_is_between_the_two_classifiers_and_the_held_out_one_is_told_too():
     result = agreement.run(evidence(
-        forget={"1.0": sight([2, 2, 2, 2], [2, 0, 0, 0], held_out=[2, 2, 2, 0])},
+        forget={"1.0": sight([2, 2, 2, 2], [2, 0, 0, NOTHING], held_out=[2, 2, 2, NOTHING])},
         retain={"1.0": sight([0, 1, 3], [0, 1, 1], held_out=[1, 1, 3]), "3.0": sight([0], [0], held_out=[0])}))
     assert result == {
-        "1.0": {"forget": 0.5, "held_out_forget_accuracy": wilson(3, 4),
+        "1.0": {"forget": 0.5, "held_out_forget_accuracy": wilson(3, 4), "held_out_nothing": 0.25,
                 "retain": pytest.approx(1 / 3), "held_out_retain_accuracy": wilson(2, 3)},
         "3.0": {"retain": 1.0, "held_out_retain_accuracy": wilson(1, 1)}}
 
@@ -232,9 +324,16 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
     real_train, real_test = (eyes.look(part.images, part.labels) for part in (train, test))
     samples = {"forget/1.0": images(3, 2), "forget/1.0/labels": torch.tensor([2, 2, 2]),
                "forget/2.0": images(3, 3), "forget/2.0/labels": torch.tensor([2, 2, 2]),
-               "retain/1.0": images(3, 4), "retain/1.0/labels": torch.tensor([0, 1, 3])}
-    found = gather_evidence(samples, real_train, real_test, [2], 4, eyes)
-    assert list(found.forget) == ["1.0", "2.0"] and list(found.retain) == ["1.0"]
+               "retain/1.0": images(3, 4), "retain/1.0/labels": torch.tensor([0, 1, 3]),
+               "other_sampler/2.0": images(2, 5), "other_sampler/2.0/labels": torch.tensor([2, 2]),
+               "forget/2.0/off_grid": torch.tensor([False, False, True]), "forget/2.0/start": torch.tensor([0, 1, 0]),
+               "other_starts/2.0": images(3, 6), "other_starts/2.0/labels": torch.tensor([2, 2, 2]),
+               "other_starts/2.0/start": torch.tensor([0, 1, 0])}
+    found = gather_evidence(samples, real_train, real_test, [2], 4, eyes, "ddpm, 9 steps")
+    assert list(found.forget) == ["1.0", "2.0"] and list(found.retain) == ["1.0"] and found.second == "ddpm, 9 steps"
+    assert list(found.other_sampler) == list(found.other_starts) == ["2.0"] and found.forget["1.0"].off_grid is None
+    assert found.forget["2.0"].off_grid.tolist() == [False, False, True] and found.forget["2.0"].start.tolist() == [0, 1, 0]
+    assert found.other_starts["2.0"].start.tolist() == [0, 1, 0] and found.real_train.probabilities.shape == (6, 5)
     assert found.num_classes == 4 and found.forget_classes == [2]
     assert found.real_train.labels.tolist() == [0, 1, 3, 0, 1, 3] and found.real_test.labels.tolist() == [0, 1, 3]
     assert found.retain["1.0"].labels.tolist() == [0, 1, 3]

@@ -12,6 +12,7 @@ from tiny import CONF, SMALL
 
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
+from unrelearn.oracle import halves
 from unrelearn.pipeline import Pipeline, run
 
 TINY = [*SMALL, "model.pretrain.max_steps=3", "unlearning.max_steps=2", "unlearning.batch_size=8", "attack=none",
@@ -30,7 +31,8 @@ def test_each_protocol_sets_what_it_promises(compose: Callable):
     assert salun["protocol"] == {"name": "salun", "contrast_stretch": True, "reference_images_per_class": 500}
     assert salun["sampler"] == {"name": "ddim", "num_inference_steps": 1000, "eta": 1.0, "clip_sample": False,
                                 "guidance_scales": [3.0], "num_images": 500, "retain_guidance_scales": [3.0],
-                                "images_per_retained_class": 5000, "seed": 0}
+                                "images_per_retained_class": 5000, "seed": 0, "off_grid_share": 0.05,
+                                "second": {"name": "dpmsolver++", "num_inference_steps": 50, "num_images": 100}}
     assert clean["sampler"]["num_inference_steps"] == 50 and clean["sampler"]["images_per_retained_class"] == 5000
 
 
@@ -53,6 +55,8 @@ def test_no_number_goes_by_the_name_of_a_protocol_that_was_changed(name: str, co
     assert label("sampler.guidance_scales=[7]") == f"{name} (sampler.guidance_scales=[7.0])"
     assert label("protocol.reference_images_per_class=9", "sampler.num_images=2") == (
         f"{name} (protocol.reference_images_per_class=9, sampler.num_images=2)")
+    assert label("sampler.second=null") == f"{name} (sampler.second=None)"
+    assert label("sampler.second.num_images=9") == f"{name} (sampler.second.num_images=9)"
     other = "raw" if name != "salun" else "ema"
     promised = "model:" in (CONF / "protocol" / f"{name}.yaml").read_text()  # fast leaves the weights to the model
     assert label(f"model.weights={other}") == (f"{name} (model.weights={other})" if promised else name)
@@ -84,17 +88,21 @@ def test_a_protocol_reaches_the_reference_and_every_row(compose: Callable):
     assert not torch.equal(dim, stretch_contrast(dim))  # or the next lines would prove nothing
     torch.testing.assert_close(reference["test/features"], classifiers[0].look(stretch_contrast(dim))[1], rtol=0, atol=1e-6)
     torch.testing.assert_close(reference["test/held_out"], classifiers[1].look(stretch_contrast(dim))[0], rtol=0, atol=1e-6)
-    first = torch.cat([torch.where(pipeline.data.train.labels == c)[0][:6] for c in range(10)]).sort().values
+    # the classifiers have seen the images at even places of each class
+    first = torch.cat([torch.where(pipeline.data.train.labels == c)[0][1:12:2] for c in range(10)]).sort().values
     assert torch.equal(reference["train/labels"], pipeline.data.train.labels[first])
+    seen = classifiers[0].look(stretch_contrast(pipeline.data.train.images[first]))[1]
+    torch.testing.assert_close(reference["train/features"], seen, rtol=0, atol=1e-6)
     for row in record["rows"]:
         assert row["weights"].endswith(" (raw)")
         measured = row["metrics"]["fd_oracle"]
         assert list(measured) == ["3.0"] and measured["3.0"]["reference_n"] == 9 * 6 and measured["3.0"]["n"] == 9 * 3
 
     _, record, plain = finished(compose(*chosen, "protocol.contrast_stretch=false", "protocol.reference_images_per_class=null"))
-    assert record["rows"][0]["metrics"]["fd_oracle"]["3.0"]["reference_n"] == int((pipeline.data.train.labels != 7).sum())
+    assert record["rows"][0]["metrics"]["fd_oracle"]["3.0"]["reference_n"] == sum(
+        int((pipeline.data.train.labels == c).sum()) // 2 for c in range(10) if c != 7)
     torch.testing.assert_close(plain["test/features"], classifiers[0].look(dim)[1], rtol=0, atol=1e-6)
-    assert len(plain["train/labels"]) == len(pipeline.data.train) and "train/inception_features" not in plain
+    assert len(plain["train/labels"]) == len(halves(pipeline.data.train)[1]) and "train/inception_features" not in plain
 
 
 @pytest.mark.parametrize("change", ["protocol.contrast_stretch=true", "protocol.reference_images_per_class=9"])

@@ -282,3 +282,52 @@ def test_progress_counts_every_image_once(network: UNet2DModel):
 def test_no_labels_give_no_images(network: UNet2DModel):
     """More devices than images: a device's share may be empty."""
     assert sample(network, LABELS[:0], schedule=SCHEDULE).shape == (0, 1, 8, 8)
+
+
+# ------------------------------------------------------------------------------------------- what is drawn of a model
+
+
+CONFIG = dict(name="ddim", num_inference_steps=4, eta=0.0, clip_sample=True, guidance_scales=[1.0, 2.0], num_images=31,
+              retain_guidance_scales=[1.0], images_per_retained_class=2, seed=3, off_grid_share=0.05,
+              second={"name": "dpmsolver++", "num_inference_steps": 5, "num_images": 4})
+
+
+@pytest.mark.parametrize(("share", "num_images", "expected"), [
+    (0.05, 500, 25), (0.05, 100, 10), (0.05, 20, 10), (0.05, 6, 3), (0.05, 1, 0), (0.5, 100, 50), (0, 500, 0)])
+def test_a_share_of_the_images_is_drawn_at_other_times(share: float, num_images: int, expected: int):
+    assert sampling.off_grid_images(share, num_images) == expected
+
+
+def test_other_times_are_three_steps_more_or_fewer():
+    assert [sampling.off_grid_steps(*pair) for pair in ((10, 1000), (997, 1000), (1000, 1000), (2, 3))] == [13, 1000, 997, 1]
+
+
+def test_each_stream_is_what_sample_draws_with_its_noise_times_and_starts(network: UNet2DModel):
+    starts = {name: torch.randint(256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(k), dtype=torch.uint8)
+              for k, name in enumerate(("images", "others"))}
+    for beside in ({}, starts):
+        todo = sampling.jobs(CONFIG, [1, 2], 3, 100, bool(beside))
+        found = sampling.draw_all(network, CONFIG, todo, beside, 0.5, schedule=SCHEDULE)
+        labels = torch.tensor([1, 2]).repeat(16)[:31]
+        for stream, images in {"forget": "images", **({"other_starts": "others"} if beside else {})}.items():
+            for scale in (1.0, 2.0):
+                name = f"{stream}/{scale}"
+                assert torch.equal(found[f"{name}/labels"], labels) and found[f"{name}/off_grid"].tolist() == [False] * 21 + [
+                    True] * 10
+                options = dict(guidance_scale=scale, seed=3, stream="forget",
+                               **({"start": starts[images], "start_time": 0.5} if beside else {}))
+                usual = draw(network, labels[:21], num_inference_steps=4, **options)
+                others = draw(network, labels[21:], num_inference_steps=7, first=21, **options)
+                assert grey_levels_apart(found[name].int(), torch.cat([usual, others])) <= 1
+                assert not beside or found[f"{name}/start"].tolist() == (torch.arange(31) % 3).tolist()
+        retained = draw(network, torch.tensor([0, 0]), num_inference_steps=4, seed=3, stream="retain")
+        assert grey_levels_apart(found["retain/1.0"].int(), retained) <= 1
+        second = draw(network, labels[:4], name="dpmsolver++", num_inference_steps=5, seed=3, stream="other_sampler",
+                      **({"start": starts["images"], "start_time": 0.5} if beside else {}))
+        assert grey_levels_apart(found["other_sampler/1.0"].int(), second) <= 1
+        streams = ["forget/1.0", "forget/2.0", "retain/1.0", "other_sampler/1.0", "other_sampler/2.0"]
+        streams += ["other_starts/1.0", "other_starts/2.0"] * bool(beside)
+        assert [name for name in found if name.count("/") == 1] == streams
+    plain = sampling.jobs(CONFIG | {"second": None, "off_grid_share": 0}, [1], 3, 100)
+    assert [(job.stream, job.scale, len(job.labels)) for job in plain] == [
+        ("forget", 1.0, 31), ("forget", 2.0, 31), ("retain", 1.0, 4)]

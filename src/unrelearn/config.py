@@ -88,6 +88,13 @@ class Protocol:
 
 
 @dataclass
+class SecondSampler:
+    name: str = MISSING
+    num_inference_steps: int = MISSING
+    num_images: int = MISSING
+
+
+@dataclass
 class Sampler:
     name: str = MISSING
     num_inference_steps: int = MISSING
@@ -98,6 +105,8 @@ class Sampler:
     retain_guidance_scales: list[float] = MISSING
     images_per_retained_class: int = MISSING
     seed: int = MISSING
+    second: SecondSampler | None = MISSING
+    off_grid_share: float = MISSING
 
 
 @dataclass
@@ -225,10 +234,12 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
     "images_per_class": (1, float("inf"), True), "max_images": (1, float("inf"), True), "rank": (1, float("inf"), True),
     "guidance_scale": (0, float("inf"), True), "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False),
+    "off_grid_share": (0, 0.5, True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     **{f"{key}.lr_schedule": ("constant", "one_cycle", "cosine") for key in ("model.pretrain", "method", "relearning", "attack")},
-    "sampler.name": SAMPLERS, "precision": PRECISIONS, "model.weights": ("ema", "raw"),
+    "sampler.name": SAMPLERS, "sampler.second.name": SAMPLERS,
+    "precision": PRECISIONS, "model.weights": ("ema", "raw"),
     "model.schedule.beta_schedule": ("linear",), "model.schedule.prediction_type": ("epsilon", "sample", "v_prediction"),
     "oracle.main.architecture": ("plain", "residual"), "oracle.held_out.architecture": ("plain", "residual"),
     "tracking.backend": ("wandb", "none"), "tracking.mode": ("offline", "online", "disabled"),
@@ -339,7 +350,8 @@ def _leaves(node: object, key: str = ""):
 
 def _shape(schema: type) -> dict:
     """The keys of a schema dataclass, nested; the values mean nothing."""
-    return {f.name: _shape(f.type) if is_dataclass(f.type) else None for f in fields(schema)}
+    parts = {f.name: next((t for t in (f.type, *typing.get_args(f.type)) if is_dataclass(t)), None) for f in fields(schema)}
+    return {name: part and _shape(part) for name, part in parts.items()}
 
 
 def _check_values(cfg: dict) -> list[str]:
@@ -367,9 +379,9 @@ def needs_inception(name: str, measurement: dict) -> bool:
 def protocol_label(cfg: dict) -> str:
     """The protocol's name, and in brackets each setting of it that was changed: no number goes by a name that is not its."""
     name = cfg["protocol"]["name"]
-    published = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{name}.yaml"))
+    known = dict(_leaves(OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{name}.yaml"))))
     changed = [f"{key}={value}" for key, value in _leaves({k: cfg[k] for k in ("protocol", "sampler", "model")})
-               if key in (known := dict(_leaves(published))) and known[key] != value]
+               if known.get(key, value) != value or any(part.startswith(f"{key}.") for part in known)]  # the latter: no such part
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
@@ -476,7 +488,7 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
         raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
     cfg = OmegaConf.to_container(config, resolve=True)
     cfg.pop("experiment", None)
-    known = {key for key, _ in _leaves(_shape(Config))}
+    known = {key for key, _ in _leaves(_shape(Config))} | {"sampler.second"}  # which may be null
     trainer = cfg["trainer"]
     if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(

@@ -79,13 +79,11 @@ def estimate(pipeline) -> list[dict]:
     for model in pipeline.attacked[-1:]:
         training(model.spec, pipeline.names["attack"], cfg["attack"], pipeline.steps("attack"), pipeline.passes("attack"),
                  len(pipeline.attacked))
-    s, kept = cfg["sampler"], len(dataset.class_names) - len(pipeline.forget)
-    jobs = [(scale, s["num_images"]) for scale in s["guidance_scales"]]
-    jobs += [(scale, kept * s["images_per_retained_class"]) for scale in s["retain_guidance_scales"]]
-    drawn = sum(n * s["num_inference_steps"] * (1 if scale == 1 else 2) for scale, n in jobs)
     for model in (pipeline.pretrained, pipeline.unlearned, *pipeline.attacked):
         step = "" if model.step is None else f" at {model.step}"
-        add(pipeline.samples_spec(model), f"{model.spec.stage}{step}", 0, drawn * forward, sum(n for _, n in jobs) * image)
+        jobs = pipeline.sampling_jobs(model)
+        add(pipeline.samples_spec(model), f"{model.spec.stage}{step}", 0, sum(job.passes for job in jobs) * forward,
+            sum(len(job.labels) for job in jobs) * image)
     return rows
 
 

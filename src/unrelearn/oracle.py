@@ -1,10 +1,14 @@
 """The classifiers that say which class a generated image shows, and whose features Frechet and kernel distances use.
 
 Two of them: the oracle, and a held-out one of another architecture and seed that no method, attack or tuning ever sees.
-Both are trained on the real training images only (all classes) and reported with their accuracy on real test images.
+Both are trained on one half of the real training images (all classes; the other half is what distances compare with) and on
+images that show nothing (negatives.py), for which they have an output of their own, after those of the classes. They are
+reported with their accuracy on real test images.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -13,8 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrelearn import diffusion, distributed
+from unrelearn import diffusion, distributed, negatives
 from unrelearn.data import ImageSet, to_model_range
+
+EMPTY, VEILED = slice(5, None, 6), slice(1, None, 3)  # places in a batch of what shows nothing, and of what is noisy
+
+
+def halves(data: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """(what the classifiers train on, what distances take for the reference): of each class its images at even and at odd
+    places, in the order of the set. Features fitted to the reference itself would put it closer than it is."""
+    odd = torch.zeros(len(data), dtype=torch.bool)
+    for c in data.labels.unique():
+        odd[torch.where(data.labels == c)[0].cpu()[1::2]] = True
+    odd = odd.to(data.labels.device)
+    return data.where(~odd), data.where(odd)
 
 
 def _convolution(a: int, b: int) -> nn.Module:
@@ -33,7 +49,7 @@ class _Residual(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier of (B, channels, S, S) images in [-1, 1].
+    """A small convolutional classifier of (B, channels, S, S) images in [-1, 1]; class num_classes is "nothing".
 
     Args:
         architecture: "plain" (two convolutions a level, as in VGG) or "residual" (one pre-activation block a level).
@@ -54,19 +70,19 @@ class Classifier(nn.Module):
             a, b, size = b, 2 * b, size // 2
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * b, 64), nn.SiLU())
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(64, num_classes)
+        self.head = nn.Linear(64, num_classes + 1)
 
     def features(self, x_0: Tensor) -> Tensor:
         """(B, 64), the activations before the last layer."""
         return self.body(x_0)
 
     def forward(self, x_0: Tensor) -> Tensor:
-        """Logits (B, num_classes)."""
+        """Logits (B, num_classes + 1), the last one of "nothing"."""
         return self.head(self.dropout(self.features(x_0)))
 
     @torch.inference_mode()
     def look(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-        """Class probabilities (N, K) float64 and features (N, 64) float64 of uint8 images, on the CPU."""
+        """Of uint8 images: probabilities (N, K + 1) of the classes and nothing, and features (N, 64), float64 on the CPU."""
         device = self.head.weight.device
         features = torch.cat([self.features(to_model_range(part.to(device))) for part in images.split(batch_size)])
         return self.head(features).double().softmax(1).cpu(), features.double().cpu()
@@ -83,7 +99,8 @@ class Classifier(nn.Module):
 
 
 class ClassifierTraining(L.LightningModule):
-    """Cross-entropy on real images, shifted by at most `shift` pixels (and flipped where the data allow it).
+    """Cross-entropy on real images, shifted by at most `shift` pixels (and flipped where the data allow it). A third of them
+    have some noise; every sixth makes room for an image that shows nothing.
 
     Batches are a function of (seed, step), as in DiffusionModule.
     """
@@ -94,6 +111,8 @@ class ClassifierTraining(L.LightningModule):
         self.classifier, self.train_set, self.seed = classifier, train, seed
         self.max_steps, self.batch_size, self.shift, self.horizontal_flip = max_steps, batch_size, shift, horizontal_flip
         self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
+        some = torch.linspace(0, len(train) - 1, min(len(train), 2000)).long()
+        self.mean_image = to_model_range(train.take(some.to(train.labels.device)).images[:].cpu()).mean(0)
         self.rows: list[dict] = []
         self.diverged_at: int | None = None
 
@@ -110,8 +129,10 @@ class ClassifierTraining(L.LightningModule):
             self.seed, "shift", self.global_step)).tolist()
         flip = torch.rand(self.batch_size, generator=g) < 0.5
         mine = distributed.my_slice(self.batch_size)
-        batch = self.train_set.take(index[mine].to(self.train_set.labels.device))
-        x_0, labels = to_model_range(batch.images[:].to(self.device)), batch.labels.to(self.device)
+        x_0, labels = self._real(index[mine])
+        self._put(x_0, index, VEILED, negatives.veiled)
+        empty = self._put(x_0, index, EMPTY, partial(negatives.draw, self.mean_image))
+        labels[empty] = self.classifier.config["num_classes"]
         h, w = x_0.shape[-2:]
         x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy:dy + h, dx:dx + w]
         if self.horizontal_flip:
@@ -122,6 +143,21 @@ class ClassifierTraining(L.LightningModule):
         loss = F.cross_entropy(self.classifier.head(features * kept), labels, label_smoothing=self.label_smoothing)
         self.last_losses = {"cross_entropy": loss.detach()}
         return loss
+
+    def _real(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Training images in [-1, 1] and labels, on the device."""
+        batch = self.train_set.take(index.to(self.train_set.labels.device))
+        return to_model_range(batch.images[:].to(self.device)), batch.labels.to(self.device, copy=True)
+
+    def _put(self, x_0: Tensor, index: Tensor, places: slice, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        """What is made of the training images at these places of the global batch into this process's part of it, x_0; where it
+        is there. Each process makes all of it, so that it is the same for any number of them."""
+        at, mine = torch.arange(self.batch_size)[places], distributed.my_slice(self.batch_size)
+        made = make(self._real(index[at])[0].cpu(), diffusion.generator_for(self.seed, "made", places.start, self.global_step))
+        here = (at >= mine.start) & (at < mine.stop)
+        place = (at[here] - mine.start).to(self.device)
+        x_0[place] = made[here].to(self.device)
+        return place
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.classifier.parameters(), self.learning_rate, weight_decay=self.weight_decay)

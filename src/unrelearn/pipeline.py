@@ -28,15 +28,15 @@ from unrelearn.canonical import canonical
 from unrelearn.config import STAGES, constructor_arguments, forget_classes, name_of, needs_inception, protocol_label
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
-from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence
+from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence, share
 from unrelearn.inception import Inception
 from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
-from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
-from unrelearn.sampling import sample
+from unrelearn.oracle import Classifier, ClassifierTraining, halves, new_classifier
+from unrelearn.sampling import Job, draw_all, jobs, sampler_words
 from unrelearn.weights import compare as compare_weights
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 1, "unlearn": 1, "attack": 2, "samples": 1, "reference": 1, "evaluate": 3,
+VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 2, "unlearn": 1, "attack": 2, "samples": 2, "reference": 2, "evaluate": 4,
             "cached": 1}
 
 
@@ -159,6 +159,13 @@ class Pipeline:
         if model.step is None and (model.spec.stage == "pretrain" or self.cfg["method"].get("ema_decay") is not None):
             config["weights"] = self.cfg["model"]["weights"]
         return self._spec("samples", config, model.spec.key)
+
+    def sampling_jobs(self, model: Model) -> list[Job]:
+        """What is drawn of it."""
+        attack = get_object(self.cfg["attack"]["_target_"])
+        from_images = model.spec.stage == "attack" and getattr(attack, "starts_from_images", False)
+        return jobs(self.cfg["sampler"], self.forget, len(self.dataset.class_names),
+                    self.cfg["model"]["schedule"]["num_train_timesteps"], from_images)
 
     def evaluate_spec(self, model: Model) -> Spec:
         parents = (self.samples_spec(model).key, self.reference_spec.key)
@@ -439,7 +446,7 @@ class Pipeline:
             seed = shape.pop("seed")
             classifier = new_classifier(seed, image_size=self.dataset.image_size, channels=self.dataset.channels,
                                         num_classes=len(self.dataset.class_names), **shape)
-            module = ClassifierTraining(classifier, self.data.train, seed=seed,
+            module = ClassifierTraining(classifier, halves(self.data.train)[0], seed=seed,
                                         horizontal_flip=self.dataset.horizontal_flip, **settings)
             with self.track(spec) as run:
                 options = self._fit_options(log_row=lambda step, row: run.log(row, step))
@@ -447,11 +454,13 @@ class Pipeline:
                 result = fit(module, folder, f"train classifier ({role.replace('_', '-')})", options)
                 classifier.eval().to(self.device)
                 probabilities, _ = classifier.look(self.data.test.images)
-                test = accuracy(probabilities.argmax(1), self.data.test.labels.cpu())
-                run.summary({"test_accuracy": test})
+                seen = probabilities.argmax(1)
+                found = {"test_accuracy": accuracy(seen, self.data.test.labels.cpu()),
+                         "test_nothing": share(seen == len(self.dataset.class_names))}
+                run.summary(found)
             if distributed.is_main():
                 classifier.save(folder)
-                write_json(folder / "metrics.json", {"test_accuracy": test})
+                write_json(folder / "metrics.json", found)
             return result
 
         return self.build(spec, compute)
@@ -474,40 +483,28 @@ class Pipeline:
                           lambda: make(self.task(self.unlearned, attacked=True)), budgets=[model.step for model in self.attacked])
 
     def run_samples(self, model: Model, description: str) -> Artifact:
-        spec, s = self.samples_spec(model), self.cfg["sampler"]
-        forgotten = torch.tensor(self.forget).repeat(-(-s["num_images"] // len(self.forget)))[:s["num_images"]]
-        kept = [c for c in range(len(self.dataset.class_names)) if c not in self.forget]
-        retained = torch.tensor(kept).repeat(s["images_per_retained_class"])
-        jobs = ([("forget", scale, forgotten) for scale in s["guidance_scales"]]
-                + [("retain", scale, retained) for scale in s["retain_guidance_scales"]])
+        spec = self.samples_spec(model)
 
         def compute(folder: Path) -> dict:
             weights = model.weights(self.store, self.cfg["model"]["weights"])
             network = denoisers.load(weights).to(self.device)
             beside = weights.parent / "start.safetensors"  # of an attack on the sampler: images to start from
-            started = {"start": load_file(beside)["images"], "start_time": model.step} if beside.exists() else {}
+            starts = load_file(beside) if beside.exists() else {}
             if self.cfg["trainer"]["channels_last"]:
                 network.to(memory_format=torch.channels_last)
             if self.cfg["trainer"]["compile"]:
                 network.compile()
-            tensors = {}
-            shares = [distributed.my_slice(len(labels)) for _, _, labels in jobs]
+            todo = self.sampling_jobs(model)
+            shares = [distributed.my_slice(len(job.labels)) for job in todo]
             autocast = torch.autocast(self.device.type, torch.bfloat16 if self.cfg["precision"].startswith("bf16")
                                       else torch.float16, enabled=self.cfg["precision"] != "32-true")
             with progress.bar(description, sum(part.stop - part.start for part in shares)) as advance, autocast:
-                for (stream, scale, labels), part in zip(jobs, shares, strict=True):
-                    images = sample(network, labels[part], schedule=self.cfg["model"]["schedule"], name=s["name"],
-                                    num_inference_steps=s["num_inference_steps"], eta=s["eta"],
-                                    clip_sample=s["clip_sample"], guidance_scale=scale,
-                                    seed=s["seed"], stream=stream, first=part.start,
-                                    batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance,
-                                    **started if stream == "forget" else {})
-                    tensors[f"{stream}/{float(scale)}"] = distributed.gather(images)
-                    tensors[f"{stream}/{float(scale)}/labels"] = labels.clone()
+                tensors = draw_all(network, self.cfg["sampler"], todo, starts, model.step, schedule=self.cfg["model"]["schedule"],
+                                   batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance)
             if distributed.is_main():
                 save_file(tensors, folder / "samples.safetensors")
                 with self.track(spec, model) as run:
-                    run.images(**{name.replace("/", "_"): t for name, t in tensors.items() if not name.endswith("labels")})
+                    run.images(**{name.replace("/", "_"): t for name, t in tensors.items() if name.count("/") == 1})
             return {}
 
         return self.build(spec, compute)
@@ -521,7 +518,9 @@ class Pipeline:
             real = load_file(reference.path / "reference.safetensors")
             real_train, real_test = (Sight(**{f.name: real.get(f"{part}/{f.name}") for f in fields(Sight)})
                                      for part in ("train", "test"))
-            evidence = gather_evidence(samples, real_train, real_test, self.forget, len(self.dataset.class_names), self.eyes)
+            second = self.cfg["sampler"]["second"]
+            evidence = gather_evidence(samples, real_train, real_test, self.forget, len(self.dataset.class_names), self.eyes,
+                                       sampler_words(second) if second else None)
             if distributed.is_main():
                 metrics = {}
                 for name, measurement in self.cfg["eval"].items():
@@ -544,7 +543,7 @@ class Pipeline:
         """What is seen in real images of every class: computed once, read by every evaluation."""
         def compute(folder: Path) -> dict:
             tensors = {}
-            train = first_of_each_class(self.data.train, self.cfg["protocol"]["reference_images_per_class"])
+            train = first_of_each_class(halves(self.data.train)[1], self.cfg["protocol"]["reference_images_per_class"])
             for part, data in (("train", train), ("test", self.data.test)):
                 sight = self.eyes.look(data.images, data.labels)
                 tensors |= {f"{part}/{f.name}": getattr(sight, f.name) for f in fields(Sight)}

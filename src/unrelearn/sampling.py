@@ -8,11 +8,13 @@ s one batched forward pass of twice the size.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from unrelearn import distributed
 from unrelearn.data import to_model_range, to_uint8
 from unrelearn.denoiser import Denoiser, null_label, predict
 from unrelearn.diffusion import add_noise, generator_for
@@ -30,6 +32,79 @@ def make_scheduler(name: str, schedule: dict, clip_sample: bool = True):
     if name == "dpmsolver++":
         return DPMSolverMultistepScheduler(**schedule, algorithm_type="dpmsolver++", timestep_spacing="trailing")
     return SAMPLERS[name](**schedule, clip_sample=clip_sample, timestep_spacing="trailing")
+
+
+OFF_GRID_STEPS, FEWEST_OFF_GRID = 3, 10
+
+
+def off_grid_images(share: float, num_images: int) -> int:
+    """How many of the images under c_f are drawn at other times: that share, at least ten, at most half; none for 0."""
+    return min(max(FEWEST_OFF_GRID, round(share * num_images)), num_images // 2) if share else 0
+
+
+def off_grid_steps(num_inference_steps: int, num_train_timesteps: int) -> int:
+    """Steps of another time grid: three more, or fewer where there are no more times."""
+    more = num_inference_steps + OFF_GRID_STEPS
+    return more if more <= num_train_timesteps else max(1, num_inference_steps - OFF_GRID_STEPS)
+
+
+def sampler_words(sampler: dict) -> str:
+    """``dpmsolver++, 13 steps``."""
+    return f"{sampler['name']}, {sampler['num_inference_steps']} steps"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that one sampler draws at one guidance scale: `labels` (N,), image k of them from noise `first + k` of `noise`."""
+
+    stream: str
+    scale: float
+    labels: Tensor
+    name: str
+    num_inference_steps: int
+    noise: str
+    first: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of one image that it takes."""
+        return len(self.labels) * self.num_inference_steps * (1 if self.scale == 1 else 2)
+
+
+def jobs(sampler: dict, forget_classes: list[int], num_classes: int, num_train_timesteps: int,
+         from_images: bool = False) -> list[Job]:
+    """What is drawn of a model, by a configuration's `sampler`; the jobs of a stream and scale follow each other.
+
+    forget: under c_f, the classes in turn; the last ones at other times (off_grid_images), as a method could unlearn at the
+        sampler's few times alone.
+    retain: of the other classes.
+    other_sampler: under c_f by `second`.
+    other_starts, with from_images, for an attack that starts from images: as "forget", noise and times too, from others.
+    """
+    def labels(classes: list[int], n: int) -> Tensor:
+        return torch.tensor(classes).repeat(-(-n // len(classes)))[:n]
+
+    name, steps, n = (sampler[key] for key in ("name", "num_inference_steps", "num_images"))
+    asked_for, off = labels(forget_classes, n), off_grid_images(sampler["off_grid_share"], n)
+    kept = [c for c in range(num_classes) if c not in forget_classes]
+    other_times, found = off_grid_steps(steps, num_train_timesteps), []
+
+    def forgotten(stream: str) -> None:
+        for scale in sampler["guidance_scales"]:
+            found.append(Job(stream, scale, asked_for[:n - off], name, steps, "forget"))
+            if off:
+                found.append(Job(stream, scale, asked_for[n - off:], name, other_times, "forget", n - off))
+
+    forgotten("forget")
+    retained = labels(kept, len(kept) * sampler["images_per_retained_class"])
+    found += [Job("retain", scale, retained, name, steps, "retain") for scale in sampler["retain_guidance_scales"]]
+    if second := sampler["second"]:
+        some = labels(forget_classes, second["num_images"])
+        found += [Job("other_sampler", scale, some, second["name"], second["num_inference_steps"], "other_sampler")
+                  for scale in sampler["guidance_scales"]]
+    if from_images:
+        forgotten("other_starts")
+    return found
 
 
 _fitting: dict[tuple, int] = {}  # (network, image size, device) -> the largest batch that fitted, found once a process
@@ -124,3 +199,34 @@ def sample(
     finally:
         denoiser.train(training)
     return torch.cat(images)
+
+
+def draw_all(denoiser: Denoiser, sampler: dict, todo: list[Job], starts: dict[str, Tensor], start_time: float | None,
+             **options) -> dict[str, Tensor]:
+    """The images of all jobs, shared out over the processes.
+
+    starts: of an attack that starts from images, "images" and "others" uint8 (M, C, H, W), the latter of retained classes;
+    else empty. options: of `sample`.
+
+    Returns:
+        "forget/1.0": uint8 (N, C, H, W) and beside it "forget/1.0/labels" (N,) int64, of each stream and scale; of those under
+        c_f by the first sampler "off_grid" (N,) bool, and where they were started from images "start" (N,) int64: from which.
+    """
+    parts: dict[str, list[tuple[Job, Tensor]]] = {}
+    for job in todo:
+        begin = {} if job.stream == "retain" or not starts else {
+            "start": starts["others" if job.stream == "other_starts" else "images"], "start_time": start_time}
+        mine = distributed.my_slice(len(job.labels))
+        images = sample(denoiser, job.labels[mine], name=job.name, num_inference_steps=job.num_inference_steps,
+                        eta=sampler["eta"], clip_sample=sampler["clip_sample"], guidance_scale=job.scale, seed=sampler["seed"],
+                        stream=job.noise, first=job.first + mine.start, **begin, **options)
+        parts.setdefault(f"{job.stream}/{float(job.scale)}", []).append((job, distributed.gather(images)))
+    tensors = {}
+    for name, drawn in parts.items():
+        tensors[name] = torch.cat([images for _, images in drawn])
+        tensors[f"{name}/labels"] = torch.cat([job.labels for job, _ in drawn])
+        if drawn[0][0].noise == "forget":
+            tensors[f"{name}/off_grid"] = torch.cat([torch.full((len(job.labels),), job.first > 0) for job, _ in drawn])
+            if starts:
+                tensors[f"{name}/start"] = torch.arange(len(tensors[name])) % len(starts["images"])
+    return tensors

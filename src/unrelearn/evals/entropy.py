@@ -1,4 +1,7 @@
-"""Mean entropy (nats) of the oracle's prediction under c_f: near 0 for a clean class swap, near ln K for noise."""
+"""Mean entropy (nats) of the oracle's prediction under c_f: near 0 for a clean class swap, high where it is torn.
+
+Over the K classes and "nothing": noise that it is sure shows nothing has an entropy near 0 as well.
+"""
 
 import torch
 

@@ -5,7 +5,7 @@ all features: the result does not depend on the number of processes.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from scipy.stats import norm
@@ -23,8 +23,10 @@ PIECE = 500  # images looked at together
 class Sight:
     """A set of images as the two classifiers see it.
 
-    labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K) float64.
-    features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008), where a measurement reads them.
+    labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K + 1) float64, the last column
+    "nothing". features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008), where a measurement reads
+    them. off_grid: (N,) bool, which images were drawn at other times. start: (N,) int64, which image each was started from, if
+    not from noise.
     """
 
     labels: Tensor
@@ -33,9 +35,12 @@ class Sight:
     features: Tensor
     inception_features: Tensor | None = None
     inception_probabilities: Tensor | None = None
+    off_grid: Tensor | None = None
+    start: Tensor | None = None
 
     @property
     def predicted(self) -> Tensor:
+        """(N,) a class, or K: nothing."""
         return self.probabilities.argmax(1)
 
     def where(self, mask: Tensor) -> "Sight":
@@ -45,7 +50,11 @@ class Sight:
 
 @dataclass(frozen=True)
 class Evidence:
-    """forget, retain: guidance scale as text -> what was generated under it. real_*: retained classes of the data set."""
+    """forget, retain, other_sampler, other_starts: guidance scale as text -> what was generated under it.
+
+    real_*: retained classes of the data set. other_sampler: under c_f by the second sampler, which `second` names.
+    other_starts: under c_f from images of retained classes, where an attack starts from images. Both may be empty.
+    """
 
     forget: dict[str, Sight]
     retain: dict[str, Sight]
@@ -53,6 +62,9 @@ class Evidence:
     real_test: Sight
     forget_classes: list[int]
     num_classes: int
+    other_sampler: dict[str, Sight] = field(default_factory=dict)
+    other_starts: dict[str, Sight] = field(default_factory=dict)
+    second: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,16 +109,19 @@ def first_of_each_class(data: ImageSet, n: int | None) -> ImageSet:
 
 
 def gather_evidence(samples: dict[str, Tensor], real_train: Sight, real_test: Sight, forget_classes: list[int],
-                    num_classes: int, eyes: Eyes) -> Evidence:
-    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact. real_*: of all classes."""
-    seen = {name: eyes.look(images, samples[f"{name}/labels"])
-            for name, images in samples.items() if not name.endswith("/labels")}
+                    num_classes: int, eyes: Eyes, second: str | None = None) -> Evidence:
+    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact (sampling.draw_streams says what
+    else). real_*: of all classes."""
+    seen: dict[str, dict[str, Sight]] = {"forget": {}, "retain": {}, "other_sampler": {}, "other_starts": {}}
+    for name, images in samples.items():
+        if name.count("/") == 1:
+            stream, scale = name.split("/")
+            seen[stream][scale] = replace(eyes.look(images, samples[f"{name}/labels"]),
+                                          off_grid=samples.get(f"{name}/off_grid"), start=samples.get(f"{name}/start"))
     real_train, real_test = (
         real.where(~torch.isin(real.labels, torch.tensor(forget_classes))) for real in (real_train, real_test))
-    return Evidence(
-        forget={name.split("/")[1]: s for name, s in seen.items() if name.startswith("forget/")},
-        retain={name.split("/")[1]: s for name, s in seen.items() if name.startswith("retain/")},
-        real_train=real_train, real_test=real_test, forget_classes=forget_classes, num_classes=num_classes)
+    return Evidence(**seen, real_train=real_train, real_test=real_test, forget_classes=forget_classes,
+                    num_classes=num_classes, second=second)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:
@@ -123,6 +138,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:
 
 def accuracy(predicted: Tensor, labels: Tensor) -> dict:
     return wilson(int((predicted == labels).sum()), len(labels))
+
+
+def share(mask: Tensor) -> float:
+    """Of (N,) bool the part that is set."""
+    return mask.double().mean().item()
 
 
 def spread(x: Tensor, n: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Frechet distance between generated and real images of the retained classes, in the oracle's features. Not FID.
 
-Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The reference is the real
-training set; the floor is the distance of real test images from the same reference at the same N, since the estimate is
-biased upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs no scipy.linalg.sqrtm
-and, where there are fewer images than features, no added diagonal.
+Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The reference is that half of the real
+training set which the classifiers did not see; the floor is the distance of real test images from the same reference at the same
+N, since the estimate is biased upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs
+no scipy.linalg.sqrtm and, where there are fewer images than features, no added diagonal.
 """
 
 from typing import Literal

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unrelearn.evals.evidence import Evidence, spread
+from unrelearn.evals.evidence import Evidence, share, spread
 from unrelearn.evals.fd_oracle import Source, features_of
 
 BLOCK = 1 << 24  # distances held at once: 128 MiB
@@ -38,13 +38,9 @@ def hits(centres: Tensor, probes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return of_probe, torch.cat(of_ball)
 
 
-def share(counts: Tensor) -> float:
-    return (counts > 0).double().mean().item()
-
-
 def precision_recall(real: Tensor, generated: Tensor, k: int) -> tuple[float, float]:
     """Of features (N, D) and (N, D), float64, N > k."""
-    return share(hits(real, generated, k)[0]), share(hits(generated, real, k)[0])
+    return share(hits(real, generated, k)[0] > 0), share(hits(generated, real, k)[0] > 0)
 
 
 def of_equal_size(evidence: Evidence, source: Source) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -397,6 +397,8 @@ def replacement_figure(record: dict, guidance: str) -> Figure | None:
     total = np.max(list(shares.values()), axis=0)
     shown = _most(total, record["forget_classes"])
     names = [class_name(record, index) for index in shown]
+    if len(total) > len(record["class_names"]) and shown[-1] == len(total) - 1:  # the last is no class
+        names[-1] = "nothing"
     if len(shown) < len(total):  # many classes: the rest in one bar
         rest = np.setdiff1d(np.arange(len(total)), shown)
         shares = {model: np.append(share[shown], share[rest].sum()) for model, share in shares.items()}
