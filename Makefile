@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results results-digits grid-digits report bench lint clean
+.PHONY: help run test results tune results-digits grid-digits report bench lint clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,11 @@ results: $(STAMP) ## the README's table: eight methods, with and without attack,
 	$(BIN)/python scripts/report.py --out docs/results/readme --figures
 
 # two processes of one thread each: two threads gain little on networks this small
+tune: export OMP_NUM_THREADS = 1
+tune: $(STAMP) ## the same search for every method that trains, on a tuning class and tuning seeds (two to four hours on two cores; resumable)
+	$(BIN)/python scripts/tune.py & other=$$!; $(BIN)/python scripts/tune.py; mine=$$?; wait $$other && exit $$mine
+	$(BIN)/python scripts/tune.py --write-presets
+
 results-digits grid-digits: export OMP_NUM_THREADS = 1
 DIGITS := outputs/digits/runs
 comma := ,
