@@ -211,12 +211,6 @@ def weight_notes(record: dict) -> list[str]:
     return notes
 
 
-def nothing_share(value: dict | None) -> tuple[float, float] | None:
-    """Shares of the images that are called another class, and nothing; None where the classifier could not say nothing."""
-    shares = number(value, "another"), number(value, "nothing")
-    return None if None in shares or not isinstance(value, dict) else shares
-
-
 def percent(value: float) -> str:
     """A share for a sentence: whole percents, one decimal where rounding would claim never or always."""
     digits = 1 if 0 < value < 0.01 or 0.99 < value < 1 else 0

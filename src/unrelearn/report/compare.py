@@ -313,8 +313,8 @@ def seed_curve(alike: Sequence[Group], guidance: str) -> Curve | None:
     budgets = [budget for budget in points[0] if all(budget in seed for seed in points)] if points else []
     if len(budgets) < 2:
         return None
-    averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
-    middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
+    means = [estimate([seed[budget] for seed in points]) for budget in budgets]
+    middle, low, high = ([getattr(e, end) for e in means] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
     note = f" ({group.method_note})" if group.method_note else ""
     label = f"{display_name(group.first['method'])}{note}, n={len(points)}"

@@ -1,9 +1,9 @@
 """Records into rows: collect them, group what was run and measured alike, average over seeds, never over protocols.
 
 A *group* is one row of the comparison: the same data, model, oracle, protocol, forgotten classes, method and attack,
-with the same settings, under any number of seeds; attack seeds are replicates inside a seed. Runs that differ in how they were *measured*, or that another version
-of a stage made, go to separate tables; runs of one method or attack with different settings go to separate rows. Either
-way the difference is named.
+with the same settings, under any number of seeds; attack seeds are replicates inside a seed. Runs that differ in how they
+were *measured*, or that another version of a stage made, go to separate tables; runs of one method or attack with
+different settings go to separate rows. Either way the difference is named.
 """
 
 import json

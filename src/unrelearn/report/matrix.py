@@ -204,9 +204,7 @@ def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], a
     found: dict[tuple[str, Treatment, Column], dict[int, Best]] = {}
     for guidance in guidances(pooled(record for group in groups for record in group.records)):
         for method, records in models.items():
-            found[guidance, method, none] = {
-                seed: Best(((record, row_of(record, "unlearned")),), guidance) for seed, record in records.items()
-                if number(measured(row_of(record, "unlearned"), "forget_accuracy", guidance)) is not None}  # fmt: skip
+            found[guidance, method, none] = unlearned_models(records, guidance)
         for (method, column), seeds in met.items():
             found[guidance, method, column] = {
                 seed: best for seed, records in seeds.items() if (best := strongest(records, guidance))}
@@ -226,6 +224,13 @@ def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], a
         *({method: estimate(list(seeds.values())) for method, seeds in values.items()} for values in (retained, seconds)),
         ruined,
     )  # fmt: skip
+
+
+def unlearned_models(records: dict[int, dict], guidance: str) -> dict[int, Best]:
+    """The models before any attack, by seed, where they were measured."""
+    found = {seed: (record, row_of(record, "unlearned")) for seed, record in records.items()}
+    return {seed: Best((pair,), guidance) for seed, pair in found.items()
+            if number(measured(pair[1], "forget_accuracy", guidance)) is not None}  # fmt: skip
 
 
 def is_ruined(records: Iterable[dict]) -> bool:

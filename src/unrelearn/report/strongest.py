@@ -162,15 +162,16 @@ def _score(pairs: Sequence[tuple[dict, dict]], guidance: str) -> float:
 def second_half(value: dict) -> dict:
     """The accuracy on the second half of the images, as long as the record says which were hits."""
     hits = value.get("hits") or ""
-    return share(hits[len(hits) // 2 :]) if len(hits) > 1 else value
+    return share(hits[len(hits) // 2 :], value) if len(hits) > 1 else value
 
 
-def share(hits: str) -> dict:
-    """Accuracy with its 95 % interval (Wilson 1927) from a "0" or "1" for each image."""
+def share(hits: str, like: dict) -> dict:
+    """Accuracy with its 95 % interval (Wilson 1927) from a "0" or "1" for each image, several of which may share a start."""
     n, p, z = len(hits), hits.count("1") / len(hits), 1.959963984540054
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"value": p, "low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half)), "n": n, "hits": hits}
+    ends = {"low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half))}
+    return {"value": p, **ends, "n": n, "hits": hits, **({"starts": like["starts"]} if "starts" in like else {})}
 
 
 def averaged(values: Sequence):
@@ -183,4 +184,4 @@ def averaged(values: Sequence):
     if len(values) < 2 or all(value == values[0] for value in values):
         return values[0] if values else None
     hits = [value.get("hits") if isinstance(value, dict) else None for value in values]
-    return share("".join(hits)) if all(hits) else {"value": fmean(map(number, values))}
+    return share("".join(hits), values[0]) if all(hits) else {"value": fmean(map(number, values))}
