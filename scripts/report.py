@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from unrelearn.report import leaderboard, matrix, site, write_atomically
+from unrelearn.report import board, leaderboard, matrix, site, write_atomically
 from unrelearn.report.compare import RENDERERS, recovery_figures, tables, troubles
 from unrelearn.report.figures import save
 from unrelearn.report.groups import collect, comparison, versions_line
@@ -29,8 +29,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
-        help="where to write index.html with its pages, leaderboard and table as .md, .csv and .tex, differences.csv, and "
-        "matrix.md and matrix.csv where there are at least two attacks, none included (default: outputs/report/compare)",
+        help="where to write index.html with its pages, leaderboard and table as .md, .csv and .tex (table.md: six columns of "
+        "the leaderboard), differences.csv, and matrix.md and matrix.csv where there are at least two attacks, none included (default: outputs/report/compare)",
     )  # fmt: skip
     parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
               "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
         return 2
-    matrices, boards = matrix.matrices(groups), leaderboard.boards(groups)
+    matrices, boards = matrix.matrices(groups), board.boards(groups)
     texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
     texts |= {name: render(groups) for name, render in RENDERERS.items()}
     if matrices:
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(options.out / name, text)
     written = [options.out / name for name in texts]
     if options.figures:
-        written += save_figures(groups, matrices, options.out)
+        written += save_figures(groups, boards, matrices, options.out)
     leaderboard.show(boards)
     matrix.show(matrices)
     print(versions_line(records))
@@ -71,9 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def save_figures(groups: list, matrices: list, folder: Path) -> list[Path]:
-    """The recovery curves, matrices and trade-offs of every table, as PDF and PNG."""
-    drawings = {"recovery": [drawing for members in tables(groups).values() for drawing in recovery_figures(members)]}
+def save_figures(groups: list, boards: list, matrices: list, folder: Path) -> list[Path]:
+    """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every table, as PDF and PNG."""
+    drawings = {"recovery-over-retrain": [drawing for each in boards for drawing in leaderboard.scatters(each)]}
+    drawings |= {"recovery": [drawing for members in tables(groups).values() for drawing in recovery_figures(members)]}
     drawings |= {name: [drawing for each in matrices for drawing in draw(each)] for name, draw in matrix.DRAWINGS.items()}
     paths = []
     for name, drawn in drawings.items():

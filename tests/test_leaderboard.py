@@ -19,6 +19,7 @@ import pytest
 from scipy import stats
 from test_report import Page, make_record, with_levels, with_new_measurements, without_rows, write_run
 
+from unrelearn.report import board as ranking
 from unrelearn.report import compare, leaderboard, matrix, site
 from unrelearn.report.groups import collect, comparison, versions_line
 from unrelearn.report.page import FILE_NAME, write_page
@@ -127,12 +128,12 @@ GRID = [run(method, peak + 0.01 * seed * (-1) ** seed, seed)
         for seed in (0, 1, 2)]  # fmt: skip
 
 
-def made(records: list[dict]) -> leaderboard.Board:
-    (board,) = leaderboard.boards(comparison(records))
+def made(records: list[dict]) -> ranking.Board:
+    (board,) = ranking.boards(comparison(records))
     return board
 
 
-def row(board: leaderboard.Board, method: str, guidance: str = "1.0") -> dict[str, str]:
+def row(board: ranking.Board, method: str, guidance: str = "1.0") -> dict[str, str]:
     headers, rows = leaderboard.cells(board, guidance)
     (found,) = [cells for cells in rows if cells[0] == method]
     return dict(zip((header.replace("\n", " ") for header in headers), found, strict=True))
@@ -209,7 +210,7 @@ def test_what_is_missing_is_a_dash():
     assert row(board, "MUNBa")["UA %"] == "–" and row(board, "MUNBa")["seeds"] == "0"
     assert row(board, "SISS")["UA %"].startswith("98.8 [") and row(board, "SISS")["DiMRA % strongest"] == "–"
     assert [entry.method.label for entry in board.entries][-2:] == ["SISS", "MUNBa"]
-    assert leaderboard.boards([]) == [] and made([make_record(attack="none")]).main is None
+    assert ranking.boards([]) == [] and made([make_record(attack="none")]).main is None
 
 
 def test_files_parse_back():
@@ -300,7 +301,7 @@ def report(tmp_path_factory) -> Path:
         if record["seed"] == 0:
             write_page(record, outputs, path.parent / FILE_NAME)
     groups, folder = comparison(collect([outputs])), outputs / "report"
-    boards = leaderboard.boards(groups)
+    boards = ranking.boards(groups)
     pages = site.pages(groups, boards, matrix.to_html(matrix.matrices(groups)), folder, ["table.csv"])
     for name, page in [*pages.items(), ("table.csv", "")]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -369,7 +370,7 @@ def test_a_method_that_is_not_installed_has_no_description_and_none_is_run(tmp_p
 def test_two_protocols_have_pages_of_their_own():
     other = [{**record, "protocol": "clean", "name": record["name"] + "-clean"} for record in GRID[6:9]]
     groups = comparison([*GRID, *other])
-    pages = site.pages(groups, leaderboard.boards(groups), {}, Path("report"), [])
+    pages = site.pages(groups, ranking.boards(groups), {}, Path("report"), [])
     assert {"methods/digits-salun.html", "methods/digits-salun-2.html", "attacks/digits-dimra-2.html"} <= pages.keys()
     assert "2 tables, because numbers of other data, protocols or versions" in pages["index.html"]
     assert ("protocol clean" in pages["methods/digits-salun.html"]) != ("protocol clean" in pages["methods/digits-salun-2.html"])

@@ -134,6 +134,11 @@ def number(value, field: str = "value") -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def image_count(value) -> int | None:
+    """How many images a measurement was made on, if it says so."""
+    return value.get("n") if isinstance(value, dict) else None
+
+
 def foreign_features(record: dict, metric: str) -> str | None:
     """Whose features a measurement was made in if its name does not say it and they are not Inception's: ``oracle``."""
     values = (measured(row, metric, g) for g in guidances(record, metric) for row in record["rows"])
@@ -182,11 +187,29 @@ def row_label(record: dict, row: dict) -> str:
     return f"attacked @ {row['step'] if takes_steps(record) else budget_words(record, row['step'])}"
 
 
-def strongest(record: dict, guidance: str) -> tuple[dict, dict] | None:
-    """The attacked row with the highest forget accuracy, and that accuracy with its interval; None if none was measured."""
-    found = [(row, value) for row in record["rows"] if row["model"] == "attacked"
-             and interval(value := measured(row, "forget_accuracy", guidance)) is not None]  # fmt: skip
-    return max(found, key=lambda pair: pair[1]["value"], default=None)
+def attack_seed(record: dict) -> int:
+    """The attack's own seed, inside that of the model; older records were all made with one."""
+    return record.get("attack_seed") or 0
+
+
+def shows_class(record: dict, guidance: str) -> bool:
+    """Whether the original draws the class at all: a share of nought is nothing to recover."""
+    return number(measured(row_of(record, "original"), "forget_accuracy", guidance)) != 0
+
+
+def weight_notes(record: dict) -> list[str]:
+    """What a reader should know of how the unlearned weights differ from the original's; older records do not say."""
+    weights, notes = record.get("weights") or {}, []
+    low, high = weights.get("norm_ratio") or (1, 1)
+    if low < 1 / 3 or high > 3:
+        notes.append(f"weights in other units than the original's: {low:.2g} to {high:.2g} times their norms")
+    if weights.get("class_rows_changed"):
+        notes.append("the class's own row of the table was changed, which no retained image reaches")
+    change = weights.get("projection_change") or {}
+    forgotten_change, retained_change = (number(change, name) for name in ("forgotten", "retained"))
+    if forgotten_change and retained_change is not None and retained_change < 0.1 * forgotten_change:
+        notes.append("the projections of the condition changed for the forgotten class alone, where no retained image reaches")
+    return notes
 
 
 def percent(value: float) -> str:

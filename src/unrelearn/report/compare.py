@@ -26,8 +26,9 @@ from unrelearn.report import (
     row_of,
 )
 from unrelearn.report.figures import MODELS, Curve, recovery_figure, recovery_points
-from unrelearn.report.groups import Estimate, Group, comparison, estimate, gathered, pooled
+from unrelearn.report.groups import ENOUGH, Estimate, Group, comparison, estimate, gathered, pooled
 from unrelearn.report.page import FILE_NAME, TableCell, document, escape, figure_box, html_table
+from unrelearn.report.strongest import averaged, learning_rate
 
 FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 
@@ -41,6 +42,9 @@ def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list
         for g in ([main] if brief else scales)
         for model in ("unlearned", "attacked")
     ]
+    columns += [] if brief else [(f"{field} %\n(s={guidance_label(main)})", partial(_text, f"unlearned_{field}@{main}", 100, 1))
+                                 for field in ("another", "nothing")
+                                 if any(f"unlearned_{field}@{main}" in group.estimates for group in groups)]  # fmt: skip
     half = ("steps\nto half", partial(_half_text, main))
     columns += [half] if brief else [
         ("area", partial(_text, f"area@{main}", 1, 3)), half,
@@ -59,22 +63,29 @@ def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list
 
 
 def _distance(groups: Sequence[Group], guidance: str) -> tuple[str, str, int, int]:
-    """Column, header, scale and digits: FID if every row that has a distance has it, else that in the oracle's features."""
+    """Column, header with N, scale, digits: FID if every row that has a distance has it, else that in the oracle's features."""
     have = {metric: {i for i, group in enumerate(groups) if any(f"{m}_{metric}@{guidance}" in group.estimates for m in MODELS)}
             for metric in ("fid", "fd_oracle")}  # fmt: skip
-    return ("fid", "FID", 1, 1) if have["fid"] and have["fid"] >= have["fd_oracle"] else ("fd_oracle", "FD", 1, 2)
+    n = next((f" (N={group.distance_images})" for group in groups if group.distance_images), "")  # one in each table
+    fid = have["fid"] and have["fid"] >= have["fd_oracle"]
+    return ("fid", f"FID{n}", 1, 1) if fid else ("fd_oracle", f"FD{n}", 1, 2)
 
 
 def _text(column: str, scale: float, digits: int, group: Group) -> str:
-    return estimate_text(group.estimates.get(column), scale, digits, len(group.finished))
+    return estimate_text(group.estimates.get(column), scale, digits, group.n)
 
 
 def estimate_text(value: Estimate | None, scale: float, digits: int, n: int) -> str:
-    """``1.2 ± 0.9`` over seeds, ``2.0 [1.0, 4.0]`` for one; ``(n=2)`` behind it where n seeds were expected."""
+    """``1.2 ± 0.9`` of five seeds and more, of fewer each (``0.5, 1.0, 2.1``), of one ``2.0 [1.0, 4.0]`` over images.
+
+    ``(n=2)`` stands behind it where n seeds were expected.
+    """
     if value is None:
         return DASH
     text = f"{scale * value.mean:.{digits}f}"
-    if value.n > 1:
+    if 1 < value.n < ENOUGH:
+        text = ", ".join(f"{scale * each:.{digits}f}" for each in value.values)
+    elif value.n > 1:
         text += f" ± {scale * (value.high - value.mean):.{digits}f}"
     elif value.low is not None:
         text += f" [{scale * value.low:.{digits}f}, {scale * value.high:.{digits}f}]"
@@ -86,22 +97,24 @@ def _half_text(guidance: str, group: Group) -> str:
 
 
 def half_text(value: Estimate | None, budgets: Sequence[float]) -> str:
-    """``130 ± 12``, ``130 (1 of 3)`` where the others never got there, ``> 400`` where none did."""
+    """``130 ± 12``, ``120, 140``, ``130 (1 of 3)`` where the others never got there, ``> 400`` where none did."""
     if value is None:
         return DASH
     if value.reached == 0:
         return f"> {budgets[-1]}" if budgets else "not reached"
     if value.reached < value.n:
         return f"{value.mean:.0f} ({value.reached} of {value.n})"
-    return f"{value.mean:.0f}" + (f" ± {value.high - value.mean:.0f}" if value.n > 1 else "")
+    return estimate_text(replace(value, low=None, high=None) if value.n == 1 else value, 1, 0, value.n)
 
 
 CAPTION = (
     "Forget accuracy: share of images generated under the forgotten class that the oracle still calls by it, for the "
-    "unlearned model and after the attack's last budget (or level), at guidance scale s. Mean ± half of the 95 % t-interval over "
-    "n seeds; for n=1 the value with its 95 % Wilson interval over images. Equal values in every seed give ± 0, which "
-    "says nothing about the images. Before and after mean the attack. Area: mean forget "
-    "accuracy over the budget axis; steps to half: budget at which it reaches half of the original model's. These two, "
+    "unlearned model and after the attack's last budget (or level), at guidance scale s; another, nothing: shares of the "
+    "unlearned model's images that the oracle calls another class, or no class. Of five seeds and more the mean ± half of the "
+    "95 % t-interval, of fewer the value of each seed, of one its 95 % Wilson interval over images; attack seeds are averaged "
+    "inside their seed. Equal values in every seed say nothing about the images. Before and after mean the attack; N: images "
+    "behind a distance. Area: mean forget accuracy over the budget axis; steps to half: budget at which it reaches half of the "
+    "original model's, a dash where that is nought. These two, "
     "retain accuracy and FID, or FD (the Fréchet distance in the oracle's features, where not every run has FID), are at "
     "s=1 where that was measured."
 )
@@ -156,12 +169,13 @@ def to_csv(groups: Sequence[Group]) -> str:
     names = ("table", "protocol", "dataset", "forgotten", "method", "attack", "settings", "seeds", "diverged", "failed")
     rows = []
     for group in groups:
-        first, seeds = group.first, " ".join(str(record["seed"]) for record in group.finished)
+        first, seeds = group.first, " ".join(dict.fromkeys(str(record["seed"]) for record in group.finished))
         row = [group.table, protocol_name(first), first["dataset"], " ".join(map(str, first["forget_classes"])),
                first["method"], first["attack"], group.note, seeds, group.count("diverged"), group.count("failed")]  # fmt: skip
-        rows += [[*row, *column.split("@"), value.mean, value.low, value.high, value.n, value.reached]
-                 for column, value in group.estimates.items()] or [[*row, *[""] * 7]]  # fmt: skip
-    return csv_text([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached"], rows)
+        rows += [[*row, *column.split("@"), value.mean, value.low, value.high, value.n, value.reached,
+                  " ".join(f"{each:.6g}" for each in value.values)]
+                 for column, value in group.estimates.items()] or [[*row, *[""] * 8]]  # fmt: skip
+    return csv_text([*names, "measurement", "guidance", "mean", "low", "high", "n", "reached", "values"], rows)
 
 
 def to_latex(groups: Sequence[Group]) -> str:
@@ -287,25 +301,24 @@ def recovery_figures(groups: Sequence[Group]) -> list[tuple[str, object]]:
 
 
 def seed_curve(alike: Sequence[Group], guidance: str) -> Curve | None:
-    """The mean recovery curve of the finished seeds with its t-band, or one seed's with its Wilson band."""
+    """The mean recovery curve of the finished seeds with its band (the ends of `Estimate`)."""
     group, points = alike[0], []
     for records in gathered((record for group in alike for record in group.finished), lambda record: record["seed"]).values():
         points.append({})
-        for budget, value in (point for record in records for point in recovery_points(record, guidance)):
-            points[-1][budget] = max(points[-1].get(budget, value), value, key=number)
+        for replicates in gathered(records, learning_rate).values():
+            curves = [dict(recovery_points(record, guidance)) for record in replicates]
+            for budget in curves[0]:
+                value = averaged([curve.get(budget) for curve in curves])
+                points[-1][budget] = max(points[-1].get(budget, value), value, key=number)
     budgets = [budget for budget in points[0] if all(budget in seed for seed in points)] if points else []
     if len(budgets) < 2:
         return None
-    averaged = [estimate([seed[budget] for seed in points]) for budget in budgets]
-    middle, low, high = ([getattr(e, end) for e in averaged] for end in ("mean", "low", "high"))
+    means = [estimate([seed[budget] for seed in points]) for budget in budgets]
+    middle, low, high = ([getattr(e, end) for e in means] for end in ("mean", "low", "high"))
     reference = group.estimates.get(f"original_forget_accuracy@{guidance}")
     note = f" ({group.method_note})" if group.method_note else ""
     label = f"{display_name(group.first['method'])}{note}, n={len(points)}"
     return Curve(label, budgets, middle, low, high, reference and reference.mean, group.style, attack_unit(group.first))
 
 
-RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {
-    "table.md": to_markdown,
-    "table.csv": to_csv,
-    "table.tex": to_latex,
-}
+RENDERERS: dict[str, Callable[[Sequence[Group]], str]] = {"table.csv": to_csv, "table.tex": to_latex}

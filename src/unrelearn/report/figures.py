@@ -23,7 +23,6 @@ from safetensors.numpy import load_file
 from sklearn.isotonic import isotonic_regression
 
 from unrelearn.report import (
-    DASH,
     attack_unit,
     class_name,
     forgotten,
@@ -43,7 +42,8 @@ MODEL_STYLE = {  # grey is the reference; the two models under test get the two 
     "attacked": {"color": "#D55E00", "marker": "^", "hatch": "////"},
 }
 LINE_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINE_MARKERS = ("o", "s", "^", "p", "v", "P", "X")  # the diamond is the controls'
+CONTROL_MARKER = "D"
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -210,18 +210,18 @@ def heat_colour(share: float) -> str:
 @styled
 def heat_map(
     values: np.ndarray,
-    bounds: np.ndarray,
+    texts: Sequence[Sequence[str]],
     rows: Sequence[str],
     columns: Sequence[str],
     row_groups: Sequence[int],
     column_groups: Sequence[tuple[str, int]],
     title: str,
 ) -> Figure:
-    """A matrix of shares as numbers in per cent, from light (low) to dark (high); a dash where there is none.
+    """A matrix of shares as words, from light (low) to dark (high).
 
     Args:
-        values: (rows, columns) in [0, 1], NaN for a dash.
-        bounds: (rows, columns), whether the number is a lower bound.
+        values: (rows, columns) in [0, 1], NaN where there is none.
+        texts: (rows, columns), what is written into the cells.
         row_groups: how many rows stand together, from above.
         column_groups: heading and number of the columns that stand together, from the left.
     """
@@ -235,10 +235,9 @@ def heat_map(
     axes = figure.subplots()
     for (i, j), value in np.ndenumerate(values):
         known = not np.isnan(value)
-        text = f"{'≥' if bounds[i, j] else ''}{100 * value:.1f}".replace("100.0", "100") if known else DASH
         axes.add_patch(Rectangle((x[j] - 0.5, y[i] - 0.5), 1, 1, facecolor=HEAT(value) if known else "white",
                                  edgecolor="#cccccc", linewidth=0.5))  # fmt: skip
-        axes.text(x[j], y[i], text, ha="center", va="center", fontsize=8)
+        axes.text(x[j], y[i], texts[i][j], ha="center", va="center", fontsize=8)
     start = 0
     for heading, count in column_groups:
         if heading and count:
@@ -265,43 +264,66 @@ def _places(counts: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mark:
-    """One method of a trade-off; accuracies in [0, 1]."""
+    """One method of a scatter; accuracies, or differences of them, in [-1, 1]."""
 
     label: str
-    retained: float
-    recovered: float
+    x: float
+    y: float
     style: int
-    control: bool
+    control: bool = False
+    ruined: bool = False
+    ends: tuple[tuple[float, float], tuple[float, float]] | None = None  # of the error bars: (low, high) of x, of y
+    others: tuple[tuple[float, float], ...] = ()  # the same method in other settings
 
 
 @styled
-def trade_off_figure(marks: Sequence[Mark], title: str) -> Figure:
-    """What an attack brings back against what the unlearning left of the retained classes; names beside, each with a line.
+def scatter_figure(marks: Sequence[Mark], title: str, xlabel: str, ylabel: str, right: float | None = None,
+                   region: tuple[float, float] | None = None) -> Figure:  # fmt: skip
+    """One point a method; names beside, each with a line. Controls are grey diamonds, ruined methods hollow.
 
-    Controls are grey and hollow.
+    Args:
+        right: end of the x axis in per cent, which then begins below the lowest; None: it begins at nought, or below.
+        region: shaded from below up to this (x, y), what cannot be told from the reference.
     """
-    marks = sorted(marks, key=lambda mark: (mark.recovered, -mark.retained))
+    marks = sorted(marks, key=lambda mark: (mark.y, -mark.x))
     height = max(SIZE[1], 0.19 * len(marks) + 1.0)
     figure = Figure(figsize=(SIZE[0] + 1.0, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    lowest, highest = (100 * end([value for mark in marks for value in (mark.x, *(x for x, _ in mark.others))])
+                       for end in (min, max))  # fmt: skip
+    bottom = min(-1.0, 100 * min(mark.y for mark in marks) - 3)
+    left = max(0.0, 10 * np.floor((lowest - 2) / 10)) if right else min(0.0, lowest) - 3
+    axes.set(ylim=(bottom, 102), xlim=(left, right or max(20.0, highest + 3)), xlabel=xlabel, ylabel=ylabel)
+    if region:
+        x, y = (100 * end for end in region)
+        axes.add_patch(Rectangle((left - 1, bottom), x - left + 1, y - bottom, facecolor="#e8f1e4", zorder=0))
     shift = 103 * 0.15 / (height - 0.9) * np.arange(len(marks))  # from one name to the next, in per cent of the axis
-    names = shift + isotonic_regression([100 * mark.recovered for mark in marks] - shift, y_min=0, y_max=100 - shift[-1])
+    names = shift + isotonic_regression([100 * mark.y for mark in marks] - shift, y_min=bottom, y_max=100 - shift[-1])
     for mark, name in zip(marks, names, strict=True):
-        color = "#666666" if mark.control else LINE_COLORS[mark.style % len(LINE_COLORS)]
-        marker = LINE_MARKERS[(mark.style + mark.style // len(LINE_COLORS)) % len(LINE_MARKERS)]  # another one per round
-        x, y = 100 * mark.retained, 100 * mark.recovered
-        axes.plot(x, y, linestyle="", marker=marker, markersize=7, color=color,
-                  markerfacecolor="white" if mark.control else color, clip_on=False, zorder=3)  # fmt: skip
-        axes.annotate(mark.label, (x, y), (1.05, name), textcoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
-                      color="#444444" if mark.control else "black", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1,
-                                  "shrinkB": 4, "relpos": (0, 0.5)})  # fmt: skip
-    lowest = min(100 * mark.retained for mark in marks)
-    axes.set(ylim=(-1, 102), xlim=(max(0.0, 10 * np.floor((lowest - 2) / 10)), 100),
-             xlabel="retain accuracy before the attack (%)", ylabel="strongest recovery by DiMRA (%)")  # fmt: skip
+        _mark(axes, mark, name)
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, fontweight="bold")
     return figure
+
+
+def _mark(axes, mark: Mark, name: float) -> None:
+    """The point, what belongs to it, and its name at this height."""
+    color = "#666666" if mark.control else LINE_COLORS[mark.style % len(LINE_COLORS)]
+    marker = LINE_MARKERS[(mark.style + mark.style // len(LINE_COLORS)) % len(LINE_MARKERS)]  # another one per round
+    x, y = 100 * mark.x, 100 * mark.y
+    for other in mark.others:
+        axes.plot([x, 100 * other[0]], [y, 100 * other[1]], color=color, linewidth=0.7, alpha=0.6, zorder=1)
+        axes.plot(100 * other[0], 100 * other[1], marker="o", markersize=3.5, color=color, alpha=0.8, clip_on=False, zorder=2)
+    if mark.ends:
+        sides = [[[100 * (value - low)], [100 * (high - value)]]
+                 for value, (low, high) in zip((mark.x, mark.y), mark.ends, strict=True)]  # fmt: skip
+        axes.errorbar(x, y, xerr=sides[0], yerr=sides[1], color=color, linewidth=0.9, alpha=0.6, zorder=2)
+    axes.plot(x, y, linestyle="", marker=CONTROL_MARKER if mark.control else marker, markersize=7, color=color,
+              markerfacecolor="white" if mark.ruined else color, clip_on=False, zorder=3)  # fmt: skip
+    axes.annotate(mark.label, (x, y), (1.05, name), textcoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
+                  color="#444444" if mark.control else "black", annotation_clip=False,
+                  arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1,
+                              "shrinkB": 4, "relpos": (0, 0.5)})  # fmt: skip
 
 
 # ---- samples --------------------------------------------------------------------------------------------------------
@@ -396,9 +418,8 @@ def replacement_figure(record: dict, guidance: str) -> Figure | None:
         return None
     total = np.max(list(shares.values()), axis=0)
     shown = _most(total, record["forget_classes"])
-    names = [class_name(record, index) for index in shown]
-    if len(total) > len(record["class_names"]) and shown[-1] == len(total) - 1:  # the last is no class
-        names[-1] = "nothing"
+    nothing = len(total) - 1 if len(total) == len(record.get("class_names") or total) + 1 else None
+    names = ["nothing" if index == nothing else class_name(record, index) for index in shown]
     if len(shown) < len(total):  # many classes: the rest in one bar
         rest = np.setdiff1d(np.arange(len(total)), shown)
         shares = {model: np.append(share[shown], share[rest].sum()) for model, share in shares.items()}

@@ -1,16 +1,16 @@
 """Records into rows: collect them, group what was run and measured alike, average over seeds, never over protocols.
 
 A *group* is one row of the comparison: the same data, model, oracle, protocol, forgotten classes, method and attack,
-with the same settings, under any number of seeds. Runs that differ in how they were *measured*, or that another version
-of a stage made, go to separate tables; runs of one method or attack with different settings go to separate rows. Either
-way the difference is named.
+with the same settings, under any number of seeds; attack seeds are replicates inside a seed. Runs that differ in how they
+were *measured*, or that another version of a stage made, go to separate tables; runs of one method or attack with
+different settings go to separate rows. Either way the difference is named.
 """
 
 import json
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from scipy import stats
 
 from unrelearn.report import (
     QUALITY,
+    attack_seed,
     foreign_features,
     guidances,
+    image_count,
     interval,
     main_guidance,
     measured,
@@ -28,9 +30,11 @@ from unrelearn.report import (
     protocol_name,
     read_record,
     row_of,
+    shows_class,
     takes_steps,
 )
 from unrelearn.report.figures import MODELS
+from unrelearn.report.strongest import DISTANCES, averaged
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,10 @@ log = logging.getLogger(__name__)
 MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")  # a table holds one of each
 TREATMENT = ("method", "attack")  # a row holds one of each
 NAMES = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
-CONTROLS = ("original", "row_swap", "retrain", "random_weights")  # these rows come first
+CONTROLS = ("original", "retrain", "row_swap", "projection_swap", "rescaled", "random_weights")  # these rows come first
 IGNORED = {"_target_", "preset", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
+REPLICATE = "attack.seed"  # no setting: runs that differ only in it are averaged inside their seed
+ENOUGH = 5  # seeds for a t-interval; of fewer the values themselves are shown
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
@@ -48,13 +54,15 @@ STAGES = ("unrelearn", "pretrain", "oracle", "unlearn", "attack", "samples", "re
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds with its 95 % t-interval; for one seed its own interval over images, where it has one."""
+    """A mean over n seeds. Its ends: of five seeds and more the 95 % t-interval, of fewer the lowest and the highest value,
+    of one seed its own interval over images, where it has one."""
 
     mean: float
     low: float | None
     high: float | None
     n: int
     reached: int | None = None  # steps to half: how many of the n got there (the mean is over those)
+    values: tuple[float, ...] = ()  # of each seed, in their order
 
 
 @dataclass
@@ -65,6 +73,7 @@ class Group:
     measurement: dict
     treatment: dict
     num_images: int | None
+    distance_images: int | None  # of the Fréchet distance, whose bias depends on it
     budgets: tuple[float, ...]  # optimiser steps, or levels in the order in which they were measured
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
     note: str = ""  # settings that set it apart from another row of the same name
@@ -94,9 +103,15 @@ class Group:
         return sum(record["status"] == status for record in self.records)
 
     @property
+    def n(self) -> int:
+        """Seeds that have a finished run."""
+        return len({record["seed"] for record in self.finished})
+
+    @property
     def seeds(self) -> str:
-        """``n=3``, ``n=2, 1 diverged``."""
-        counts = [f"n={len(self.finished)}"] if self.finished else []
+        """``n=3``, ``n=2, 1 diverged``, ``n=3 of 3 attack seeds``."""
+        each = max(Counter(record["seed"] for record in self.finished).values(), default=1)
+        counts = [f"n={self.n}" + (f" of {each} attack seeds" if each > 1 else "")] if self.finished else []
         return ", ".join(counts + [f"{n} {status}" for status in ("diverged", "failed") if (n := self.count(status))])
 
 
@@ -160,18 +175,20 @@ def comparison(records: Sequence[dict]) -> list[Group]:
     for record, measurement in sorted(zip(records, measurements(records), strict=True), key=_finished_first):
         treatment = fingerprint(record, TREATMENT)
         alike = found.setdefault(_key(*(record.get(name) for name in NAMES), measurement, treatment), [])
-        shown = (_num_images(record), _budgets(record))
-        group = next((g for g in alike if record["status"] != "finished" or (g.num_images, g.budgets) == shown), None)
+        shown = (_num_images(record), _distance_images(record), _budgets(record))
+        group = next((g for g in alike if record["status"] != "finished" or _fits(g, *shown)), None)
         if group is None:
             alike.append(Group([record], measurement, treatment, *shown))
         else:
             group.records.append(record)
+            group.distance_images = group.distance_images or shown[1]
     groups = [group for alike in found.values() for group in alike]
     for group in groups:
-        group.records = _one_per_seed(group.records)
+        group.records = _one_of_each(group.records)
         group.estimates = estimates(group)
     for title, alike in gathered(groups, _title).items():
-        unlike = differences([{**g.measurement, "num_images": _said(g.num_images)} for g in alike])
+        unlike = differences([{**g.measurement, "num_images": _said(g.num_images),
+                               "distance_images": _said(g.distance_images)} for g in alike])  # fmt: skip
         for group, words in zip(alike, unlike, strict=True):
             group.table = title + (f" ({words})" if words else "")
     for alike in gathered(groups, _row_name).values():
@@ -184,6 +201,12 @@ def comparison(records: Sequence[dict]) -> list[Group]:
     for group, method in zip(groups, methods, strict=True):
         group.style = style[method]
     return groups
+
+
+def _fits(group: Group, num_images: int | None, distance_images: int | None, budgets: tuple[float, ...]) -> bool:
+    """Whether a record counted what the group counts; one that has no distance fits any."""
+    same = None in (group.distance_images, distance_images) or group.distance_images == distance_images
+    return same and (group.num_images, group.budgets) == (num_images, budgets)
 
 
 def gathered(items: Iterable, key) -> dict:
@@ -213,6 +236,7 @@ def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for section in sections:
         _flatten(section, record["config"].get(section), flat)
+    flat.pop(REPLICATE, None)
     return flat
 
 
@@ -271,14 +295,20 @@ def _num_images(record: dict) -> int | None:
     return next((count["n"] for count in counts if count and count.get("n")), None)
 
 
+def _distance_images(record: dict) -> int | None:
+    found = [image_count(measured(row, metric, g)) for metric in DISTANCES for g in guidances(record, metric)
+             for row in record["rows"]]  # fmt: skip
+    return next(filter(None, found), None)
+
+
 def _budgets(record: dict) -> tuple[float, ...]:
     return tuple(row["step"] for row in record["rows"] if row["model"] == "attacked" and row.get("step") is not None)
 
 
-def _one_per_seed(records: list[dict]) -> list[dict]:
-    """A repeated run is not another seed: keep the finished one, then the newest."""
+def _one_of_each(records: list[dict]) -> list[dict]:
+    """A repeated run is no replicate: of each seed and attack seed keep the finished one, then the newest."""
     kept = []
-    for _, alike in sorted(gathered(records, lambda record: record["seed"]).items()):
+    for _, alike in sorted(gathered(records, lambda record: (record["seed"], attack_seed(record))).items()):
         finished = [record for record in alike if record["status"] == "finished"]
         kept.append(_newest(finished) if finished else max(alike, key=_created))
     return kept
@@ -335,34 +365,62 @@ def estimate(values: Sequence) -> Estimate | None:
         return None
     if len(made) == 1:
         _, low, high = interval(made[0]) or (None, None, None)
-        return Estimate(number(made[0]), low, high, 1)
-    means = [number(value) for value in made]
-    return Estimate(float(np.mean(means)), *t_interval(means), len(means))
+        return Estimate(number(made[0]), low, high, 1, values=(number(made[0]),))
+    means = tuple(map(number, made))
+    low, high = t_interval(means) if len(means) >= ENOUGH else (min(means), max(means))
+    return Estimate(float(np.mean(means)), low, high, len(means), values=means)
+
+
+def per_seed(records: Iterable[dict], of: Callable[[dict], object]) -> list:
+    """What each seed has: the mean over its attack seeds, None where it was not measured."""
+    return [averaged(list(map(of, same))) for same in gathered(records, lambda record: record["seed"]).values()]
 
 
 def estimates(group: Group) -> dict[str, Estimate]:
     """Every column of one group. A diverged run counts where it has a measurement, and only there."""
     records, every, found = group.records, pooled(group.records), {}
 
-    def values(model: str, metric: str, g: str) -> list:
-        return [measured(_row(record, model, group.budgets), metric, g) for record in records]
+    def values(model: str, metric: str, g: str, field: str = "value") -> list:
+        return per_seed(records, lambda record: _field(measured(_row(record, model, group.budgets), metric, g), field))
 
     for metric in ("forget_accuracy", "retain_accuracy"):
         for g in guidances(every, metric):
             found |= {f"{model}_{metric}@{g}": estimate(values(model, metric, g)) for model in MODELS}
+    for g in guidances(every):
+        found |= {f"{model}_{field}@{g}": estimate(values(model, "forget_accuracy", g, field))
+                  for model in MODELS for field in ("another", "nothing")}  # fmt: skip
+        if len(records) > len({record["seed"] for record in records}):
+            found[f"attacked_forget_accuracy_maximum@{g}"] = estimate(
+                [_highest(same, group, g) for same in gathered(records, lambda record: record["seed"]).values()])
     for q in QUALITY:
         name = "_".join(filter(None, (q.name, foreign_features(every, q.metric))))
         for g in guidances(every, q.metric):
-            numbers = {model: values(model, q.metric, g) for model in MODELS}
-            found |= {f"{model}_{name}@{g}": estimate([number(v, q.field) for v in made]) for model, made in numbers.items()}
+            found |= {f"{model}_{name}@{g}": estimate(values(model, q.metric, g, q.field)) for model in MODELS}
             if q.beside:  # no matter of which model: it is of real images
-                found[f"{name}_{q.beside}@{g}"] = estimate([number(v, q.beside) for v in numbers["original"]])
+                found[f"{name}_{q.beside}@{g}"] = estimate(values("original", q.metric, g, q.beside))
     for g in guidances(every):
-        curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
-        found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
+        having = [record for record in records if _curve(record, g)]
+        found[f"area@{g}"] = estimate(per_seed(having, lambda record, g=g: _curve(record, g).get("area")))
         if takes_steps(group.first):
-            found[f"steps_to_half@{g}"] = steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
+            having = [record for record in having if shows_class(record, g)]
+            found[f"steps_to_half@{g}"] = steps_to_half(
+                per_seed(having, lambda record, g=g: number(_curve(record, g).get("steps_to_half"))))
     return {column: value for column, value in found.items() if value is not None}
+
+
+def _field(value, field: str):
+    """The whole measurement, with its interval, or another number of it."""
+    return value if field == "value" else number(value, field)
+
+
+def _curve(record: dict, guidance: str) -> dict:
+    return (record.get("recovery") or {}).get(guidance) or {}
+
+
+def _highest(records: Sequence[dict], group: Group, guidance: str) -> float | None:
+    """Over the attack seeds of one seed, after the last budget or level."""
+    values = [number(measured(_row(record, "attacked", group.budgets), "forget_accuracy", guidance)) for record in records]
+    return max((value for value in values if value is not None), default=None)
 
 
 def pooled(records: Iterable[dict]) -> dict:

@@ -1,13 +1,12 @@
-"""One line a method: how well it forgets, at what cost, what the main attack brings back, and whether that differs.
+"""One line a method: what the attacks bring back beyond what they teach a retrained model, at what cost, and whether it differs.
 
-One board for each table of the comparison and forgotten class. The main attack is DiMRA where it was run, in the settings
-that most methods met; differences to the reference are made for every attack.
+One board for each table of the comparison and forgotten class; what stands on it and in which order: `board`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape as plain
 from rich.table import Table
@@ -15,62 +14,32 @@ from rich.table import Table
 from unrelearn.report import (
     DASH,
     QUALITY,
+    Quality,
     budget_words,
     csv_text,
+    display_name,
     guidance_label,
     guidances,
-    main_guidance,
+    image_count,
     measured,
     number,
     retained_guidance,
     row_of,
-    sees_forgotten,
-    strongest,
+    shows_class,
     takes_steps,
 )
+from unrelearn.report.board import Board, Entry, allowed, gap, notes, verdict
 from unrelearn.report.compare import estimate_text, half_text, latex_table, markdown, markdown_table
-from unrelearn.report.figures import recovery_points
-from unrelearn.report.groups import CONTROLS, Estimate, Group, estimate, pooled, steps_to_half
-from unrelearn.report.matrix import NONE, WORST, Matrix, Treatment, matrices, panels
-from unrelearn.report.paired import IMAGES, SEEDS, Difference, against, image_interval
+from unrelearn.report.figures import Mark, recovery_points, scatter_figure
+from unrelearn.report.groups import CONTROLS, ENOUGH, Estimate, estimate, steps_to_half
+from unrelearn.report.matrix import NONE, WORST, Treatment
+from unrelearn.report.paired import IMAGES, SEEDS, Difference, image_interval
+from unrelearn.report.strongest import BROKE, Best, averaged
 from unrelearn.report.table import natural_width
 
 MAX_BUDGETS = 3  # columns of recovery; leaderboard.csv has every budget
 DIGITS = {"fid": 1, "fd_oracle": 2, "kid": 4, "kid_oracle": 3, "inception_score": 2}
 ALTERNATIVES = (("fid", "fd_oracle"), ("kid", "kid_oracle"))  # the first where every method has it
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method on one board, with its records by attack (in its exact settings) and seed."""
-
-    method: Treatment
-    attacks: dict[Treatment, dict[int, dict]]
-    groups: dict[Treatment, Group]
-
-    @cached_property
-    def unlearned(self) -> dict[int, dict]:
-        """A record of each seed that measured the unlearned model; it is the same model in all of them."""
-        found: dict[int, dict] = {}
-        for attack in sorted(self.attacks, key=lambda attack: attack.name != NONE.name):
-            for seed, record in self.attacks[attack].items():
-                if row_of(record, "unlearned"):
-                    found.setdefault(seed, record)
-        return dict(sorted(found.items()))
-
-    def behind(self, attack: Treatment | None) -> dict[int, dict]:
-        """The records that a number under this attack is made of, by seed."""
-        return self.unlearned if attack == NONE else self.attacks.get(attack, {})
-
-    def forget_accuracies(self, attack: Treatment, guidance: str) -> dict[int, dict]:
-        """By seed: of the unlearned model, or the highest over the budgets or levels of the attack."""
-        found = {}
-        for seed, record in self.behind(attack).items():
-            made = ((None, measured(row_of(record, "unlearned"), "forget_accuracy", guidance)) if attack == NONE
-                    else strongest(record, guidance) or (None, None))  # fmt: skip
-            if number(made[1]) is not None:
-                found[seed] = made[1]
-        return found
 
 
 @dataclass(frozen=True)
@@ -84,102 +53,21 @@ class Measure:
     digits: int = 1
     behind: Treatment = NONE  # the attack whose runs it comes from
     shown: bool = True  # in the table, and not in the CSV file alone
+    n_images: int | None = None  # of a distance, which depends on it
+    prefix: Callable[[Entry], str] = lambda entry: ""
 
     @property
     def average(self) -> Callable[[list], Estimate | None]:
         return steps_to_half if self.name == "steps_to_half" else estimate
 
     def text(self, entry: Entry) -> str:
-        values = self.values(entry)
+        value, prefix = self.average(self.values(entry)), self.prefix(entry)
         if self.average is steps_to_half:
-            group = entry.groups.get(self.behind)
-            return half_text(self.average(values), group.budgets if group else ())
-        return estimate_text(self.average(values), self.scale, self.digits, len(entry.unlearned))
-
-
-@dataclass(frozen=True)
-class Board:
-    matrix: Matrix
-    entries: list[Entry]  # controls, then the others from the lowest recovery up
-    attacks: list[Treatment]  # with their exact settings; none first
-    main: Treatment | None  # the attack that the columns of recovery are of
-    sees: set[Treatment]  # attacks that hold the class
-    records: list[dict]
-    references: dict[tuple[str, Treatment], Treatment] = field(default_factory=dict)  # by guidance and attack
-    differences: dict[tuple[str, Treatment, Treatment], Difference] = field(default_factory=dict)  # and by method
-
-    @cached_property
-    def every(self) -> dict:
-        return pooled(self.records)
-
-    @cached_property
-    def guidances(self) -> list[str]:
-        """The main one first."""
-        main = main_guidance(self.every)
-        return sorted(guidances(self.every), key=lambda guidance: (guidance != main, float(guidance)))
-
-
-# ---- collecting -----------------------------------------------------------------------------------------------------
-
-
-def boards(groups: Sequence[Group]) -> list[Board]:
-    return [_board(matrix, *panel[1:]) for matrix, panel in zip(matrices(groups, 1), panels(groups, ()), strict=True)]
-
-
-def _board(matrix: Matrix, groups: Sequence[Group], methods: Sequence[Treatment], attacks: Sequence[Treatment]) -> Board:
-    entries = {method: Entry(method, {}, {}) for method in matrix.methods}
-    for group, method, attack in zip(groups, methods, attacks, strict=True):
-        records = entries[method].attacks.setdefault(attack, {})
-        records |= {record["seed"]: record for record in group.records if record["seed"] not in records}
-        entries[method].groups.setdefault(attack, group)
-    sees = {attack for group, attack in zip(groups, attacks, strict=True) if any(map(sees_forgotten, group.records))}
-    order = sorted({attack for attack in attacks if attack.name != NONE.name}, key=lambda a: (a in sees, a.name, a.settings))
-    board = Board(matrix, list(entries.values()), [NONE, *order], _main(groups, attacks, sees), sees,
-                  [record for group in groups for record in group.records])  # fmt: skip
-    board.entries.sort(key=lambda entry: _rank(board, entry))
-    for guidance in board.guidances:
-        for attack in board.attacks:
-            values = {entry.method: made for entry in board.entries if (made := entry.forget_accuracies(attack, guidance))}
-            if values:
-                reference = board.references[guidance, attack] = _reference(values)
-                board.differences.update({(guidance, attack, method): made
-                                          for method, made in against(reference, values).items()})  # fmt: skip
-    return board
-
-
-def _main(groups: Sequence[Group], attacks: Sequence[Treatment], sees: set[Treatment]) -> Treatment | None:
-    """DiMRA if it was run, else an attack that holds nothing of the class and takes steps.
-
-    In the settings that most methods met under most seeds; of several those that bring back most of what was unlearned.
-    """
-    met: dict[Treatment, list[Group]] = {}
-    for group, attack in zip(groups, attacks, strict=True):
-        if attack.name != NONE.name and group.finished:
-            met.setdefault(attack, []).append(group)
-
-    def wanted(attack: Treatment) -> tuple:
-        records = [record for group in met[attack] for record in group.finished]
-        peaks = [number(made[1]) for record in records
-                 if record["method"] != "original" and (made := strongest(record, main_guidance(record)))]  # fmt: skip
-        return (attack.name == "dimra", attack not in sees, takes_steps(records[0]), len(met[attack]), len(records), sum(peaks))
-
-    return max(met, key=wanted, default=None)
-
-
-def _rank(board: Board, entry: Entry) -> tuple:
-    """Controls in their order; the others by what the main attack brought back, then by what was left before it."""
-    made = (estimate(list(entry.forget_accuracies(attack, board.guidances[0]).values())) if board.guidances and attack else None
-            for attack in (board.main, NONE))  # fmt: skip
-    control = CONTROLS.index(entry.method.name) if entry.method.name in CONTROLS else len(CONTROLS)
-    recovered = () if control < len(CONTROLS) else tuple(float("inf") if e is None else e.mean for e in made)
-    return (control, *recovered, entry.method.name, entry.method.settings)
-
-
-def _reference(values: dict[Treatment, dict[int, dict]]) -> Treatment:
-    """Retraining, which an attack can only teach and not remind; without it the method that holds best."""
-    retrained = [method for method in values if method.name == "retrain"]
-    methods = [method for method in values if method.name not in CONTROLS] or list(values)
-    return retrained[0] if retrained else min(methods, key=lambda method: estimate(list(values[method].values())).mean)
+            groups = entry.groups.get(self.behind)
+            return half_text(value, groups[0].budgets if groups else ())
+        if prefix and value is None:
+            return prefix
+        return (f"{prefix}, " if prefix else "") + estimate_text(value, self.scale, self.digits, len(entry.unlearned))
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------
@@ -190,43 +78,70 @@ def measures(board: Board, guidance: str) -> list[Measure]:
     retain, first = retained_guidance(board.every), guidance == board.guidances[0]
     found = [Measure("unlearning_accuracy", "UA %",
                      lambda entry: list(map(_missed, _of(entry, "forget_accuracy", guidance))), 100)]  # fmt: skip
+    shares = [(field, f"{field}\n%",
+               lambda entry, field=field: [number(value, field) for value in _of(entry, "forget_accuracy", guidance)])
+              for field in ("another", "nothing")]  # fmt: skip
+    shares.append(("unlearning_accuracy_held_out", "UA %\nheld-out", lambda entry: [
+        _missed((value or {}).get("held_out_forget_accuracy")) for value in _of(entry, "agreement", guidance)]))
+    found += [Measure(*share, 100) for share in shares
+              if any(number(v) is not None for entry in board.entries for v in share[2](entry))]  # fmt: skip
     if first:
         found.append(Measure("retain_accuracy", "retained\n%", lambda entry: _of(entry, "retain_accuracy", retain), 100))
-        found += [
-            Measure(q.name, q.words.replace(" oracle", "\n(oracle)"),
-                    lambda entry, q=q: [number(value, q.field) for value in _of(entry, q.metric, retain)],
-                    digits=DIGITS.get(q.metric, 2), shown=q.metric in _distances(board, retain))
-            for q in QUALITY if guidances(board.every, q.metric)
-        ]  # fmt: skip
-    if board.main:
-        found += _recovery(board, guidance)
+        found += [measure for q in QUALITY for measure in _qualities(board, q, retain)]
+    for attack in board.heads:
+        found += _recovery(board, attack, guidance)
     if first:
         found.append(Measure("unlearn_seconds", "unlearn\ns", lambda entry: [cost["seconds"] for cost in costs(entry)]))
     return found
 
 
-def _recovery(board: Board, guidance: str) -> list[Measure]:
-    attack = board.main
-    records = [record for entry in board.entries for record in entry.attacks.get(attack, {}).values()]
+def _qualities(board: Board, q: Quality, guidance: str) -> list[Measure]:
+    """A column for each number of images: distances of two are not compared."""
+    counts = dict.fromkeys(image_count(value) for entry in board.entries for value in _of(entry, q.metric, guidance) if value)
+    return [Measure(q.name, q.words.replace(" oracle", "\n(oracle)") + (f"\nN={n}" if n else ""),
+                    lambda entry, n=n: [number(value, q.field) for value in _of(entry, q.metric, guidance)
+                                        if image_count(value) == n],
+                    digits=DIGITS.get(q.metric, 2), shown=q.metric in _distances(board, guidance), n_images=n)
+            for n in counts]  # fmt: skip
+
+
+def _recovery(board: Board, attack: Treatment, guidance: str) -> list[Measure]:
+    """Of the models that the strongest admissible attack leaves."""
+    def of(value: Callable[[Best], object]) -> Callable[[Entry], list]:
+        return lambda entry: [value(best) for best in entry.cell(attack, guidance).seeds.values()]
+
+    label = Treatment(attack.name).label
+    records = [record for entry in board.entries for record in entry.behind(attack)]
+    several = any(len(best.pairs) > 1 for entry in board.entries for best in entry.cell(attack, guidance).every.values())
+    found = [
+        Measure("recovery_strongest", f"{label} %\nstrongest", of(lambda best: best.value), 100, behind=attack,
+                prefix=lambda entry: BROKE if (cell := entry.cell(attack, guidance)).every and cell.broke else ""),
+        Measure("recovery_maximum", f"{label} %\nmaximum", of(lambda best: best.maximum), 100, behind=attack, shown=several),
+        Measure("recovery_held_out", "", of(lambda best: best.mean("agreement", "held_out_forget_accuracy")), 100,
+                behind=attack, shown=False),
+        Measure("recovery_other_sampler", "", of(lambda best: best.mean("other_sampler")), 100, behind=attack, shown=False),
+        Measure("retained_after", "", of(lambda best: best.retained), 100, behind=attack, shown=False),
+    ]  # fmt: skip
+    if attack != board.main:
+        return found
     budgets = list(dict.fromkeys(row["step"] for record in records for row in record["rows"] if row["model"] == "attacked"))
     chosen = budgets if len(budgets) <= MAX_BUDGETS else [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
 
-    def at(budget: float) -> Callable[[Entry], list]:
-        return lambda entry: [dict(recovery_points(record, guidance)).get(budget) for record in entry.behind(attack).values()]
+    def at(budget: float) -> Callable[[Best], object]:
+        return lambda best: averaged([dict(recovery_points(record, guidance)).get(budget) for record, _ in best.pairs])
 
-    def curve(name: str) -> Callable[[Entry], list]:
-        return lambda entry: [number(((record.get("recovery") or {}).get(guidance) or {}).get(name))
-                              for record in entry.behind(attack).values()]  # fmt: skip
+    def curve(name: str) -> Callable[[Best], object]:
+        return lambda best: averaged([number(((record.get("recovery") or {}).get(guidance) or {}).get(name))
+                                      for record, _ in best.pairs])  # fmt: skip
 
-    label = Treatment(attack.name).label
-    found = [Measure(f"recovery@{budget:g}", f"{label} %\n@ {budget_words(records[0], budget)}", at(budget), 100,
-                     behind=attack, shown=budget in chosen) for budget in budgets]  # fmt: skip
-    found.append(Measure("recovery_strongest", f"{label} %\nstrongest",
-                         lambda entry: list(entry.forget_accuracies(attack, guidance).values()), 100, behind=attack,
-                         shown=len(budgets) > 1))  # fmt: skip
+    found += [Measure(f"recovery@{budget:g}", f"{label} %\n@ {budget_words(records[0], budget)}", of(at(budget)), 100,
+                      behind=attack, shown=budget in chosen and len(budgets) > 1) for budget in budgets]  # fmt: skip
     if takes_steps(records[0]):
-        found += [Measure("area", "area", curve("area"), digits=3, behind=attack),
-                  Measure("steps_to_half", "steps\nto half", curve("steps_to_half"), behind=attack)]  # fmt: skip
+        half = curve("steps_to_half")
+        found += [Measure("area", "area", of(curve("area")), digits=3, behind=attack),
+                  Measure("steps_to_half", "steps\nto half", lambda entry: [
+                      half(best) for best in entry.cell(attack, guidance).seeds.values()
+                      if shows_class(best.pairs[0][0], guidance)], behind=attack)]  # fmt: skip
     return found
 
 
@@ -266,33 +181,54 @@ class Column:
 
 def columns(board: Board, guidance: str) -> list[Column]:
     """Of the table, what matters most first: a narrow screen shows the first ones without scrolling."""
-    found = {measure.name: Column(measure.header, measure.text, measure.behind)
+    found = {(measure.name, measure.behind, measure.n_images): Column(measure.header, measure.text, measure.behind)
              for measure in measures(board, guidance) if measure.shown}  # fmt: skip
-    if reference := board.references.get((guidance, board.main)):
-        found["difference"] = Column(
-            f"strongest\nminus {reference.label}",
-            lambda entry: difference_text(board, guidance, board.main, entry.method),
-            board.main,
-        )
+    ordered = [Column("verdict", lambda entry: verdict(board, entry, guidance), None)] if board.heads else []
+    for attack in board.heads:
+        ordered += [found.pop(key) for key in list(found) if key[0] in ("recovery_strongest", "recovery_maximum")
+                    and key[1] == attack]  # fmt: skip
+        ordered += [_beside(board, attack, guidance), difference_column(board, attack, guidance)]
     worst = next(column for column in board.matrix.columns if column.heading == WORST)
+    wanted = ("unlearning_accuracy", "another", "nothing", "unlearning_accuracy_held_out", "retain_accuracy", "fid",
+              "fd_oracle", "kid", "kid_oracle", "unlearn_seconds")  # fmt: skip
+    ordered += [found.pop(key) for name in wanted for key in list(found) if key[0] == name]
     if len(board.attacks) > 2:
-        found["worst"] = Column("worst case %\nholding nothing",
-                                lambda entry: board.matrix.text(guidance, entry.method, worst), None)  # fmt: skip
-    first = [name for name in ("unlearning_accuracy", "recovery_strongest", "difference", "worst", "retain_accuracy",
-                               "fid", "fd_oracle", "kid", "kid_oracle", "unlearn_seconds") if name in found]  # fmt: skip
-    ordered = [found[name] for name in [*first, *(name for name in found if name not in first)]]
+        ordered.append(Column("worst case %\nholding nothing",
+                              lambda entry: board.matrix.text(guidance, entry.method, worst), None))  # fmt: skip
+    ordered = [column for column in [*ordered, *found.values()] if column]
     return [*ordered, Column("seeds", lambda entry: str(len(entry.unlearned)), NONE)]
 
 
+def _beside(board: Board, attack: Treatment, guidance: str) -> Column | None:
+    """What the held-out classifier says of the same models, and the oracle of another sampler's images; means."""
+    beside = [("held-out", "agreement", "held_out_forget_accuracy"), ("other sampler", "other_sampler", None)]
+    beside = [what for what in beside if guidances(board.every, what[1])]
+
+    def text(entry: Entry) -> str:
+        found = [entry.cell(attack, guidance).mean(*what[1:]) for what in beside]
+        return " / ".join(DASH if value is None else f"{100 * value:.1f}" for value in found)
+
+    return Column(" /\n".join(what[0] for what in beside), text, attack) if beside else None
+
+
+def difference_column(board: Board, attack: Treatment, guidance: str) -> Column | None:
+    reference = board.references.get((guidance, attack))
+    return reference and Column(f"{Treatment(attack.name).label}\nminus {reference.label}",
+                                lambda entry: difference_text(board, guidance, attack, entry.method), attack)  # fmt: skip
+
+
 def difference_text(board: Board, guidance: str, attack: Treatment, method: Treatment) -> str:
-    """``+5.3 [3.1, 7.6]*`` over images, ``+5.3 ± 8.1`` over seeds, in points."""
+    """``+5.3 ± 8.1`` over five seeds and more, of fewer each (``+5.0, +5.6``), of one ``+5.3 [3.1, 7.6]`` over its images."""
     made = board.differences.get((guidance, attack, method))
     if made is None:
         return "reference" if board.references.get((guidance, attack)) == method else DASH
     text = f"{100 * made.mean:+.1f}"
-    if made.low is not None:
-        text += (f" [{100 * made.low:.1f}, {100 * made.high:.1f}]" if made.test == IMAGES
-                 else f" ± {100 * (made.high - made.mean):.1f}")  # fmt: skip
+    if made.test == IMAGES:
+        text += f" [{100 * made.low:.1f}, {100 * made.high:.1f}]"
+    elif made.n < ENOUGH:
+        text = ", ".join(f"{100 * value:+.1f}" for value in made.values)
+    elif made.low is not None:
+        text += f" ± {100 * (made.high - made.mean):.1f}"
     return text + ("*" if made.marked else "")
 
 
@@ -300,22 +236,29 @@ def caption(found: Sequence[Board]) -> str:
     """What a reader of these boards needs to know, and no more than they show."""
     words = [
         "UA: unlearning accuracy, the share of images generated under the forgotten class that the oracle does not call by "
-        "it. Retained: accuracy on the retained classes; like the distances it is of the unlearned model, at guidance 1 where "
-        "that was measured. Mean ± half of the 95 % t-interval over seeds; for one seed its 95 % Wilson interval over images. "
-        "leaderboard.csv has bootstrap intervals over images, and every budget. Controls first, then the methods from the "
-        "lowest recovery up: read it beside what is retained, for a ruined model has nothing to recover."
+        "it; another, nothing: shares that it calls another class, or no class. Retained: accuracy on the retained classes; "
+        "like the distances (of N images) it is of the unlearned model, at guidance 1 where that was measured. Of five seeds "
+        "and more the mean ± half of the 95 % t-interval, of fewer the value of each seed, of one its 95 % Wilson interval over "
+        "images. leaderboard.csv has bootstrap intervals over images, and every budget. Original and retrain first; then "
+        "methods and controls by the worse of their differences to retrain; not ranked: methods whose unlearned model lost "
+        "more than 2 points of retained accuracy, or has a distance more than 1.5 times the original's."
     ]
-    if main := dict.fromkeys(board.main.label for board in found if board.main):
+    if main := dict.fromkeys(attack.label for board in found for attack in board.heads):
         words.append(
-            f"Recovery: forget accuracy after {' or '.join(main)}, in the settings that most methods met; strongest: the "
-            "highest over its budgets, for each seed. Area: mean forget accuracy over the budget axis; steps to half: where it "
-            "reaches half of the original model's. Worst case: as in the matrix, over every attack and rate that holds nothing "
-            "of the class."
+            f"Strongest: forget accuracy after {' or '.join(main)}, at the strongest learning rate whose attacked model lost no "
+            "more than that against the unlearned one (else: attack broke the model); at the end of an attack whose rate falls "
+            "to nought, else at its best budget; the mean over attack seeds, maximum: the highest of them. The rate is chosen on "
+            "the first half of the images and the number is of the second, where records have each image's hit. Beside it, as "
+            "means, the held-out classifier's number and another sampler's. Area: mean forget accuracy over the budget axis; "
+            "steps to half: where it reaches half of the original model's, a dash where that is nought. Worst case: as in the "
+            "matrix, over every attack and rate that holds nothing of the class. Verdict: irreversible here, where DiMRA and "
+            "embedding inversion bring back no more than retrain's own highest seed, or its interval over images if that "
+            "reaches higher."
         )
     words.append(difference_words(found))
     words.append("Unlearn s: wall-clock seconds of the unlearning in the run that computed it, on the device that the method's "
                  "page names.")  # fmt: skip
-    return " ".join(filter(None, words))
+    return " ".join([*filter(None, words), *(note for board in found for note in notes(board))])
 
 
 def difference_words(found: Sequence[Board]) -> str:
@@ -331,10 +274,10 @@ def difference_words(found: Sequence[Board]) -> str:
 
 
 TESTS = {
-    IMAGES: "[low, high] is a bootstrap over images within each seed, tested by McNemar's exact test: it speaks of these "
-    "models, not of other seeds.",
-    SEEDS: "± is Student's paired t over seeds (records without the hits of each image); three seeds show only large "
-    "differences, and where all seeds agree exactly there is no test.",
+    SEEDS: "it is tested by Student's paired t over model seeds; three show only large differences, and where all agree exactly "
+    "there is no test.",
+    IMAGES: "[low, high], of methods with one seed in common, is a bootstrap over images, tested by McNemar's exact test: it "
+    "speaks of this one model, not of the method.",
 }
 
 
@@ -355,7 +298,9 @@ def show(found: Sequence[Board], console: Console | None = None) -> None:
             console.print(f"[bold]{plain(f'{board.matrix.table}, {title(board, guidance)}')}[/bold]", highlight=False)
             console.print(table)
     if found:
-        console.print("± half of the 95 % t-interval over seeds. * differs from the reference (paired, Holm). "
+        for note in dict.fromkeys(note for board in found for note in notes(board)):
+            console.print(note, markup=False, highlight=False)
+        console.print("± half of the 95 % t-interval over five seeds and more. * differs from the reference (paired, Holm). "
                       "Words, every column and number: leaderboard.md, leaderboard.csv.", highlight=False)  # fmt: skip
 
 
@@ -368,13 +313,30 @@ def title(board: Board, guidance: str) -> str:
 
 def cells(board: Board, guidance: str) -> tuple[list[str], list[list[str]]]:
     shown = columns(board, guidance)
-    rows = [[entry.method.label, *(column.text(entry) for column in shown)] for entry in board.entries]
+    rows = [[entry.method.label, *(column.text(entry) for column in shown)] for entry in board.ranked(guidance)]
     return ["method", *(column.header for column in shown)], rows
 
 
 def to_markdown(found: Sequence[Board]) -> str:
     parts = [f"### {markdown(f'{board.matrix.table}, {title(board, guidance)}')}\n\n{markdown_table(*cells(board, guidance))}"
              for board in found for guidance in board.guidances]  # fmt: skip
+    return "\n\n".join([*parts, caption(found)]) + "\n"
+
+
+def to_brief(found: Sequence[Board]) -> str:
+    """At most six columns, for a page that is read on a phone."""
+    parts = []
+    for board in found:
+        for guidance in board.guidances:
+            named = {measure.name: Column(measure.header, measure.text, NONE) for measure in measures(board, guidance)}
+            every = {measure.name: measure for measure in measures(board, board.guidances[0])}
+            retained = every.get("retain_accuracy")
+            shown = [named["unlearning_accuracy"], *([Column(retained.header, retained.text, NONE)] if retained else []),
+                     *filter(None, (difference_column(board, attack, guidance) for attack in board.heads)),
+                     Column("verdict", lambda entry, b=board, g=guidance: verdict(b, entry, g), None)]  # fmt: skip
+            rows = [[entry.method.label, *(column.text(entry) for column in shown)] for entry in board.ranked(guidance)]
+            table = markdown_table(["method", *(column.header for column in shown)], rows)
+            parts.append(f"### {markdown(f'{board.matrix.table}, {title(board, guidance)}')}\n\n{table}")
     return "\n\n".join([*parts, caption(found)]) + "\n"
 
 
@@ -385,35 +347,86 @@ def to_latex(found: Sequence[Board]) -> str:
 
 def to_csv(found: Sequence[Board]) -> str:
     """One line per method and measurement, accuracies as fractions; `runs` names what it is the mean of."""
-    header = ["table", "forgotten", "guidance", "method", "method_settings", "attack", "attack_settings", "measurement",
-              "mean", "low", "high", "n", "reached", "images_low", "images_high", "runs"]  # fmt: skip
+    header = ["table", "forgotten", "guidance", "method", "method_settings", "verdict", "attack", "attack_settings",
+              "measurement", "N", "mean", "low", "high", "n", "reached", "values", "images_low", "images_high",
+              "runs"]  # fmt: skip
     rows = []
     for board in found:
         for guidance in board.guidances:
             for measure in measures(board, guidance):
-                for entry in board.entries:
-                    values, runs = measure.values(entry), entry.behind(measure.behind).values()
+                for entry in board.ranked(guidance):
+                    values, runs = measure.values(entry), entry.behind(measure.behind)
                     if (e := measure.average(values)) is not None:
                         rows.append([
                             board.matrix.table, board.matrix.forgotten, guidance, entry.method.name, entry.method.settings,
-                            measure.behind.name, measure.behind.settings, measure.name, e.mean, e.low, e.high, e.n, e.reached,
+                            verdict(board, entry, guidance), measure.behind.name, measure.behind.settings, measure.name,
+                            measure.n_images, e.mean, e.low, e.high, e.n, e.reached, " ".join(f"{v:.6g}" for v in e.values),
                             *(image_interval(values) or ("", "")), " ".join(run["name"] for run in runs),
                         ])  # fmt: skip
     return csv_text(header, rows)
 
 
 def differences_csv(found: Sequence[Board]) -> str:
-    """Every method minus the reference under every attack in its exact settings; accuracies as fractions."""
+    """One line per guidance, attack, method and test, accuracies as fractions."""
     header = ["table", "forgotten", "guidance", "attack", "attack_settings", "method", "method_settings", "reference",
-              "difference", "low", "high", "p", "p_holm", "test", "pairs", "seeds"]  # fmt: skip
+              "difference", "low", "high", "p", "p_holm", "test", "pairs", "seeds", "values"]  # fmt: skip
     return csv_text(header, (
         [board.matrix.table, board.matrix.forgotten, guidance, attack.name, attack.settings, method.name, method.settings,
          board.references[guidance, attack].label, made.mean, made.low, made.high, made.p, made.adjusted, made.test,
-         made.n, made.seeds]
-        for board in found for (guidance, attack, method), made in board.differences.items()))  # fmt: skip
+         made.n, made.seeds, " ".join(f"{value:.6g}" for value in made.values)]
+        for board in found for tests in (board.differences, board.image_differences)
+        for (guidance, attack, method), made in tests.items()
+        if tests is board.differences or made != board.differences[guidance, attack, method]))  # fmt: skip
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+SCATTER = (
+    "Recovery over retrain under both attacks: the further from the lower left, the more is left of the class. Shaded: within "
+    " retrain's own interval. Diamonds: controls; hollow: unlearning ruined the model; small points: other settings of "
+    "the method. Bars: 95 % t-interval over five seeds and more, lowest and highest of fewer."
+)
+
+
+def scatters(board: Board) -> list[tuple[str, Figure]]:
+    """(title, figure) for every guidance at which both attacks met retrain and at least one other method."""
+    figures = []
+    for guidance in board.guidances if len(board.heads) == 2 else ():
+        region = tuple(allowed(board, attack, guidance) for attack in board.heads)
+        marks = [] if None in region else _marks(board, guidance)
+        if marks:
+            name = f"Recovery over retrain: {title(board, guidance)}"
+            labels = [f"{Treatment(attack.name).label} minus retrain (points)" for attack in board.heads]
+            figures.append((name, scatter_figure(marks, name, *labels, region=region)))
+    return figures
+
+
+def _marks(board: Board, guidance: str) -> list[Mark]:
+    """One for each name of a method: in the settings with most seeds, the others as small points; but each control by itself."""
+    named: dict[tuple, list[Entry]] = {}
+    for entry in board.entries:
+        control = entry.method.settings if entry.method.name in CONTROLS else ""
+        if all(gap(board, entry, attack, guidance) is not None for attack in board.heads) and entry.method.name != "retrain":
+            named.setdefault((entry.method.name, control), []).append(entry)
+    marks = []
+    for style, entries in enumerate(named.values()):
+        main = max(entries, key=lambda entry: len(entry.unlearned))
+        places = {entry.method: tuple(gap(board, entry, attack, guidance) for attack in board.heads) for entry in entries}
+        ends = tuple(_ends(board.differences[guidance, attack, main.method]) for attack in board.heads)
+        marks.append(Mark(main.method.label if len(entries) == 1 else display_name(main.method.name), *places[main.method], style,
+                          main.method.name in CONTROLS, main.ruined, ends,
+                          tuple(place for method, place in places.items() if method != main.method)))  # fmt: skip
+    return marks
+
+
+def _ends(made: Difference) -> tuple[float, float]:
+    if made.n < ENOUGH or made.low is None:
+        return min(made.values), max(made.values)
+    return made.low, made.high
 
 
 RENDERERS = {
+    "table.md": to_brief,
     "leaderboard.md": to_markdown,
     "leaderboard.csv": to_csv,
     "leaderboard.tex": to_latex,

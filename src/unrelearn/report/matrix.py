@@ -1,11 +1,11 @@
 """Every method against every attack: what the strongest attacker of each kind brings back; Markdown, CSV, heat maps.
 
-One matrix for each table of the comparison and forgotten class. A cell takes, for each seed, the highest forget accuracy
-over the budgets or levels of the attack and over runs that differ only in ``attack.learning_rate``, and averages that
+One matrix for each table of the comparison and forgotten class. A cell takes, for each seed, the strongest attacked
+models (`strongest`) over runs that differ only in ``attack.learning_rate`` and the attack's own seed, and averages that
 over the seeds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,34 +27,49 @@ from unrelearn.report import (
     retained_guidance,
     row_of,
     sees_forgotten,
-    strongest,
 )
 from unrelearn.report.compare import markdown, markdown_table, tables
-from unrelearn.report.figures import Mark, heat_map, trade_off_figure
-from unrelearn.report.groups import CONTROLS, RATE, Estimate, Group, differences, estimate, fingerprint, gathered, place
+from unrelearn.report.figures import Mark, heat_map, scatter_figure
+from unrelearn.report.groups import (
+    CONTROLS,
+    RATE,
+    Estimate,
+    Group,
+    differences,
+    estimate,
+    fingerprint,
+    gathered,
+    place,
+    pooled,
+)
 from unrelearn.report.page import escape, figure_box
+from unrelearn.report.strongest import BROKE, Best, intact, strongest, strongest_of
 
 HOLDS_NOTHING, HOLDS_CLASS, WORST = "holds nothing of the class", "holds the class", "worst case"
 AUDITS = ("interpolation", "context_probe")  # their ends are the original and the images themselves: no worst case
 KINDS = ("", HOLDS_NOTHING, HOLDS_CLASS, WORST)  # headings, from left to right
 CAPTION = (
-    "Strongest forget accuracy in %: for each seed the highest over all measured budgets or levels of the attack and over "
-    "runs that differ only in attack.learning_rate, as an attacker would choose who sees the result; then the mean over "
-    "seeds. none: the unlearned model. Holds the class: attacks with images of the forgotten class or weights of the "
-    "original model. Worst case: for each seed the highest of none and the attacks that hold nothing of the class, or of "
-    "all but the audits interpolation and context probe, whose ends are the original and the images themselves; ≥ where one "
-    "of them was not measured in every seed. A maximum of more runs is higher by chance alone: compare "
-    "methods that met the same attacks, learning rates and budgets, and each with retrain, on which an attack reaches only "
-    "what it has brought along. A dash: diverged or not run."
+    "Strongest forget accuracy in %: for each seed that of the strongest learning rate or level whose attacked model still "
+    "draws the retained classes (retained accuracy at most 2 points lower than before, distance at most 1.5 times as large), "
+    "at the end of an attack whose rate falls to nought and else at any budget, the mean over attack seeds; then the mean over "
+    "seeds. It is chosen on the first half of the images and reported on the second, where records have each image's hit. "
+    "Attack broke the model: no rate left it so; the number, if there is one, is of the strongest budget that did (in the "
+    "figure: in brackets, or a cross). none: the unlearned model. Holds the class: attacks with images of the forgotten class "
+    "or weights of the original model. (+3.1) after the context probe: its share minus that from other classes' images. Worst "
+    "case: for each seed the strongest of none and the attacks that hold nothing of the class, or of all but the audits "
+    "interpolation and context probe, whose ends are the original and the images themselves; ≥ where one of them was not "
+    "measured in every seed, or broke the model. Compare methods that met the same attacks and learning rates, and each with "
+    "retrain, on which an attack reaches only what it has brought along. A dash: diverged or not run."
 )
 COLUMNS = (
     "†: holds the class. Retained: accuracy on the retained classes before the attack. Unlearn s: wall-clock seconds of the "
-    "unlearning, in the run that computed it. matrix.csv has the intervals (t over seeds, Wilson over images for one seed) "
-    "and names the strongest runs, with the retained classes after the attack."
+    "unlearning, in the run that computed it. matrix.csv has the intervals (t over five seeds and more, lowest and highest of "
+    "fewer, Wilson over images for one), the highest over attack seeds, the held-out classifier's number, and names the "
+    "strongest runs, with the retained classes after the attack."
 )
 TRADE_OFF = (
-    "Recovery: the strongest of DiMRA's budgets and learning rates. Best: lower right. Hollow: controls; random weights, which "
-    "generate every class at chance, are left out."
+    "Recovery: DiMRA at its strongest learning rate that leaves the model whole. Best: lower right. Diamonds: controls; hollow: "
+    "unlearning ruined the model. Random weights, which generate every class at chance, are left out."
 )
 
 
@@ -82,23 +97,28 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The strongest attack on one seed."""
-
-    value: dict  # forget accuracy with its Wilson interval
-    at: float | None  # its budget or level; None for the unlearned model
-    retained: float | None  # retain accuracy of the attacked model: an attack that ruins the model has recovered nothing
-    run: str
-
-
-@dataclass(frozen=True)
 class Cell:
-    seeds: dict[int, Best]
+    every: dict[int, Best]  # by seed
     bound: bool = False  # something is missing: the worst case is at least this
+
+    @cached_property
+    def broke(self) -> bool:
+        """In every seed."""
+        return all(best.broke for best in self.every.values())
+
+    @cached_property
+    def seeds(self) -> dict[int, Best]:
+        """Those with a number: of intact models; where the attack broke them in every seed, of the budgets before it did."""
+        return {seed: best for seed, best in sorted(self.every.items()) if best.pairs and (self.broke or not best.broke)}
 
     @cached_property
     def estimate(self) -> Estimate | None:
         return estimate([best.value for best in self.seeds.values()])
+
+    def mean(self, *what: str) -> float | None:
+        """Of another measurement of these models (`Best.mean`)."""
+        made = estimate([best.mean(*what) for best in self.seeds.values()])
+        return made and made.mean
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,7 @@ class Matrix:
     cells: dict[tuple[str, Treatment, Column], Cell]  # by guidance, method and column; what was not measured is absent
     retained: dict[Treatment, Estimate]  # retain accuracy of the unlearned model
     seconds: dict[Treatment, Estimate]  # of the unlearning
+    ruined: set[Treatment]  # methods whose unlearned model no longer draws the retained classes
 
     @property
     def guidances(self) -> list[str]:
@@ -121,13 +142,17 @@ class Matrix:
         return f"{self.table}, {self.forgotten}, guidance {guidance_label(guidance)}"
 
     def text(self, guidance: str, method: Treatment, column: Column) -> str:
-        """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where other cells of the row have more seeds."""
+        """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where other cells of the row have more seeds, or that the model broke."""
         cell = self.cells.get((guidance, method, column))
         if cell is None:
             return DASH
+        if cell.estimate is None:
+            return BROKE
         n = max(len(c.seeds) for (_, m, _), c in self.cells.items() if m == method)
         fewer = f" (n={len(cell.seeds)})" if len(cell.seeds) < n else ""
-        return f"{'≥ ' if cell.bound else ''}{100 * cell.estimate.mean:.1f}{fewer}"
+        beyond = cell.mean("forget_accuracy", "difference")
+        text = f"{100 * cell.estimate.mean:.1f}" + ("" if beyond is None else f" ({100 * beyond:+.1f})")
+        return f"{f'{BROKE}, ' if cell.broke else ''}{'≥ ' if cell.bound else ''}{text}{fewer}"
 
 
 # ---- collecting -----------------------------------------------------------------------------------------------------
@@ -159,26 +184,32 @@ def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], a
     columns.sort(key=lambda column: (KINDS.index(column.heading), column.attack.name, column.attack.settings))
     of = {column.attack: column for column in columns}
 
-    found: dict[tuple[str, Treatment, Column], dict[int, Best]] = {}
     retained: dict[Treatment, dict[int, dict]] = {}
     seconds: dict[Treatment, dict[int, float]] = {}
+    models: dict[Treatment, dict[int, dict]] = {}  # a record that measured the unlearned model
+    met: dict[tuple[Treatment, Column], dict[int, list[dict]]] = {}
     for group, method, attack in zip(groups, methods, attacks, strict=True):
         for record in group.records:
             seed, unlearned = record["seed"], row_of(record, "unlearned")
-            for guidance in guidances(record):
-                made = [(none, unlearned, measured(unlearned, "forget_accuracy", guidance))]
-                if attack in of:
-                    made.append((of[attack], *(strongest(record, guidance) or (None, None))))
-                for column, row, value in made:
-                    if number(value) is not None:
-                        best = found.setdefault((guidance, method, column), {})
-                        kept = number(measured(row, "retain_accuracy", retained_guidance(record)))
-                        best[seed] = _stronger(best.get(seed), Best(value, row.get("step"), kept, record["name"]))
+            if attack in of:
+                met.setdefault((method, of[attack]), {}).setdefault(seed, []).append(record)
+            if unlearned:
+                models.setdefault(method, {}).setdefault(seed, record)
             if value := measured(unlearned, "retain_accuracy", retained_guidance(record)):
                 retained.setdefault(method, {}).setdefault(seed, value)
             spent = [stage["seconds"] for stage in record.get("stages") or [] if stage["stage"] == "unlearn"]
             if spent:
                 seconds.setdefault(method, {}).setdefault(seed, spent[0])
+
+    found: dict[tuple[str, Treatment, Column], dict[int, Best]] = {}
+    for guidance in guidances(pooled(record for group in groups for record in group.records)):
+        for method, records in models.items():
+            found[guidance, method, none] = unlearned_models(records, guidance)
+        for (method, column), seeds in met.items():
+            found[guidance, method, column] = {
+                seed: best for seed, records in seeds.items() if (best := strongest(records, guidance))}
+    found = {key: best for key, best in found.items() if best}
+    ruined = {method for method, records in models.items() if is_ruined(records.values())}
 
     cells = {key: Cell(best) for key, best in found.items()}
     worst = [Column(Treatment("nothing of the class"), WORST), Column(Treatment("all"), WORST)]
@@ -191,7 +222,22 @@ def _matrix(table: str, groups: Sequence[Group], methods: Sequence[Treatment], a
         table, forgotten(groups[0].first), sorted(set(methods), key=lambda method: (place(method.name), method.settings)),
         [none, *columns, *worst], cells,
         *({method: estimate(list(seeds.values())) for method, seeds in values.items()} for values in (retained, seconds)),
+        ruined,
     )  # fmt: skip
+
+
+def unlearned_models(records: dict[int, dict], guidance: str) -> dict[int, Best]:
+    """The models before any attack, by seed, where they were measured."""
+    found = {seed: (record, row_of(record, "unlearned")) for seed, record in records.items()}
+    return {seed: Best((pair,), guidance) for seed, pair in found.items()
+            if number(measured(pair[1], "forget_accuracy", guidance)) is not None}  # fmt: skip
+
+
+def is_ruined(records: Iterable[dict]) -> bool:
+    """Whether the unlearned models no longer draw the retained classes as the originals do; on average over seeds."""
+    records = list(records)
+    pairs = [(row_of(record, "unlearned"), row_of(record, "original")) for record in records]
+    return intact(pairs, retained_guidance(pooled(records))) is False
 
 
 def treatments(groups: Sequence[Group], section: str, ignored: tuple[str, ...] = (RATE,)) -> list[Treatment]:
@@ -205,17 +251,14 @@ def treatments(groups: Sequence[Group], section: str, ignored: tuple[str, ...] =
     return [found[i] for i in range(len(groups))]
 
 
-def _stronger(one: Best | None, other: Best) -> Best:
-    return other if one is None or number(other.value) > number(one.value) else one
-
-
 def _worst(columns: Sequence[dict[int, Best]]) -> Cell:
-    """For each seed the strongest of the columns; a bound where a seed is missing in one of them."""
-    best: dict[int, Best] = {}
+    """For each seed the strongest of the columns; a bound where a seed is missing in one of them, or the attack broke it."""
+    best: dict[int, list[Best]] = {}
     for column in columns:
         for seed, value in column.items():
-            best[seed] = _stronger(best.get(seed), value)
-    return Cell(best, bound=any(column.keys() != best.keys() for column in columns))
+            best.setdefault(seed, []).extend([value] if value.pairs else [])
+    partial = any(column.keys() != best.keys() or any(b.broke for b in column.values()) for column in columns)
+    return Cell({seed: strongest_of(several) for seed, several in best.items() if several}, bound=partial)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -246,8 +289,8 @@ def _plain(value: Estimate | None, scale: float = 1) -> str:
 def to_csv(found: Sequence[Matrix]) -> str:
     """One line per cell, accuracies as fractions; `at` and `runs` name the strongest attack of each seed, in order of seeds."""
     header = ["table", "forgotten", "guidance", "method", "method_settings", "holds", "attack", "attack_settings",
-              "mean", "low", "high", "n", "lower_bound", "at",
-              "retained_after", "runs", "retained", "unlearn_seconds"]  # fmt: skip
+              "mean", "low", "high", "n", "values", "maximum", "lower_bound", "broke", "held_out", "other_sampler", "at",
+              "retained_after", "other_starts", "minus_other_starts", "runs", "retained", "unlearn_seconds"]  # fmt: skip
     rows = []
     for matrix in found:
         for (guidance, method, column), cell in sorted(matrix.cells.items(), key=lambda item: _position(matrix, *item[0])):
@@ -255,10 +298,14 @@ def to_csv(found: Sequence[Matrix]) -> str:
             beside = [known.mean if (known := values.get(method)) else None for values in (matrix.retained, matrix.seconds)]
             rows.append([
                 matrix.table, matrix.forgotten, guidance, method.name, method.settings, column.heading, column.attack.name,
-                column.attack.settings, value.mean, value.low, value.high, value.n, cell.bound,
+                column.attack.settings, *((value.mean, value.low, value.high, value.n) if value else [""] * 4),
+                " ".join(f"{number(b.value):.6g}" for b in best), max((b.maximum for b in best), default=""), cell.bound,
+                sum(b.broke for b in cell.every.values()),
+                cell.mean("agreement", "held_out_forget_accuracy"), cell.mean("other_sampler"),
                 " ".join(DASH if b.at is None else f"{b.at:g}" for b in best),
                 " ".join(DASH if b.retained is None else f"{b.retained:.3f}" for b in best),
-                " ".join(b.run for b in best), *beside,
+                *(cell.mean("forget_accuracy", name) for name in ("other_starts", "difference")),
+                " ".join("+".join(b.runs) for b in best), *beside,
             ])  # fmt: skip
     return csv_text(header, rows)
 
@@ -291,7 +338,7 @@ def show(found: Sequence[Matrix], console: Console | None = None) -> None:
                 table.add_row(plain(column_name(column)), *row[shown])
             console.print(table)
     if found:
-        console.print("For each seed the strongest budget or level and learning rate, then the mean over seeds. "
+        console.print("For each seed the strongest rate or level that leaves the model whole, then the mean over seeds. "
                       "† holds images of the class or weights of the original model.", highlight=False)  # fmt: skip
 
 
@@ -305,9 +352,9 @@ def heat_maps(matrix: Matrix) -> list[tuple[str, Figure]]:
     headings = [(heading, sum(column.heading == heading for column in matrix.columns)) for heading in KINDS]
     for guidance in matrix.guidances:
         grid = [[matrix.cells.get((guidance, method, column)) for column in matrix.columns] for method in matrix.methods]
-        values = np.array([[cell.estimate.mean if cell else np.nan for cell in row] for row in grid])
+        values = np.array([[cell.estimate.mean if cell and cell.estimate else np.nan for cell in row] for row in grid])
         drawing = heat_map(
-            values, np.array([[cell is not None and cell.bound for cell in row] for row in grid]),
+            values, [[_heat_text(cell) for cell in row] for row in grid],
             [method.label for method in matrix.methods], [column.attack.label for column in matrix.columns],
             [controls, len(matrix.methods) - controls], headings,
             f"Strongest forget accuracy (%), {matrix.forgotten}, guidance {guidance_label(guidance)}",
@@ -316,10 +363,21 @@ def heat_maps(matrix: Matrix) -> list[tuple[str, Figure]]:
     return figures
 
 
+def _heat_text(cell: Cell | None) -> str:
+    if cell is None:
+        return DASH
+    if cell.estimate is None:
+        return "×"
+    text = f"{'≥' if cell.bound else ''}{100 * cell.estimate.mean:.1f}".replace("100.0", "100")
+    return f"({text})" if cell.broke else text
+
+
 def trade_offs(matrix: Matrix) -> list[tuple[str, Figure]]:
     """(title, figure) for every guidance at which DiMRA was measured on at least two methods."""
     words = f"Cost of unlearning, and what DiMRA brings back: {matrix.forgotten}"
-    return [(matrix.title(guidance), trade_off_figure(marks, f"{words}, guidance {guidance_label(guidance)}"))
+    return [(matrix.title(guidance), scatter_figure(
+                marks, f"{words}, guidance {guidance_label(guidance)}", "retain accuracy before the attack (%)",
+                "strongest recovery by DiMRA (%)", right=100))
             for guidance in matrix.guidances if len(marks := _marks(matrix, guidance)) > 1]  # fmt: skip
 
 
@@ -329,9 +387,10 @@ def _marks(matrix: Matrix, guidance: str) -> list[Mark]:
     for style, method in enumerate(matrix.methods):
         seeds = [matrix.cells[guidance, method, column].seeds for column in matrix.columns
                  if column.attack.name == "dimra" and (guidance, method, column) in matrix.cells]  # fmt: skip
-        if seeds and method in matrix.retained and method.name != "random_weights":  # at chance: it would squeeze the others
-            best = _worst(seeds)
-            marks.append(Mark(method.label, matrix.retained[method].mean, best.estimate.mean, style, method.name in CONTROLS))
+        best = _worst(seeds).estimate if seeds else None
+        if best and method in matrix.retained and method.name != "random_weights":  # at chance: it would squeeze the others
+            marks.append(Mark(method.label, matrix.retained[method].mean, best.mean, style, method.name in CONTROLS,
+                              method in matrix.ruined))  # fmt: skip
     return marks
 
 

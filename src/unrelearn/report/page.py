@@ -50,7 +50,7 @@ from unrelearn.report.table import (
 
 FILE_NAME = "report.html"  # beside result.json; the comparison links to it
 TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
-FORGOTTEN = ("forget_accuracy", "entropy", "agreement")
+FORGOTTEN = ("forget_accuracy", "nothing", "other_sampler", "entropy", "agreement")
 DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")
 MANIFOLDS = ("precision_recall", "density_coverage")
 

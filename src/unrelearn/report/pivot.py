@@ -4,18 +4,22 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from unrelearn.report import DASH, forgotten, guidance_label, guidances, measured, number, retained_guidance, row_of, strongest
+from unrelearn.report import DASH, forgotten, guidance_label, guidances, measured, number, retained_guidance, row_of
 from unrelearn.report.compare import estimate_text, markdown, markdown_table, tables
 from unrelearn.report.groups import Estimate, Group, estimate, gathered, pooled
 from unrelearn.report.matrix import Treatment, treatments
+from unrelearn.report.strongest import BROKE, averaged, strongest
 
 CAPTION = (
-    "Forget accuracy in %, at guidance {scales}, the highest over the attack's budgets or levels{before}. Mean over seeds (of "
-    "each over its classes) ± half of the 95 % t-interval; of one run its Wilson interval over images. (5 of 9): so many of the "
-    "runs were made.{more}"
+    "Forget accuracy in %, at guidance {scales}, of the attacked models: at the end of an attack whose rate falls to nought, "
+    "else at its best budget or level, chosen on the first half of the images and reported on the second; the mean over attack "
+    "seeds{before}. Attack broke the model: retained accuracy fell by more than 2 points or the distance grew by more than "
+    "half; the number, if there is one, is of the strongest budget before. Of five seeds and more (of each the mean over its "
+    "classes) the mean ± half of the 95 % t-interval, of fewer the value of each; of one run its Wilson interval over images. "
+    "(5 of 9): so many of the models were attacked.{more}"
 )
 BEFORE = "; before: of the unlearned model"
-STRONGEST = " Strongest: for each run the highest of its row, as an attacker chooses who sees the result; ≥ where one is missing."
+STRONGEST = " Strongest: the highest of its row that leaves the model whole, as an attacker would choose; ≥ where one is missing."
 ALL = " All: every run of the row."
 RETAINED = " Retained: accuracy on the retained classes, of the unlearned model and after that attack at guidance {first}."
 ABSENT = object()
@@ -69,61 +73,69 @@ def _table(rows: dict[Treatment, list[dict]], key: str) -> tuple[str, str]:
     scales = guidances(pooled(every))
     values = sorted({setting(record, key) for record in every}, key=lambda v: (v is None, isinstance(v, str), v or 0))
     names = {setting(record, key): forgotten(record) if key == "forget" else json.dumps(setting(record, key)) for record in every}
-    columns = {method: [[record for record in runs if setting(record, key) == value] for value in values]
+    columns = {method: [_families(record for record in runs if setting(record, key) == value) for value in values]
                for method, runs in rows.items()}  # fmt: skip
     most = max(len(found) for row in columns.values() for found in row)
-    cells = {method: [_text(dict.fromkeys(scales, found), _after, most) for found in row] for method, row in columns.items()}
+    cells = {method: [_text(found, _after, scales, most) for found in row] for method, row in columns.items()}
     headers, before, more = [names[value].strip('"') for value in values], "", ""
     places = {method: [_mean(found, _after, scales[0]) for found in row] for method, row in columns.items()}
     if key == "forget" or key.startswith("attack."):  # else each column is of other models, and there is nothing to pool
         last = "all" if key == "forget" else "strongest"
         headers, before = ["before", *headers, last, "retained before", "after"], BEFORE
         more = ({"all": ALL, "strongest": STRONGEST}[last] + RETAINED).format(first=guidance_label(scales[0]))
-        met = {method: list(gathered(runs, lambda record: (record["seed"], tuple(record["forget_classes"]))).values())
-               for method, runs in rows.items()}  # fmt: skip
-        most = max(map(len, met.values()))
-        for method, families in met.items():
-            models = [family[0] for family in families]
-            best = {g: [max(family, key=lambda record: number(_after(record, g)) or 0) for family in families] for g in scales}
-            bound = "≥ " if last == "strongest" and min(map(len, families)) < len(values) else ""
+        families = {method: _families(runs) for method, runs in rows.items()}
+        most = max(map(len, families.values()))
+        for method, met in families.items():
+            tried = min(len({setting(record, key) for record in family}) for family in met)
+            bound = "≥ " if last == "strongest" and tried < len(values) else ""
             cells[method] = [
-                _text(dict.fromkeys(scales, models), _before, most), *cells[method], bound + _text(best, _after, most),
-                _text({scales[0]: models}, _retained_before, most), _text({scales[0]: best[scales[0]]}, _retained_after, most)]
-            places[method] = [_mean(best[scales[0]], _after, scales[0])]
+                _text(met, _before, scales, most), *cells[method], bound + _text(met, _after, scales, most),
+                _text(met, _retained_before, scales[:1], most), _text(met, _retained_after, scales[:1], most)]
+            places[method] = [_mean(met, _after, scales[0])]
     order = sorted(rows, key=lambda method: max((made.mean for made in places[method] if made), default=2))
     caption = CAPTION.format(scales=" / ".join(map(guidance_label, scales)), before=before, more=more)
     return markdown_table(["method", *headers], [[method.label, *cells[method]] for method in order]), caption
 
 
-def _before(record: dict, guidance: str):
-    return measured(row_of(record, "unlearned"), "forget_accuracy", guidance)
+def _families(records: Iterable[dict]) -> list[list[dict]]:
+    """The runs of each unlearned model: its learning rates and attack seeds."""
+    return list(gathered(records, lambda record: (record["seed"], tuple(record["forget_classes"]))).values())
 
 
-def _after(record: dict, guidance: str):
-    return (strongest(record, guidance) or (None, None))[1]
+def _before(family: list[dict], guidance: str):
+    return measured(row_of(family[0], "unlearned"), "forget_accuracy", guidance)
 
 
-def _retained_before(record: dict, guidance: str):
-    return measured(row_of(record, "unlearned"), "retain_accuracy", retained_guidance(record))
+def _after(family: list[dict], guidance: str):
+    """Of intact models, or of broken ones what their best budget before showed."""
+    return best.value if (best := strongest(family, guidance)) else None
 
 
-def _retained_after(record: dict, guidance: str):
-    return measured((strongest(record, guidance) or (None,))[0], "retain_accuracy", retained_guidance(record))
+def _retained_before(family: list[dict], guidance: str):
+    return measured(row_of(family[0], "unlearned"), "retain_accuracy", retained_guidance(family[0]))
 
 
-def _mean(records: Iterable[dict], of: Callable, guidance: str) -> Estimate | None:
+def _retained_after(family: list[dict], guidance: str):
+    best = strongest(family, guidance)
+    return averaged([measured(row, "retain_accuracy", retained_guidance(record)) for record, row in best.pairs]) if best else None
+
+
+def _mean(families: Iterable[list[dict]], of: Callable, guidance: str) -> Estimate | None:
     """Over seeds, of each over its classes: the classes of a seed share a pretrained model."""
-    seeds = gathered(records, lambda record: record["seed"]).values()
-    made = [[value for record in same if number(value := of(record, guidance)) is not None] for same in seeds]
+    seeds = gathered(families, lambda family: family[0]["seed"]).values()
+    made = [[value for family in same if number(value := of(family, guidance)) is not None] for same in seeds]
     return estimate([values[0] if len(values) == 1 else fmean(map(number, values)) for values in made if values])
 
 
-def _text(found: dict[str, list[dict]], of: Callable, most: int) -> str:
+def _text(families: list[list[dict]], of: Callable, scales: Sequence[str], most: int) -> str:
     """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs are missing."""
     texts = []
-    for guidance, records in found.items():
-        value, made = _mean(records, of, guidance), sum(number(of(record, guidance)) is not None for record in records)
+    for guidance in scales:
+        value, made = _mean(families, of, guidance), sum(number(of(family, guidance)) is not None for family in families)
         text = DASH if value is None else estimate_text(value, 100, 1, value.n)
+        broken = [best.broke for family in families if (best := strongest(family, guidance))] if of is _after else []
+        if broken and all(broken):
+            text = BROKE if value is None else f"{BROKE}, {text}"
         texts.append(text + (f" ({made} of {most})" if 0 < made < most else ""))
     return " / ".join(texts)
 

@@ -27,13 +27,15 @@ from unrelearn.report import (
     significant,
 )
 from unrelearn.report import leaderboard as boards
+from unrelearn.report.board import Board, Entry
 from unrelearn.report.compare import estimate_text, run_table, seed_curve, tables, to_html, troubles
 from unrelearn.report.figures import heat_colour, recovery_figure, replacement_figure, sample_files
 from unrelearn.report.groups import Group, estimate, gathered, versions_line
-from unrelearn.report.leaderboard import Board, Column, Entry, costs, difference_text, title
+from unrelearn.report.leaderboard import SCATTER, Column, costs, difference_text, scatters, title
 from unrelearn.report.matrix import CAPTION as MATRIX_CAPTION
 from unrelearn.report.matrix import COLUMNS, NONE, Treatment, column_name
 from unrelearn.report.page import TableCell, document, escape, figure_box, html_table, samples_section, settings_list
+from unrelearn.report.strongest import BROKE
 
 QUESTION = "Can what a diffusion model has unlearned be brought back?"
 FRONT = "index.html"
@@ -122,6 +124,8 @@ def front(groups: Sequence[Group], found: Sequence[Board], matrices: Mapping[str
         same = [board for board in found if board.matrix.table == table]
         parts.append(f'<h2 id="{slug(table)}">{escape(table)}</h2>')
         for board in same:
+            boxes = "".join(figure_box(drawing, name, SCATTER) for name, drawing in scatters(board))
+            parts.append(f'<div class="pair">{boxes}</div>' if boxes else "")
             parts += [f"<h3>{escape(sentence(title(board, guidance)))}</h3>{board_table(board, guidance, at)}"
                       for guidance in board.guidances]  # fmt: skip
         note = f"{boards.caption(same)} Every number links to the runs, artefacts and commands behind it."
@@ -143,9 +147,10 @@ def _extent(records: Sequence[dict]) -> str:
 
 def board_table(board: Board, guidance: str, at: Addresses) -> str:
     columns = boards.columns(board, guidance)
-    pages = [at.methods[board.matrix.table, entry.method] for entry in board.entries]
+    entries = board.ranked(guidance)
+    pages = [at.methods[board.matrix.table, entry.method] for entry in entries]
     rows = [[TableCell(entry.method.label, page), *_linked(entry, columns, page)]
-            for entry, page in zip(board.entries, pages, strict=True)]  # fmt: skip
+            for entry, page in zip(entries, pages, strict=True)]  # fmt: skip
     return html_table(["method", *(column.header for column in columns)], rows)
 
 
@@ -190,7 +195,7 @@ def difference_table(board: Board, lines: Sequence[tuple[TableCell, Entry, Treat
 
 
 def _difference_note(found: Sequence[Board]) -> str:
-    words = "Forget accuracy: the highest over the budgets or levels of the attack, for each seed."
+    words = "Forget accuracy: at the strongest learning rate or level that leaves the model whole, for each seed."
     return f'<p class="soft">{words} {escape(boards.difference_words(found))}</p>'
 
 
@@ -198,8 +203,11 @@ def _difference_cells(board: Board, entry: Entry, attack: Treatment) -> list[str
     cells, pairs, references = [], [], []
     for guidance in board.guidances:
         value = estimate(list(entry.forget_accuracies(attack, guidance).values()))
+        broke = (cell := entry.cell(attack, guidance)).every and cell.broke
         made = board.differences.get((guidance, attack, entry.method))
-        cells += [estimate_text(value, 100, 1, len(entry.unlearned)), difference_text(board, guidance, attack, entry.method),
+        text = estimate_text(value, 100, 1, len(entry.unlearned))
+        text = (BROKE if value is None else f"{BROKE}, {text}") if broke else text
+        cells += [text, difference_text(board, guidance, attack, entry.method),
                   DASH if made is None or made.adjusted is None else significant(made.adjusted)]  # fmt: skip
         if made:
             pairs.append(f"{made.n} {made.test if made.n > 1 else made.test.removesuffix('s')}")
@@ -263,7 +271,7 @@ def what_it_is(settings: dict) -> str:
 def _shown(entry: Entry, board: Board) -> dict:
     """The run whose samples and replacement classes are shown: of the main attack, and with sample files on this disk."""
     ordered = [record for attack in sorted(entry.attacks, key=lambda attack: attack != board.main)
-               for record in entry.attacks[attack].values()]  # fmt: skip
+               for record in entry.behind(attack)]  # fmt: skip
     return max(ordered, key=lambda record: sum(file.is_file() for file in sample_files(record, _outputs(record))))
 
 
@@ -298,19 +306,22 @@ def _matrix_rows(entries: Sequence[tuple[Board, Entry]]) -> str:
 
 def _heat(board: Board, entry: Entry, guidance: str) -> list[TableCell]:
     matrix = board.matrix
-    return [TableCell(matrix.text(guidance, entry.method, column), heat=heat_colour(cell.estimate.mean) if cell else "")
+    return [TableCell(matrix.text(guidance, entry.method, column),
+                      heat=heat_colour(cell.estimate.mean) if cell and cell.estimate else "")
             for column in matrix.columns for cell in [matrix.cells.get((guidance, entry.method, column))]]  # fmt: skip
 
 
 def _figures(board: Board, entry: Entry) -> str:
     """What the main attack brings back at each guidance, and what the class is replaced by."""
-    group, record, boxes = entry.groups.get(board.main), _shown(entry, board), []
-    found = [(g, curve) for g in sorted(board.guidances, key=float) if group and (curve := seed_curve([group], g))]
-    curves = [replace(curve, label=f"guidance {guidance_label(g)}, n={len(group.finished)}", style=index)
+    alike, record, boxes = entry.groups.get(board.main, []), _shown(entry, board), []
+    found = [(g, curve) for g in sorted(board.guidances, key=float) if alike and (curve := seed_curve(alike, g))]
+    n = len({record["seed"] for group in alike for record in group.finished})
+    curves = [replace(curve, label=f"guidance {guidance_label(g)}, n={n}", style=index)
               for index, (g, curve) in enumerate(found)]  # fmt: skip
     if curves:
         boxes.append(figure_box(recovery_figure(curves, f"What {board.main.label} brings back"), "Recovery curve",
-                                "Bands: 95 % t-interval over seeds; of one seed, Wilson over images."))  # fmt: skip
+                                "Bands: 95 % t-interval over five seeds and more, lowest and highest of fewer; of one, Wilson "
+                                "over images."))  # fmt: skip
     if replaced := replacement_figure(record, main_guidance(record)):
         boxes.append(figure_box(replaced, "Replacement classes", f"{sentence(_attack_words(record))}, seed {record['seed']}."))
     heading = f"<h2>{escape(f'Recovery and replacement, {board.matrix.forgotten}')}</h2>"
@@ -334,8 +345,8 @@ def interference(entries: Sequence[Entry]) -> str:
         rows.append(row)
     if not rows:
         return ""
-    note = ("Accuracy on each retained class, unlearned model minus original model, in points; mean ± half of the 95 % "
-            "t-interval over seeds. Darker: more damage.")  # fmt: skip
+    note = ("Accuracy on each retained class, unlearned model minus original model, in points; of each seed, of five and "
+            "more mean ± half of the 95 % t-interval. Darker: more damage.")  # fmt: skip
     return f'<h2>What forgetting damages</h2>{html_table(["forgotten", *names], rows)}<p class="soft">{escape(note)}</p>'
 
 
@@ -363,7 +374,7 @@ def _runs(board: Board, entry: Entry, folder: Path) -> str:
     """For each attack the runs behind its numbers; the unlearned model first."""
     parts = [f"<h2>{escape(f'Runs behind the numbers, {board.matrix.forgotten}')}</h2>"]
     for attack in board.attacks:
-        if records := list(entry.behind(attack).values()):
+        if records := entry.behind(attack):
             heading = "unlearned model" if attack == NONE else attack.label
             parts.append(f'<h3 id="{anchor(attack)}">{escape(sentence(heading))}</h3>{run_table(records, folder)}')
     return "".join(parts)

@@ -27,9 +27,11 @@ from unrelearn.report import (
     row_label,
     row_of,
     sentence,
-    strongest,
+    shows_class,
     takes_steps,
+    weight_notes,
 )
+from unrelearn.report.strongest import BROKE, intact, strongest
 
 WIDTH = 110  # columns, where a console does not say
 NOTABLE = 0.10  # a change of accuracy worth a sentence of its own, if the intervals agree that it is one
@@ -117,16 +119,27 @@ def _caveats(record: dict, guidance: str) -> list[str]:
     for who, before, after in (("Unlearning", *retain[:2]), (attack, *retain[1:])):
         if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
             notes.append(f"{who} also took the retained classes from {percent(before[0])} to {percent(after[0])}.")
+    for who, name, after, before in (("Unlearning ruined", "the model", rows[1], rows[0]),
+                                     ("The attack broke", "it", rows[2], rows[1])):  # fmt: skip
+        if after and before and intact([(after, before)], retained_guidance(record)) is False and not notes:
+            notes.append(f"{who} {name}: retained accuracy or distance went further than a usable model's may.")
     for row in rows[1:]:
         oracle = interval(measured(row, "forget_accuracy", guidance))
-        held_out = interval((measured(row, "agreement", guidance) or {}).get("held_out_forget_accuracy"))
-        apart = oracle and held_out and (held_out[1] > oracle[2] or oracle[1] > held_out[2])
-        if apart and abs(held_out[0] - oracle[0]) > NOTABLE:
-            notes.append(
-                f"The held-out classifier disagrees on the {row['model']} model: {percent(held_out[0])}, "
-                f"not {percent(oracle[0])}."
-            )
-    return notes
+        for who, value in _second_looks(row, guidance).items():
+            other = interval(value)
+            apart = oracle and other and (other[1] > oracle[2] or oracle[1] > other[2])
+            if apart and abs(other[0] - oracle[0]) > NOTABLE:
+                notes.append(f"{who} on the {row['model']} model: {percent(other[0])}, not {percent(oracle[0])}.")
+    return notes + [f"Note: {note}." for note in weight_notes(record)]
+
+
+def _second_looks(row: dict | None, guidance: str) -> dict:
+    """The same share by another classifier, or of other images."""
+    return {
+        "The held-out classifier disagrees": (measured(row, "agreement", guidance) or {}).get("held_out_forget_accuracy"),
+        "Images of another sampler disagree": measured(row, "other_sampler", guidance),
+        "Images on another time grid disagree": (measured(row, "forget_accuracy", guidance) or {}).get("off_grid"),
+    }
 
 
 def oracle_line(record: dict) -> str:
@@ -155,6 +168,8 @@ def recovery_line(record: dict) -> str | None:
         area, half = number(curve.get("area")), number(curve.get("steps_to_half"))
         last = max(curve.get("budgets") or [0])
         reached = f"not reached in {last} steps" if half is None else f"reached after {half:.0f} steps"
+        if not shows_class(record, guidance):
+            reached = f"{DASH} (it does not show the class: there is nothing to recover)"
         area_text = DASH if area is None else f"{area:.3f}"
         parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, half of the original's {reached}")
     return "Recovery at " + "; at ".join(parts) + "." + _cost_words(record) if parts else None
@@ -169,10 +184,12 @@ def _cost_words(record: dict) -> str:
 def _levels_line(record: dict) -> str | None:
     parts = []
     for guidance in guidances(record):
-        if found := strongest(record, guidance):
-            row, value = found
-            at = budget_words(record, row["step"])
-            parts.append(f"guidance {guidance_label(guidance)}: {_tenth(value['value'])} at {at}")
+        best = strongest([record], guidance)
+        if best and best.pairs:
+            beyond, text = best.mean("forget_accuracy", "difference"), f"guidance {guidance_label(guidance)}: "
+            text += f"{BROKE}, " if best.broke else ""
+            text += f"{_tenth(best.value['value'])} at {budget_words(record, best.at)}"
+            parts.append(text + ("" if beyond is None else f", {100 * beyond:+.1f} points beyond other starts"))
     return "Strongest attack at " + "; at ".join(parts) + "." if parts else None
 
 
@@ -198,6 +215,10 @@ def summary_cells(record: dict, intervals: str = "all", leave_out: tuple[str, ..
         columns.append(("forget_accuracy", f"forget acc. %\nguidance {guidance_label(g)}",
                         lambda row, g=g, ends=ends: _accuracy(measured(row, "forget_accuracy", g), ends)))  # fmt: skip
     columns += [
+        *([("nothing", "another,\nnothing %", lambda row: _shares(measured(row, "forget_accuracy", main)))]
+          if any(number(measured(row, "forget_accuracy", main), "nothing") is not None for row in record["rows"]) else []),
+        *([("other_sampler", "other\nsampler %", lambda row: _accuracy(measured(row, "other_sampler", main), wide))]
+          if guidances(record, "other_sampler") else []),
         ("entropy", "entropy\nnats", lambda row: _plain(measured(row, "entropy", main), ".2f")),
         ("retain_accuracy", "retain\nacc. %", lambda row: _accuracy(measured(row, "retain_accuracy", retain), wide)),
         *((quality.metric, f"{quality.words}\n{_beside(record, quality, retain)}",
@@ -222,9 +243,19 @@ def summary_caption(record: dict, leave_out: tuple[str, ...] = ()) -> str:
     what = forgotten(record)
     return (
         f"Protocol {protocol_name(record)}. Forget accuracy: share of images generated under {what} that the oracle calls "
-        f"{what}, with its 95 % Wilson interval{count}; unlearning accuracy is 100 minus it. "
+        f"{what}, with its 95 % Wilson interval{count}; unlearning accuracy is 100 minus it. {_extra_words(record, leave_out)}"
         f"{_other_columns(record)}.{_beside_words(record, leave_out)}"
     )
+
+
+def _extra_words(record: dict, leave_out: tuple[str, ...]) -> str:
+    """What the columns mean that older records do not have."""
+    values = [value for row in record["rows"] for g in guidances(record) if (value := measured(row, "forget_accuracy", g))]
+    sampler = next((value["sampler"] for row in record["rows"] for g in guidances(record, "other_sampler")
+                    if (value := measured(row, "other_sampler", g)) and value.get("sampler")), None)  # fmt: skip
+    shares = any(number(value, "nothing") is not None for value in values) and "nothing" not in leave_out
+    words = "Another, nothing: shares that it calls another class, or no class. " if shares else ""
+    return words + (f"Other sampler: {sampler}. " if sampler and "other_sampler" not in leave_out else "")
 
 
 def _other_columns(record: dict) -> str:
@@ -247,7 +278,8 @@ def _beside_words(record: dict, leave_out: tuple[str, ...]) -> str:
 
 
 # What a terminal that is too narrow for everything goes without, one after the other.
-LEAVE_OUT = ("kid_oracle", "density_coverage", "kid", "inception_score", "precision_recall", "entropy", "fd_oracle", "fid")
+LEAVE_OUT = ("other_sampler", "kid_oracle", "density_coverage", "kid", "inception_score", "precision_recall", "entropy",
+             "nothing", "fd_oracle", "fid")  # fmt: skip
 FITS = ({"intervals": "forget"}, *({"intervals": "main", "leave_out": LEAVE_OUT[:n]} for n in range(len(LEAVE_OUT) + 1)))
 
 
@@ -338,6 +370,12 @@ def _accuracy(value, with_interval: bool = True) -> str:
     return f"{100 * middle:.1f}{bounds}"
 
 
+def _shares(value: dict | None) -> str:
+    """``98.0, 1.5`` in percent."""
+    shares = [number(value, name) for name in ("another", "nothing")]
+    return DASH if None in shares else ", ".join(f"{100 * share:.1f}" for share in shares)
+
+
 def _plain(value, form: str) -> str:
     value = number(value)
     return DASH if value is None else format(value, form)
@@ -349,9 +387,12 @@ def _quality(value: dict | None, quality: Quality) -> str:
 
 
 def _beside(record: dict, quality: Quality, guidance: str) -> str:
-    """The second line of a header: what real test images get, or whose features these are."""
+    """Below a header: the number of images, and what real test images get, or whose features these are."""
     if quality.beside is None:
         source = foreign_features(record, quality.metric)
         return f"({source})" if source else ""
-    found = (number(measured(row, quality.metric, guidance), quality.beside) for row in record["rows"])
-    return next((f"{quality.beside} {quality.text(value)}" for value in found if value is not None), "")
+    made = [value for row in record["rows"] if (value := measured(row, quality.metric, guidance))]
+    n = next((f"N={value['n']}" for value in made if value.get("n")), "")
+    beside = next((f"{quality.beside} {quality.text(known)}" for value in made
+                   if (known := number(value, quality.beside)) is not None), "")  # fmt: skip
+    return "\n".join(filter(None, (n, beside)))
