@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -706,23 +706,39 @@ def run(cfg: dict, command: str) -> dict | None:
         for used in pipeline.used.values():
             progress.say(f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s")
         return None
-    from unrelearn.report.table import print_record
-
     page, latest = keep(pipeline, record), pipeline.outputs / "report" / "index.html"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(page, latest)
-    print_record(record, progress.console, page=latest)
+    with _drawing("the table"):
+        from unrelearn.report.table import print_record
+
+        if page is not None:
+            latest.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(page, latest)
+        print_record(record, progress.console, page=page and latest)
     return record
 
 
 def keep(pipeline: Pipeline, record: dict) -> Path | None:
-    """Write outputs/runs/<name>/: the page first, whose path is returned, as a record that is there is complete."""
+    """Write outputs/runs/<name>/: result.json first, as what draws may fail; the path of the page, if it could be made."""
     if not distributed.is_main():
         return None
-    from unrelearn.report.page import FILE_NAME, write_page
-
     folder = pipeline.outputs / "runs" / record["name"]
-    write_page(record, pipeline.outputs, folder / FILE_NAME)
     write_json(folder / "result.json", record)
     tracking.result(record, pipeline.outputs)
-    return folder / FILE_NAME
+    page = None
+    with _drawing(f"the page of {folder / 'result.json'}"):
+        from unrelearn.report.page import FILE_NAME, write_page
+
+        write_page(record, pipeline.outputs, folder / FILE_NAME)
+        page = folder / FILE_NAME
+    return page
+
+
+@contextlib.contextmanager
+def _drawing(what: str) -> Iterator[None]:
+    """Around what shows a result: whatever fails there costs one line, as the numbers are on disk."""
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0][:160]
+        progress.say(f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are kept. "
+                     "Type the same command again to make it")

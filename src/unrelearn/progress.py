@@ -1,5 +1,6 @@
 """What one sees while a stage runs: one line a stage, with the time that is left."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unrelearn import distributed
 
+for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding has no letters for is no reason to stop
+        stream.reconfigure(errors="backslashreplace")
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 110  # a log file has no width of its own

@@ -93,7 +93,12 @@ def protocol_name(record: dict) -> str:
 
 def class_name(record: dict, index: int) -> str:
     names = record.get("class_names") or []
-    return str(names[index]) if 0 <= index < len(names) else str(index)
+    return shown(str(names[index])) if 0 <= index < len(names) else str(index)
+
+
+def shown(text: str) -> str:
+    """A name as it can be drawn and encoded: bytes of a file name that are no UTF-8 as the sign for that."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def forgotten(record: dict) -> str:
@@ -224,16 +229,30 @@ def guidance_label(guidance: str) -> str:
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in [header, *rows])
     return buffer.getvalue()
 
 
+def csv_cell(value: object) -> object:
+    """A text that a spreadsheet would run as a formula (=, +, -, @ first) behind an apostrophe; numbers as they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+        return value
+    except ValueError:
+        return f"'{value}"
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Write aside, flush to disk, rename: a reader sees the old file or the new one, never half of one."""
+    """Write aside, flush to disk, rename: a reader sees the old file or the new one, never half of one.
+
+    What UTF-8 can not hold, as a path may, is written as its escape.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

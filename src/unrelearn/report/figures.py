@@ -25,6 +25,7 @@ from sklearn.isotonic import isotonic_regression
 from unrelearn.report import (
     attack_unit,
     class_name,
+    fonts,
     forgotten,
     guidance_label,
     guidances,
@@ -62,6 +63,7 @@ STYLE = {
     "hatch.color": "white",
     "hatch.linewidth": 0.8,
     "svg.hashsalt": "unrelearn",  # the same record gives the same file
+    "text.parse_math": False,  # a class may be called $5, which is no formula
 }
 SIZE = (5.2, 3.4)  # inches: small, so that the type stays readable when a phone shrinks the figure
 MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
@@ -87,7 +89,12 @@ styled = matplotlib.rc_context(STYLE)  # as a decorator: entered anew at every c
 @styled
 def svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+
+    def write() -> None:
+        buffer.truncate(buffer.seek(0))
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+
+    fonts.draw(figure, write)
     return buffer.getvalue()
 
 
@@ -95,7 +102,7 @@ def svg(figure: Figure) -> bytes:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure in the format that the path's suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.03)
+    fonts.draw(figure, lambda: figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.03))
 
 
 # ---- recovery -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""What users name is drawn as it is, and what can not be drawn costs a line, never the numbers."""
+
+import csv
+import io
+import json
+import os
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import pytest
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
+from test_report import make_record, write_run
+
+from unrelearn import pipeline
+from unrelearn.report import compare, csv_text, figures, fonts, page
+from unrelearn.report.page import write_page
+
+MONEY = ["EUR_$5", "US_$10", "US_$5", "100$_$bill", "$5", "a", "b", "c$x$y", "d", r"\$"]
+
+
+def drawn(record: dict, folder: Path) -> str:
+    write_page(record, folder, folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def words_in(figure) -> set[str]:
+    with matplotlib.rc_context(figures.STYLE):
+        figure.draw_without_rendering()
+        return {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_dollar_signs_in_class_names_are_no_formula(tmp_path: Path):
+    record = make_record(class_names=MONEY, forget_classes=[0, 1, 2, 3])
+    write_run(tmp_path, record, samples=True)
+    assert "classes EUR_$5, US_$10, US_$5 and 100$_$bill" in drawn(record, tmp_path)
+    for drawing in (figures.replacement_figure(record, "1.0"), figures.retain_figure(record, "1.0"),
+                    figures.recovery_figure(figures.curves_of(record), "What $5 and $10 bring back")):
+        with matplotlib.rc_context(figures.STYLE):  # ticks that are made only now
+            texts = drawing.findobj(Text)
+        assert texts and not any(text.get_parse_math() for text in texts)
+        figures.save(drawing, tmp_path / "figure.png")
+        figures.save(drawing, tmp_path / "figure.pdf")
+    assert set(MONEY) <= words_in(figures.replacement_figure(record, "1.0"))
+
+
+def test_names_that_are_no_utf8_are_shown_with_the_sign_for_that(tmp_path: Path):
+    record = make_record(class_names=[os.fsdecode(b"caf\xe9"), *MONEY[1:]], forget_classes=[0])
+    record["command"] = os.fsdecode(b"python run.py dataset.root=/caf\xe9")
+    write_run(tmp_path, record, samples=True)
+    text = drawn(record, tmp_path)
+    assert "class caf\N{REPLACEMENT CHARACTER}" in text and r"dataset.root=/caf\udce9" in text
+
+
+@pytest.mark.parametrize("fails", [ValueError("5 and US_\n      ^\nParseSyntaxException"), MemoryError(), OSError(5, "I/O")])
+def test_what_can_not_be_drawn_costs_a_line_and_not_the_numbers(fails, tmp_path: Path, monkeypatch, capsys):
+    def draw(*arguments):
+        raise fails
+
+    monkeypatch.setattr(page, "replacement_figure", draw)
+    record = make_record() | {"config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}}
+    kept = pipeline.keep(SimpleNamespace(outputs=tmp_path), record)
+    folder = tmp_path / "runs" / record["name"]
+    assert kept is None and [path.name for path in folder.iterdir()] == ["result.json"]
+    assert json.loads((folder / "result.json").read_text()) == record
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and type(fails).__name__ in said[0] and "Type the same command again" in said[0]
+    monkeypatch.undo()
+    assert pipeline.keep(SimpleNamespace(outputs=tmp_path), record) == folder / "report.html"
+
+
+def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypatch, capsys):
+    def draw(*arguments, **more):
+        raise ValueError("can not be drawn")
+
+    monkeypatch.setattr("unrelearn.report.page.write_page", draw)
+    monkeypatch.setattr("unrelearn.report.table.print_record", draw)
+    record = make_record() | {"config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}}
+    monkeypatch.setattr(pipeline, "Pipeline",
+                        lambda cfg, command: SimpleNamespace(outputs=tmp_path, run=lambda: record, used={}))
+    assert pipeline.run({"dry_run": False, "eval": {}, "paths": {}}, "python run.py") is record
+    assert (tmp_path / "runs" / record["name"] / "result.json").exists()
+    assert capsys.readouterr().out.count("warning: ") == 2
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula():
+    cells = ["=cmd|'/c calc'!A1", "+a", "-b", "@c", "\td", "a=b", "-0.026", "+1e-3", -0.5, 3, "–", None, ""]
+    read = next(csv.reader(io.StringIO(csv_text(cells, []))))
+    assert read == ["'=cmd|'/c calc'!A1", "'+a", "'-b", "'@c", "'\td", "a=b", "-0.026", "+1e-3", "-0.5", "3", "–", "", ""]
+
+
+def test_latex_holds_the_names_as_they_are():
+    assert compare.latex("US_$5 & 10% #{~^\\}") == (
+        r"US\_\$5 \& 10\% \#\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}")
+
+
+# ---- letters --------------------------------------------------------------------------------------------------------
+
+ONLY_IN_STIX = "\u1d81"  # a letter that STIXGeneral, which comes with matplotlib, has and DejaVu Sans has not
+
+
+@pytest.fixture
+def untold(monkeypatch):
+    fonts.covering.cache_clear()
+    monkeypatch.setattr(fonts, "_told", set())
+    yield
+    fonts.covering.cache_clear()
+
+
+def svg_of(name: str) -> bytes:
+    record = make_record(class_names=["a", name, *MONEY[2:]], forget_classes=[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return figures.svg(figures.replacement_figure(record, "1.0"))
+
+
+def test_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):
+    own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    for name in ("猫", "猫", "猫狗"):
+        svg_of(name)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "letters 猫:" in said[0] and "letters 狗:" in said[1]
+
+
+def test_letters_that_another_font_has_are_drawn_with_it(untold, monkeypatch, capsys):
+    two = [font for font in fontManager.ttflist if font.name in ("DejaVu Sans", "STIXGeneral")]
+    monkeypatch.setattr(fontManager, "ttflist", two)
+    assert fonts.covering(frozenset(map(ord, ONLY_IN_STIX))) == ("STIXGeneral",)
+    assert b"DejaVuSans-" in svg_of("a")
+    shown = svg_of(ONLY_IN_STIX)
+    assert b"STIX" in shown and capsys.readouterr().err == ""
