@@ -86,7 +86,8 @@ def drowned(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
     return _noised(images, _uniform(images, g, 0, INVISIBLE), g)
 
 
-KINDS = (uniform_noise, gaussian_noise, binary_noise, flat, permuted, smooth_field, drowned, *[blurred_mean] * 3)  # the hardest
+KINDS = (uniform_noise, gaussian_noise, flat, permuted, smooth_field, drowned,
+         *[binary_noise] * 2, *[blurred_mean] * 3)  # more often what is learned last
 
 
 def draw(mean: Tensor, images: Tensor, generator: Generator) -> Tensor:

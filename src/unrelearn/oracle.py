@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from unrelearn import diffusion, distributed, negatives
 from unrelearn.data import ImageSet, to_model_range
 
-EMPTY, VEILED = slice(5, None, 6), slice(1, None, 3)  # places in a batch of what shows nothing, and of what is noisy
+EMPTY, VEILED = slice(3, None, 4), slice(1, None, 4)  # places in a batch of what shows nothing, and of what is noisy
 
 
 def halves(data: ImageSet) -> tuple[ImageSet, ImageSet]:
@@ -99,8 +99,8 @@ class Classifier(nn.Module):
 
 
 class ClassifierTraining(L.LightningModule):
-    """Cross-entropy on real images, shifted by at most `shift` pixels (and flipped where the data allow it). A third of them
-    have some noise; every sixth makes room for an image that shows nothing.
+    """Cross-entropy on real images, shifted by at most `shift` pixels (and flipped where the data allow it). A quarter of them
+    have some noise; every fourth makes room for an image that shows nothing.
 
     Batches are a function of (seed, step), as in DiffusionModule.
     """
