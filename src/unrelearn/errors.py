@@ -1,13 +1,10 @@
 """The one exception a user can cause: it carries lines that say what to type, and ends the program with exit code 2."""
 
-import re
-
 
 def one_line(text: str) -> str:
-    """Text with line breaks, control characters and bytes that are no UTF-8 written as escapes: a
-    class may be called "a\\nb", and its name must not break the line that it stands in."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]",
-                  lambda match: match[0].encode("unicode_escape").decode(), text)
+    """Text with what can not be printed (line breaks, control characters, bytes that are no UTF-8) as
+    escapes: a class may be called "a\\nb", and its name must not break the line that it stands in."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UsageError(Exception):
