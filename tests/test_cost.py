@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import ROOT, environment
-from tiny import SMALL, UNET
+from tiny import SCHEDULE, SMALL, UNET, network
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,6 +93,7 @@ def test_only_the_stages_asked_for_are_counted(compose, monkeypatch: pytest.Monk
 
 
 def test_an_imported_model_is_not_trained(compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    denoiser.save(network(), tmp_path / "ema", SCHEDULE)
     rows = by_hand(monkeypatch, compose(*SIZES, f"model.checkpoint={tmp_path}"))
     assert [row[0] for row in rows][:2] == ["unlearn", "attack"]
 
