@@ -206,6 +206,11 @@ def test_what_matters_is_held_on_to(tmp_path: Path):
     assert distance(1e3) < 0.5 * distance(0.0)
 
 
+def test_the_control_without_the_elastic_term_is_the_loss_of_the_other_two(compose, tmp_path: Path):
+    free = from_yaml(compose, "method", "selective_amnesia", "method.elastic_weight=0", "method.fisher_samples=10")(new_task())
+    assert all(row["elastic"] == 0 and row["forget"] > 0 for row in train(free, tmp_path).rows)
+
+
 # -------------------------------------------------------------------------------------------------------------------- SISS
 
 

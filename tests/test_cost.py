@@ -98,6 +98,17 @@ def test_an_imported_model_is_not_trained(compose, monkeypatch: pytest.MonkeyPat
     assert [row[0] for row in rows][:2] == ["unlearn", "attack"]
 
 
+def test_what_an_attack_costs_is_a_share_of_pretraining(compose, tmp_path: Path):
+    def share(*overrides: str) -> float | None:
+        return cost.share_of_pretraining(Pipeline(compose(*overrides), ""))
+
+    assert share() == 800 * 64 / (2000 * 64) == 0.4
+    assert share("attack=few_shot", "attack.budgets=[0,100]", "attack.batch_size=32") == pytest.approx(100 * 32 * 2 / (2000 * 64))
+    assert share("attack=interpolation", "attack.towards=attacked") == 0.4
+    for nothing in ("attack=none", "attack=interpolation", "attack=quantize", f"model.checkpoint={tmp_path}"):
+        assert share(nothing) is None, nothing
+
+
 # --------------------------------------------------------------------------------------------------- what there is
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from test_passes import LIMIT, assert_close
 from test_resume import assert_same, train_in_two_parts
-from omegaconf import OmegaConf
 from tiny import CONF, PRESETS, TRAINED, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor
 
@@ -169,7 +169,8 @@ def test_cosine_goes_from_the_learning_rate_to_nothing_once_a_step(optimizer: st
 
 def test_every_attack_that_trains_is_annealed_unless_the_root_says_otherwise(compose):
     for name in {name for group, name in TRAINED if group == "attack"} - PRESETS | {"interpolation"}:
-        assert OmegaConf.load(CONF / "attack" / f"{name}.yaml")._get_node("lr_schedule")._value() == "${relearning.lr_schedule}", name
+        written = OmegaConf.to_container(OmegaConf.load(CONF / "attack" / f"{name}.yaml"))
+        assert written["lr_schedule"] == "${relearning.lr_schedule}", name
     found = [compose("attack=dimra_relative", f"relearning.lr_schedule={kind}")["attack"] for kind in ("cosine", "constant")]
     assert [attack["lr_schedule"] for attack in found] == ["cosine", "constant"]
     assert compose()["relearning"] == {"seed": 0, "budgets": [0, 50, 100, 200, 400, 800], "batch_size": 64,

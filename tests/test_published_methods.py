@@ -142,7 +142,8 @@ def test_several_classes_are_forgotten_at_once(compose, tmp_path: Path):
         assert len(module.rows) == 2 and module.diverged_at is None
 
 
-IN_PROCESSES = (esd, concept_ablation, erasediff_paper, erasediff_released, munba, cover, lora, embedding_inversion, dimra_aux, dimra_relative)
+IN_PROCESSES = (esd, concept_ablation, erasediff_paper, erasediff_released, munba, cover, lora, embedding_inversion, dimra_aux,
+                dimra_relative)
 SCRIPT = """
 import sys
 from pathlib import Path

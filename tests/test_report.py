@@ -406,6 +406,9 @@ def test_lines_on_oracle_and_recovery():
     assert recovery_line(record).startswith(
         "Recovery at guidance 1: area 0.210, half of the original's not reached in 400 steps; at guidance 2: "
     )
+    assert "pretraining" not in recovery_line(record)  # older records do not say
+    said = recovery_line(record | {"attack_share_of_pretraining": 0.4})
+    assert said == recovery_line(record) + " The attack: 400 steps, 0.4 of pretraining."
     assert recovery_line(make_record(attack="none")) is None
 
 

@@ -17,8 +17,8 @@ def size(parameter: Tensor) -> Tensor:
 class RelativeAdam(Optimizer):
     """p -= lr * size(p) * m / (sqrt(v) + eps), with m and v the bias-corrected moments of Adam.
 
-    Adam: Kingma & Ba 2015 (arXiv 1412.6980). Steps in proportion to each channel's size: Nero
-    (Liu et al. 2021, arXiv 2102.07227), there with weights kept on spheres.
+    Adam: Kingma & Ba 2015 (arXiv 1412.6980). Steps in proportion to each channel's size: Nero (Liu et al. 2021, arXiv
+    2102.07227), there with weights kept on spheres.
 
     Args:
         lr: as a share: 1e-2 moves a channel by one per cent of its size in a step.

@@ -25,7 +25,7 @@ from unrelearn.sampling import sample
 class SelectiveAmnesia(DiffusionModule):
     """Args:
     replay_weight: gamma.
-    elastic_weight: lambda, in the published units.
+    elastic_weight: lambda, in the published units. 0 is the control: does the elastic term hold the model back, or the steps?
     replay_share: how many images are generated of each class, as a share of the mean number of its training images.
     replay_guidance_scale: with which they are generated.
     """

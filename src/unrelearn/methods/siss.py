@@ -8,9 +8,9 @@ q = (1 - lambda) q(m | x) + lambda q(m | a), and importance weights make up for 
     gradient = g_x - s g_a,   s = N / |g_a|,   N = forget_share * |g_x|
 
 The weights lie between 0 and 1 / (1 - lambda), and 1 / lambda. The variant for classes is ours: x comes from the retain set
-(there from all images, whose forgotten part the difference takes away again), and m is seen under both labels, c_r for L_x
-and c_f for L_a. That is two calls of the network, where one serves both terms of an unconditional model. N is found anew in
-each step by the authors' advice, a tenth of the norm of the naive gradient, g_x; they tune one number and keep it.
+(as in both released configurations, whose data set of x leaves the forgotten images out), and m is seen under both labels, c_r
+for L_x and c_f for L_a. That is two calls of the network, where one serves both terms of an unconditional model. N is found anew
+in each step by the authors' advice, a tenth of the norm of the naive gradient, g_x; they tune one number and keep it.
 """
 
 from dataclasses import replace
