@@ -588,18 +588,22 @@ class Pipeline:
             "seed": self.cfg["seed"], "class_names": list(self.dataset.class_names),
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
             "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
-            "recovery": recovery(rows, attack.unit) if self.attacked else None,
+            "recovery": recovery(rows, attack.unit, len(self.dataset.class_names)) if self.attacked else None,
             "seconds": round(seconds, 1),
         }
 
 
-def recovery(rows: list[dict], unit: str = "steps") -> dict:
+def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
     """How forget accuracy comes back with the attack's budget, per guidance scale.
+
+    Args:
+        num_classes: an original model that shows the forgotten class in fewer images than one in so many does not show it.
 
     Returns:
         {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget accuracy over the
         budget axis (trapezoids), `steps_to_half` where the curve first reaches half of the original's, linearly
         interpolated, or None. Both are None where the unit of the budget is not steps. Diverged rows are left out.
+        Where the original does not show the class, there is no half, and "nothing_to_recover" is true.
     """
     original = rows[0]["metrics"].get("forget_accuracy", {})
     curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
@@ -609,12 +613,19 @@ def recovery(rows: list[dict], unit: str = "steps") -> dict:
         y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
         segments = list(zip(x, x[1:], y, y[1:], strict=False))
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
-        half = original[scale]["value"] / 2
+        half, absent = original[scale]["value"] / 2, not _shows(original[scale], num_classes)
         reached = 0.0 if y[0] >= half else next(
             (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q), None)
         result[scale] = {"budgets": x, "forget_accuracy": y, "area": area if unit == "steps" else None,
-                         "steps_to_half": reached if unit == "steps" else None}
+                         "steps_to_half": reached if unit == "steps" and not absent else None,
+                         **({"nothing_to_recover": True} if absent else {})}
     return result
+
+
+def _shows(original: dict, num_classes: int | None) -> bool:
+    """Whether a forget accuracy is more than nought, and than chance."""
+    value = original["value"]
+    return value > 0 and original.get("low", value) > 0 and value >= (1 / num_classes if num_classes else 0)
 
 
 def _reset_peak_memory() -> None:

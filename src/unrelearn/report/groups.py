@@ -361,7 +361,8 @@ def estimates(group: Group) -> dict[str, Estimate]:
         curves = [curve for record in records if (curve := (record.get("recovery") or {}).get(g))]
         found[f"area@{g}"] = estimate([curve.get("area") for curve in curves])
         if takes_steps(group.first):
-            found[f"steps_to_half@{g}"] = steps_to_half([number(curve.get("steps_to_half")) for curve in curves])
+            defined = [curve for curve in curves if not curve.get("nothing_to_recover")]
+            found[f"steps_to_half@{g}"] = steps_to_half([number(curve.get("steps_to_half")) for curve in defined])
     return {column: value for column, value in found.items() if value is not None}
 
 
