@@ -8,14 +8,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from unrelearn import launch
+from unrelearn import launch, paths
 from unrelearn.config import explain, validate
 from unrelearn.errors import UsageError
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")
 def app(config: DictConfig) -> dict | None:
     os.environ.update(launch.slurm_ranks(os.environ))  # the job of a launcher starts here, not in main()
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -40,6 +40,7 @@ def main() -> int:
     sys.argv[1:] = launch.every_attack(sys.argv[1:], launch.attacks())
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants them first
     try:
+        paths.check()
         app()
     except UsageError as error:
         return launch.complain(error.problems)

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -228,11 +229,15 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
                                               env={**os.environ, **device}))
     progress.say(f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}")
     try:
-        with Live(console=progress.console, auto_refresh=False) as live:
-            while any(process.poll() is None for process in processes):
-                live.update(status_table(plan, overview(plan), workers), refresh=True)
-                time.sleep(EVERY)
-            live.update(status_table(plan, seen := overview(plan), workers), refresh=True)
+        if progress.console.is_terminal:
+            with Live(console=progress.console, auto_refresh=False) as live:
+                while any(process.poll() is None for process in processes):
+                    live.update(status_table(plan, overview(plan), workers), refresh=True)
+                    time.sleep(EVERY)
+                live.update(status_table(plan, seen := overview(plan), workers), refresh=True)
+        else:
+            told(plan, len(missing), lambda: any(process.poll() is None for process in processes))
+            progress.console.print(status_table(plan, seen := overview(plan), workers))
     finally:
         for process in processes:
             if process.poll() is None:
@@ -244,6 +249,18 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
             print(f"worker {number} ended with {process.returncode}: {last} ({file.with_name(f'{number}.log')})", file=sys.stderr)
     unmade = [node for node in missing if not plan.shelf.settled(node, plan.nodes)]
     return {node.name: seen.failed.get(node.name, "something that it needs is missing") for node in unmade}
+
+
+def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
+    """In a log file: how many of the parts are there, as often as a stage says it, while they are being made."""
+    with progress.bar("parts of the grid", total) as advance:
+        made = 0
+        while busy():
+            time.sleep(EVERY)
+            seen = overview(plan)
+            there = total - sum(c[state] for c in seen.counts.values() for state in ("running", "queued", "to do", "failed"))
+            advance(there - made, note=f"{hours(seen.left)} of one device left")
+            made = there
 
 
 def work_on(file: Path) -> int:

@@ -28,7 +28,7 @@ def command(*overrides: str, tracking: str = "none", root: Path = ROOT) -> list[
 def run(*overrides: str, tracking: str = "none", expect: int = 0, **changes: str) -> subprocess.CompletedProcess:
     """The finished process; its exit code must be `expect`."""
     done = subprocess.run(command(*overrides, tracking=tracking), cwd=ROOT, env=environment(**changes), text=True,
-                          capture_output=True, timeout=300)
+                          capture_output=True, timeout=900)
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

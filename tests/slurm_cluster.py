@@ -128,7 +128,7 @@ class Cluster:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             if self._is_up("slurmctld") and self._is_up("slurmd") and self.squeue():
                 self.run("scancel", *self.squeue())
-                self.wait(lambda: not self.squeue(), "an empty queue", timeout=15)
+                self.wait(lambda: not self.squeue(), "an empty queue")
         self._end("slurmd", signal.SIGTERM)
         self._end("slurmctld", signal.SIGTERM)
         self._kill_jobs()
@@ -204,12 +204,12 @@ class Cluster:
 
     def run(self, *command: str, **options) -> str:
         """What a command of Slurm prints; it must succeed."""
-        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=60, **options)
+        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=900, **options)
         assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def _output(self, *command: str) -> str:
-        return subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=60).stdout
+        return subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=900).stdout
 
     def squeue(self) -> dict[str, str]:
         """Id -> state of every job, and task of an array (as 7_2), that is not finished."""
@@ -220,7 +220,7 @@ class Cluster:
         lines = self.run("scontrol", "-o", "show", "job", job).splitlines()
         return [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
 
-    def wait_for(self, job: str, *states: str, timeout: float = 60) -> list[str]:
+    def wait_for(self, job: str, *states: str, timeout: float = 300) -> list[str]:
         """The states of a job, or of all tasks of an array, once all are among `states`; by default, once it is finished."""
         wanted = set(states) or FINISHED
         return self.wait(lambda: found if set(found := [task["JobState"] for task in self.job(job)]) <= wanted else None,
@@ -238,7 +238,7 @@ class Cluster:
         """Let a running job's time limit end so soon. Slurm looks every 30 s, and then also sends what --signal asks for."""
         self.run("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}")
 
-    def wait(self, condition: Callable, what: str, timeout: float = 30):
+    def wait(self, condition: Callable, what: str, timeout: float = 300):
         """The first answer of condition() that is true."""
         end = time.monotonic() + timeout
         while not (answer := condition()):
@@ -276,7 +276,7 @@ def _need_slurm() -> None:
     with FileLock(f"/tmp/.unrelearn-install-slurm-{os.getuid()}.lock"):  # one of several test workers
         for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]) if missing() else ():
             with contextlib.suppress(subprocess.TimeoutExpired):  # whether it worked is seen below
-                subprocess.run(["apt-get", "-q", "-o", "Acquire::http::Timeout=15", *words], timeout=180, capture_output=True,
+                subprocess.run(["apt-get", "-q", "-o", "Acquire::http::Timeout=15", *words], timeout=900, capture_output=True,
                                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     if missing():
         pytest.skip(f"no {', '.join(missing())} here, and it could not be installed: {install}")

@@ -256,10 +256,10 @@ def build_once_the_other_waits(root: Path, go, other_waits, results) -> None:
 
     def slowly(folder: Path) -> dict:
         computed.append(True)
-        assert other_waits.wait(30)
+        assert other_waits.wait(900)
         return compute(folder)
 
-    go.wait(30)
+    go.wait(900)
     artifact = store(root, say=say).build(SPEC, slowly)
     results.put({"pid": os.getpid(), "computed": len(computed), "lines": lines, "reused": artifact.reused,
                  "path": artifact.path, "manifest": artifact.manifest})
@@ -269,7 +269,7 @@ def test_of_two_processes_one_computes_and_the_other_waits_and_says_for_whom(tmp
     go, waits, results = processes.Barrier(2), processes.Event(), processes.Queue()
     arguments = (tmp_path, go, waits, results)
     with process(build_once_the_other_waits, *arguments), process(build_once_the_other_waits, *arguments):
-        worker, waiter = sorted((results.get(timeout=60) for _ in range(2)), key=lambda r: r["reused"])
+        worker, waiter = sorted((results.get(timeout=900) for _ in range(2)), key=lambda r: r["reused"])
     assert (worker["computed"], worker["reused"], worker["lines"]) == (1, False, [])
     assert (waiter["computed"], waiter["reused"]) == (0, True)
     assert waiter["path"] == worker["path"] and waiter["manifest"] == worker["manifest"]
@@ -285,7 +285,7 @@ def test_a_lock_whose_owner_has_not_yet_said_who_it_is_is_waited_for_all_the_sam
     owner = folder.with_suffix(".owner")
     owner.write_text("")  # opened, and not yet written
     with FileLock(folder.with_suffix(".lock")), process(take_over, tmp_path, lines, results):
-        assert lines.get(timeout=60).endswith("computed by another process")
+        assert lines.get(timeout=900).endswith("computed by another process")
         owner.unlink()
 
 
@@ -293,7 +293,7 @@ def compute_until_killed(root: Path, computing) -> None:
     def compute(folder: Path) -> dict:
         (folder / "half.txt").write_text("first half")
         computing.set()
-        time.sleep(600)
+        time.sleep(3600)
         raise AssertionError
 
     store(root).build(SPEC, compute)
@@ -309,18 +309,18 @@ def take_over(root: Path, lines, results) -> None:
 def test_a_waiting_process_takes_over_when_the_one_it_waits_for_is_killed(tmp_path: Path):
     computing, lines, results = processes.Event(), processes.Queue(), processes.Queue()
     with process(compute_until_killed, tmp_path, computing) as owner:
-        assert computing.wait(60)
+        assert computing.wait(900)
         with process(take_over, tmp_path, lines, results) as heir:
-            assert f"pid {owner.pid}" in lines.get(timeout=60)
+            assert f"pid {owner.pid}" in lines.get(timeout=900)
             os.kill(owner.pid, signal.SIGKILL)
-            meta = results.get(timeout=60)
+            meta = results.get(timeout=900)
             assert meta["found"] == "first half" and f"pid {heir.pid}" in meta["by"]
 
 
 def test_the_lock_of_a_killed_process_holds_up_nobody_who_comes_later(tmp_path: Path):
     computing, lines = processes.Event(), []
     with process(compute_until_killed, tmp_path, computing) as owner:
-        assert computing.wait(60)
+        assert computing.wait(900)
         os.kill(owner.pid, signal.SIGKILL)
         owner.join()
         artifact = store(tmp_path, say=lines.append).build(SPEC, lambda folder: {})
@@ -333,12 +333,12 @@ def test_a_waiting_process_computes_when_the_one_it_waits_for_fails(tmp_path: Pa
         def fail_once_someone_waits(folder: Path) -> dict:
             (folder / "half.txt").write_text("first half")
             stack.enter_context(process(take_over, tmp_path, lines, results))
-            assert f"pid {os.getpid()}" in lines.get(timeout=60)
+            assert f"pid {os.getpid()}" in lines.get(timeout=900)
             raise RuntimeError("interrupted")
 
         with pytest.raises(RuntimeError, match="interrupted"):
             store(tmp_path).build(SPEC, fail_once_someone_waits)
-        assert results.get(timeout=60)["found"] == "first half"
+        assert results.get(timeout=900)["found"] == "first half"
 
 
 # ------------------------------------------------------------------------------------------------------------- kill -9
@@ -373,7 +373,7 @@ def whole(artifact: Artifact) -> bool:
 def test_killed_at_any_moment_the_same_build_finishes_with_the_right_content(tmp_path: Path):
     ready, rng = processes.Event(), random.Random(0)
     with process(build_in_parts, tmp_path / "timed", ready) as running:
-        assert ready.wait(60)
+        assert ready.wait(900)
         started = time.monotonic()
         running.join()
         duration = time.monotonic() - started
@@ -382,7 +382,7 @@ def test_killed_at_any_moment_the_same_build_finishes_with_the_right_content(tmp
         root = tmp_path / str(trial)
         ready.clear()
         with process(build_in_parts, root, ready) as running:
-            assert ready.wait(60)
+            assert ready.wait(900)
             time.sleep(duration * (trial + rng.random()) / 10)
             running.kill()
             running.join()
@@ -417,7 +417,7 @@ LAST_MOMENTS = [("replace", 1), ("replace", PARTS), ("replace", PARTS + 1), ("fs
 @pytest.mark.parametrize("name, count", LAST_MOMENTS)
 def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(tmp_path: Path, name: str, count: int):
     with process(die_at_call, tmp_path, name, count) as running:
-        running.join(60)
+        running.join(900)
         assert running.exitcode == -signal.SIGKILL
     found = store(tmp_path).find(SPEC)
     assert found is None if (name, count) != LAST_MOMENTS[-1] else whole(found)
@@ -447,7 +447,7 @@ def build_with_files_of_at_most(limit: int, root: Path, work: Callable, results)
 def test_a_full_disk_is_an_oserror_and_leaves_nothing_finished(tmp_path: Path, limit: int, work: Callable, left: list):
     results = processes.Queue()
     with process(build_with_files_of_at_most, limit, tmp_path, work, results):
-        assert results.get(timeout=60) == errno.EFBIG
+        assert results.get(timeout=900) == errno.EFBIG
     assert store(tmp_path).find(SPEC) is None
     partial = tmp_path / "pretrain" / f"{SPEC.key}.partial"
     assert all((partial / name).exists() for name in left) and not (partial / MANIFEST).exists()

@@ -148,5 +148,5 @@ def test_cfg_job_shows_the_whole():
 
 def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
     command = [sys.executable, "run.py", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}", "-m", "seed=0,1"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900)
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr

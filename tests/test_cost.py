@@ -157,7 +157,7 @@ def test_experiments_say_their_cost_without_data_and_without_a_gpu(tmp_path: Pat
     given = ["-m", "experiment=cifar10,cifar10_35k", "dry_run=true", f"paths.outputs={tmp_path / 'outputs'}",
              f"paths.data={tmp_path / 'nothing'}", "++dataset.download=false", "trainer.devices=64", "trainer.strategy=ddp"]
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), *given], cwd=ROOT, text=True, capture_output=True,
-                          env=environment(CUDA_VISIBLE_DEVICES=""), timeout=120)
+                          env=environment(CUDA_VISIBLE_DEVICES=""), timeout=900)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: ") for line in lines)

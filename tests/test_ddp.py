@@ -47,7 +47,7 @@ def started(*command: object) -> subprocess.Popen:
 def finish(*processes: subprocess.Popen) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         for process in processes:
-            process.wait(timeout=300)
+            process.wait(timeout=900)
     codes = [process.poll() for process in processes]  # None: it hung
     for process in processes:
         process.terminate()  # torchrun ends its workers
@@ -84,7 +84,7 @@ def shares(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(900)
     assert [process.exitcode for process in processes] == [0 for _ in ranks]
     return [torch.load(folder / f"{rank}.pt") for rank in ranks]
 

@@ -407,6 +407,17 @@ def test_half_way_is_where_the_curve_first_reaches_half_of_the_original(curve: l
     assert reached == (None if expected is None else pytest.approx(expected))
 
 
+@pytest.mark.parametrize(("original", "classes", "absent"), [
+    ({"value": 0.0, "low": 0.0}, 10, True), ({"value": 0.0}, None, True), ({"value": 0.09, "low": 0.06}, 10, True),
+    ({"value": 0.11, "low": 0.08}, 10, False), ({"value": 0.4, "low": 0.3}, 2, True), ({"value": 0.09, "low": 0.06}, None, False),
+])
+def test_what_the_original_does_not_show_can_not_come_back(original: dict, classes: int | None, absent: bool):
+    first = {"step": None, "metrics": {"forget_accuracy": {"1.0": original}}}
+    found = recovery([first, row(None, s1=0.0), row(10, s1=0.5)], num_classes=classes)["1.0"]
+    assert (found["steps_to_half"] is None) == absent and found.get("nothing_to_recover", False) == absent
+    assert found["area"] == 0.25
+
+
 def test_diverged_rows_are_left_out_of_the_recovery():
     rows = [row(None, s1=0.8), row(None, s1=0.0), row(10, s1=0.2), DIVERGED, row(30, s1=0.6)]
     assert recovery(rows) == recovery(rows[:3] + rows[4:])

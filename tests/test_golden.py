@@ -4,19 +4,26 @@ Whoever changes a number here on purpose writes the new ones with
 
     UNRELEARN_GOLDEN=write python -m pytest tests/test_golden.py
 
-and adds an entry under "Changed results" in CHANGELOG.md: which numbers moved, and why.
+raises in `unrelearn.pipeline.VERSIONS` the version of what they are a part of (artefacts made before would else be taken for new
+ones; versions.json is not written without it), and adds an entry under "Changed results" in CHANGELOG.md: which numbers moved,
+and why.
 """
 
+import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
 
 from unrelearn.module import DiffusionModule
+from unrelearn.pipeline import VERSIONS
 
 GOLDEN = Path(__file__).parent / "golden"
+KEPT = GOLDEN / "versions.json"  # the versions of the stages, and a digest of each trace that was made with them
+TRAINS = ("pretrain", "unlearn", "attack")  # the stages whose versions speak for the traces
 # what draws images rounds them to bytes, and what ranks weights cuts somewhere: another CPU's last digits then grow
 GROWS = {"method-concept_ablation": 5e-3, "method-scissorhands": 5e-3, "method-selective_amnesia": 5e-3, "attack-dimra_aux": 5e-3,
          "method-esd": 0.25}  # its images are drawn by a network as it moves; its first steps are looked at closely
@@ -53,5 +60,44 @@ def test_the_losses_have_not_changed(group: str, name: str, compose, tmp_path: P
 
 
 def test_every_golden_file_belongs_to_a_test():
-    names = {path.stem for path in GOLDEN.glob("*.json")}
+    names = {path.stem for path in GOLDEN.glob("*.json")} - {KEPT.stem}
     assert names == {"pretraining"} | {f"{group}-{name}" for group, name in TRAINED}
+
+
+def digests() -> dict[str, str]:
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            for path in sorted(GOLDEN.glob("*.json")) if path != KEPT}
+
+
+def committed() -> dict:
+    """versions.json as it stands in HEAD; where there is no git, on disk."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{KEPT.name}"], cwd=GOLDEN, capture_output=True, text=True)
+    text = shown.stdout if shown.returncode == 0 else KEPT.read_text() if KEPT.exists() else "{}"
+    return {"versions": {}, "traces": {}} | json.loads(text)
+
+
+def unversioned(before: dict, versions: dict[str, int], traces: dict[str, str]) -> list[str]:
+    """Traces that moved though no version of a stage that trains was raised; a new trace moves nothing."""
+    raised = any(versions[stage] > before["versions"].get(stage, 0) for stage in TRAINS)
+    return [] if raised else [name for name, digest in before["traces"].items() if traces.get(name, digest) != digest]
+
+
+def test_versions_are_raised_where_traces_move():
+    found = {"versions": VERSIONS, "traces": digests()}
+    moved = unversioned(committed(), **found)
+    assert not moved, f"{', '.join(moved)}: moved; raise one of {TRAINS} in unrelearn.pipeline.VERSIONS"
+    if os.environ.get("UNRELEARN_GOLDEN") == "write":
+        KEPT.write_text(json.dumps(found, indent=1) + "\n")
+    assert json.loads(KEPT.read_text()) == found, "see the head of this file"
+
+
+@pytest.mark.parametrize(("stage", "traces", "expected"), [
+    (None, {"a": "2", "b": "1"}, ["a"]),
+    ("evaluate", {"a": "2", "b": "1"}, ["a"]),
+    ("attack", {"a": "2", "b": "1"}, []),
+    (None, {"a": "1", "b": "1", "new": "1"}, []),
+    (None, {"b": "1"}, []),  # a method that is gone
+])
+def test_a_trace_that_moved_wants_a_version_of_what_trains(stage: str | None, traces: dict, expected: list[str]):
+    before = {"versions": VERSIONS, "traces": {"a": "1", "b": "1"}}
+    assert unversioned(before, VERSIONS | ({stage: VERSIONS[stage] + 1} if stage else {}), traces) == expected

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import ROOT, TINY, environment, run, weights_of
@@ -29,7 +30,7 @@ def command(name: str, outputs: Path, *more: str, choices: list[str] = CHOICES) 
 
 def grid(name: str, outputs: Path, *more: str, expect: int = 0, choices: list[str] = CHOICES, **changes: str) -> str:
     done = subprocess.run(command(name, outputs, *more, choices=choices), cwd=ROOT, text=True, capture_output=True,
-                          env=environment(**changes), timeout=300)
+                          env=environment(**changes), timeout=900)
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
@@ -155,7 +156,7 @@ def test_two_planners_with_two_workers_each_make_everything_once(local: Path, tm
     both = [subprocess.Popen(command("run", tmp_path, "--workers", "2"), cwd=ROOT, env=environment(), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for process in both:
-        out, errors = process.communicate(timeout=300)
+        out, errors = process.communicate(timeout=900)
         assert process.returncode == 0, out + errors
     assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
     logs = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/workers/*.log"))
@@ -197,22 +198,25 @@ def test_a_claim_ends_with_its_process(local: Path):
     folder = plan(local).folder
     holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from filelock import FileLock\n"
                                f"lock = FileLock({claim(folder, node).lock_file!r}); lock.acquire(); print('held', flush=True)\n"
-                               "time.sleep(100)"], stdout=subprocess.PIPE, text=True)
+                               "time.sleep(3600)"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n" and running(folder) == {node.name}
     holder.kill()
     holder.wait()
     assert running(folder) == set()
 
 
-def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path):
+def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path, monkeypatch):
     """Not even while something else of the grid is being made."""
+    def sleep(seconds: float) -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr("unrelearn.grid.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic, strftime=time.strftime))
     found = plan(tmp_path)
     wanted = next(node for node in found.nodes.values() if node.stage == "attack")
     other = next(node for node in found.nodes.values() if node.stage == "oracle")
     with claim(found.folder, other):
-        started = time.monotonic()
         lost = work(found.nodes, [wanted.name], shelf=found.shelf, folder=found.folder, configuration=found.configuration)
-    assert lost == {wanted.name: "something that it needs is missing"} and time.monotonic() - started < 10
+    assert lost == {wanted.name: "something that it needs is missing"}
 
 
 def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp_path: Path):
@@ -257,7 +261,7 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(lo
 
 def gc(outputs: Path, *more: str, expect: int = 0) -> str:
     done = subprocess.run([sys.executable, "scripts/gc.py", str(outputs), "--hours", "0", *more], cwd=ROOT, text=True,
-                          capture_output=True, env=environment(), timeout=120)
+                          capture_output=True, env=environment(), timeout=900)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

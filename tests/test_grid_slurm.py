@@ -80,7 +80,7 @@ def until_empty(cluster: Cluster, outputs: Path) -> None:
                 cluster.release(name)
         return not cluster.squeue()
 
-    cluster.wait(empty, "an empty queue", timeout=240)
+    cluster.wait(empty, "an empty queue", timeout=900)
 
 
 def python_of(cluster: Cluster, outputs: Path) -> list[int]:

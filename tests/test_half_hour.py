@@ -16,7 +16,7 @@ def test_a_box_is_measured_once_worked_through_and_brought_home(tmp_path: Path):
     command = [sys.executable, "scripts/half_hour.py", "--pretrain-minutes", "0.001", "--outputs", str(outputs),
                "--out", str(out), "dataset=digits", "model=unet_tiny", "trainer=auto", "precision=32-true", "forget=7",
                "tracking=none", "method=dimum", "trainer.log_every_n_steps=10", *small]
-    texts = [subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=300,
+    texts = [subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900,
                             check=True).stdout for _ in range(2)]
     assert json.loads((out / "half_hour.json").read_text())["max_steps"] == 100
     assert "0 of" not in texts[0] and "0 of" in texts[1], "the second call has nothing left to compute"

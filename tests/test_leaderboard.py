@@ -404,7 +404,7 @@ def test_in_a_browser_no_image_is_broken_and_no_page_is_wider_than_the_screen(re
     frame.write_text(MEASURE % json.dumps([*pages, wrong.as_uri()]))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
                f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=30000", frame.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     found = json.loads(html.unescape(re.search(r"<body>(\[.*\])</body>", done.stdout, re.DOTALL).group(1)))
     expected = [[page, width] for page in [*pages, wrong.as_uri()] for width in (360, 1280)]
     assert sorted(line[:2] for line in found) == sorted(expected)

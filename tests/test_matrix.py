@@ -230,7 +230,7 @@ def test_attack_all_is_spelled_out(words: str, expanded: str):
 
 def test_attack_all_plans_every_attack(tmp_path: Path):
     command = [sys.executable, "run.py", *TINY, "attack=all", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr
     planned = {path.stem for path in (ROOT / "conf" / "attack").glob("*.yaml")} - {"dimra_proxy"}
     assert done.stdout.count("Nothing was computed") == len(planned)

@@ -165,7 +165,7 @@ def test_two_processes_train_the_models_that_one_trains(tmp_path: Path):
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-                           tmp_path / "script.py", tmp_path], text=True, capture_output=True, timeout=300,
+                           tmp_path / "script.py", tmp_path], text=True, capture_output=True, timeout=900,
                           env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     for make in IN_PROCESSES:

@@ -410,6 +410,22 @@ def test_lines_on_oracle_and_recovery():
     said = recovery_line(record | {"attack_share_of_pretraining": 0.4})
     assert said == recovery_line(record) + " The attack: 400 steps, 0.4 of pretraining."
     assert recovery_line(make_record(attack="none")) is None
+    curve = {"budgets": [0, 400], "forget_accuracy": [0.0, 0.2], "area": 0.1, "steps_to_half": None, "nothing_to_recover": True}
+    assert recovery_line(make_record(recovery={"1.0": curve})) == (
+        "Recovery at guidance 1: area 0.100, the original does not show the class, so there is nothing to recover.")
+
+
+def test_a_recovery_that_is_not_defined_is_in_no_mean():
+    curve = {"budgets": [0, 400], "forget_accuracy": [0.0, 0.2], "area": 0.1, "steps_to_half": 100.0}
+    absent = curve | {"steps_to_half": None, "nothing_to_recover": True}
+
+    def half(*curves: dict):
+        records = [make_record(seed=seed, recovery={"1.0": curve}) for seed, curve in enumerate(curves)]
+        (group,) = comparison(records)
+        return group.estimates.get("steps_to_half@1.0")
+
+    assert half(absent, absent) is None
+    assert (half(curve, curve, absent).mean, half(curve, curve, absent).n) == (100.0, 2)
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------
@@ -882,7 +898,7 @@ def test_a_method_keeps_its_colour_in_every_figure():
 def report(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
     command = [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def test_command_line(tmp_path):

@@ -71,7 +71,7 @@ def test_two_tasks_end_with_the_weights_of_one_process(compose, tmp_path: Path):
     try:
         tiny_run = [o for o in command(*SHORT, f"paths.outputs={tmp_path / 'one'}")[2:] if not o.startswith("tracking")]
         pipeline.run(compose(*tiny_run), "")
-        said = [task.communicate(timeout=120) for task in tasks]
+        said = [task.communicate(timeout=900) for task in tasks]
     finally:
         for task in tasks:
             task.kill()

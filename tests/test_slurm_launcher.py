@@ -33,7 +33,7 @@ def start(cluster: Cluster, *overrides: str) -> subprocess.Popen:
 
 def ended(launcher: subprocess.Popen, expect: int) -> tuple[str, str]:
     try:
-        out, err = launcher.communicate(timeout=240)
+        out, err = launcher.communicate(timeout=900)
     finally:
         launcher.kill()
     assert launcher.returncode == expect, out + err

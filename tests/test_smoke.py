@@ -99,8 +99,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(finis
         process = subprocess.Popen(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # a kill while Python still imports proves nothing: wait until there is something to lose
-        started = time.monotonic()
-        while not (outputs / "artifacts").exists() and time.monotonic() - started < 60:
+        while not (outputs / "artifacts").exists() and process.poll() is None:
             time.sleep(0.05)
         time.sleep(moments.uniform(3.0, 7.0))
         process.send_signal(signal.SIGKILL)
@@ -116,7 +115,7 @@ def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path
     outputs = tmp_path / "outputs"
     both = [subprocess.Popen(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
-    texts = [process.communicate(timeout=300)[0] for process in both]
+    texts = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert weights_of(outputs) == weights_of(finished)
     assert any("waiting for" in text and "pid" in text for text in texts)
@@ -131,7 +130,7 @@ def test_a_full_disk_gives_one_line_and_loses_nothing(outputs: Path, finished: P
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     done = subprocess.run(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(), text=True,
-                          capture_output=True, preexec_fn=small_files_only, timeout=300)
+                          capture_output=True, preexec_fn=small_files_only, timeout=900)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and "disk is full" in lines[0] and "Traceback" not in done.stderr
@@ -163,7 +162,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     try:
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 130 and "same command continues" in error and "Traceback" not in error

@@ -1,6 +1,7 @@
 """W&B, by reading back the files it wrote; and what happens when it does not work."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,13 @@ import pytest
 from command import ROOT, SHORT, environment, run
 from wandb_server import KEY, Server
 
-from unrelearn import launch
+from unrelearn import launch, tracking
 
 
 def records(path: Path) -> list[dict]:
     """Every record of an offline run file, by W&B's own reader."""
     done = subprocess.run([str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -122,7 +123,7 @@ def three_stages(outputs: Path, mode: str, backend: str = "wandb", *missing: str
                  **changes: str) -> list[str]:
     """The lines that are printed when three stages are tracked one after the other, which must get through."""
     done = subprocess.run([*inside, sys.executable, "-c", PROGRAM, str(outputs), mode, backend, *missing],
-                          env=environment(**changes), text=True, capture_output=True, timeout=60)
+                          env=environment(**changes), text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     assert lines.count("done") == 1
@@ -160,10 +161,36 @@ def test_a_server_that_refuses_costs_one_line_and_what_follows_is_offline(tmp_pa
     """403: the storage is full, said when a run begins, or once its data come."""
     with Server() as server:
         server.refuse = [("samples", request_, status)]
-        (line,) = three_stages(tmp_path, "online", WANDB_INIT_TIMEOUT="2", **server.environment)
+        (line,) = three_stages(tmp_path, "online", WANDB_INIT_TIMEOUT="10", **server.environment)
     assert line.startswith("warning: W&B does not work here (") and "tracking=none" in line
     assert server.rows["attack-k"][0]["attack/a"] == 1 and "evaluate-k" not in server.rows
     assert ids(tmp_path) == offline
+
+
+def test_a_home_that_can_not_be_written_costs_no_line_and_nothing_is_written_beside_the_outputs(tmp_path: Path):
+    outputs, nowhere = tmp_path / "outputs", tmp_path / "file" / "home"
+    nowhere.parent.write_text("")  # also root can make no folder in it
+    outputs.mkdir()
+    clean = {name: "" for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    assert three_stages(outputs, "offline", HOME=str(nowhere), **clean) == []
+    assert ids(outputs) == ["attack-k", "evaluate-k", "samples-k"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "outputs"]
+
+
+def test_a_home_that_can_be_written_stays_in_use(tmp_path: Path, monkeypatch):
+    for name in tracking.HOMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tracking.settle(tmp_path / "outputs")
+    assert not set(tracking.HOMES) & set(os.environ)
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", "chosen")
+    for name in set(tracking.HOMES) - {"WANDB_CACHE_DIR"}:
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    tracking.settle(tmp_path / "outputs")
+    assert os.environ["WANDB_CACHE_DIR"] == "chosen"
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "outputs" / "wandb" / "home" / "data")
 
 
 def test_a_file_in_place_of_the_folder_costs_one_line(tmp_path: Path):
@@ -191,7 +218,7 @@ def test_a_whole_run_whose_server_breaks_down_in_the_middle(tracked: Path, tmp_p
     with Server() as server:
         server.refuse = [("samples", "stream", 500)]
         done = run(*SHORT, "attack.budgets=[0,4]", f"paths.outputs={outputs}", tracking="wandb", **server.environment,
-                   WANDB_FINISH_TIMEOUT="3")
+                   WANDB_FINISH_TIMEOUT="10")
     said = [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line.lower() or "wandb:" in line]
     assert len(said) == 1 and said[0].startswith("warning: W&B does not work here"), done.stdout + done.stderr
     assert [row["step"] for row in record_of(outputs)["rows"]] == [None, None, 4]
@@ -205,7 +232,7 @@ def test_a_whole_run_whose_server_breaks_down_in_the_middle(tracked: Path, tmp_p
 
 def send(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(folder), *arguments], text=True,
-                          env=environment(**changes), capture_output=True, timeout=120)
+                          env=environment(**changes), capture_output=True, timeout=900)
 
 
 def some_runs(tracked: Path, outputs: Path, *stages: str) -> Path:
@@ -219,9 +246,9 @@ def test_what_is_sent_is_not_sent_again_and_a_failure_stops_nothing(tracked: Pat
     outputs = some_runs(tracked, tmp_path / "outputs", "pretrain", "unlearn", "attack", "result")
     with Server() as server:
         server.refuse = [("unlearn", "stream", 403), ("attack", "upsert", 500)]
-        done = send(outputs, "--seconds=6", **server.environment)
+        done = send(outputs, "--seconds=15", **server.environment)
         assert done.returncode == 1 and "2 runs sent, 2 failed" in done.stdout
-        assert "-unlearn-" in done.stderr and "no answer in 6 s" in done.stderr
+        assert "-unlearn-" in done.stderr and "no answer in 15 s" in done.stderr
         assert f"Type python scripts/sync_wandb.py {outputs} again" in done.stderr
         assert sorted(id.split("-")[0] for id in server.rows) == ["pretrain", "result"]
         server.refuse = []

@@ -30,8 +30,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import checkpoint
 from unrelearn.errors import RefusedCommand, UsageError
+from unrelearn.paths import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

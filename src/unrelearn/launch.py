@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from unrelearn.errors import RefusedCommand, UsageError
+from unrelearn.paths import CONF
 
 _finished: list[dict] = []  # the records of this process's runs
 _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
@@ -16,8 +17,8 @@ _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multiru
 
 def attacks() -> list[str]:
     """What attack=all stands for: all but dimra_proxy, which needs the files of another data set."""
-    folder = Path(__file__).resolve().parents[2] / "conf" / "attack"
-    return sorted({path.stem for path in folder.glob("*.yaml")} - {"dimra_proxy"}, key=lambda name: (name != "none", name))
+    names = {path.stem for path in (CONF / "attack").glob("*.yaml")} - {"dimra_proxy"}
+    return sorted(names, key=lambda name: (name != "none", name))
 
 
 def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:

@@ -539,10 +539,15 @@ class _Recorder(Callback):
         self.sums: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds + time.monotonic() - self.started, "sums": self.sums}
+        return {"seconds": self.seconds + time.monotonic() - self.started, "sums": self.sums,
+                "threads": torch.get_num_threads()}
 
     def load_state_dict(self, state: dict) -> None:
         self.seconds, self.sums = state["seconds"], state["sums"]
+        before, now = state.get("threads"), torch.get_num_threads()
+        if before not in (None, now):  # sums have another order
+            progress.say(f"warning: {self.description}: was begun with {before} threads and goes on with {now}: its last "
+                         f"bits may differ from those of a run in one piece. Type trainer.threads={before} for the same")
 
     def on_train_start(self, trainer, module) -> None:
         self.started = time.monotonic()

@@ -5,15 +5,14 @@ import json
 import math
 import os
 import platform
-import resource
 import shutil
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from functools import cached_property, partial
-from importlib.metadata import version
+from functools import cache, cached_property, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unrelearn import checkpoint, cost, distributed, inception, progress, tracking
+from unrelearn import checkpoint, cost, distributed, inception, progress, source, tracking
 from unrelearn import denoiser as denoisers
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
 from unrelearn.canonical import canonical
@@ -34,6 +33,11 @@ from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Tas
 from unrelearn.oracle import Classifier, ClassifierTraining, halves, new_classifier
 from unrelearn.sampling import Job, draw_all, jobs, sampler_words
 from unrelearn.weights import compare as compare_weights
+
+try:
+    import resource
+except ImportError:  # there is none on Windows
+    resource = None
 
 # raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
 VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 2, "unlearn": 1, "attack": 2, "samples": 2, "reference": 2, "evaluate": 4,
@@ -169,7 +173,10 @@ class Pipeline:
 
     def evaluate_spec(self, model: Model) -> Spec:
         parents = (self.samples_spec(model).key, self.reference_spec.key)
-        return Spec("evaluate", VERSIONS["evaluate"], {"eval": self.cfg["eval"], "forget": self.forget}, parents)
+        config = {"eval": self.cfg["eval"], "forget": self.forget}
+        targets = {name: get_object(measurement["_target_"]) for name, measurement in self.cfg["eval"].items()}
+        new = {name: digest for name, target in targets.items() if (digest := source.source_of(target))}
+        return Spec("evaluate", VERSIONS["evaluate"], config | ({"source": new} if new else {}), parents)
 
     @cached_property
     def reference_spec(self) -> Spec:
@@ -245,7 +252,9 @@ class Pipeline:
                      if isinstance(v, dict) and "_target_" in v else v for k, v in constructor_arguments(self.cfg[group]).items()}
         if "seed" in arguments:
             arguments["seed"] = self.attack_seed
-        return {group: arguments, "forget": self.forget, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]}
+        changed = {group: arguments, "forget": self.forget, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]}
+        digest = source.source_of(get_object(self.cfg[group]["_target_"]))  # of code that no version of a stage speaks for
+        return changed | ({"source": digest} if digest else {})
 
     @cached_property
     def _dataset_slice(self) -> dict:
@@ -359,8 +368,8 @@ class Pipeline:
             _reset_peak_memory()
             meta = compute(folder)
             seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
-            return {"status": "finished", "weights": None, **meta, **_circumstances(self.device),
-                    "seconds": round(seconds, 2), "command": self.command}
+            return {"status": "finished", "weights": None, **meta, **_costs(self.device), **_circumstances(),
+                    "versions": _versions(), "seconds": round(seconds, 2), "command": self.command}
 
         artifact = existing or self.store.build(spec, measured)
         self.used.setdefault(artifact.key, {
@@ -608,7 +617,8 @@ class Pipeline:
                   for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
         attack = get_object(self.cfg["attack"]["_target_"])
         return {
-            "version": 1, "name": self.name, "versions": {**VERSIONS, **{p: version(p) for p in ("unrelearn", "torch")}},
+            "version": 1, "name": self.name, "versions": {**VERSIONS, **_versions()},
+            "circumstances": _circumstances(),
             "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
             "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
@@ -616,19 +626,23 @@ class Pipeline:
             "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
             "attack_share_of_pretraining": cost.share_of_pretraining(self),
             "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
-            "recovery": recovery(rows, attack.unit) if self.attacked else None,
+            "recovery": recovery(rows, attack.unit, len(self.dataset.class_names)) if self.attacked else None,
             "weights": self._weights(),
             "seconds": round(seconds, 1),
         }
 
 
-def recovery(rows: list[dict], unit: str = "steps") -> dict:
+def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
     """How forget accuracy comes back with the attack's budget, per guidance scale.
+
+    Args:
+        num_classes: an original model that shows the forgotten class in fewer images than one in so many does not show it.
 
     Returns:
         {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget accuracy over the
         budget axis (trapezoids), `steps_to_half` where the curve first reaches half of the original's, linearly
         interpolated, or None. Both are None where the unit of the budget is not steps. Diverged rows are left out.
+        Where the original does not show the class, there is no half, and "nothing_to_recover" is true.
     """
     original = rows[0]["metrics"].get("forget_accuracy", {})
     curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
@@ -638,12 +652,19 @@ def recovery(rows: list[dict], unit: str = "steps") -> dict:
         y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
         segments = list(zip(x, x[1:], y, y[1:], strict=False))
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
-        half = original[scale]["value"] / 2
+        half, absent = original[scale]["value"] / 2, not _shows(original[scale], num_classes)
         reached = 0.0 if y[0] >= half else next(
             (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q), None)
         result[scale] = {"budgets": x, "forget_accuracy": y, "area": area if unit == "steps" else None,
-                         "steps_to_half": reached if unit == "steps" else None}
+                         "steps_to_half": reached if unit == "steps" and not absent else None,
+                         **({"nothing_to_recover": True} if absent else {})}
     return result
+
+
+def _shows(original: dict, num_classes: int | None) -> bool:
+    """Whether a forget accuracy is more than nought, and than chance."""
+    value = original["value"]
+    return value > 0 and original.get("low", value) > 0 and value >= (1 / num_classes if num_classes else 0)
 
 
 def _reset_peak_memory() -> None:
@@ -653,25 +674,49 @@ def _reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM, so that each stage has its own peak
 
 
-def _circumstances(device: torch.device) -> dict:
-    """On what, with what and in how much memory a stage ran."""
+def _peak_memory() -> float | None:
+    """MiB that this process has held at most, since _reset_peak_memory where the system can do that; None if it does not say."""
+    with contextlib.suppress(OSError, StopIteration):  # Linux
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _costs(device: torch.device) -> dict:
+    """On what and in how much memory a stage ran."""
     if device.type == "cuda":
         peak, name = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
     else:
-        peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu"
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    return {"peak_memory_mib": round(peak, 1), "device": name, "processes": distributed.world_size(),
-            "threads": torch.get_num_threads(), "commit": _commit(), "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("torch", "diffusers", "lightning", "unrelearn")}}
+        peak, name = _peak_memory(), "cpu"
+    return {"peak_memory_mib": None if peak is None else round(peak, 1), "device": name}
 
 
-def _commit() -> str | None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, timeout=5,
-                              capture_output=True, text=True, check=True).stdout.strip()
-    return None
+def _circumstances() -> dict:
+    """Whose code ran with how many threads and on which CPU: what may move the last bits, which no key holds."""
+    return {"commit": source.commit(), "processes": distributed.world_size(), "threads": torch.get_num_threads(),
+            "cpu": _cpu(), "python": platform.python_version()}
+
+
+@cache
+def _cpu() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str | None]:
+    """Of the packages that decide the numbers; None for what runs without having been installed."""
+    found = {}
+    for name in ("unrelearn", "torch", "diffusers", "lightning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def settle_inception(cfg: dict) -> None:

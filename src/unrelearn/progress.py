@@ -1,6 +1,7 @@
-"""What one sees while a stage runs: one line a stage, with the time that is left."""
+"""What one sees while a stage runs: a bar with the time that is left; in a log file, a line now and then."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from unrelearn import distributed
+
+QUIET = 60.0  # seconds after which a log file gets a line in any case
+OFTEN = 1.0  # seconds between two lines of tenths, so that short stages do not fill the log
 
 for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding has no letters for is no reason to stop
@@ -25,7 +29,12 @@ def say(line: str) -> None:
 
 @contextmanager
 def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """A progress bar; yields advance(n, note=""), where the note (a loss, say) stands at the end of the line."""
+    """Progress of one stage; yields advance(n, note=""), where the note (a loss, say) stands at the end of the line."""
+    if not console.is_terminal:
+        lines = Lines(description, total, done)
+        yield lines.advance
+        lines.end()
+        return
     columns = (TextColumn("{task.description:<32}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
@@ -35,3 +44,41 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., N
             progress.update(task, advance=n, **({} if note is None else {"note": note}))
 
         yield advance
+
+
+class Lines:
+    """A stage in a log file: a line at its start, at each tenth, where there was none for a minute, and at its end."""
+
+    def __init__(self, description: str, total: int, done: int = 0, *, clock: Callable[[], float] = time.monotonic,
+                 say: Callable[[str], None] = say):
+        self.description, self.total, self.first, self.done = description, total, done, done
+        self.clock, self.say, self.note = clock, say, ""
+        self.started = self.last = clock()
+        self.tenth = self._tenth()
+        say(f"{description}: {f'goes on at {done} of' if done else 'begins,'} {total}")
+
+    def advance(self, n: int = 1, note: str | None = None) -> None:
+        self.done += n
+        self.note = self.note if note is None else note
+        now, tenth = self.clock(), self._tenth()
+        silent = now - self.last
+        if self.done < self.total and (silent >= QUIET or (tenth > self.tenth and silent >= OFTEN)):
+            self.tenth, self.last = tenth, now
+            left = (now - self.started) / max(1, self.done - self.first) * (self.total - self.done)
+            self._tell(f", {spell(left)} left")
+
+    def end(self) -> None:
+        self._tell(f" in {spell(self.clock() - self.started)}")
+
+    def _tell(self, time_words: str) -> None:
+        self.say(f"{self.description}: {self.done}/{self.total}{time_words}{'  ' if self.note else ''}{self.note}".rstrip())
+
+    def _tenth(self) -> int:
+        return 10 * self.done // max(1, self.total)
+
+
+def spell(seconds: float) -> str:
+    """``0:07``, ``12:30``, ``26:04:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -20,8 +20,9 @@ from filelock import FileLock
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
 from unrelearn.grid import Failures, Node, Plan, closure
+from unrelearn.paths import ROOT
 
-PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "grid.py"
+PROGRAM = ROOT / "scripts" / "grid.py"
 WARNING = 90  # seconds before its time limit that a job is told
 RESTARTS = 50  # a part that makes no checkpoint between two limits would come back for ever
 

@@ -28,6 +28,22 @@ SETTINGS = {
 }
 
 
+HOMES = {"WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config", "WANDB_DATA_DIR": "data"}
+
+
+def settle(outputs: Path) -> None:
+    """Give W&B folders below outputs for what is not of a run, where the home folder can not be written, as in containers.
+
+    It would else print a line of its internal log for each time it tried. A login and settings in a home folder stay in use.
+    """
+    with contextlib.suppress(RuntimeError):  # a user without a home folder
+        if os.access(Path.home(), os.W_OK):
+            return
+    for variable, name in HOMES.items():
+        if variable not in os.environ:
+            os.environ[variable] = str((outputs / "wandb" / "home" / name).absolute())
+
+
 class Run:
     """What a stage may log to; does nothing when tracking is off or has failed."""
 
@@ -156,6 +172,7 @@ def run(tracking: dict, outputs: Path, *, stage: str, key: str, group: str, conf
 
 
 def _init(**arguments):
+    settle(arguments["dir"])
     for name, value in SETTINGS.items():
         os.environ.setdefault(f"WANDB_{name}", value)
     import wandb
@@ -243,6 +260,7 @@ def send(folders: list[Path], seconds: float) -> str | None:
     `wandb sync` leaves with exit code 0 and marks a run as synced even where the server refused its data: then the mark is
     removed, so that the next call sends it again.
     """
+    settle(folders[0].parents[1])
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -198,8 +198,10 @@ def attack_seed(record: dict) -> int:
 
 
 def shows_class(record: dict, guidance: str) -> bool:
-    """Whether the original draws the class at all: a share of nought is nothing to recover."""
-    return number(measured(row_of(record, "original"), "forget_accuracy", guidance)) != 0
+    """Whether the original draws the class at all, so that there is something to recover."""
+    curve = (record.get("recovery") or {}).get(guidance) or {}
+    drawn = number(measured(row_of(record, "original"), "forget_accuracy", guidance))
+    return drawn != 0 and not curve.get("nothing_to_recover")
 
 
 def weight_notes(record: dict) -> list[str]:

@@ -167,11 +167,12 @@ def recovery_line(record: dict) -> str | None:
     for guidance, curve in sorted((record.get("recovery") or {}).items(), key=lambda item: float(item[0])):
         area, half = number(curve.get("area")), number(curve.get("steps_to_half"))
         last = max(curve.get("budgets") or [0])
-        reached = f"not reached in {last} steps" if half is None else f"reached after {half:.0f} steps"
+        reached = f"half of the original's {'not reached' if half is None else 'reached'} "
+        reached += f"in {last} steps" if half is None else f"after {half:.0f} steps"
         if not shows_class(record, guidance):
-            reached = f"{DASH} (it does not show the class: there is nothing to recover)"
+            reached = "the original does not show the class, so there is nothing to recover"
         area_text = DASH if area is None else f"{area:.3f}"
-        parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, half of the original's {reached}")
+        parts.append(f"guidance {guidance_label(guidance)}: area {area_text}, {reached}")
     return "Recovery at " + "; at ".join(parts) + "." + _cost_words(record) if parts else None
 
 
