@@ -34,7 +34,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
 from unrelearn.errors import RefusedCommand, UsageError
-from unrelearn.words import NAMES, keep_names, read, separated, shell, shown, typed, unreadable
+from unrelearn.words import INDEX, NAMES, UNREADABLE, keep_names, read, separated, shell, shown, typed, unreadable
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
@@ -344,6 +344,23 @@ def _example(key: str, low: float, high: float, closed: bool) -> object:
     return next(v for v in (*known, 1, low, high) if low <= v <= high and (closed or v > low))
 
 
+def _check_types(node: object, schema: type, key: str = "") -> list[str]:
+    """Problems of values that came by interpolation, which the schema does not look at."""
+    problems = []
+    for field in fields(schema):
+        below = f"{key}.{field.name}" if key else field.name
+        value = node.get(field.name) if isinstance(node, dict) else None
+        if is_dataclass(field.type):
+            problems += _check_types(value, field.type, below) if isinstance(value, dict) else [
+                f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+        elif typing.get_origin(field.type) is dict:
+            problems += [] if isinstance(value, dict) else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+        elif field.type is not Any and not _fits(value, field.type):
+            wording, example = _wording(field.type)
+            problems.append(f"{below}={shown(value)}: must be {wording}. Type {typed({below: example})}")
+    return problems
+
+
 def _check_values(cfg: dict) -> list[str]:
     """Choices, ranges by the name of the key, and numbers that are none; of lists each element."""
     problems = []
@@ -411,13 +428,18 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
 
 
 def _meant(item: object, dataset: Any) -> list[int] | None:
-    """The classes that one element of `forget` stands for, by its text; a number is an index if its text is no name."""
+    """The classes that one element of `forget` stands for, by its text; a number is an index if its text is no name.
+
+    What came here as a truth value, null or a fraction has lost its text, and stands for nothing.
+    """
     text, names = str(item), dataset.class_names
+    if isinstance(item, bool) or not isinstance(item, str | int):
+        return None
     if text in names:
         return [names.index(text)]
     if text in (groups := getattr(dataset, "groups", {})):
         return groups[text]
-    index = int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) and not isinstance(item, float | bool) else len(names)
+    index = int(text) if INDEX.fullmatch(text) else len(names)
     return [index] if index < len(names) else None
 
 
@@ -439,25 +461,26 @@ def _closest(item: object, dataset: Any) -> str:
 
 def _read_as(value: object, names: typing.Sequence[str]) -> list[str]:
     """The names that yaml or Hydra takes for this number, truth value or null, and which have another text."""
-    return [name for name in names if name != str(value) and NO_NAME.fullmatch(name)
+    return [name for name in names if NO_NAME.fullmatch(name) and not INDEX.fullmatch(name)
             and repr(value) in (repr(read(name)), repr(_yaml(name)))]
 
 
 def _yaml(text: str) -> object:
     with contextlib.suppress(yaml.YAMLError, OmegaConfBaseException, ValueError):
         return OmegaConf.to_container(OmegaConf.create(f"key: {text}"))["key"]
-    return None
+    return UNREADABLE
 
 
 def _doubtful(forget: object, dataset: Any) -> list[str]:
     """Problems of numbers from a yaml file: whether 1_0 or 10 stands there can no longer be told."""
     problems = []
     for item in forget if isinstance(forget, list) else [forget]:
-        if isinstance(item, int) and str(item) not in dataset.class_names and _meant(item, dataset):
-            for name in _read_as(item, dataset.class_names):
-                problems.append(f"forget={item}: may be class {item} ({shown(dataset.class_names[item])}), or the class {name}, "
-                                f"which yaml reads as the number {item}. Type {typed({'forget': name})}, or "
-                                f"{typed({'forget': dataset.class_names[item]})}")
+        if isinstance(item, bool) or not isinstance(item, int) or not (indices := _meant(item, dataset)):
+            continue
+        by_number = dataset.class_names[indices[0]]
+        problems += [f"forget={item}: may be the class {shown(by_number)}, or the class {name}, which yaml reads as the number "
+                     f"{item}. Type {typed({'forget': name})}, or {typed({'forget': by_number})}"
+                     for name in _read_as(item, dataset.class_names)]
     return problems
 
 
@@ -527,13 +550,16 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
     Raises:
         UsageError: one line a problem, each with the key, the value, what is allowed, and what to type.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    problems = [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+    problems: list[str] = []
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        problems += [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
         cfg = OmegaConf.to_container(_without(config, missing) if missing else config, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError([*problems, *(explain(error, list(words)) or [])]) from error
     cfg.pop("experiment", None)
+    if wrong := _check_types(cfg, Config):
+        raise UsageError([*problems, *wrong])
     trainer = cfg["trainer"]
     if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(
@@ -692,7 +718,7 @@ def _check_dataset(cfg: dict, *, in_doubt: bool) -> list[str]:
                             f"Type sampler.num_images={50 * len(forgotten)}")
         for key in ("memory_class", "anchor_class"):
             other = cfg["method"].get(key)
-            if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
+            if isinstance(other, int) and (other in forgotten or other not in range(len(dataset.class_names))):
                 problems.append(f"method.{key}={other}: must be the index of a retained class. Type method.{key}=null")
         if cfg["method"]["_target_"].endswith(".Retrain") and cfg["method"].get("fisher_ratio") is not None:
             problems.append(f"method.fisher_ratio={cfg['method']['fisher_ratio']}: a network of random weights has no Fisher "
@@ -752,6 +778,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         close = difflib.get_close_matches(option, options, n=1)
         return [f"{group}={shown(option)}: no such {group}; allowed: {', '.join(options)}. "
                 f"Type {group}={(close or options or ['...'])[0]}"]
+    if isinstance(error, OverflowError) and (found := re.search(r"full_key: (\S+)", text)):
+        return [f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"]
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     if "Ambiguous value" in text and (several := _several(overrides)):

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -20,6 +21,7 @@ OPTIONS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", 
                       "--experimental-rerun")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 PLAIN = re.compile(r"[\w/.:@%?|+\\$* -]", re.ASCII)  # what Hydra reads without quotes
+INDEX = re.compile("0|[1-9][0-9]{0,8}")  # a number whose text is the one that everybody gives it
 UNREADABLE = object()
 
 
@@ -68,19 +70,25 @@ def text(value: object, *, name: bool = False) -> str:
         return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
     if not isinstance(value, str):
         return str(value)
-    if name and re.fullmatch("0|[1-9][0-9]{0,8}", value):
+    if name and INDEX.fullmatch(value):
         return value
     quoted = re.sub(r"\\+\Z", lambda end: end[0] * 2, value)  # backslashes count as such but before a quote
-    ways = [value] * (value == value.strip() and "," not in value)
+    ways = [value] * (value == value.strip() and not set(value) & {",", "\\"})
     ways += [mark + re.sub(rf"(\\*){mark}", lambda found, mark=mark: found[1] * 2 + "\\" + mark, quoted) + mark for mark in "\"'"]
-    ways += [way.replace("${", r"\${") for way in ways[-2:]]  # else it is an interpolation
+    # else it is an interpolation
+    ways += [re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", way) for way in ways[-2:]]
     return next((way for way in ways if read(way) == value), ways[-1])
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
 
 
 def read(text: str) -> object:
     """What becomes of the text of a value on the command line; UNREADABLE if nothing does."""
     try:
-        value = OverridesParser.create().parse_override(f"key={text}").value()
+        value = _parser().parse_override(f"key={text}").value()
         return OmegaConf.create({"key": value})["key"] if isinstance(value, str) else value
     except (HydraException, OmegaConfBaseException):
         return UNREADABLE
@@ -105,7 +113,9 @@ def split(text: str) -> list[str]:
     parts, depth, quote = [""], 0, ""
     for index, letter in enumerate(text):
         if quote:
-            quote = "" if letter == quote and text[index - 1] != "\\" else quote
+            before = text[:index]
+            escaped = (len(before) - len(before.rstrip("\\"))) % 2
+            quote = "" if letter == quote and not escaped else quote
         elif letter in "\"'":
             quote = letter
         else:
@@ -133,7 +143,8 @@ def _kept(part: str, *, null: bool) -> str:
     value = read(inner)
     if value is UNREADABLE or not (value is None or isinstance(value, bool | int | float)):
         return part
-    return part if str(value) == inner or (null and value is None) else f'"{inner}"'
+    whole = isinstance(value, int) and not isinstance(value, bool) and str(value) == inner
+    return part if whole or (null and value is None) else f'"{inner}"'
 
 
 def unreadable(words: Sequence[str]) -> list[str]:
@@ -143,7 +154,7 @@ def unreadable(words: Sequence[str]) -> list[str]:
 
 def _why_unreadable(word: str) -> str | None:
     try:
-        OverridesParser.create().parse_override(word)
+        _parser().parse_override(word)
         return None
     except HydraException as error:
         why = " ".join(str(error).split())
