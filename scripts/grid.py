@@ -33,6 +33,7 @@ from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.errors import UsageError
 from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
 from unrelearn.report.groups import collect
+from unrelearn.words import command as command_line
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
@@ -276,7 +277,7 @@ def work_on(file: Path) -> int:
         chosen = task["cells"][str(cell)]
         cfg, _ = sweep.compose(chosen)
         settle(cfg)
-        return cfg, " ".join(["python run.py", *sweep.words(chosen)])
+        return cfg, command_line(sweep.words(chosen))
 
     first = nodes[task["wanted"][0]]
     launch.processes(configuration(first.cell)[0]["trainer"])
@@ -307,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.command == "work":
-            os.environ.update(launch.slurm_ranks(os.environ))
+            launch.join_step()
             return work_on(options.file)
         started = time.monotonic()
         dry_run = options.command == "plan" or getattr(options, "dry_run", False)

@@ -5,32 +5,37 @@ composed. The groups dataset, method, attack and eval are plain yaml with a `_ta
 is the schema.
 """
 
+import contextlib
+import copy
 import difflib
 import inspect
-import itertools
 import os
 import re
 import sys
 import tempfile
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
-from hydra.utils import get_method, get_object, instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn import checkpoint
+from unrelearn import check, checkpoint
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
+from unrelearn.words import INDEX, NAMES, UNREADABLE, keep_names, read, separated, shell, shown, typed, unreadable
 
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
@@ -206,6 +211,8 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("home", check.place, replace=True)  # ~ in a path that Hydra uses by itself
+NO_NAME = re.compile(r"(?i)[-+.:\w]*\d[-+.:\w]*|true|false|yes|no|on|off|y|n|null|none|~|[-+.]*(nan|inf)")  # for a parser
 
 # allowed ranges of numbers, by the name they have everywhere: (lowest, highest, whether the lowest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -233,8 +240,10 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "start_guidance": (0, float("inf"), True), "k": (1, float("inf"), True),
     "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
     "images_per_class": (1, float("inf"), True), "max_images": (1, float("inf"), True), "rank": (1, float("inf"), True),
-    "guidance_scale": (0, float("inf"), True), "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False),
-    "off_grid_share": (0, 0.5, True),
+    "guidance_scale": (0, float("inf"), True), "saliency_guidance_scale": (0, float("inf"), True),
+    "replay_guidance_scale": (0, float("inf"), True), "scale": (0, float("inf"), True), "crop": (1, 178, True),
+    "beta_start": (0, 0.999, False), "beta_end": (0, 0.999, False),
+    "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False), "off_grid_share": (0, 0.5, True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     **{f"{key}.lr_schedule": ("constant", "one_cycle", "cosine") for key in ("model.pretrain", "method", "relearning", "attack")},
@@ -281,20 +290,20 @@ def _fits(value: object, annotation: object) -> bool:
     return annotation is not type(None) or value is None
 
 
-def _wording(annotation: object) -> tuple[str, str]:
+def _wording(annotation: object) -> tuple[str, object]:
     """What an annotation allows, in words, and an example of it."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, arguments)), str(arguments[0])
+        return "one of " + ", ".join(map(str, arguments)), arguments[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         words = [_wording(a) for a in arguments]
         return " or ".join(w for w, _ in words), words[0][1]
     if typing.get_origin(annotation) is list:
         word, example = _wording(arguments[0])
-        return f"a list, each {word}", f"[{example}]"
-    return {int: ("a whole number", "1"), float: ("a number", "1.0"), bool: ("true or false", "false"),
-            str: ("a word", "..."), type(None): ("null", "null")}.get(
-                annotation, ("an object, with its _target_ and arguments", "{_target_:...}"))
+        return f"a list, each {word}", [example]
+    return {int: ("a whole number", 1), float: ("a number", 1.0), bool: ("true or false", False),
+            str: ("a word", "..."), type(None): ("null", None)}.get(
+                annotation, ("an object, with its _target_ and arguments", {"_target_": "..."}))
 
 
 def constructor_arguments(group: dict) -> dict:
@@ -329,11 +338,13 @@ def check_arguments(key: str, target: type, given: dict, injected: str) -> list[
             continue
         if name not in allowed:
             close = difflib.get_close_matches(name, allowed, n=1)
-            problems.append(f"{key}.{name}={value}: no such key; allowed: {', '.join(allowed) or 'none'}."
-                            + (f" Type {key}.{close[0]}={value}" if close else f" Leave {key}.{name} out"))
+            others = [] if close else options_with(key, name)
+            advice = (f"Type {typed({f'{key}.{close[0]}': value})}" if close else
+                      f"Type {typed({key: others[0], f'{key}.{name}': value})}" if others else f"Leave {key}.{name} out")
+            problems.append(f"{key}.{name}={shown(value)}: no such key; allowed: {', '.join(allowed) or 'none'}. {advice}")
         elif not _fits(value, allowed[name].annotation):
             wording, example = _wording(allowed[name].annotation)
-            problems.append(f"{key}.{name}={value}: must be {wording}. Type {key}.{name}={example}")
+            problems.append(f"{key}.{name}={shown(value)}: must be {wording}. Type {typed({f'{key}.{name}': example})}")
     missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]
     missing = [] if getattr(target, "identity", False) else missing  # it is never constructed
     problems += [f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml" for name in missing]
@@ -354,20 +365,61 @@ def _shape(schema: type) -> dict:
     return {name: part and _shape(part) for name, part in parts.items()}
 
 
+@cache
+def _defaults() -> DictConfig:
+    """The default values of the keys of the schema, read without Hydra; interpolations are left as they are."""
+    options = {"model": "unet_tiny", "trainer": "auto", "tracking": "none"}  # of wandb.yaml a key asks the environment
+    groups = {group: OmegaConf.load(CONF / group / f"{option}.yaml") for group, option in options.items()}
+    return OmegaConf.merge(OmegaConf.load(CONF / "config.yaml"), groups, OmegaConf.load(CONF / "protocol" / "fast.yaml"))
+
+
+def _example(key: str, low: float, high: float, closed: bool) -> object:
+    """A number that a key may have: its default, or one within the range."""
+    value = OmegaConf.select(_defaults(), key)
+    known = [value] if isinstance(value, int | float) else []
+    return next(v for v in (*known, 1, low, high) if low <= v <= high and (closed or v > low))
+
+
+def _check_types(node: object, schema: type, key: str = "") -> list[str]:
+    """Problems of values that came by interpolation, which the schema does not look at."""
+    problems = []
+    for field in fields(schema):
+        below = f"{key}.{field.name}" if key else field.name
+        value = node.get(field.name) if isinstance(node, dict) else None
+        if is_dataclass(field.type):
+            problems += _check_types(value, field.type, below) if isinstance(value, dict) else [
+                f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+        elif typing.get_origin(field.type) is dict:
+            problems += [] if isinstance(value, dict) else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+        elif field.type is not Any and not _fits(value, field.type):
+            wording, example = _wording(field.type)
+            problems.append(f"{below}={shown(value)}: must be {wording}. Type {typed({below: example})}")
+    return problems
+
+
 def _check_values(cfg: dict) -> list[str]:
+    """Choices, ranges by the name of the key, and numbers that are none; of lists each element."""
     problems = []
     for key, value in _leaves(cfg):
         name = key.rsplit(".", 1)[-1]
+        if key == "forget":  # a class may be called nan
+            continue
         if key in CHOICES and value not in CHOICES[key]:
-            problems.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}. Type {key}={CHOICES[key][0]}")
+            problems.append(f"{key}={shown(value)}: must be one of {', '.join(CHOICES[key])}. Type {key}={CHOICES[key][0]}")
         if key == "model.pretrain.max_steps" and value == 0:
             problems.append(f"{key}=0: there is no model without training. Type {key}=2000")
-        if name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
+        if why := next(filter(None, map(check.not_finite, value if isinstance(value, list) else [value])), None):
+            low, high, closed = RANGES.get(name, (0, float("inf"), True))
+            limit = " for no limit" if name == "grad_clip" and value == float("inf") else ""
+            example = 1e9 if limit else _example(key, low, high, closed)
+            example = [example] if isinstance(value, list) else example
+            problems.append(f"{key}={str(value)[:80]}: {why}. Type {typed({key: example})}{limit}")
+        elif name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
             low, high, closed = RANGES[name]
             if not (low <= value <= high and (closed or value > low)):
                 span = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
                 problems.append(f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
-                                f"Type {key}={max(low, 1) if high > 1 else low if closed else 1.0}".replace("=1.0", "=1"))
+                                f"Type {typed({key: _example(key, low, high, closed)})}")
     return problems
 
 
@@ -394,28 +446,78 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
         UsageError: no such class, or every class.
     """
     chosen, problems = set(), []
-    class_names, groups = dataset.class_names, getattr(dataset, "groups", {})
-    listed = ", ".join(f"{i} ({n})" if n != str(i) else n for i, n in enumerate(class_names[:20]))
-    listed += " ..." if len(class_names) > 20 else ""
-    others = [name for name in groups if name not in class_names]
-    listed += "".join(f", {name}" for name in others[:20]) + (" ..." if len(others) > 20 else "")
+    names, allowed = dataset.class_names, _listed(dataset)
     for item in forget if isinstance(forget, list) else [forget]:
-        if str(item) in class_names:
-            chosen.add(class_names.index(str(item)))
-        elif str(item) in groups:
-            chosen.update(groups[str(item)])
-        elif isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(class_names):
-            chosen.add(item)
-        else:
-            problems.append(f"forget={item}: no such class; allowed: {listed}. Type forget={class_names[0]}")
+        indices = _meant(item, dataset)
+        chosen.update(indices or ())
+        if indices is None:
+            problems.append(f"forget={shown(item)}: no such class; allowed: {allowed}. "
+                            f"Type {typed({'forget': _closest(item, dataset)})}")
     if not problems and not chosen:
-        problems.append(f"forget={forget}: names no class; allowed: {listed}. Type forget={class_names[0]}")
-    if not problems and len(chosen) == len(class_names):
-        problems.append(f"forget={forget}: would forget every class and leave the retain set empty. "
-                        f"Type forget={class_names[0]}")
+        problems.append(f"forget={shown(forget)}: names no class; allowed: {allowed}. Type {typed({'forget': names[0]})}")
+    if not problems and len(chosen) == len(names):
+        problems.append(f"forget={shown(forget)}: would forget every class and leave the retain set empty. "
+                        f"Type {typed({'forget': names[0]})}")
     if problems:
         raise UsageError(problems)
     return sorted(chosen)
+
+
+def _meant(item: object, dataset: Any) -> list[int] | None:
+    """The classes that one element of `forget` stands for, by its text; a number is an index if its text is no name.
+
+    What came here as a truth value, null or a fraction has lost its text, and stands for nothing.
+    """
+    text, names = str(item), dataset.class_names
+    if isinstance(item, bool) or not isinstance(item, str | int):
+        return None
+    if text in names:
+        return [names.index(text)]
+    if text in (groups := getattr(dataset, "groups", {})):
+        return groups[text]
+    index = int(text) if INDEX.fullmatch(text) else len(names)
+    return [index] if index < len(names) else None
+
+
+def _listed(dataset: Any) -> str:
+    """The classes of a data set, and what stands for several of them, as they stand in a line."""
+    names = dataset.class_names
+    listed = ", ".join(f"{i} ({shown(n)})" if n != str(i) else n for i, n in enumerate(names[:20]))
+    others = [shown(name) for name in getattr(dataset, "groups", {}) if name not in names]
+    return (listed + (" ..." if len(names) > 20 else "") + "".join(f", {name}" for name in others[:20])
+            + (" ..." if len(others) > 20 else ""))
+
+
+def _closest(item: object, dataset: Any) -> str:
+    """The class that was probably meant: one that a parser takes for this value, one of a like name, or the first."""
+    names = [*dataset.class_names, *getattr(dataset, "groups", {})]
+    alike = difflib.get_close_matches(item, names, n=1) if isinstance(item, str) else _read_as(item, names)
+    return (alike or names)[0]
+
+
+def _read_as(value: object, names: typing.Sequence[str]) -> list[str]:
+    """The names that yaml or Hydra takes for this number, truth value or null, and which have another text."""
+    return [name for name in names if NO_NAME.fullmatch(name) and not INDEX.fullmatch(name)
+            and repr(value) in (repr(read(name)), repr(_yaml(name)))]
+
+
+def _yaml(text: str) -> object:
+    with contextlib.suppress(yaml.YAMLError, OmegaConfBaseException, ValueError):
+        return OmegaConf.to_container(OmegaConf.create(f"key: {text}"))["key"]
+    return UNREADABLE
+
+
+def _doubtful(forget: object, dataset: Any) -> list[str]:
+    """Problems of numbers from a yaml file: whether 1_0 or 10 stands there can no longer be told."""
+    problems = []
+    for item in forget if isinstance(forget, list) else [forget]:
+        if isinstance(item, bool) or not isinstance(item, int) or not (indices := _meant(item, dataset)):
+            continue
+        by_number = dataset.class_names[indices[0]]
+        problems += [f"forget={item}: may be the class {shown(by_number)}, or the class {name}, which yaml reads as the number "
+                     f"{item}. Type {typed({'forget': name})}, or {typed({'forget': by_number})}"
+                     for name in _read_as(item, dataset.class_names)]
+    return problems
 
 
 def _check_devices(trainer: dict) -> list[str]:
@@ -457,10 +559,10 @@ def _check_levels(attack: dict) -> list[str]:
     low, high = target.allowed
     if levels and len({f"{level:g}" for level in levels}) == len(levels) and all(low <= level <= high for level in levels):
         return []
-    name = attack["_target_"].split(".")[-2]
-    example = ",".join(map(str, OmegaConf.load(CONF / "attack" / f"{name}.yaml").levels))
+    file = CONF / "attack" / f"{attack['_target_'].split('.')[-2]}.yaml"
+    example = list(OmegaConf.load(file).levels) if file.exists() else [high]
     return [f"attack.levels={levels}: must be one or more different numbers ({target.unit}) from {low:g} to {high:g}. "
-            f"Type attack.levels=[{example}]"]
+            f"Type {typed({'attack.levels': example})}"]
 
 
 def check_writable(outputs: str) -> list[str]:
@@ -473,69 +575,126 @@ def check_writable(outputs: str) -> list[str]:
                 "Type paths.outputs=FOLDER with a folder of yours"]
 
 
-def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = False) -> dict:
+def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = False, words: Sequence[str] = ()) -> dict:
     """The resolved configuration as plain Python, or every problem in it.
 
     Args:
         multirun: it is one of several runs of this process.
         elsewhere: it is for another machine, whose devices are not known here.
+        words: choices that reached Hydra as they were typed (after words.keep_names); what is not among them, a yaml file said.
 
     Raises:
         UsageError: one line a problem, each with the key, the value, what is allowed, and what to type.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
-    cfg = OmegaConf.to_container(config, resolve=True)
+    problems: list[str] = []
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        problems += [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+        cfg = OmegaConf.to_container(_without(config, missing) if missing else config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError([*problems, *(explain(error, list(words)) or [])]) from error
     cfg.pop("experiment", None)
-    known = {key for key, _ in _leaves(_shape(Config))} | {"sampler.second"}  # which may be null
+    if wrong := _check_types(cfg, Config):
+        raise UsageError([*problems, *wrong])
     trainer = cfg["trainer"]
     if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(
             f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start data-parallel "
             "processes. Type trainer=auto, or hydra/launcher=slurm, or leave -m out and type one command a run, or "
             f"torchrun --standalone --nproc_per_node={trainer['devices']} run.py -m ...")
-    problems = [f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out" for key, _ in _leaves(cfg)
-                if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")]
-    problems += _check_values(cfg)
-    problems += [f"stages={s}: no such stage; allowed: {', '.join(STAGES)}. Type stages=[{','.join(STAGES)}]"
+
+    def unless(*keys: str) -> bool:
+        """Whether no problem is known of what begins with one of these keys."""
+        return not any(problem.startswith(keys) for problem in problems)
+
+    known = {key for key, _ in _leaves(_shape(Config))} | {"sampler.second"}  # which may be null
+    problems += [f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out" for key, _ in _leaves(cfg)
+                 if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")]
+    problems += _check_values(cfg) + _check_groups(cfg) + check.expand_paths(cfg)
+    problems += [f"stages={shown(s)}: no such stage; allowed: {', '.join(STAGES)}. Type {typed({'stages': list(STAGES)})}"
                  for s in cfg["stages"] if s not in STAGES]
-    for key, injected in (("method", "task"), ("attack", "task"), ("dataset", "")):
-        given = cfg[key] if key == "dataset" else constructor_arguments(cfg[key])
-        problems += check_arguments(key, get_object(given["_target_"]), given, injected)
-    problems += _check_presets(cfg)
-    for name, measurement in cfg["eval"].items():
-        problems += check_arguments(f"eval.{name}", get_method(measurement["_target_"]), measurement, "evidence")
-    problems += _check_levels(cfg["attack"])
-    for name, part in cfg["attack"].items():
-        if isinstance(part, dict) and "_target_" in part:
-            try:
-                problems += check_arguments(f"attack.{name}", get_object(part["_target_"]), part, "")
-            except Exception as error:  # Hydra wraps whatever the import of such a name raises
-                why = " ".join(str(error).split())[:100]
-                problems.append(f"attack.{name}._target_={part['_target_']}: no such thing ({why}). "
-                                f"Type attack.{name}._target_=unrelearn.data.mnist.MNIST")
-    budgets = cfg["attack"].get("budgets")
-    if isinstance(budgets, list) and (
-            not budgets or not all(isinstance(b, int) and b >= 0 for b in budgets)
-            or any(b <= a for a, b in itertools.pairwise(budgets)) or budgets[-1] == 0):
-        problems.append(f"attack.budgets={budgets}: must be increasing numbers of steps, none negative, the last above 0. "
-                        "Type attack.budgets=[0,50,100,200,400,800]")
-    for key in ("guidance_scales", "retain_guidance_scales"):
-        if not cfg["sampler"][key] or any(s < 0 for s in cfg["sampler"][key]):
-            problems.append(f"sampler.{key}={cfg['sampler'][key]}: must be numbers from 0 up. Type sampler.{key}=[1.0]")
-    unet = cfg["model"]["unet"]
-    widths = unet["block_out_channels"]
-    if not widths or any(w < 1 or w % unet["norm_num_groups"] for w in widths):
-        problems.append(f"model.unet.block_out_channels={widths}: each width must be a positive multiple of "
-                        f"model.unet.norm_num_groups={unet['norm_num_groups']}. Type model.unet.norm_num_groups=8")
-    if any(level not in range(len(widths)) for level in unet["attention_levels"]):
-        problems.append(f"model.unet.attention_levels={unet['attention_levels']}: must be levels from 0 to "
-                        f"{len(widths) - 1}. Type model.unet.attention_levels=[]")
-    if trainer["checkpoint_every_n_steps"] % trainer["log_every_n_steps"]:
-        problems.append(f"trainer.checkpoint_every_n_steps={trainer['checkpoint_every_n_steps']}: must be a multiple of "
-                        f"trainer.log_every_n_steps={trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
-    limit, method = trainer["batch_size_per_device"], get_object(cfg["method"]["_target_"])
+    for rule, keys in (*check.RULES, *RULES):
+        problems += rule(cfg) if unless(*keys) else []
+    if unless("trainer."):
+        problems += _check_processes(cfg, elsewhere)
+    if unless("paths.outputs"):
+        problems += check_writable(cfg["paths"]["outputs"])
+    if unless("dataset", "attack.proxy", "attack._target_", "method._target_"):
+        problems += _check_dataset(cfg, in_doubt=not any(word.lstrip("+").startswith("forget=") for word in words))
+    problems = [problem for index, problem in enumerate(problems)
+                if index < len(missing) or not problem.startswith(tuple(missing) or ("\0",))]
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+    return cfg
+
+
+def _without(config: DictConfig, missing: list[str]) -> DictConfig:
+    """The configuration with defaults for what must be given, so that everything else in it can be checked as well.
+
+    Raises:
+        UsageError: a whole group is missing.
+    """
+    filled = copy.deepcopy(config)
+    OmegaConf.set_struct(filled, False)
+    for key in missing:
+        parent, _, name = key.rpartition(".")
+        value = OmegaConf.select(_defaults(), key)
+        if value is not None:
+            OmegaConf.update(filled, key, value)
+        elif parent:
+            OmegaConf.select(filled, parent).pop(name)
+        else:
+            raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
+    return filled
+
+
+# what the pipeline asks of the class that a group names
+OFFERS = {"dataset": ("check", "fingerprint"), "method": ("identity", "steps", "passes"),
+          "attack": ("identity", "steps", "passes", "sees_forgotten")}
+
+
+def _target(key: str, group: object, offers: tuple[str, ...] = ()) -> tuple[Any, list[str]]:
+    """What `key`._target_ names, and the problems with it."""
+    name = group.get("_target_") if isinstance(group, dict) else None
+    example = {"dataset": "unrelearn.data.digits.Digits", "method": "unrelearn.methods.dimum.DiMUM",
+               "attack": "unrelearn.attacks.dimra.DiMRA"}.get(key, "unrelearn.data.mnist.MNIST")
+    if key.startswith("eval."):
+        example = "unrelearn.evals.fd_oracle.run"
+    try:
+        if not isinstance(name, str):
+            raise TypeError("must be the dotted name of a class or function")
+        target = get_object(name)
+        if not callable(target) or not all(hasattr(target, what) for what in offers):
+            raise TypeError(f"must be a class with {', '.join(offers)}" if offers else "must be a class or function")
+        parameters(target)
+        return target, []
+    except Exception as error:  # Hydra wraps whatever the import of such a name raises
+        why = shown(" ".join(str(error).split())[:100])
+        return None, [f"{key}._target_={shown(name)}: no such thing ({why}). Type {key}._target_={example}"]
+
+
+def _check_groups(cfg: dict) -> list[str]:
+    """Problems of the groups that are plain yaml, against the signatures of what they name."""
+    problems = []
+    groups = [(key, cfg[key], injected) for key, injected in (("method", "task"), ("attack", "task"), ("dataset", ""))]
+    groups += [(f"attack.{name}", part, "") for name, part in cfg["attack"].items()
+               if isinstance(part, dict) and "_target_" in part]
+    groups += [(f"eval.{name}", measurement, "evidence") for name, measurement in cfg["eval"].items()]
+    for key, group, injected in groups:
+        target, wrong = _target(key, group, OFFERS.get("dataset" if key.startswith("attack.") else key, ()))
+        problems += wrong or check_arguments(key, target, constructor_arguments(group), injected)
+    return problems
+
+
+def _check_protocol(cfg: dict) -> list[str]:
+    name, names = cfg["protocol"]["name"], sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
+    return [] if name in names else [f"protocol.name={shown(name)}: no such protocol; allowed: {', '.join(names)}. "
+                                     f"Type protocol={names[0]}"]
+
+
+def _check_passes(cfg: dict) -> list[str]:
+    """Problems of a batch that is split, and of steps of a method that takes none."""
+    problems, limit, method = [], cfg["trainer"]["batch_size_per_device"], get_object(cfg["method"]["_target_"])
     combines = cfg["method"].get("combine", "sum") not in ("sum", "alternation")
     if limit is not None and (combines or getattr(method, "whole_steps", False)):
         problems.append(f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step in one pass. "
@@ -543,34 +702,39 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
     takes_steps = getattr(method, "losses", method).__qualname__ != "DiffusionModule.losses"
     if cfg["method"].get("max_steps") and not takes_steps and not method.identity:
         problems.append(f"method.max_steps={cfg['method']['max_steps']}: this method takes no step. Type method.max_steps=0")
-    plateau = cfg["method"].get("plateau_steps")
-    stops = isinstance(plateau, int) and cfg["method"].get("plateau_tolerance") is not None
-    if stops and plateau % trainer["log_every_n_steps"]:
-        problems.append(f"method.plateau_steps={plateau}: must be a multiple of trainer.log_every_n_steps="
-                        f"{trainer['log_every_n_steps']}. Type trainer.log_every_n_steps=1")
+    return problems
+
+
+def _check_processes(cfg: dict, elsewhere: bool) -> list[str]:
+    """Problems of devices, and of batches that they can not share evenly."""
+    trainer = cfg["trainer"]
     # torchrun and Slurm may have started the processes already, whatever trainer.devices says
     processes = max(trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1)
-    on_devices = [] if cfg["dry_run"] or elsewhere else _check_devices(trainer)
-    if not on_devices and trainer["devices"] > 1 and trainer["strategy"] != "ddp":
-        on_devices = [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
-                      f"Type trainer=ddp trainer.devices={trainer['devices']}"]
-    for key in ("model.pretrain", "method", "attack", "oracle") if not on_devices else ():
-        size = OmegaConf.select(config, f"{key}.batch_size")
+    problems = [] if cfg["dry_run"] or elsewhere else _check_devices(trainer)
+    if not problems and trainer["devices"] > 1 and trainer["strategy"] != "ddp":
+        problems = [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
+                    f"Type trainer=ddp trainer.devices={trainer['devices']}"]
+    for key in ("model.pretrain", "method", "attack", "oracle") if not problems else ():
+        size = check.at(cfg, f"{key}.batch_size")
         if isinstance(size, int) and size % processes:
             problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of the number of processes "
                             f"(trainer.devices), {processes}. Type {key}.batch_size={-(-size // processes) * processes}")
-    problems += _check_checkpoint(cfg["model"])
-    problems += on_devices + check_writable(cfg["paths"]["outputs"])
-    if not any(p.startswith(("dataset.", "attack.proxy")) for p in problems):
-        problems += _check_dataset(cfg)
-    if problems:
-        raise UsageError(list(dict.fromkeys(problems)))
-    return cfg
+    return problems
 
 
-def _check_dataset(cfg: dict) -> list[str]:
-    dataset = instantiate(cfg["dataset"], _convert_="all")
-    problems = dataset.check()
+# as check.RULES, of what needs the files of conf/ or the code of a method
+RULES = (
+    (_check_presets, ("method._target_", "attack._target_")),
+    (_check_protocol, ("protocol.name",)),
+    (lambda cfg: _check_levels(cfg["attack"]), ("attack._target_", "attack.levels")),
+    (_check_passes, ("method._target_", "method.max_steps", "method.combine")),
+    (lambda cfg: _check_checkpoint(cfg["model"]), ("model.checkpoint",)),
+)
+
+
+def _check_dataset(cfg: dict, *, in_doubt: bool) -> list[str]:
+    """Problems of the data set's files, and of what else must fit it. in_doubt: `forget` comes from a yaml file."""
+    dataset, problems = _instantiated("dataset", cfg)
     if problems and cfg["dry_run"] and getattr(dataset, "class_names", None):
         print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
         problems = []
@@ -587,9 +751,14 @@ def _check_dataset(cfg: dict) -> list[str]:
                                            channels=dataset.channels, num_classes=len(dataset.class_names))
     try:
         forgotten = forget_classes(cfg["forget"], dataset)
+        problems += _doubtful(cfg["forget"], dataset) if in_doubt else []
+        if cfg["sampler"]["num_images"] < len(forgotten):
+            problems.append(f"sampler.num_images={cfg['sampler']['num_images']}: is shared by the forgotten classes, "
+                            f"{len(forgotten)} of them, and the last ones would have no image. "
+                            f"Type sampler.num_images={50 * len(forgotten)}")
         for key in ("memory_class", "anchor_class"):
             other = cfg["method"].get(key)
-            if other is not None and (other in forgotten or other not in range(len(dataset.class_names))):
+            if isinstance(other, int) and (other in forgotten or other not in range(len(dataset.class_names))):
                 problems.append(f"method.{key}={other}: must be the index of a retained class. Type method.{key}=null")
         if cfg["method"]["_target_"].endswith(".Retrain") and cfg["method"].get("fisher_ratio") is not None:
             problems.append(f"method.fisher_ratio={cfg['method']['fisher_ratio']}: a network of random weights has no Fisher "
@@ -602,26 +771,45 @@ def _check_dataset(cfg: dict) -> list[str]:
     return problems
 
 
+def _instantiated(key: str, cfg: dict) -> tuple[Any, list[str]]:
+    """The data set that a part of the configuration describes, or None, and the problems of its files."""
+    part = check.at(cfg, key)
+    try:
+        dataset = instantiate(part, _convert_="all")
+        return dataset, [problem.replace("dataset.", f"{key}.") for problem in dataset.check()]
+    except OSError as error:
+        whose = check.owner(error.filename, cfg) or f"{key}.root"
+        return None, [f"{whose}={shown(check.at(cfg, whose))}: {shown(error.filename)} can not be read ({error.strerror}). "
+                      f"Type {whose}=FOLDER with one that you may read"]
+    except UsageError as error:
+        return None, error.problems
+    except Exception as error:  # a constructor may raise anything
+        why = shown(" ".join(str(error.__cause__ or error).split())[:200])
+        return None, [f"{key}._target_={part['_target_']}: can not be made of these arguments ({why}). "
+                      f"Type python run.py {key}=NAME --cfg job to see those of another one"]
+
+
 def _check_proxy(cfg: dict, dataset: Any) -> list[str]:
     """Problems of another data set that an attack trains on: it must be there, and fit the network."""
     if "proxy" not in cfg["attack"]:
         return []
-    proxy = instantiate(cfg["attack"]["proxy"], _convert_="all")
-    problems = [problem.replace("dataset.", "attack.proxy.") for problem in proxy.check()]
-    if problems and cfg["dry_run"]:
+    proxy, problems = _instantiated("attack.proxy", cfg)
+    if problems and cfg["dry_run"] and proxy is not None:
         print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
         return []
     if not problems and not hasattr(proxy, "load"):
         problems.append(f"attack.proxy._target_={cfg['attack']['proxy']['_target_']}: is read from disk, too large for a proxy. "
                         "Type attack.proxy._target_=unrelearn.data.mnist.MNIST")
+    if problems:
+        return problems
     found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
-    if not problems and found != wanted:
+    if found != wanted:
         problems.append(f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}. "
                         f"Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many channels")
     return problems
 
 
-def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
+def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     """One line for each problem when Hydra or OmegaConf could not compose the configuration; None if it is something else."""
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
@@ -629,34 +817,101 @@ def explain(error: BaseException, overrides: list[str]) -> list[str] | None:
         options = sorted(error.options or [])
         close = ([name for name in options if name.startswith(f"{option}_")]  # presets of what was one, once
                  or difflib.get_close_matches(option, options, n=1) or options[:1] or ["..."])
-        return [f"{group}={option}: no such {group}; allowed: {', '.join(options)}. "
+        return [f"{group}={shown(option)}: no such {group}; allowed: {', '.join(options)}. "
                 f"Type {' or '.join(f'{group}={name}' for name in close)}"]
+    if isinstance(error, OverflowError) and (found := re.search(r"full_key: (\S+)", text)):
+        return [f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"]
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
+    if "Ambiguous value" in text and (several := _several(overrides)):
+        return several
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match = re.search(r"Could not override '([^']+)'", text)
     key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
     given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
     if match or "not in" in str(cause):
-        parent = key.rpartition(".")[0]
-        known = list(_known_keys())
-        siblings = sorted({k[len(parent):].lstrip(".").split(".")[0] for k in known if k.startswith(parent)} - {"_target_"})
-        close = difflib.get_close_matches(key.rpartition(".")[2], siblings, n=1)
-        value = given.split("=", 1)[1] if "=" in given else "..."
-        line = f"{given}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings)}. "
-        if key in known:
-            return [f"{given}: the {parent} chosen here has no such key. Type python run.py {parent}=NAME --cfg job to see them"]
-        return [line + (f"Type {parent + '.' if parent else ''}{close[0]}={value}" if close
-                        else "Type python run.py --cfg job to see their values")]
+        return [_no_such_key(key, given, overrides)]
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
-    return [f"{given + ': ' if given else ''}{reason}. Type python run.py --cfg job to see what stands there by default"]
+    return [f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
+            "Type python run.py --cfg job to see what stands there by default"]
 
 
-def _known_keys():
-    """Every key of the default configuration, dotted; a group that takes other keys per option shows its default's."""
+def _several(overrides: Sequence[str]) -> list[str]:
+    """A line for each choice that has several values without -m: a list, a run each, or one name with commas in it."""
+    lines = []
+    for word in overrides:
+        key, _, values = word.partition("=")
+        if not word.startswith("-") and OverridesParser.create().parse_override(word).is_sweep_override():
+            each = f"-m {shell(word)} for a run each"
+            is_list = key in ("forget", "eval") or isinstance(OmegaConf.select(_defaults(), key), ListConfig)
+            name = f", or {typed({key: values})} if that is one name" if key in NAMES else ""
+            advice = f"{shell(f'{key}=[{values}]')} for all in one run, {each}{name}" if is_list else f"{each}{name}"
+            lines.append(f"{shown(word)}: several values, and one run. Type {advice}")
+    return lines
+
+
+def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    known = _known_keys([word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()])
+    siblings = sorted({k[len(parent):].lstrip(".").split(".")[0] for k in known
+                       if not parent or k.startswith(f"{parent}.")} - {"_target_"})
+    value = read(given.split("=", 1)[1]) if "=" in given else "..."
+    close = difflib.get_close_matches(name, siblings, n=1)
+    others = [] if close else options_with(parent, name)
+    if others:
+        return (f"{shown(given)}: the {parent} chosen here has no such key; {parent}={', '.join(others)} "
+                f"{'have' if len(others) > 1 else 'has'} it. Type {typed({parent: others[0], key: value})}")
+    advice = f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}" if close else \
+        "Type python run.py --cfg job to see their values"
+    return f"{shown(given)}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings) or 'none'}. {advice}"
+
+
+def options_with(group: str, name: str) -> list[str]:
+    """The options of a group in which a key stands, first those that can not do without it."""
+    options = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((CONF / group).glob("*.yaml"))} \
+        if group else {}
+    return sorted((option for option, keys in options.items() if name in keys), key=lambda option: options[option][name] != "???")
+
+
+def _known_keys(choices: Sequence[str] = ()) -> list[str]:
+    """Every key of the configuration, dotted, with these options of groups or, where they do not hold, the default ones."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield from (key for key, _ in _leaves(OmegaConf.to_container(hydra_compose("config"))))
+        try:
+            config = hydra_compose("config", overrides=list(choices))
+        except (HydraException, OmegaConfBaseException):
+            config = hydra_compose("config")
+        return [key for key, _ in _leaves(OmegaConf.to_container(config))]
+
+
+def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | None:
+    """As `explain`, and what else is wrong: what was explained is left out and the rest composed again, until it holds."""
+    (options, left), problems = separated(words), []
+    several_runs = bool({"-m", "--multirun"} & set(options)) or any(word.startswith("experiment=") for word in left)
+    if any(word.startswith(("-cd", "--config", "-cp", "-cn")) for word in options):
+        return explain(error, left)  # another configuration than ours
+    while lines := explain(error, left):
+        problems += lines
+        bad = [word for word in left if any(line.startswith(shown(word.lstrip("+"))) for line in lines)]
+        roots = {word.lstrip("+~").split("=")[0] for word in bad}
+        left = [word for word in left if word not in bad and not word.startswith(tuple(f"{root}." for root in roots))]
+        if not bad or roots & {"experiment", "dataset"}:  # what else holds depends on them
+            return problems
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                validate(hydra_compose("config", overrides=[_first_value(w) if several_runs else w for w in left]), words=left)
+            return problems
+        except UsageError as more:
+            return problems + [line for line in more.problems if not line.startswith(tuple(roots))]
+        except Exception as another:
+            error = another
+    return problems or None
+
+
+def _first_value(word: str) -> str:
+    parsed = OverridesParser.create().parse_override(word)
+    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}" if parsed.is_sweep_override() else word
 
 
 # ---- the configurations of a multirun, for those who plan it ---------------------------------------------------------
@@ -679,12 +934,11 @@ class Sweep:
         self.axes: dict[str, list[str]] = {}
         self.fixed: list[str] = []
         try:
+            words = [keep_names(word) for word in words]
+            if problems := unreadable(words):
+                raise UsageError(problems)
             for word in words:
-                try:
-                    parsed = OverridesParser.create().parse_override(word)
-                except HydraException as error:
-                    raise UsageError(f"{word}: is no choice that can be read ({' '.join(str(error).split())[:80]} ...). "
-                                     "Type KEY=VALUE, or KEY=VALUE,VALUE for several") from error
+                parsed = OverridesParser.create().parse_override(word)
                 if parsed.is_sweep_override():
                     self.axes[parsed.get_key_element()] = list(parsed.sweep_string_iterator())
                 else:
@@ -693,7 +947,7 @@ class Sweep:
             params = hydra_compose("config", overrides=self.fixed, return_hydra_config=True).hydra.sweeper.params or {}
             for key, values in params.items():
                 if key not in given:
-                    parsed = OverridesParser.create().parse_override(f"{key}={values}")
+                    parsed = OverridesParser.create().parse_override(keep_names(f"{key}={values}"))
                     chosen = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [str(values)]
                     self.axes[key] = chosen
         except (HydraException, OmegaConfBaseException) as error:
@@ -716,4 +970,5 @@ class Sweep:
             if not problems:
                 raise
             raise UsageError(problems) from error
-        return validate(config, elsewhere=self.elsewhere), set(re.findall(r"\$\{(?:[\w.]+:)?([\w.]+)", OmegaConf.to_yaml(config)))
+        cfg = validate(config, elsewhere=self.elsewhere, words=words)
+        return cfg, set(re.findall(r"\$\{(?:[\w.]+:)?([\w.]+)", OmegaConf.to_yaml(config)))

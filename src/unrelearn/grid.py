@@ -29,6 +29,7 @@ from unrelearn.config import STAGES, Sweep
 from unrelearn.errors import UsageError
 from unrelearn.launch import storage_problems
 from unrelearn.pipeline import Pipeline, settle_inception, snapshot
+from unrelearn.words import command, typed
 
 # a value of these changes nothing else in a configuration, unless something is made from it by interpolation
 PLAIN = ("seed", "forget")
@@ -153,7 +154,7 @@ class Plan:
             pipeline = Pipeline(cfg, "", pipeline)
             if Path(cfg["paths"]["outputs"]) != self.outputs:
                 raise UsageError(f"paths.outputs={cfg['paths']['outputs']}: the runs of a grid share one folder. "
-                                 f"Type paths.outputs={self.outputs}")
+                                 f"Type {typed({'paths.outputs': str(self.outputs)})}")
             self._add(chosen, pipeline)
 
     @staticmethod
@@ -221,7 +222,7 @@ class Plan:
         write_json(self.folder / "grid.json", {"words": self.words})
 
     def command(self, cell: int) -> str:
-        return " ".join(["python run.py", *self.sweep.words(dict(self.cells[cell]))])
+        return command(self.sweep.words(dict(self.cells[cell])))
 
     def configuration(self, node: Node) -> tuple[dict, str]:
         return self._configuration(dict(self.cells[node.cell])), self.command(node.cell)
@@ -441,10 +442,11 @@ def _make(maker: Maker, node: Node, configuration: Callable[[Node], tuple[dict, 
     except UsageError as error:
         return " ".join(error.problems)
     except Exception as error:
-        # a missing file is none of the disk's doing
-        if getattr(error, "errno", None) != errno.ENOENT and (problems := storage_problems(error)):
+        # a file that one part reads is none of the disk's doing
+        problems = storage_problems(error, maker.pipeline.cfg if maker.pipeline else None)
+        if problems and problems[0].startswith("paths.outputs") and getattr(error, "errno", None) != errno.ENOENT:
             raise UsageError(problems) from error
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        why = problems[0] if problems else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if distributed.world_size() > 1:
             failures.note(node, why)
             raise

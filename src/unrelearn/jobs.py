@@ -68,12 +68,13 @@ class Jobs:
     def _check(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Every problem of every run, as far as it can be seen from here: the devices are elsewhere."""
         problems, tasks = [], self.params["tasks_per_node"]
+        swept = self.config.hydra.sweeper.get("params") or {}  # these come from a yaml file
         for overrides in job_overrides:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(config):
                 del config["hydra"]
             try:
-                cfg = validate(config, elsewhere=True)
+                cfg = validate(config, elsewhere=True, words=[] if "forget" in swept else overrides)
             except UsageError as error:
                 problems += error.problems
                 continue

@@ -5,11 +5,19 @@ import errno
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+from unrelearn import check
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
+from unrelearn.words import command, shell, shown
+
+SHELLS = ("bash", "sh", "zsh", "fish", "tcsh", "csh", "ksh", "interactive")  # names that Slurm gives a job that is a shell
+PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 _finished: list[dict] = []  # the records of this process's runs
 _failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
@@ -46,25 +54,53 @@ def complain(problems: list[str]) -> int:
     return 2
 
 
-def storage_problems(error: BaseException) -> list[str]:
-    """One line if the error means that nothing (more) can be written, else none."""
+def storage_problems(error: BaseException, cfg: dict | None = None) -> list[str]:
+    """One line if a file could not be written or read, else none.
+
+    Only what lies below paths.outputs is a matter of paths.outputs; of another file the key is named whose path it lies
+    below, if there is one in the configuration, and what could not be done with it.
+    """
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
             sign in text for sign in ("No space left", "File too large", "PytorchStreamWriter failed writing")):
         return ["paths.outputs: the disk is full; what was finished is kept. Free some space and type the same command to "
                 "continue, or paths.outputs=FOLDER on another disk"]
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT):
-        return [f"paths.outputs: {error.filename} can not be written ({error.strerror}); what was finished is kept. "
+    if number is None or not isinstance(error.filename, str | bytes):
+        return []
+    file, key = os.fsdecode(error.filename), check.owner(error.filename, cfg)
+    what = f"{shown(file)} can not be {_undone(error)} ({error.strerror})"
+    if key == "paths.outputs":
+        return [f"paths.outputs={shown(check.at(cfg, key))}: {what}; what was finished is kept. "
                 "Type paths.outputs=FOLDER with a folder of yours"]
-    return []
+    return [f"{key}={shown(check.at(cfg, key))}: {what}. Type {key}=PATH with one that you may use" if key else
+            f"{what}; what was finished is kept. Type the same command when that is mended"]
+
+
+def _undone(error: OSError) -> str:
+    """Whether a file was to be read or written, as far as an error tells."""
+    file = os.fsdecode(error.filename)
+    if error.errno == errno.EROFS or getattr(error, "filename2", None) is not None:
+        return "written"
+    if error.errno == errno.ENOENT:  # in a folder that is there, what is written need not be
+        return "read" if os.path.isdir(os.path.dirname(os.path.abspath(file))) else "found"
+    if os.path.exists(file):
+        return "written" if os.access(file, os.R_OK) else "read"
+    return "written" if not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK) else "read or written"
+
+
+class Job(SimpleNamespace):
+    """What is known of a run while it goes on. config: the validated configuration, once there is one."""
+
+    config: dict | None = None
 
 
 @contextlib.contextmanager
-def job(overrides: list[str], multirun: bool) -> Iterator[None]:
+def job(overrides: list[str], multirun: bool) -> Iterator[Job]:
     """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
+    running = Job()
     try:
-        yield
+        yield running
         leave()
         return
     except KeyboardInterrupt:
@@ -73,8 +109,7 @@ def job(overrides: list[str], multirun: bool) -> Iterator[None]:
     except Exception as error:
         failure = error
     problems = failure.problems if isinstance(failure, UsageError) else []
-    if not problems and getattr(failure, "errno", None) != errno.ENOENT:
-        problems = storage_problems(failure)
+    problems = problems or storage_problems(failure, running.config)
     if not problems and not multirun:
         raise failure
     problems = problems or [f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"]
@@ -83,7 +118,7 @@ def job(overrides: list[str], multirun: bool) -> Iterator[None]:
         raise failure
     if not multirun or isinstance(failure, RefusedCommand):
         sys.exit(code)
-    failed(" ".join(overrides), "; ".join(problems))
+    failed(" ".join(map(shell, overrides)), "; ".join(problems))
 
 
 def finished(record: dict | None) -> None:
@@ -138,6 +173,53 @@ def _compare() -> None:
         print(f"Comparison: {page}")
 
 
+def slurm_shell(environment: Mapping[str, str]) -> bool:
+    """Whether this process was typed into a shell that is itself the step: srun --ntasks=4 --pty bash, or salloc.
+
+    Its variables are those of one task of four, but nobody started the others. A task that srun starts itself from such a
+    shell inherits the name of the job, but is told its own process id.
+    """
+    named = environment.get("SLURM_JOB_NAME") in SHELLS and "SUBMITIT_EXECUTOR" not in environment
+    return named and environment.get("SLURM_TASK_PID") != str(os.getpid())
+
+
+def join_step() -> None:
+    """Take from Slurm what rank this process has in a run of several, or say that it is taken for a run of its own."""
+    os.environ.update(slurm_ranks(os.environ))
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ and tasks != "1" and slurm_shell(os.environ):
+        _say_once(f"one process: this is a shell of Slurm (SLURM_JOB_NAME={os.environ['SLURM_JOB_NAME']}), though of "
+                  f"SLURM_NTASKS={tasks}. For a run of {tasks} processes type srun --job-name=run {_again()}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _again() -> str:
+    """This command, as it can be typed again."""
+    return command(sys.argv[1:], program=os.path.relpath(sys.argv[0]) if sys.argv[0] else "run.py")
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """After some seconds within, say for whom this process waits, and what to type if they will never come."""
+    size, tasks = os.environ["WORLD_SIZE"], os.environ.get("SLURM_NTASKS")
+    by_slurm = tasks == size and "SLURM_STEP_ID" in os.environ
+    who = (f"SLURM_NTASKS={tasks}; started by srun they come by themselves; to run alone type SLURM_NTASKS=1 {_again()}"
+           if by_slurm else f"WORLD_SIZE={size}; started by torchrun they come by themselves; to run alone type env -u RANK "
+           f"-u WORLD_SIZE {_again()}")
+    line = f"process {os.environ['RANK']} of 0 to {int(size) - 1} is waiting for the other {int(size) - 1} of {size} ({who})"
+    timer = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     """What torchrun would have set, from what Slurm sets for each task that srun starts; {} outside of such a step.
 
@@ -151,7 +233,7 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
         return {} if tasks == "1" else {
             "RANK": rank, "WORLD_SIZE": tasks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": tasks,
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(15000 + int(job) % 4000)}
-    if "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1:
+    if "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1 or slurm_shell(environment):
         return {}
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
@@ -183,7 +265,8 @@ def processes(trainer: dict) -> None:
             gpu = torch.cuda.is_available() and trainer["accelerator"] != "cpu"
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            with _waiting():
+                dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer["devices"] > 1:
