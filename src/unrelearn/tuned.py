@@ -46,7 +46,7 @@ def chosen(tables: Tables, rules: Rules, trials: int) -> str:
 def table(tables: Tables, rules: Rules, trials: int) -> str:
     """As Markdown: one line a method."""
     lines = [f"| method | admissible of {trials} | chosen | UA % at each guidance, seed by seed | retained % | "
-             "distance over the original's | retained %: the next two |",
+             "distance / the original's | retained %: the next two |",
              "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
     for method, rows in tables.items():
         ranked = ranking(rows, rules, trials)
@@ -60,7 +60,7 @@ def table(tables: Tables, rules: Rules, trials: int) -> str:
             settings = ", ".join(word.split(".", 1)[1].replace("=", " ") for word in settings_of(best[0]))
             retained = [f"{100 * mean(trial, 'retain_accuracy'):.1f}" for trial in ranked[:SHOWN]]
             lines.append(f"| {method} | {len(ranked)} | {best[0]['trial']}: {settings} | {accuracies(best)} | "
-                         f"{retained[0]} | {over_original(best):+.2f} | {', '.join(retained[1:])} |")
+                         f"{retained[0]} | {over_original(best):.2f} | {', '.join(retained[1:])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -85,7 +85,7 @@ def preset(method: str, place: int, ranked: Sequence[Sequence[Row]], rules: Rule
         f"docs/results/tuning/{method}.csv",
         f"# Class {rules.forget}, seeds {', '.join(map(str, rules.seeds))}: unlearning accuracy {accuracies(trial)} %, "
         f"retained {100 * mean(trial, 'retain_accuracy'):.1f} %,",
-        f"# distance {over_original(trial):+.2f} over the original's. Report other classes and seeds than these.",
+        f"# distance {over_original(trial):.2f} times the original's. Report other classes and seeds than these.",
         f"defaults: [{{override /method: {method}}}]"]
     lines += [f"{group}: {{{', '.join(settings)}}}" for group, settings in groups.items() if settings]
     return "\n".join(lines) + "\n"

@@ -163,7 +163,7 @@ def admissible(row: Row, rules: Rules) -> bool:
     accuracies = [value for name, value in row.items() if name.startswith(ACCURACY)]
     if not accuracies or "" in accuracies:
         return False
-    allowed = float(row["fd_oracle_original"]) + rules.distance
+    allowed = float(row["fd_oracle_original"]) * rules.distance
     return min(map(float, accuracies)) >= rules.unlearning_accuracy and float(row["fd_oracle"]) <= allowed
 
 
@@ -232,8 +232,8 @@ def mean(rows: Sequence[Row], column: str) -> float:
 
 
 def over_original(rows: Sequence[Row]) -> float:
-    """Mean distance (fd_oracle) beyond that of the original models."""
-    return mean(rows, "fd_oracle") - mean(rows, "fd_oracle_original")
+    """Distance (fd_oracle) in units of the original models', both as means."""
+    return mean(rows, "fd_oracle") / mean(rows, "fd_oracle_original")
 
 
 def complete(rows: Sequence[Row], rules: Rules, trials: int) -> bool:
