@@ -490,6 +490,19 @@ def test_many_classes_show_the_largest_and_the_worst():
     assert "class 42" in worst and "class 7" not in worst
 
 
+@pytest.mark.parametrize("classes", [10, 100])
+def test_what_shows_nothing_has_a_bar_of_its_own(classes: int):
+    record = make_record(class_names=[f"class {k}" for k in range(classes)])
+    for row in record["rows"]:
+        row["metrics"]["replacement"] = {"1.0": [300] * 9 + [0] * (classes - 9) + [100]}
+    axes = figures.replacement_figure(record, "1.0").axes[0]
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    place = names.index("nothing")
+    assert place == min(classes, figures.MAX_CLASSES - 1) and names[:2] == ["class 0", "class 1"]
+    assert axes.containers[0][place].get_height() == pytest.approx(100 / 28)
+    assert axes.containers[0][names.index("class 7")].get_height() == pytest.approx(300 / 28)
+
+
 # ---- page -----------------------------------------------------------------------------------------------------------
 
 

@@ -424,9 +424,10 @@ def replacement_figure(record: dict, guidance: str) -> Figure | None:
     if not shares:
         return None
     total = np.max(list(shares.values()), axis=0)
-    shown = _most(total, record["forget_classes"])
-    nothing = len(total) - 1 if len(total) == len(record.get("class_names") or total) + 1 else None
-    names = ["nothing" if index == nothing else class_name(record, index) for index in shown]
+    known = len(record.get("class_names") or total)
+    nothing = [known] if len(total) > known else []  # the last is no class; older records lack it
+    shown = _most(total, [*record["forget_classes"], *nothing])
+    names = ["nothing" if index in nothing else class_name(record, index) for index in shown]
     if len(shown) < len(total):  # many classes: the rest in one bar
         rest = np.setdiff1d(np.arange(len(total)), shown)
         shares = {model: np.append(share[shown], share[rest].sum()) for model, share in shares.items()}
