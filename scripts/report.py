@@ -30,7 +30,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
         help="where to write index.html with its pages, leaderboard and table as .md, .csv and .tex (table.md: six columns of "
-        "the leaderboard), differences.csv, and matrix.md and matrix.csv where there are at least two attacks, none included (default: outputs/report/compare)",
+        "the leaderboard), differences.csv, and matrix.md and matrix.csv where there are at least two attacks, none included "
+        "(default: outputs/report/compare)",
     )  # fmt: skip
     parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)

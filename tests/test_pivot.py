@@ -5,7 +5,6 @@ import runpy
 
 import pytest
 from command import ROOT
-from scipy import stats
 from test_matrix import attacked
 from test_report import wilson, write_run
 
@@ -22,7 +21,7 @@ def rows(text: str) -> dict[str, dict[str, str]]:
 
 
 UNLEARNED = (0.01, 0.02, 0.06)
-KEPT = {1e-4: (0.8, 0.9, 0.95), 1e-3: (0.7, 0.6, 0.5)}  # retained after the strongest budget
+KEPT = {1e-4: (0.96, 0.965, 0.97), 1e-3: (0.975, 0.98, 0.985)}  # retained after the strongest budget
 
 
 def runs(**options) -> list[dict]:
@@ -37,8 +36,7 @@ def runs(**options) -> list[dict]:
 
 
 def text(values: list[float]) -> str:
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{100 * sum(values) / len(values):.1f} ± {100 * half:.1f}"
+    return ", ".join(f"{100 * value:.1f}" for value in values)  # of fewer than five seeds
 
 
 def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
@@ -48,7 +46,7 @@ def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
     assert found["DiMUM"]["0.001"] == text([0.3, 0.1, 0.5])
     assert found["DiMUM"]["strongest"] == text([0.3, 0.4, 0.5])
     assert found["DiMUM"]["before"] == text(list(UNLEARNED)), "the unlearned model counts once, whatever met it"
-    assert found["DiMUM"]["after"] == text([0.7, 0.9, 0.5])
+    assert found["DiMUM"]["after"] == text([0.975, 0.965, 0.985])
     (line,) = [line for line in to_markdown(comparison(runs()), "attack.learning_rate").splitlines() if "DiMUM" in line]
     assert " / ".join((text([0.3, 0.1, 0.5]), text([0.15, 0.05, 0.25]))) in line, "both guidances"
 

@@ -12,6 +12,7 @@ from unrelearn.report import (
     DASH,
     guidances,
     main_guidance,
+    number,
     row_of,
     sees_forgotten,
     sentence,
@@ -175,7 +176,7 @@ def allowed(board: Board, attack: Treatment, guidance: str) -> float | None:
     if not values or retrain.method.name != "retrain":
         return None
     middle = estimate(values).mean
-    return max([middle.high or middle.mean, max(middle.values), *(image_interval(values) or ())[1:]]) - middle.mean
+    return max([*map(number, values), *(image_interval(values) or ())[1:]]) - middle
 
 
 def verdict(board: Board, entry: Entry, guidance: str) -> str:

@@ -322,7 +322,7 @@ def _mark(axes, mark: Mark, name: float) -> None:
         axes.plot([x, 100 * other[0]], [y, 100 * other[1]], color=color, linewidth=0.7, alpha=0.6, zorder=1)
         axes.plot(100 * other[0], 100 * other[1], marker="o", markersize=3.5, color=color, alpha=0.8, clip_on=False, zorder=2)
     if mark.ends:
-        sides = [[[100 * (value - low)], [100 * (high - value)]]
+        sides = [[[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]]
                  for value, (low, high) in zip((mark.x, mark.y), mark.ends, strict=True)]  # fmt: skip
         axes.errorbar(x, y, xerr=sides[0], yerr=sides[1], color=color, linewidth=0.9, alpha=0.6, zorder=2)
     axes.plot(x, y, linestyle="", marker=CONTROL_MARKER if mark.control else marker, markersize=7, color=color,
