@@ -33,8 +33,9 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
+from unrelearn.advice import INDEX, NAMES, shell, shown, typed
 from unrelearn.errors import RefusedCommand, UsageError
-from unrelearn.words import INDEX, NAMES, UNREADABLE, keep_names, read, separated, shell, shown, typed, unreadable
+from unrelearn.words import UNREADABLE, keep_names, read, separated, unreadable
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
