@@ -9,9 +9,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from unrelearn import launch, paths
+from unrelearn.advice import command
 from unrelearn.config import every_problem, validate
 from unrelearn.errors import UsageError
-from unrelearn.words import command, keep_names, separated, unreadable
+from unrelearn.words import keep_names, separated, unreadable
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
 

@@ -30,10 +30,10 @@ from rich.live import Live
 from rich.table import Table
 
 from unrelearn import distributed, launch, progress, slurm, tracking
+from unrelearn.advice import command as command_line
 from unrelearn.errors import UsageError
 from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
 from unrelearn.report.groups import collect
-from unrelearn.words import command as command_line
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table

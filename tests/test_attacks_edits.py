@@ -63,7 +63,7 @@ def test_levels_are_different_numbers_that_the_attack_allows(overrides: str, com
     with pytest.raises(UsageError) as error:
         compose(*overrides.split(" "))
     (problem,) = error.value.problems
-    assert problem.startswith("attack.levels=[") and "different numbers" in problem and "Type attack.levels=[" in problem
+    assert problem.startswith("attack.levels=[") and "different numbers" in problem and "Type 'attack.levels=[" in problem
 
 
 @pytest.mark.parametrize(("overrides", "said"), [

@@ -317,13 +317,13 @@ def test_impossible_numbers(root: Path, arguments: dict, given: str, typed: str)
 
 
 @pytest.mark.parametrize("condition, said, typed", [
-    ([], "dataset.condition=[]: 0 attributes, must be 1 to 6", "type dataset.condition=[Male,Smiling]"),
+    ([], "dataset.condition=[]: 0 attributes, must be 1 to 6", "type 'dataset.condition=[Male,Smiling]'"),
     (["Male", "Young", "Male"], "dataset.condition=[Male,Young,Male]: names an attribute twice",
-     "type dataset.condition=[Male,Young]"),
+     "type 'dataset.condition=[Male,Young]'"),
     (["male", "Smilling"], "dataset.condition=[male,Smilling]: no attribute male, Smilling; allowed: 5_o_Clock_Shadow, Male",
-     "Type dataset.condition=[Male,Smiling]"),
-    (["Young", "Xyzzy"], "no attribute Xyzzy;", "Type dataset.condition=[Young]"),
-    (["Xyzzy"], "no attribute Xyzzy;", "Type dataset.condition=[5_o_Clock_Shadow]"),
+     "Type 'dataset.condition=[Male,Smiling]'"),
+    (["Young", "Xyzzy"], "no attribute Xyzzy;", "Type 'dataset.condition=[Young]'"),
+    (["Xyzzy"], "no attribute Xyzzy;", "Type 'dataset.condition=[\"5_o_Clock_Shadow\"]'"),
 ])
 def test_impossible_conditions(root: Path, condition: list[str], said: str, typed: str):
     line = the_problem(CelebA(str(root), condition))
@@ -334,7 +334,7 @@ def test_seven_attributes(root: Path):
     names = list("abcdefg")
     write_lists(root / "celeba", {file: [1] * 7 for file in FILES}, PARTITION, names)
     line = the_problem(CelebA(str(root), names))
-    assert "7 attributes, must be 1 to 6" in line and line.endswith("type dataset.condition=[a,b,c,d,e,f]")
+    assert "7 attributes, must be 1 to 6" in line and line.endswith("type 'dataset.condition=[a,b,c,d,e,f]'")
 
 
 def test_missing_files_say_what_to_put_where(root: Path, tmp_path: Path):
@@ -402,7 +402,7 @@ def test_a_class_without_images(root: Path):
     problems = new(root).check()
     assert len(problems) == 2
     assert problems[0].startswith("dataset.condition=[Male,Smiling]: -Male+Smiling, +Male-Smiling without a training image;")
-    assert "without a test image; type dataset.condition=" in problems[1]
+    assert "without a test image; type 'dataset.condition=" in problems[1]
 
 
 def test_the_lists_are_read_once(root: Path):

@@ -1,5 +1,6 @@
 """Bad input: one line each, with key, value, what is allowed and what to type; exit code 2; no traceback; nothing computed."""
 
+import json
 import logging
 import runpy
 import subprocess
@@ -46,6 +47,22 @@ BAD = {
     "seed=-1": ["seed=-1", "between 0 and"],
     "method.memory=counterpart": ["method.memory=counterpart", "no attributes", "Type method.memory=another_class"],
     "eval=[fid] paths.inception_weights=/no/such": ["paths.inception_weights=/no/such", "no such file"],
+    "protocol.name=best": ["protocol.name=best", "clean, fast, salun", "Type protocol=clean"],
+    "dataset.root=/x": ["dataset.root=/x", "dataset=folder", "Type dataset=folder dataset.root=/x"],
+    "method=original method.memory=noise": ["the method chosen here has no such key", "Type method=dimum method.memory=noise"],
+    "model.unet.norm_num_groups=0": ["model.unet.norm_num_groups=0", "between 1 and 1024", "Type model.unet.norm_num_groups=8"],
+    "model.pretrain.grad_clip=inf": ["model.pretrain.grad_clip=inf", "Type model.pretrain.grad_clip=1000000000.0 for no limit"],
+    "method.memory_weight=inf": ["method.memory_weight=inf", "must be finite"],
+    "model.schedule.beta_start=nan": ["model.schedule.beta_start=nan", "must be a number", "Type model.schedule.beta_start=0.0001"],
+    "model.schedule.beta_end=2": ["model.schedule.beta_end=2", "between 0 and 0.999", "Type model.schedule.beta_end=0.02"],
+    "model.schedule.beta_start=0.5": ["model.schedule.beta_start=0.5", "must be below model.schedule.beta_end=0.02"],
+    "sampler.guidance_scales=[1.0,nan]": ["sampler.guidance_scales=[1.0, nan]", "must be a number"],
+    "sampler.num_inference_steps=50 model.schedule.num_train_timesteps=20": ["num_inference_steps=50", "at most", "=20"],
+    "forget=[3,5] sampler.num_images=1": ["sampler.num_images=1", "2 of them", "Type sampler.num_images=100"],
+    "forget=3,5": ["forget=3,5", "several values", "Type 'forget=[3,5]'", "-m forget=3,5", """'forget="3,5"'"""],
+    "attack=none,dimra": ["attack=none,dimra", "Type -m attack=none,dimra"],
+    "forget=naïve": ["forget=naïve", "must be quoted for Hydra, as it holds ï", """Type 'forget="naïve"'"""],
+    "paths.data=~nobody-here": ["paths.data=~nobody-here", "no such user", "Type 'paths.data="],
     "model.checkpoint=/no/such": ["model.checkpoint=/no/such", "no such file or folder", "Type model.checkpoint=null"],
 }
 
@@ -85,6 +102,61 @@ def test_bad_input_gets_one_line_that_says_what_to_type(overrides: str, complain
 def test_all_problems_are_named_at_once(complaint):
     lines = complaint("forget=12", "method.max_steps=-3", "sampler.name=euler")
     assert len(lines) == 3
+
+
+def test_what_is_missing_hides_no_other_problem(complaint):
+    lines = complaint("dataset=folder", "method.max_steps=-3", "sampler.name=euler", "model.unet.dropout=???")
+    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has", "sampler.name=euler", "method.max_steps=-3"):
+        assert sum(line.startswith(f"error: {key}") for line in lines) == 1, lines
+    assert len(lines) == 5
+
+
+def test_mistyped_keys_hide_no_other_problem(complaint):
+    lines = complaint("method.lerning_rate=1", "trainer.device=2", "sampler.name=euler", "forget=12")
+    assert [line.split("=")[0] for line in lines] == [f"error: {key}" for key in (
+        "method.lerning_rate", "trainer.device", "sampler.name", "forget")]
+
+
+def test_words_that_can_not_be_read_are_all_named(complaint):
+    lines = complaint("forget=naïve", "tracking.group=a#b")
+    assert len(lines) == 2 and all("must be quoted" in line for line in lines)
+
+
+def test_what_w_and_b_would_refuse_is_said_before_the_run(complaint):
+    lines = complaint("tracking=wandb", f"tracking.tags=[{'x' * 80},ok,'']", "tracking.project=a/b", f"tracking.group={'g' * 129}")
+    assert len(lines) == 4
+    for part in ("80 characters, and W&B takes 1 to 64", "0 characters", "takes no / in the name", "129 characters"):
+        assert any(part in line for line in lines), lines
+    assert any("Type tracking.project=a-b" in line for line in lines)
+
+
+def test_a_class_called_like_a_number_is_forgotten_and_no_other(tmp_path: Path):
+    for name in ("0_0", "0_1", "1_0", "1_1"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for shade in range(3):
+            Image.new("L", (8, 8), shade).save(tmp_path / "images" / name / f"{shade}.png")
+    images = ["dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.image_size=8", "model=unet_tiny"]
+    run(*images, "forget=[1_0,1_1]", "method=row_swap", "attack=none", "sampler.num_images=2", f"paths.outputs={tmp_path / 'o'}")
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "o").glob("runs/*/result.json")]
+    assert [record["class_names"][index] for index in record["forget_classes"]] == ["1_0", "1_1"]
+    assert """'forget=["1_0","1_1"]'""" in record["command"]
+
+
+def test_the_home_folder_is_meant_by_a_tilde_also_by_hydra(tmp_path: Path):
+    """Hydra itself writes to the folder of a multirun."""
+    words = ["run.py", "dry_run=true", "tracking=none", "paths.outputs=~/out", "-m", "seed=0,1"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(HOME=str(tmp_path)), text=True, capture_output=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").is_dir() and not (ROOT / "~").exists()
+
+
+def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
+    shown = subprocess.run([sys.executable, "run.py", "forget=3", "--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"],
+                           cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
+    assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 
 
 def test_a_gpu_that_is_not_there(complaint):

@@ -21,8 +21,9 @@ from PIL import Image
 from tiny import ATTACKS, CONF, METHODS
 
 from unrelearn import config
+from unrelearn.advice import shell, text, typed
 from unrelearn.errors import UsageError
-from unrelearn.words import UNREADABLE, keep_names, read, shell, text, typed, unreadable
+from unrelearn.words import UNREADABLE, keep_names, read, unreadable
 
 PARSER = OverridesParser.create()
 FIXED = settings(derandomize=True, deadline=None, database=None,

@@ -105,7 +105,7 @@ def test_jobs_without_slurm_one_of_which_fails_by_itself(tmp_path: Path):
     done = run("-m", "hydra/launcher=slurm_local", "stages=[oracle],[unlearn]", f"paths.outputs={tmp_path}", expect=1)
     assert done.stdout.count(" finished: stages=[oracle]\n") == 1
     (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert failed.startswith("failed: stages=[unlearn]: ") and failed.endswith("Type stages=[pretrain,unlearn]")
+    assert failed.startswith("failed: stages=[unlearn]: ") and failed.endswith("Type 'stages=[pretrain,unlearn]'")
     assert len(list(tmp_path.rglob("manifest.json"))) == 2  # the two classifiers
 
 

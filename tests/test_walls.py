@@ -117,8 +117,9 @@ def test_measurements_never_see_a_method_an_attack_or_the_pipeline(module: str):
 
 
 def test_only_the_configuration_and_the_pipeline_touch_hydra():
-    """And what plugs into Hydra: its launchers."""
-    assert {m for m in OURS if foreign(m) & HYDRA} == {"unrelearn.config", "unrelearn.pipeline", "unrelearn.jobs"}
+    """And what reads words as its parser does, and what plugs into it: its launchers."""
+    assert {m for m in OURS if foreign(m) & HYDRA} == {"unrelearn.config", "unrelearn.words", "unrelearn.pipeline",
+                                                     "unrelearn.jobs"}
 
 
 def test_launching_needs_no_hydra():

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from unrelearn.words import shown, typed
+from unrelearn.advice import shown, typed
 
 PATHS = ("paths.outputs", "paths.data", "paths.inception_weights", "model.checkpoint", "dataset.root", "attack.proxy.root")
 LARGEST = 2**53  # whole numbers beyond it are no longer told apart as floats, and nothing here counts so far

@@ -33,9 +33,10 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check, checkpoint
+from unrelearn.advice import INDEX, NAMES, shell, shown, typed
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
-from unrelearn.words import INDEX, NAMES, UNREADABLE, keep_names, read, separated, shell, shown, typed, unreadable
+from unrelearn.words import UNREADABLE, keep_names, read, separated, unreadable
 
 STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")

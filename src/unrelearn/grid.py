@@ -24,12 +24,12 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from unrelearn import cost, distributed
+from unrelearn.advice import command, typed
 from unrelearn.artifact import MANIFEST, Spec, write_json
 from unrelearn.config import STAGES, Sweep
 from unrelearn.errors import UsageError
 from unrelearn.launch import storage_problems
 from unrelearn.pipeline import Pipeline, settle_inception, snapshot
-from unrelearn.words import command, typed
 
 # a value of these changes nothing else in a configuration, unless something is made from it by interpolation
 PLAIN = ("seed", "forget")

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from unrelearn import check
+from unrelearn.advice import command, shell, shown
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
-from unrelearn.words import command, shell, shown
 
 SHELLS = ("bash", "sh", "zsh", "fish", "tcsh", "csh", "ksh", "interactive")  # names that Slurm gives a job that is a shell
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
@@ -206,11 +206,12 @@ def _again() -> str:
 def _waiting() -> Iterator[None]:
     """After some seconds within, say for whom this process waits, and what to type if they will never come."""
     size, tasks = os.environ["WORLD_SIZE"], os.environ.get("SLURM_NTASKS")
-    by_slurm = tasks == size and "SLURM_STEP_ID" in os.environ
-    who = (f"SLURM_NTASKS={tasks}; started by srun they come by themselves; to run alone type SLURM_NTASKS=1 {_again()}"
-           if by_slurm else f"WORLD_SIZE={size}; started by torchrun they come by themselves; to run alone type env -u RANK "
-           f"-u WORLD_SIZE {_again()}")
-    line = f"process {os.environ['RANK']} of 0 to {int(size) - 1} is waiting for the other {int(size) - 1} of {size} ({who})"
+    if tasks == size and "SLURM_STEP_ID" in os.environ:
+        who, alone = f"SLURM_NTASKS={tasks}; started by srun", "SLURM_NTASKS=1"
+    else:
+        who, alone = f"WORLD_SIZE={size}; started by torchrun", "env -u RANK -u WORLD_SIZE"
+    line = (f"waiting for the other {int(size) - 1} of {size} processes, as number {os.environ['RANK']} ({who} they come by "
+            f"themselves; to run alone type {alone} {_again()})")
     timer = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()

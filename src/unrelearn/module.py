@@ -29,6 +29,7 @@ from torch import Tensor
 
 from unrelearn import denoiser as denoisers
 from unrelearn import diffusion, distributed, fisher, masks, progress
+from unrelearn.advice import typed
 from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.errors import UsageError
@@ -193,7 +194,7 @@ class DiffusionModule(L.LightningModule):
         if not any(p.requires_grad for p in self.denoiser.parameters()):
             known = dict.fromkeys(name.split(".")[0] for name, _ in self.denoiser.named_parameters())
             raise UsageError(f"{stage}: blocks={blocks}: no parameter begins so; allowed: {', '.join(known)}. "
-                             f"Type method.blocks=[{next(iter(known))}]")
+                             f"Type {typed({'method.blocks': [next(iter(known))]})}")
         self.denoiser.class_embedding.requires_grad_(train_class_embedding)
         self.gradient_mask: dict[str, Tensor] = {}  # parameter name -> bool; False entries never move
         self.accumulate, self.micro = 1, 0  # forward passes in which a step is done, and which of them this one is

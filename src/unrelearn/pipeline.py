@@ -22,6 +22,7 @@ from torch import Tensor
 
 from unrelearn import checkpoint, cost, distributed, inception, progress, source, tracking
 from unrelearn import denoiser as denoisers
+from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
 from unrelearn.canonical import canonical
 from unrelearn.config import STAGES, constructor_arguments, forget_classes, name_of, needs_inception, protocol_label
@@ -359,9 +360,9 @@ class Pipeline:
         # the first process decides for all: another run may finish this artefact between two looks
         existing = self.store.find(spec) if distributed.on_main(lambda: self.store.find(spec) is not None) else None
         if existing is None and spec.stage in STAGES and spec.stage not in self.cfg["stages"]:
-            wanted = ",".join(stage for stage in STAGES if stage in [*self.cfg["stages"], spec.stage])
+            wanted = [stage for stage in STAGES if stage in [*self.cfg["stages"], spec.stage]]
             raise UsageError(f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage}, which has not "
-                             f"been run with this configuration. Type stages=[{wanted}]")
+                             f"been run with this configuration. Type {typed({'stages': wanted})}")
 
         def measured(folder: Path) -> dict:
             started = time.monotonic()

@@ -1,8 +1,7 @@
-"""Words of the command line: how they are read, kept and suggested, through two parsers, the shell's and Hydra's."""
+"""Words of the command line as they were typed: options and choices, names that look like numbers, and missing quotes."""
 
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,74 +9,13 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# keys whose values are names: what was typed counts, not the number or truth value that a parser sees in it.
-# The value: whether null means that there is none.
-NAMES = {
-    "forget": False, "dataset.root": False, "dataset.classes": True, "dataset.condition": False, "attack.proxy.root": False,
-    "model.checkpoint": True, "paths.outputs": False, "paths.data": False, "paths.inception_weights": True,
-    "tracking.project": False, "tracking.group": True, "tracking.tags": False,
-}
+from unrelearn.advice import NAMES, shell, shown, text
+
 OPTIONS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir",
                       "--experimental-rerun")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-PLAIN = re.compile(r"[\w/.:@%?|+\\$* -]", re.ASCII)  # what Hydra reads without quotes
-INDEX = re.compile("0|[1-9][0-9]{0,8}")  # a number whose text is the one that everybody gives it
+READABLE = re.compile(r"[\w/.:@%?|+\\$* -]", re.ASCII)  # what Hydra reads without quotes
 UNREADABLE = object()
-
-
-# ---- what is suggested and kept ---------------------------------------------------------------------------------------
-
-
-def shell(word: str) -> str:
-    """A word as a shell reads it, on one line: bash's $'...' where it holds what can not be printed."""
-    if word.isprintable():
-        return shlex.quote(word)
-    shown = []
-    for letter in word:
-        if letter in "'\\":
-            shown.append("\\" + letter)
-        elif letter.isprintable():
-            shown.append(letter)
-        else:  # in octal, as a digit that follows can not be taken for a part of it
-            shown += [f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape" if "\udc80" <= letter <= "\udcff"
-                                                               else "surrogatepass")]
-    return f"$'{''.join(shown)}'"
-
-
-def command(words: Sequence[str], program: str = "run.py") -> str:
-    """The command that makes a run again, as it can be pasted into a shell."""
-    return " ".join(map(shell, ["python", *program.split(), *words]))
-
-
-def typed(choices: Mapping[str, object]) -> str:
-    """What to type so that each key gets its value, quoted for Hydra's parser and then for the shell.
-
-    Every advice with a value in it is put together here: `f"... Type {typed({'forget': name})}"`.
-    """
-    return " ".join(shell(f"{key}={text(value, name=key in NAMES)}") for key, value in choices.items())
-
-
-def text(value: object, *, name: bool = False) -> str:
-    """How Hydra's parser must be told a value so that it reads that value and no other.
-
-    name: of a key in NAMES, where a number counts by its text, so that `forget=7` needs no quotes.
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(text(item, name=name) for item in value)}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
-    if not isinstance(value, str):
-        return str(value)
-    if name and INDEX.fullmatch(value):
-        return value
-    quoted = re.sub(r"\\+\Z", lambda end: end[0] * 2, value)  # backslashes count as such but before a quote
-    ways = [value] * (value == value.strip() and not set(value) & {",", "\\"})
-    ways += [mark + re.sub(rf"(\\*){mark}", lambda found, mark=mark: found[1] * 2 + "\\" + mark, quoted) + mark for mark in "\"'"]
-    # else it is an interpolation
-    ways += [re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", way) for way in ways[-2:]]
-    return next((way for way in ways if read(way) == value), ways[-1])
 
 
 @cache
@@ -92,9 +30,6 @@ def read(text: str) -> object:
         return OmegaConf.create({"key": value})["key"] if isinstance(value, str) else value
     except (HydraException, OmegaConfBaseException):
         return UNREADABLE
-
-
-# ---- what is read -----------------------------------------------------------------------------------------------------
 
 
 def separated(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -141,6 +76,8 @@ def _kept(part: str, *, null: bool) -> str:
     if inner.startswith("[") and inner.endswith("]"):
         return "[" + ",".join(_kept(item, null=False) for item in split(inner[1:-1])) + "]"
     value = read(inner)
+    if value is UNREADABLE and inner.startswith("~"):  # a home folder
+        return text(inner)
     if value is UNREADABLE or not (value is None or isinstance(value, bool | int | float)):
         return part
     whole = isinstance(value, int) and not isinstance(value, bool) and str(value) == inner
@@ -165,7 +102,7 @@ def _why_unreadable(word: str) -> str | None:
         why = "is taken for a call, as it holds brackets"
     else:
         inner = value.strip()[1:-1] if _is_list(value) else value
-        odd = next((letter for letter in inner if not PLAIN.match(letter) and letter != ","), None)
+        odd = next((letter for letter in inner if not READABLE.match(letter) and letter != ","), None)
         why = f"must be quoted for Hydra, as it holds {shown(odd)}" if odd else "can not be read by Hydra without quotes"
     return f"{shown(word)}: {why}. Type {shell(f'{key}={_meant(value)}')}"
 
@@ -186,9 +123,3 @@ def _meant(value: str) -> str:
         return f"[{','.join(map(_meant, split(inner[1:-1])))}]"
     quoted = len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'"
     return text(inner[1:-1] if quoted else value)
-
-
-def shown(text: object) -> str:
-    """A text as it stands in a line that is printed: what can not be printed is escaped."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-                   for letter in str(text))

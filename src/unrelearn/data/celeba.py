@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
 from unrelearn.errors import UsageError
 
@@ -131,10 +132,10 @@ class CelebA:
                             f"type dataset.crop={WIDTH}")
         if not 1 <= len(self.condition) <= 6:
             problems.append(f"{self._given}: {len(self.condition)} attributes, must be 1 to 6; "
-                            f"type dataset.condition=[{','.join(self.condition[:6]) or 'Male,Smiling'}]")
+                            f"type {typed({'dataset.condition': self.condition[:6] or ['Male', 'Smiling']})}")
         if len(set(self.condition)) < len(self.condition):
             problems.append(f"{self._given}: names an attribute twice; "
-                            f"type dataset.condition=[{','.join(dict.fromkeys(self.condition))}]")
+                            f"type {typed({'dataset.condition': list(dict.fromkeys(self.condition))})}")
         missing = ["img_align_celeba/ (img_align_celeba.zip unpacked)"] if self._folder is None else []
         missing += [f"{name}.txt" for name in LISTS if self._list(name) is None]
         if missing:
@@ -291,7 +292,7 @@ class CelebA:
         close = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.5) for name in unknown}
         meant = [guess for name in self.condition for guess in close.get(name, [name])] or known[:1]
         return [f"{self._given}: no attribute {', '.join(unknown)}; allowed: {', '.join(known)}. "
-                f"Type dataset.condition=[{','.join(dict.fromkeys(meant))}]"]
+                f"Type {typed({'dataset.condition': list(dict.fromkeys(meant))})}"]
 
     def _check_images(self) -> list[str]:
         names, labels, partition = self._images
@@ -303,7 +304,7 @@ class CelebA:
 
     def _check_classes(self, labels: np.ndarray, partition: np.ndarray) -> list[str]:
         """A class without images can be neither trained nor measured."""
-        return [f"{self._given}: {', '.join(empty)} without a {word} image; type dataset.condition=[Male,Smiling], "
+        return [f"{self._given}: {', '.join(empty)} without a {word} image; type 'dataset.condition=[Male,Smiling]', "
                 "or fewer or more frequent attributes"
                 for word, part in (("training", TRAIN), ("test", TEST))
                 if (empty := [name for label, name in enumerate(self.class_names)
