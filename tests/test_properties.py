@@ -30,9 +30,11 @@ FIXED = settings(derandomize=True, deadline=None, database=None,
                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 # what a folder may be called, though some parser takes it for something else than a name
-ODD = ("0", "1", "10", "1_0", "1_1", "01", "0x10", "0o7", "1e3", "1.0", "1.50", "-1", "+1", "1:30", "true", "True", "null", "Null",
+ODD = ("0", "1", "10", "1_0", "1_1", "01", "0x10", "0o7", "1e3", "1.0", "1.50", "-1", "+1", "1:30", "true",
+       "True", "null", "Null",
        "yes", "on", "nan", "inf", "-inf", "~", "None", "$5", "US_$10", "${seed}", "$", "[cat]", "cat [old]", "{a:b}", "(x)",
-       "range(0,3)", "a,b", "a=b", "naïve", "猫", "cat dog", "it's", '"cat"', "a\\", "\\'", "a\nb", "\t", "-", "--", "=", "!", "#", "%s",
+       "range(0,3)", "a,b", "a=b", "naïve", "猫", "cat dog", "it's", '"cat"', "a\\", "\\'", "a\nb", "\t", "-",
+       "--", "=", "!", "#", "%s",
        "*", "\udcff", "cat", "dog")
 TEXTS = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=8)
 NAMES = st.sets(st.one_of(st.sampled_from(ODD), TEXTS.filter(lambda name: not name.startswith("."))), min_size=3, max_size=6)
@@ -139,10 +141,12 @@ def keys(node: object, key: str = ""):
         yield from keys(value, below)
 
 
-NUMBERS = st.one_of(st.sampled_from([0, -1, 1, 2, 7, 10**6, 2**53, 2**53 + 1, 10**400, 0.0, -0.0, 0.5, 1.0, 1.5, -1e-9, 1e-320, 1e308,
+NUMBERS = st.one_of(st.sampled_from([0, -1, 1, 2, 7, 10**6, 2**53, 2**53 + 1, 10**400, 0.0, -0.0,
+                                       0.5, 1.0, 1.5, -1e-9, 1e-320, 1e308,
                                      float("inf"), float("-inf"), float("nan")]), st.integers(), st.floats())
 WORDS = st.one_of(st.sampled_from(["", "auto", "cpu", "ddp", "os.system", "os", "nothing.there", "unrelearn.data.digits.Digits",
-                                   "unrelearn.methods.salun.SalUn", "unrelearn.attacks.dimra.DiMRA", "${seed}", "${", "${nothing}",
+                                   "unrelearn.methods.salun.SalUn", "unrelearn.attacks.dimra.DiMRA",
+                                   "${seed}", "${", "${nothing}",
                                    "a" * 300, "~nobody-of-this-name", "a\nb", "???", "1", "\0"]), st.text(max_size=6))
 LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
 VALUES = st.one_of(LEAVES, st.lists(LEAVES, max_size=4), st.dictionaries(st.text(max_size=3), LEAVES, max_size=2))
