@@ -53,7 +53,7 @@ BAD = {
     "model.unet.norm_num_groups=0": ["model.unet.norm_num_groups=0", "between 1 and 1024", "Type model.unet.norm_num_groups=8"],
     "model.pretrain.grad_clip=inf": ["model.pretrain.grad_clip=inf", "Type model.pretrain.grad_clip=1000000000.0 for no limit"],
     "method.memory_weight=inf": ["method.memory_weight=inf", "must be finite"],
-    "model.schedule.beta_start=nan": ["model.schedule.beta_start=nan", "must be a number", "Type model.schedule.beta_start=0.0001"],
+    "model.schedule.beta_start=nan": ["model.schedule.beta_start=nan", "must be a number", "=0.0001"],
     "model.schedule.beta_end=2": ["model.schedule.beta_end=2", "between 0 and 0.999", "Type model.schedule.beta_end=0.02"],
     "model.schedule.beta_start=0.5": ["model.schedule.beta_start=0.5", "must be below model.schedule.beta_end=0.02"],
     "sampler.guidance_scales=[1.0,nan]": ["sampler.guidance_scales=[1.0, nan]", "must be a number"],
@@ -106,7 +106,8 @@ def test_all_problems_are_named_at_once(complaint):
 
 def test_what_is_missing_hides_no_other_problem(complaint):
     lines = complaint("dataset=folder", "method.max_steps=-3", "sampler.name=euler", "model.unet.dropout=???")
-    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has", "sampler.name=euler", "method.max_steps=-3"):
+    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has", "sampler.name=euler",
+                "method.max_steps=-3"):
         assert sum(line.startswith(f"error: {key}") for line in lines) == 1, lines
     assert len(lines) == 5
 
@@ -123,7 +124,8 @@ def test_words_that_can_not_be_read_are_all_named(complaint):
 
 
 def test_what_w_and_b_would_refuse_is_said_before_the_run(complaint):
-    lines = complaint("tracking=wandb", f"tracking.tags=[{'x' * 80},ok,'']", "tracking.project=a/b", f"tracking.group={'g' * 129}")
+    lines = complaint("tracking=wandb", f"tracking.tags=[{'x' * 80},ok,'']", "tracking.project=a/b",
+                      f"tracking.group={'g' * 129}")
     assert len(lines) == 4
     for part in ("80 characters, and W&B takes 1 to 64", "0 characters", "takes no / in the name", "129 characters"):
         assert any(part in line for line in lines), lines
@@ -154,7 +156,8 @@ def test_the_home_folder_is_meant_by_a_tilde_also_by_hydra(tmp_path: Path):
 def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
-    shown = subprocess.run([sys.executable, "run.py", "forget=3", "--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"],
+    words = ["forget=3", "--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"]
+    shown = subprocess.run([sys.executable, "run.py", *words],
                            cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
     assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 

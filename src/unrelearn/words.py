@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn.advice import NAMES, shell, shown, text, typed
+from unrelearn.advice import NAMES, shell, shown, text
 
 OPTIONS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir",
                       "--experimental-rerun")
