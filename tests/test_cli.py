@@ -53,8 +53,7 @@ BAD = {
     "model.unet.norm_num_groups=0": ["model.unet.norm_num_groups=0", "between 1 and 1024", "Type model.unet.norm_num_groups=8"],
     "model.pretrain.grad_clip=inf": ["model.pretrain.grad_clip=inf", "Type model.pretrain.grad_clip=1000000000.0 for no limit"],
     "method.memory_weight=inf": ["method.memory_weight=inf", "must be finite"],
-    "model.schedule.beta_start=nan": [
-        "model.schedule.beta_start=nan", "must be a number", "Type model.schedule.beta_start=0.0001"],
+    "model.schedule.beta_start=nan": ["model.schedule.beta_start=nan", "must be a number", "=0.0001"],
     "model.schedule.beta_end=2": ["model.schedule.beta_end=2", "between 0 and 0.999", "Type model.schedule.beta_end=0.02"],
     "model.schedule.beta_start=0.5": ["model.schedule.beta_start=0.5", "must be below model.schedule.beta_end=0.02"],
     "sampler.guidance_scales=[1.0,nan]": ["sampler.guidance_scales=[1.0, nan]", "must be a number"],
@@ -107,8 +106,8 @@ def test_all_problems_are_named_at_once(complaint):
 
 def test_what_is_missing_hides_no_other_problem(complaint):
     lines = complaint("dataset=folder", "method.max_steps=-3", "sampler.name=euler", "model.unet.dropout=???")
-    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has",
-                "sampler.name=euler", "method.max_steps=-3"):
+    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has", "sampler.name=euler",
+                "method.max_steps=-3"):
         assert sum(line.startswith(f"error: {key}") for line in lines) == 1, lines
     assert len(lines) == 5
 
@@ -224,5 +223,5 @@ def test_cfg_job_shows_the_whole():
 
 def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
     command = [sys.executable, "run.py", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}", "-m", "seed=0,1"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr

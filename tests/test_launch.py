@@ -22,7 +22,7 @@ def configuration(tmp_path: Path) -> dict:
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENAMETOOLONG])
 @pytest.mark.parametrize("file, begins", [
     ("out/runs/x", "paths.outputs={}/out: {}/out/runs/x can not be "),
-    ("out/pets/dog", "dataset.root={}/out/pets: {}/out/pets/dog "),
+    ("out/pets/dog", "dataset.root={}/out/pets: {}/out/pets/dog can not be "),
     ("weights/config.json", "model.checkpoint={}/weights: {}/weights/config.json can not be "),
     ("other", "{}/other can not be ")])
 def test_only_what_lies_below_outputs_is_a_matter_of_outputs(tmp_path: Path, number: int, file: str, begins: str):
@@ -71,8 +71,7 @@ def test_that_a_shell_runs_alone_is_said(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize("step, who, alone", [
     (STEP, "SLURM_NTASKS=4", "SLURM_NTASKS=1 python run.py seed=1"),
     ({}, "WORLD_SIZE=4", "env -u RANK -u WORLD_SIZE python run.py seed=1")])
-def test_who_waits_for_others_says_so(
-        monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, step: dict, who: str, alone: str):
+def test_who_waits_for_others_says_so(monkeypatch, capfd, step: dict, who: str, alone: str):
     for name in STEP:
         monkeypatch.delenv(name, raising=False)
     for name, value in {**step, "RANK": "0", "WORLD_SIZE": "4"}.items():
