@@ -26,9 +26,9 @@ run: $(STAMP) ## train, unlearn, attack and measure on the digits: about five mi
 test: $(STAMP) ## the whole fast suite, file by file on up to four cores
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
-results: $(STAMP) ## the README's table: eight methods, with and without attack, three seeds (about an hour)
+results: $(STAMP) ## the README's table: seven models under the two attacks of a verdict, one seed (about an hour of one core; resumable)
 	$(BIN)/python run.py experiment=readme
-	$(BIN)/python scripts/report.py --out docs/results/readme --figures
+	$(BIN)/python scripts/report.py outputs/readme/runs --out docs/results/readme --figures
 
 # two processes of one thread each: two threads gain little on networks this small
 tune: export OMP_NUM_THREADS = 1
@@ -39,20 +39,41 @@ tune: $(STAMP) ## the same search for every method that trains, on a tuning clas
 results-digits grid-digits: export OMP_NUM_THREADS = 1
 DIGITS := outputs/digits/runs
 comma := ,
-TELLING := original,retrain,random_label,salun,dimum,dimum_cover,restricted_gradient
-TOLD := $(patsubst %,$(DIGITS)/digits-%-dimra-*,$(subst $(comma), ,$(TELLING)))
-results-digits: $(STAMP) ## every method under every attack on the digits, three seeds, and three classes (two to three hours on two cores; resumable)
-	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 --workers 2
-	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra attack.learning_rate=3e-4,3e-3 --workers 2
-	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 attack=dimra_aux attack.source=original --workers 2
-	$(BIN)/python scripts/grid.py run experiment=digits seed=0,1,2 method=$(TELLING) forget=0,5 \
-	  attack=dimra attack.learning_rate=3e-4,1e-3,3e-3 --workers 2
+space := $(subst ,, )
+# what a page makes claims about: five seeds of each, and three of the attack in each; the rest has three and one
+TELLING := retrain,projection_swap,random_label,salun,dimum,dimum_cover,concept_ablation,restricted_gradient
+SEEDS := 0,1,2
+MORE_SEEDS := 0,1,2,3,4
+ATTACK_SEEDS := 0,1,2
+RATES := 1e-4,3e-4,1e-3,3e-3
+VERDICT := dimra,dimra_relative,embedding_inversion
+TOLD = $(patsubst %,$(DIGITS)/digits-%-dimra-*,$(subst $(comma), ,$(TELLING)))
+# presets of the search; an experiment's list of methods would be multiplied with them
+TUNED := $(sort $(basename $(notdir $(wildcard conf/tuned/*.yaml))))
+CHOSEN := $(subst $(space),$(comma),$(filter-out %_2 %_3,$(TUNED)))
+NEXT := $(subst $(space),$(comma),$(filter %_2 %_3,$(TUNED)))
+AS_DIGITS := paths.outputs=outputs/digits relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_per_retained_class=20
+GRID := $(BIN)/python scripts/grid.py run
+# in order of importance: what is there after an evening is the verdicts. ATTACK_SEEDS=0 MORE_SEEDS=0,1,2 is half of it
+results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, all attacks, three classes (some eight hours of two cores; resumable)
+	$(GRID) experiment=digits seed=$(SEEDS) attack=$(VERDICT) --workers 2
+	$(GRID) experiment=digits seed=$(MORE_SEEDS) method=$(TELLING) relearning.seed=$(ATTACK_SEEDS) attack=$(VERDICT) --workers 2
+	$(GRID) experiment=digits seed=$(MORE_SEEDS) method=$(TELLING) relearning.seed=$(ATTACK_SEEDS) \
+	  attack=dimra attack.learning_rate=$(RATES) --workers 2
+	$(GRID) experiment=digits seed=$(SEEDS) method=$(TELLING) attack=dimra attack.learning_rate=3e-4 \
+	  relearning.budgets=[0,1000,2000,4000] --workers 2
+	$(GRID) experiment=digits seed=$(SEEDS) method=rescaled method.factor=1,100,0.03 attack=$(VERDICT) --workers 2
+	$(if $(CHOSEN),$(GRID) $(AS_DIGITS) +tuned=$(CHOSEN) seed=$(SEEDS) attack=dimra$(comma)embedding_inversion --workers 2)
+	$(if $(NEXT),$(GRID) $(AS_DIGITS) +tuned=$(NEXT) seed=0 attack=dimra$(comma)embedding_inversion --workers 2)
+	$(GRID) experiment=digits seed=$(SEEDS) attack=dimra attack.learning_rate=$(RATES) --workers 2
+	$(GRID) experiment=digits seed=$(SEEDS) method=$(TELLING) forget=0,5 attack=dimra,embedding_inversion --workers 2
+	$(GRID) experiment=digits seed=0 --workers 2
 	$(BIN)/python scripts/report.py $(DIGITS)/*-forget7-* --out docs/results/digits --figures
 	$(BIN)/python scripts/pivot.py $(DIGITS)/*-dimra-forget7-* --by attack.learning_rate --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
 
-grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (about half an hour; resumable)
+grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (about an hour; resumable)
 	$(BIN)/python scripts/grid.py run experiment=grid/digits
 
 report: $(STAMP) ## one table and one page over everything in outputs/runs
