@@ -17,6 +17,7 @@ from unrelearn.attacks.prune import Prune
 from unrelearn.attacks.quantize import rounded
 from unrelearn.attacks.row_transplant import RowTransplant
 from unrelearn.attacks.weight_noise import WeightNoise
+from unrelearn.canonical import canonical
 from unrelearn.data import to_model_range
 from unrelearn.denoiser import CLASS_EMBEDDING
 from unrelearn.diffusion import alphas_cumprod, generator_for
@@ -279,15 +280,16 @@ def test_edits_run_through_the_whole_pipeline(compose):
         curve = record["recovery"][scale]
         assert curve["budgets"] == [0, 8, 4] and curve["area"] is None and curve["steps_to_half"] is None
     kept = denoisers.load(pipeline.attacked[1].weights(pipeline.store, "ema")).state_dict()
-    start = denoisers.load(pipeline.unlearned.weights(pipeline.store, "ema")).state_dict()
+    start = canonical(pipeline.network(pipeline.unlearned)).state_dict()
     assert not moved(kept, {name: rounded(v, 4) if v.ndim >= 2 else v for name, v in start.items()})
     json.dumps(record, allow_nan=False)
 
     record, pipeline, _ = result("attack=row_transplant")  # the cure for a row that was swapped
     back = denoisers.load(pipeline.attacked[0].weights(pipeline.store, "ema")).state_dict()
-    assert not moved(back, denoisers.load(pipeline.pretrained.weights(pipeline.store, "ema")).state_dict())
+    assert not moved(back, canonical(pipeline.network(pipeline.pretrained)).state_dict())
     ours, theirs = samples(record["rows"][0], pipeline), samples(record["rows"][2], pipeline)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # the same function written in another way: but for rounding the same images
+    assert all((ours[name].int() - theirs[name].int()).abs().max() <= 2 for name in ours)
     assert record["attack_sees_forgotten"] is True
 
     record, pipeline, losses = result("attack=interpolation", "attack.towards=attacked", "attack.levels=[0.5,1.0]",
@@ -297,7 +299,7 @@ def test_edits_run_through_the_whole_pipeline(compose):
 
     record, pipeline, _ = result("attack=context_probe", "attack.levels=[0.25,1.0]", "attack.num_images=2")
     without, near, far = (samples(row, pipeline) for row in record["rows"][1:])
-    assert all(torch.equal(without[name], near[name]) for name in without if name.startswith("retain"))
+    assert all((without[name].int() - near[name].int()).abs().max() <= 2 for name in without if name.startswith("retain"))
     assert not torch.equal(without["forget/1.0"], near["forget/1.0"]) and not torch.equal(near["forget/1.0"], far["forget/1.0"])
     assert not torch.equal(without["other_sampler/1.0"], near["other_sampler/1.0"]) and "other_starts/1.0" not in without
     # the control: the same noise, condition and times from other images; of pure noise nothing of the start is left
