@@ -220,7 +220,7 @@ def test_what_hides_the_class_is_not_at_the_top_and_called_reversible():
 def test_notes_name_other_units_changed_rows_and_the_null_space():
     found = the_board(the_records(seeds=[0]))
     words = " ".join(board.notes(found))
-    assert "Rescaled (factor=100): weights in other units than the original's: 1 to 1e+02 times their norms." in words
+    assert "Rescaled (factor=100): weights in other units than the original's: 1 to 100 times their norms." in words
     assert "Rescaled (factor=0.03)" in words and "Row swap: the class's own row" in words
     assert "Projection swap: the projections of the condition changed for the forgotten class alone" in words
     assert "DiMUM" not in words and words in leaderboard.caption([found])

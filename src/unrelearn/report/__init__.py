@@ -209,7 +209,7 @@ def weight_notes(record: dict) -> list[str]:
     weights, notes = record.get("weights") or {}, []
     low, high = weights.get("norm_ratio") or (1, 1)
     if low < 1 / 3 or high > 3:
-        notes.append(f"weights in other units than the original's: {low:.2g} to {high:.2g} times their norms")
+        notes.append(f"weights in other units than the original's: {low:.3g} to {high:.3g} times their norms")
     if weights.get("class_rows_changed"):
         notes.append("the class's own row of the table was changed, which no retained image reaches")
     change = weights.get("projection_change") or {}
