@@ -92,7 +92,7 @@ def test_a_finished_cell_is_a_line_over_the_budget(tracked: Path):
 
 def test_sample_grids_are_saved_as_images_in_the_group_of_their_model(tracked: Path):
     grids = list((tracked / "wandb").glob("offline-run-*-samples-*/files/media/images/samples/*.png"))
-    assert len(grids) == 4 * 3  # models x (forget at two scales, retain at one)
+    assert len(grids) == 4 * 5  # models x (forget by two samplers at two scales, retain at one)
     headers = [records(path)[1]["run"] for path in (tracked / "wandb").glob("offline-run-*-samples-*/*.wandb")]
     names = sorted(header["display_name"].rsplit(" ", 1)[0] for header in headers)
     assert names == [f"samples digits{of}" for of in ("", "-dimum", "-dimum-dimra at 10", "-dimum-dimra at 5")]

@@ -297,7 +297,8 @@ def workspace(entity: str, project: str, scales: Iterable[float] = (1.0, 2.0)):
         ws.Section(name="Cells", is_open=True, panels=[wr.WeavePanelSummaryTable(table_name="grid/cells")]),
         ws.Section(name="Samples", is_open=True, panels=[
             wr.MediaBrowser(title="Under the forgotten and the retained classes", num_columns=2, media_keys=[
-                f"samples/{stream}_{float(scale)}" for stream in ("forget", "retain") for scale in scales])]),
+                f"samples/{stream}_{float(scale)}"
+                for stream in ("forget", "retain", "other_sampler", "other_starts") for scale in scales])]),
         ws.Section(name="Losses", panels=[
             wr.LinePlot(title=stage, x=axis, metric_regex=f"{stage}/.*", max_runs_to_show=20) for stage, axis in AXES.items()]),
     ], runset_settings=ws.RunsetSettings(pinned_columns=["run:jobType", "run:group"]))
