@@ -55,4 +55,4 @@ def test_a_group_that_is_not_there_is_refused_with_those_that_are(images: str, c
     with pytest.raises(UsageError) as error:
         compose(*CHOSEN, images, "forget=+Mal")
     (line,) = error.value.problems
-    assert line.startswith("forget=+Mal: no such class") and "+Male" in line and "+Smiling" in line and "Type forget=" in line
+    assert line.startswith("forget=+Mal: no such class") and "+Male" in line and "+Smiling" in line and "Type 'forget=" in line

@@ -40,7 +40,7 @@ BAD = {
     "method=munba trainer.batch_size_per_device=8": ["batch_size_per_device=8", "Type trainer.batch_size_per_device=null"],
     "precision=bf16": ["precision=bf16", "bf16-mixed"],
     "stages=[pretran]": ["stages=pretran", "evaluate"],
-    "stages=[evaluate]": ["stages=[evaluate]", "pretrain", "Type stages="],
+    "stages=[evaluate]": ["stages=[evaluate]", "pretrain", "Type 'stages=[pretrain,evaluate]'"],
     "dataset=folder": ["dataset.root", "has no default", "Type dataset.root="],
     "dataset=folder dataset.root=/no/such dataset.image_size=8": ["dataset.root=/no/such", "no such folder"],
     "dataset=mnist dataset.download=false dataset.root=/no/such": ["train-images-idx3-ubyte", "/no/such"],

@@ -105,6 +105,8 @@ def test_what_an_attack_costs_is_a_share_of_pretraining(compose, tmp_path: Path)
     assert share() == 800 * 64 / (2000 * 64) == 0.4
     assert share("attack=few_shot", "attack.budgets=[0,100]", "attack.batch_size=32") == pytest.approx(100 * 32 * 2 / (2000 * 64))
     assert share("attack=interpolation", "attack.towards=attacked") == 0.4
+    weights = denoiser.build(image_size=8, channels=1, num_classes=10, **compose()["model"]["unet"])
+    denoiser.save(weights, tmp_path / "ema", compose()["model"]["schedule"])
     for nothing in ("attack=none", "attack=interpolation", "attack=quantize", f"model.checkpoint={tmp_path}"):
         assert share(nothing) is None, nothing
 

@@ -38,7 +38,7 @@ def test_a_run_leaves_a_record_a_page_and_every_measurement(finished: Path):
         ("original", None), ("unlearned", None), ("attacked", 5), ("attacked", 10)]
     for row in result["rows"]:
         assert set(row["metrics"]) == {"forget_accuracy", "entropy", "replacement", "retain_accuracy", "fd_oracle",
-                                       "kid_oracle", "agreement"}
+                                       "kid_oracle", "agreement", "other_sampler"}
         assert set(row["metrics"]["forget_accuracy"]) == {"1.0", "2.0"}
         assert sum(row["metrics"]["replacement"]["1.0"]) == 20
     assert set(result["recovery"]) == {"1.0", "2.0"}

@@ -128,7 +128,8 @@ def test_of_a_cell_that_every_rate_broke_only_what_came_before_is_shown():
     assert {"(10.0)", "×"} <= {words.get_text() for words in figure.axes[0].texts}
     by_rate = pivot.to_markdown(comparison(records), "attack.learning_rate")
     assert by_rate.count(BROKE) > 4 and f"{BROKE}, 10.0" in by_rate
-    assert BROKE in compare.to_html(comparison(records), Path("."), matrix.to_html([found])) and leaderboard.to_csv([shown])
+    assert f"{BROKE}, 1.0 [" in compare.to_markdown(comparison(records)), "a rate that broke it has a number there"
+    assert leaderboard.to_csv([shown]) and compare.to_html(comparison(records), Path("."), matrix.to_html([found]))
 
 
 def test_levels_of_an_edit_are_alternatives_and_one_that_breaks_is_none():
@@ -283,7 +284,7 @@ def test_what_the_original_does_not_show_has_no_half():
         record["recovery"]["1.0"]["steps_to_half"] = 0.0
     (group,) = comparison(records)
     assert "steps_to_half@1.0" not in group.estimates and row(the_board(records), "DiMUM")["steps to half"] == "–"
-    assert "half of the original's – (it does not show the class: there is nothing to recover)" in recovery_line(records[0])
+    assert "the original does not show the class, so there is nothing to recover" in recovery_line(records[0])
 
 
 def test_the_context_probe_is_read_minus_other_starts():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from unrelearn import config
 from unrelearn.advice import command, shell, text, typed
@@ -56,6 +57,7 @@ def test_what_is_suggested_reaches_us_as_it_was_meant(name: str):
     advice = typed({"forget": name})
     shown = subprocess.run(["bash", "-c", f"printf %s {advice}"], text=True, capture_output=True, check=True).stdout
     value = OverridesParser.create().parse_override(keep_names(shown)).value()
+    value = OmegaConf.to_container(OmegaConf.create({"forget": value}), resolve=True)["forget"]
     assert config.forget_classes(value, SimpleNamespace(class_names=(name, "other"))) == [0]
 
 
@@ -81,7 +83,7 @@ def test_the_command_that_is_kept_is_the_command():
     ("dataset.root=/a=b", "as it holds =", """Type 'dataset.root="/a=b"'"""),
     ("forget=[naïve,cat]", "as it holds ï", """Type 'forget=["naïve",cat]'"""),
     ("forget=naïve,cat", "as it holds ï", """Type 'forget="naïve",cat'"""),
-    ("forget=cat (old)", "as it holds (", """Type 'forget="cat (old)"'"""),
+    ("forget=cat (old)", "as it holds brackets", """Type 'forget="cat (old)"'"""),
     ("forget=it's", "as it holds '", "Type " + shell('forget="it\'s"')),
     ("forget", "KEY=VALUE", "forget=3")])
 def test_a_word_that_can_not_be_read_is_shown_with_its_quotes(word: str, holds: str, advice: str):

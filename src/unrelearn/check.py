@@ -20,7 +20,9 @@ def not_finite(value: object) -> str | None:
         return None
     if value != value:
         return "must be a number"
-    return None if abs(value) <= LARGEST else f"must be finite, and at most {LARGEST} in size"
+    if isinstance(value, float):
+        return None if abs(value) != float("inf") else "must be finite"
+    return None if abs(value) <= LARGEST else f"must be at most {LARGEST} in size"
 
 
 def at(cfg: dict, key: str) -> object:

@@ -643,7 +643,7 @@ def _without(config: DictConfig, missing: list[str]) -> DictConfig:
         if value is not None:
             OmegaConf.update(filled, key, value)
         elif parent:
-            OmegaConf.select(filled, parent).pop(name)
+            del OmegaConf.select(filled, parent)[name]  # pop() refuses what is missing
         else:
             raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
     return filled

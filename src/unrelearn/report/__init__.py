@@ -240,7 +240,8 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return value
     try:
-        float(value)
+        for word in value.split(" "):
+            float(word)
         return value
     except ValueError:
         return f"'{value}"

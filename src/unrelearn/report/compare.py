@@ -28,7 +28,7 @@ from unrelearn.report import (
 from unrelearn.report.figures import MODELS, Curve, recovery_figure, recovery_points
 from unrelearn.report.groups import ENOUGH, Estimate, Group, comparison, estimate, gathered, pooled
 from unrelearn.report.page import FILE_NAME, TableCell, document, escape, figure_box, html_table
-from unrelearn.report.strongest import averaged, learning_rate
+from unrelearn.report.strongest import BROKE, averaged, intact, learning_rate
 
 FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 
@@ -38,9 +38,9 @@ def cells(groups: Sequence[Group], brief: bool = False) -> tuple[list[str], list
     every = pooled(record for group in groups for record in group.records)
     scales, main, retain = guidances(every), main_guidance(every), retained_guidance(every)
     columns = [  # header, and how a group fills it
-        (f"{model} %\n(s={guidance_label(g)})", partial(_text, f"{model}_forget_accuracy@{g}", 100, 1))
+        (f"{model} %\n(s={guidance_label(g)})", partial(text, f"{model}_forget_accuracy@{g}", 100, 1))
         for g in ([main] if brief else scales)
-        for model in ("unlearned", "attacked")
+        for model, text in (("unlearned", _text), ("attacked", _attacked_text))
     ]
     columns += [] if brief else [(f"{field} %\n(s={guidance_label(main)})", partial(_text, f"unlearned_{field}@{main}", 100, 1))
                                  for field in ("another", "nothing")
@@ -73,6 +73,13 @@ def _distance(groups: Sequence[Group], guidance: str) -> tuple[str, str, int, in
 
 def _text(column: str, scale: float, digits: int, group: Group) -> str:
     return estimate_text(group.estimates.get(column), scale, digits, group.n)
+
+
+def _attacked_text(column: str, scale: float, digits: int, group: Group) -> str:
+    text = _text(column, scale, digits, group)
+    after = [(row_of(r, "attacked"), row_of(r, "unlearned")) for r in group.records if row_of(r, "attacked")]
+    broke = after and all(intact([pair], retained_guidance(pooled(group.records))) is False for pair in after)
+    return f"{BROKE}, {text}" if broke else text
 
 
 def estimate_text(value: Estimate | None, scale: float, digits: int, n: int) -> str:
@@ -113,7 +120,8 @@ CAPTION = (
     "unlearned model's images that the oracle calls another class, or no class. Of five seeds and more the mean ± half of the "
     "95 % t-interval, of fewer the value of each seed, of one its 95 % Wilson interval over images; attack seeds are averaged "
     "inside their seed. Equal values in every seed say nothing about the images. Before and after mean the attack; N: images "
-    "behind a distance. Area: mean forget accuracy over the budget axis; steps to half: budget at which it reaches half of the "
+    "behind a distance. Attack broke the model: its retained accuracy fell by more than 2 points or its distance grew by more "
+    "than half. Area: mean forget accuracy over the budget axis; steps to half: budget at which it reaches half of the "
     "original model's, a dash where that is nought. These two, "
     "retain accuracy and FID, or FD (the Fréchet distance in the oracle's features, where not every run has FID), are at "
     "s=1 where that was measured."
