@@ -99,7 +99,7 @@ def python_of(cluster: Cluster, outputs: Path) -> list[int]:
 def new_python_of(cluster: Cluster, outputs: Path) -> int:
     """A process of the grid's jobs that has only just begun, and so has made nothing yet."""
     old = python_of(cluster, outputs)
-    return cluster.wait(lambda: set(python_of(cluster, outputs)) - set(old), "a job to begin", 90).pop()
+    return cluster.wait(lambda: set(python_of(cluster, outputs)) - set(old), "a job to begin", 600).pop()
 
 
 def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster: Cluster, local: Path, tmp_path: Path):
@@ -124,7 +124,7 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     os.kill(new_python_of(cluster, tmp_path), signal.SIGSTOP)
     name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
     cluster.expire(name, 45)
-    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 90)
+    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 600)
     until_empty(cluster, tmp_path)
     if "nothing to submit" not in grid("retry", tmp_path, "--minutes", "2", env=cluster.env):
         until_empty(cluster, tmp_path)
@@ -140,7 +140,7 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
 def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
         cluster: Cluster, local: Path, tmp_path: Path):
     grid("submit", tmp_path, env=cluster.env)
-    cluster.wait(lambda: manifests(tmp_path), "something finished", 90)
+    cluster.wait(lambda: manifests(tmp_path), "something finished", 600)
     cluster.lose_node()
     assert not python_of(cluster, tmp_path)
     kept = manifests(tmp_path)
