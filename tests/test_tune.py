@@ -196,7 +196,7 @@ def test_the_largest_retained_accuracy_among_the_admissible_is_chosen():
 
 
 def test_no_admissible_setting_is_a_result():
-    rows = table(*[((0.99, 2.0), "skipped")] * 23, ((0.9, 1.0), (0.9, 1.2)))
+    rows = table(*[((0.99, 2.0), "skipped")] * 23, ((0.9, 1.0), (0.9, 1.4)))
     assert "dimum,,,0,,,no admissible setting in 24" in tuned.chosen({"dimum": rows}, RULES, 24)
     assert "| dimum | 0 | no admissible setting in 24 |" in tuned.table({"dimum": rows}, RULES, 24)
 
