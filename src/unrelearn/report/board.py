@@ -85,6 +85,7 @@ class Board:
     sees: set[Treatment]  # attacks that hold the class
     records: list[dict]
     references: dict[tuple[str, Treatment], Treatment] = field(default_factory=dict)  # by guidance and attack
+    limits: dict[tuple[str, Treatment], float] = field(default_factory=dict)  # how far above retrain's mean it reaches itself
     differences: dict[tuple[str, Treatment, Treatment], Difference] = field(default_factory=dict)  # and by method
     image_differences: dict[tuple[str, Treatment, Treatment], Difference] = field(default_factory=dict)
 
@@ -131,6 +132,8 @@ def _board(matrix: Matrix, groups: Sequence[Group], methods: Sequence[Treatment]
             values = {entry.method: made for entry in board.entries if (made := entry.forget_accuracies(attack, guidance))}
             if values:
                 reference = board.references[guidance, attack] = _reference(values)
+                if reference.name == "retrain":
+                    board.limits[guidance, attack] = _reach(list(values[reference].values()))
                 for found, test in ((board.differences, difference), (board.image_differences, image_difference)):
                     found.update({(guidance, attack, method): made
                                   for method, made in against(reference, values, test).items()})  # fmt: skip
@@ -169,14 +172,9 @@ def gap(board: Board, entry: Entry, attack: Treatment, guidance: str) -> float |
     return made and made.mean
 
 
-def allowed(board: Board, attack: Treatment, guidance: str) -> float | None:
-    """How far above retrain's mean its own values reach: the highest seed, or its interval over images if that is higher."""
-    retrain = next((entry for entry in board.entries if entry.method == board.references.get((guidance, attack))), None)
-    values = list(retrain.forget_accuracies(attack, guidance).values()) if retrain else []
-    if not values or retrain.method.name != "retrain":
-        return None
-    middle = estimate(values).mean
-    return max([*map(number, values), *(image_interval(values) or ())[1:]]) - middle
+def _reach(values: list[dict]) -> float:
+    """How far above their mean retrain's values reach: the highest seed, or their interval over images if that is higher."""
+    return max([*map(number, values), *(image_interval(values) or ())[1:]]) - estimate(values).mean
 
 
 def verdict(board: Board, entry: Entry, guidance: str) -> str:
@@ -188,7 +186,7 @@ def verdict(board: Board, entry: Entry, guidance: str) -> str:
     tested = board.main is not None and board.main.name == "dimra" and board.inversion is not None
     within = []
     for attack in board.heads:
-        beyond, limit = gap(board, entry, attack, guidance), allowed(board, attack, guidance)
+        beyond, limit = gap(board, entry, attack, guidance), board.limits.get((guidance, attack))
         whole = not any(best.broke for best in entry.cell(attack, guidance).every.values())
         if beyond is not None and limit is not None and beyond > limit + ROUNDING:
             return REVERSIBLE

@@ -28,7 +28,7 @@ from unrelearn.report import (
     shows_class,
     takes_steps,
 )
-from unrelearn.report.board import Board, Entry, allowed, gap, notes, verdict
+from unrelearn.report.board import Board, Entry, gap, notes, verdict
 from unrelearn.report.compare import estimate_text, half_text, latex_table, markdown, markdown_table
 from unrelearn.report.figures import Mark, recovery_points, scatter_figure
 from unrelearn.report.groups import CONTROLS, ENOUGH, Estimate, estimate, steps_to_half
@@ -392,7 +392,7 @@ def scatters(board: Board) -> list[tuple[str, Figure]]:
     """(title, figure) for every guidance at which both attacks met retrain and at least one other method."""
     figures = []
     for guidance in board.guidances if len(board.heads) == 2 else ():
-        region = tuple(allowed(board, attack, guidance) for attack in board.heads)
+        region = tuple(board.limits.get((guidance, attack)) for attack in board.heads)
         marks = [] if None in region else _marks(board, guidance)
         if marks:
             name = f"Recovery over retrain: {title(board, guidance)}"
