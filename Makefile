@@ -84,7 +84,8 @@ bench: $(STAMP) ## our training step, sampling and grid against bare loops and s
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grid.py
 
-lint: $(STAMP) ## ruff
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 clean: ## remove the environment; outputs/ stay

@@ -1,4 +1,6 @@
-"""Train, unlearn, attack, measure: `python run.py method=dimum attack=dimra`. `python run.py --help` lists the rest."""
+"""Train, unlearn, attack, measure: `python run.py method=dimum attack=dimra`. `python run.py
+--help` lists the rest.
+"""
 
 import os
 import sys
@@ -14,7 +16,9 @@ from unrelearn.config import every_problem, validate
 from unrelearn.errors import UsageError
 from unrelearn.words import keep_names, separated, unreadable
 
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to main() below, which makes one line of each
+os.environ.setdefault(
+    "HYDRA_FULL_ERROR", "1"
+)  # errors come to main() below, which makes one line of each
 
 
 @hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")
@@ -24,10 +28,14 @@ def app(config: DictConfig) -> dict | None:
     multirun, overrides = hydra_config.mode == RunMode.MULTIRUN, list(hydra_config.overrides.task)
     swept = hydra_config.sweeper.get("params") or {}  # these came from a yaml file
     with launch.job(overrides, multirun) as job:
-        job.config = cfg = validate(config, multirun=multirun, words=[] if "forget" in swept else overrides)
+        job.config = cfg = validate(
+            config, multirun=multirun, words=[] if "forget" in swept else overrides
+        )
         if not cfg["dry_run"]:
             launch.processes(cfg["trainer"])
-        from unrelearn.pipeline import run  # after the processes were started: each of them imports it for itself
+        from unrelearn.pipeline import (
+            run,
+        )  # after the processes were started: each of them imports it for itself
 
         record = run(cfg, command=command(overrides))
         launch.finished(record)

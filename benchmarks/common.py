@@ -1,4 +1,6 @@
-"""What the benchmarks share: interleaved measurement, medians, one JSON file of results beside the command that made it."""
+"""What the benchmarks share: interleaved measurement, medians, one JSON file of results beside the
+command that made it.
+"""
 
 import json
 import os
@@ -41,17 +43,32 @@ def stopwatch(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def report(name: str, ours: list[float], theirs: list[float], target: str, *, speedup: bool = False, **more) -> None:
+def report(
+    name: str, ours: list[float], theirs: list[float], target: str, *, speedup: bool = False, **more
+) -> None:
     """Print the median of the per-round ratios and keep everything in benchmarks/results/NAME.json.
 
     The ratio is ours / theirs (less is better), for a speedup theirs / ours (more is better).
     """
     ratios = [b / a if speedup else a / b for a, b in zip(ours, theirs, strict=True)]
     result = {
-        "ratio": round(statistics.median(ratios), 3), "target": target, "ratios": [round(r, 3) for r in ratios],
-        "ours_seconds": ours, "theirs_seconds": theirs, **more, "command": " ".join(["python", *sys.argv]),
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"},
+        "ratio": round(statistics.median(ratios), 3),
+        "target": target,
+        "ratios": [round(r, 3) for r in ratios],
+        "ours_seconds": ours,
+        "theirs_seconds": theirs,
+        **more,
+        "command": " ".join(["python", *sys.argv]),
+        "machine": {
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "device": (
+                torch.cuda.get_device_name()
+                if torch.cuda.is_available()
+                else platform.machine() + " CPU"
+            ),
+        },
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,15 +1,21 @@
-"""Ideas for a method that holds where DiMUM does not, at equal optimiser steps and images: one table, the losers included.
+"""Ideas for a method that holds where DiMUM does not, at equal optimiser steps and images: one
+table, the losers included.
 
-    python benchmarks/ideas.py [--seed 0] [--forget 3] [--steps 25 100] [--ideas dimum cover ...] [OVERRIDES ...]
+    python benchmarks/ideas.py [--seed 0] [--forget 3] [--steps 25 100] [--ideas dimum cover ...]
+    [OVERRIDES ...]
 
-Each idea unlearns, is attacked by DiMRA (400 steps, rate 1e-3, measured after 100, 200, 400), and is measured by 200 images under
-the forgotten class at guidance 1 and 2 and 20 of each other class. Results: benchmarks/results/ideas-SEED-FORGET.json; what is
-there stays. The idea that won is a method (`dimum_cover`); the others live here, so that their numbers can be had again.
+Each idea unlearns, is attacked by DiMRA (400 steps, rate 1e-3, measured after 100, 200, 400), and
+is measured by 200 images under
+the forgotten class at guidance 1 and 2 and 20 of each other class. Results:
+benchmarks/results/ideas-SEED-FORGET.json; what is there stays. The idea that won is a method
+(`dimum_cover`); the others live here, so that their numbers can be had again.
 
-    bind      DiMUM, and, on one more batch of times, the shift with which c_f enters each residual block is pulled to that of the
-              replacement
-    ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first step of an attack
-    cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch each
+    bind      DiMUM, and, on one more batch of times, the shift with which c_f enters each residual
+              block is pulled to that of the replacement
+    ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first
+              step of an attack
+    cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch
+              each
 """
 
 import argparse
@@ -45,15 +51,23 @@ class Bind(DiMUM):
 
     def shifts(self, t: Tensor, labels: Tensor) -> list[Tensor]:
         network = self.denoiser
-        condition = nn.functional.silu(network.time_embedding(network.time_proj(t)) + network.class_embedding(labels))
-        return [block.time_emb_proj(condition) for block in network.modules() if hasattr(block, "time_emb_proj")]
+        condition = nn.functional.silu(
+            network.time_embedding(network.time_proj(t)) + network.class_embedding(labels)
+        )
+        return [
+            block.time_emb_proj(condition)
+            for block in network.modules()
+            if hasattr(block, "time_emb_proj")
+        ]
 
     def losses(self) -> dict[str, Tensor]:
         batch = self.draw("bind", self.task.forget, label_dropout=0.0)
         with torch.no_grad():
             wanted = self.shifts(batch.t, pseudo_labels(self.task, batch.labels))
         found = self.shifts(batch.t, batch.labels)
-        apart = sum((a - b).square().mean() for a, b in zip(found, wanted, strict=True)) / len(found)
+        apart = sum((a - b).square().mean() for a, b in zip(found, wanted, strict=True)) / len(
+            found
+        )
         return {**super().losses(), "bind": self.bind_weight * apart}
 
 
@@ -69,7 +83,9 @@ class Ahead(DiMUM):
         parameters = [p for _, p in self.trained]
         retain = torch.autograd.grad(loss, parameters)
         self.move(parameters, retain, -self.radius)
-        memory = self.denoising_losses(memory=self.draw("memory", self.memory_data, label_dropout=0.0))["memory"]
+        memory = self.denoising_losses(
+            memory=self.draw("memory", self.memory_data, label_dropout=0.0)
+        )["memory"]
         gradients = torch.autograd.grad(memory, parameters)
         self.move(parameters, retain, self.radius)
         for parameter, a, b in zip(parameters, retain, gradients, strict=True):
@@ -92,39 +108,71 @@ IDEAS = {
 
 @torch.no_grad()
 def measure(pipeline: Pipeline, network) -> dict:
-    draw = partial(sample, network, schedule=pipeline.cfg["model"]["schedule"], num_inference_steps=10)
+    draw = partial(
+        sample, network, schedule=pipeline.cfg["model"]["schedule"], num_inference_steps=10
+    )
     forget = torch.tensor(pipeline.forget * FORGET)[:FORGET]
-    retain = torch.tensor([c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget] * RETAIN_EACH)
+    retain = torch.tensor(
+        [c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget]
+        * RETAIN_EACH
+    )
     look = pipeline.oracle("main").look
-    found = {f"forget@{s}": accuracy(look(draw(forget, guidance_scale=float(s), stream="forget"))[0].argmax(1), forget)["value"]
-             for s in (1, 2)}
-    return {**found, "retain": accuracy(look(draw(retain, stream="retain"))[0].argmax(1), retain)["value"]}
+    found = {
+        f"forget@{s}": accuracy(
+            look(draw(forget, guidance_scale=float(s), stream="forget"))[0].argmax(1), forget
+        )["value"]
+        for s in (1, 2)
+    }
+    return {
+        **found,
+        "retain": accuracy(look(draw(retain, stream="retain"))[0].argmax(1), retain)["value"],
+    }
 
 
 def trial(pipeline: Pipeline, make, steps: int) -> dict:
-    options = partial(FitOptions, accelerator="cpu", log_every_n_steps=50, checkpoint_every_n_steps=10_000)
-    module = make(pipeline.task(pipeline.pretrained), max_steps=steps, batch_size=64, learning_rate=2e-4)
+    options = partial(
+        FitOptions, accelerator="cpu", log_every_n_steps=50, checkpoint_every_n_steps=10_000
+    )
+    module = make(
+        pipeline.task(pipeline.pretrained), max_steps=steps, batch_size=64, learning_rate=2e-4
+    )
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         fit(module, Path(folder), "unlearn", options())
-        result = {"seconds": round(time.monotonic() - started, 1), "unlearned": measure(pipeline, module.denoiser)}
+        result = {
+            "seconds": round(time.monotonic() - started, 1),
+            "unlearned": measure(pipeline, module.denoiser),
+        }
     task = pipeline.task(pipeline.pretrained)
     task.denoiser.load_state_dict(module.denoiser.state_dict())
     attack = DiMRA(task, budgets=BUDGETS, batch_size=64, learning_rate=RATE)
     with tempfile.TemporaryDirectory() as folder:
-        fit(attack, Path(folder), "attack", options(
-            snapshots=BUDGETS, on_snapshot=lambda step: result.update({f"attacked@{step}": measure(pipeline, attack.denoiser)})))
+        fit(
+            attack,
+            Path(folder),
+            "attack",
+            options(
+                snapshots=BUDGETS,
+                on_snapshot=lambda step: result.update(
+                    {f"attacked@{step}": measure(pipeline, attack.denoiser)}
+                ),
+            ),
+        )
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--forget", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--ideas", nargs="+", choices=IDEAS, default=list(IDEAS))
     options, overrides = parser.parse_known_args()
-    cfg = configuration(f"seed={options.seed}", f"forget={options.forget}", "trainer.accelerator=cpu", *overrides)
+    cfg = configuration(
+        f"seed={options.seed}", f"forget={options.forget}", "trainer.accelerator=cpu", *overrides
+    )
     pipeline = Pipeline(cfg, "benchmark")
     pipeline.run_pretrain()
     pipeline.run_oracle("main")
@@ -132,9 +180,18 @@ def main() -> None:
     table = json.loads(path.read_text())["values"] if path.exists() else {}
     for steps in options.steps:
         for name in options.ideas:
-            row = ", ".join([name, f"{steps} steps", *(word for word in overrides if not word.startswith("trainer."))])
+            row = ", ".join(
+                [
+                    name,
+                    f"{steps} steps",
+                    *(word for word in overrides if not word.startswith("trainer.")),
+                ]
+            )
             if row not in table:
-                table[row] = {**trial(pipeline, IDEAS[name], steps), "command": " ".join(["python", *sys.argv])}
+                table[row] = {
+                    **trial(pipeline, IDEAS[name], steps),
+                    "command": " ".join(["python", *sys.argv]),
+                }
                 print(row, json.dumps(table[row]), flush=True)
                 path.write_text(json.dumps({"values": table}, indent=1) + "\n")
 

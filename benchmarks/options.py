@@ -2,7 +2,8 @@
 
     python benchmarks/options.py [--compile]
 
-For unet_tiny on 8x8 and unet_small on 32x32 random images (time does not depend on what they show). Compilation itself
+For unet_tiny on 8x8 and unet_small on 32x32 random images (time does not depend on what they show).
+Compilation itself
 is not timed, but takes minutes on a CPU: it is measured only when asked for.
 """
 
@@ -20,7 +21,10 @@ from unrelearn.data import ImageSet
 from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn.pipeline import recipe
 
-CASES = {"unet_tiny": (8, 1, 64, 60), "unet_small": (32, 3, 16, 8)}  # image size, channels, batch size, steps timed
+CASES = {
+    "unet_tiny": (8, 1, 64, 60),
+    "unet_small": (32, 3, 16, 8),
+}  # image size, channels, batch size, steps timed
 WARM_UP = 4
 
 
@@ -29,33 +33,62 @@ def step_seconds(model: str, options: dict) -> float:
     with tempfile.TemporaryDirectory() as outputs:
         cfg = configuration(f"model={model}", f"paths.outputs={outputs}")["model"]
     g = torch.Generator().manual_seed(0)
-    data = ImageSet(torch.randint(256, (256, channels, size, size), generator=g, dtype=torch.uint8), torch.arange(256) % 10)
+    data = ImageSet(
+        torch.randint(256, (256, channels, size, size), generator=g, dtype=torch.uint8),
+        torch.arange(256) % 10,
+    )
     network = denoisers.build(image_size=size, channels=channels, num_classes=10, **cfg["unet"])
     if torch.cuda.is_available():
         data = data.to("cuda")
-    task = Task(network, cfg["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), seed=0)
+    task = Task(
+        network, cfg["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), seed=0
+    )
     stamps = {}
     arguments = {**recipe(cfg), "max_steps": WARM_UP + steps, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
-        fit(Pretraining(task, **arguments), Path(folder), model, FitOptions(
-            log_every_n_steps=1, log_row=lambda step, row: stamps.update({step: time.perf_counter()}), **options))
+        fit(
+            Pretraining(task, **arguments),
+            Path(folder),
+            model,
+            FitOptions(
+                log_every_n_steps=1,
+                log_row=lambda step, row: stamps.update({step: time.perf_counter()}),
+                **options,
+            ),
+        )
     return (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
     arguments = parser.parse_args()
     progress.console.quiet = True
-    variants = {"default": {}, "bf16": {"precision": "bf16-mixed"}, "channels_last": {"channels_last": True},
-                "bf16_channels_last": {"precision": "bf16-mixed", "channels_last": True}}
+    variants = {
+        "default": {},
+        "bf16": {"precision": "bf16-mixed"},
+        "channels_last": {"channels_last": True},
+        "bf16_channels_last": {"precision": "bf16-mixed", "channels_last": True},
+    }
     if arguments.compile:
         variants["compile"] = {"compile": True}
     for model, case in CASES.items():
-        seconds = interleaved(arguments.rounds, **{
-            name: lambda model=model, options=options: step_seconds(model, options) for name, options in variants.items()})
+        seconds = interleaved(
+            arguments.rounds,
+            **{
+                name: lambda model=model, options=options: step_seconds(model, options)
+                for name, options in variants.items()
+            },
+        )
         for name in variants:
             if name != "default":
-                report(f"{model}_{name}", seconds[name], seconds["default"], "none: measured",
-                       what=f"seconds per step, batch {case[2]}, {case[0]}x{case[0]}x{case[1]}")
+                report(
+                    f"{model}_{name}",
+                    seconds[name],
+                    seconds["default"],
+                    "none: measured",
+                    what=f"seconds per step, batch {case[2]}, {case[0]}x{case[0]}x{case[1]}",
+                )

@@ -1,10 +1,12 @@
-"""Do few sampling steps rank methods as 1000 ancestral steps do? Frechet distance and forget accuracy of the same models.
+"""Do few sampling steps rank methods as 1000 ancestral steps do? Frechet distance and forget
+accuracy of the same models.
 
     python benchmarks/ranking.py [OVERRIDES ...]      e.g. seed=1 paths.outputs=outputs
 
-Unlearned models and models attacked by DiMRA, each drawn by every sampler from the same noise: 200 images under the
-forgotten class and 20 of each other class at guidance 1. Kendall's tau-b compares each sampler's order of the models with
-that of 1000 ancestral steps. Trains what is missing; results in benchmarks/results/ranking.json.
+Unlearned models and models attacked by DiMRA, each drawn by every sampler from the same noise: 200
+images under the forgotten class and 20 of each other class at guidance 1. Kendall's tau-b compares
+each sampler's order of the models with that of 1000 ancestral steps. Trains what is missing;
+results in benchmarks/results/ranking.json.
 """
 
 import json
@@ -21,22 +23,47 @@ from unrelearn.pipeline import Pipeline
 from unrelearn.sampling import sample
 
 REFERENCE = ("ddpm", 1000)
-SAMPLERS = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("dpmsolver++", 10), ("dpmsolver++", 20), ("dpmsolver++", 50), REFERENCE]
-MODELS = [("original", False), ("retrain", False), ("dimum", False), ("dimum", True), ("salun", True), ("random_label", True),
-          ("gradient_ascent", False), ("gradient_ascent", True)]
+SAMPLERS = [
+    ("ddim", 10),
+    ("ddim", 20),
+    ("ddim", 50),
+    ("dpmsolver++", 10),
+    ("dpmsolver++", 20),
+    ("dpmsolver++", 50),
+    REFERENCE,
+]
+MODELS = [
+    ("original", False),
+    ("retrain", False),
+    ("dimum", False),
+    ("dimum", True),
+    ("salun", True),
+    ("random_label", True),
+    ("gradient_ascent", False),
+    ("gradient_ascent", True),
+]
 FORGET, RETAIN_EACH = 200, 20
 
 
 def measure(pipeline: Pipeline, model, name: str, steps: int) -> dict:
-    network = denoisers.load(model.weights(pipeline.store, pipeline.cfg["model"]["weights"])).to(pipeline.device)
+    network = denoisers.load(model.weights(pipeline.store, pipeline.cfg["model"]["weights"])).to(
+        pipeline.device
+    )
     kept = [c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget]
-    options = {"schedule": pipeline.cfg["model"]["schedule"], "name": name, "num_inference_steps": steps}
+    options = {
+        "schedule": pipeline.cfg["model"]["schedule"],
+        "name": name,
+        "num_inference_steps": steps,
+    }
     forget = torch.tensor(pipeline.forget).repeat(FORGET // len(pipeline.forget))
     retain, oracle = torch.tensor(kept).repeat(RETAIN_EACH), pipeline.oracle("main")
     guess = oracle.look(sample(network, forget, stream="forget", **options))[0].argmax(1)
     features = oracle.look(sample(network, retain, stream="retain", **options))[1]
     real = oracle.look(pipeline.data.train.of_classes(pipeline.forget, keep=False).images)[1]
-    return {"forget_accuracy": accuracy(guess, forget)["value"], "fd_oracle": frechet_distance(features, real)}
+    return {
+        "forget_accuracy": accuracy(guess, forget)["value"],
+        "fd_oracle": frechet_distance(features, real),
+    }
 
 
 def main() -> None:
@@ -53,16 +80,38 @@ def main() -> None:
         row = f"{method}, attacked" if attacked else method
         for name, steps in SAMPLERS:
             table.setdefault(f"{name} {steps}", {})[row] = measure(pipeline, model, name, steps)
-        print(row, {sampler: {k: round(v, 3) for k, v in rows[row].items()} for sampler, rows in table.items()}, flush=True)
+        print(
+            row,
+            {
+                sampler: {k: round(v, 3) for k, v in rows[row].items()}
+                for sampler, rows in table.items()
+            },
+            flush=True,
+        )
     reference, agreement = table["{} {}".format(*REFERENCE)], {}
     for sampler, rows in table.items():
-        agreement[sampler] = {metric: float(kendalltau([v[metric] for v in reference.values()],
-                                                       [rows[row][metric] for row in reference]).statistic)
-                              for metric in ("forget_accuracy", "fd_oracle")}
+        agreement[sampler] = {
+            metric: float(
+                kendalltau(
+                    [v[metric] for v in reference.values()],
+                    [rows[row][metric] for row in reference],
+                ).statistic
+            )
+            for metric in ("forget_accuracy", "fd_oracle")
+        }
         print(sampler, {metric: round(value, 2) for metric, value in agreement[sampler].items()})
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ranking.json").write_text(json.dumps(
-        {"kendall_tau_b": agreement, "values": table, "command": " ".join(["python", *sys.argv])}, indent=1) + "\n")
+    (RESULTS / "ranking.json").write_text(
+        json.dumps(
+            {
+                "kendall_tau_b": agreement,
+                "values": table,
+                "command": " ".join(["python", *sys.argv]),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

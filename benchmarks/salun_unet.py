@@ -1,13 +1,16 @@
-"""SalUn's 38.6 M UNet: that code line's training step and sampling, written plainly, against ours at equal maths.
+"""SalUn's 38.6 M UNet: that code line's training step and sampling, written plainly, against ours
+at equal maths.
 
     python benchmarks/salun_unet.py
 
-Theirs (Selective Amnesia, SalUn): float32, the loss summed over pixels, its value copied to the host in every step, Adam
-and the average weight by weight, the images picked on the host, two forward passes for guidance, 1000 steps. Ours: the
-Lightning module with precision=bf16-mixed (on a GPU also channels_last and torch.compile), one forward pass for guidance,
-the steps of the default protocol. Both use our network, so a faster attention does not count. Seconds of a whole 500-image
-evaluation are the seconds of a step times the number of steps. On a GPU the model FLOP utilisation is printed as well:
-FLOPs of the step over its time, as a share of what a large bf16 matrix product reaches on the same device.
+Theirs (Selective Amnesia, SalUn): float32, the loss summed over pixels, its value copied to the
+host in every step, Adam and the average weight by weight, the images picked on the host, two
+forward passes for guidance, 1000 steps. Ours: the Lightning module with precision=bf16-mixed (on a
+GPU also channels_last and torch.compile), one forward pass for guidance, the steps of the default
+protocol. Both use our network, so a faster attention does not count. Seconds of a whole 500-image
+evaluation are the seconds of a step times the number of steps. On a GPU the model FLOP utilisation
+is printed as well: FLOPs of the step over its time, as a share of what a large bf16 matrix product
+reaches on the same device.
 """
 
 import argparse
@@ -82,13 +85,17 @@ def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings["grad_clip"], foreach=False)
         optimizer.step()
         for name, p in network.named_parameters():
-            average[name].data = (1.0 - settings["ema_decay"]) * p.data + settings["ema_decay"] * average[name].data
+            average[name].data = (1.0 - settings["ema_decay"]) * p.data + settings[
+                "ema_decay"
+            ] * average[name].data
     wait()
     return (time.perf_counter() - started) / steps
 
 
 def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: list[float]) -> float:
-    """Seconds per step; the seconds of a step that are spent on making its batch are added to `outside`."""
+    """Seconds per step; the seconds of a step that are spent on making its batch are added to
+    `outside`.
+    """
     stamps, drawing = {}, []
 
     class Timed(Pretraining):
@@ -99,16 +106,32 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
             drawing.append(time.perf_counter() - started)
             return batch
 
-    task = Task(new_network(cfg), cfg["model"]["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), 0,
-                horizontal_flip=True, loss_reduction="sum", antithetic=True)
+    task = Task(
+        new_network(cfg),
+        cfg["model"]["schedule"],
+        data.of_classes([]),
+        data,
+        [],
+        tuple(map(str, range(10))),
+        0,
+        horizontal_flip=True,
+        loss_reduction="sum",
+        antithetic=True,
+    )
     arguments = recipe(cfg["model"]) | {"max_steps": WARM_UP + steps, "batch_size": batch_size}
 
     def note(step: int, row: dict) -> None:
         wait()
         stamps[step] = time.perf_counter()
 
-    options = FitOptions(precision="bf16-mixed", channels_last=GPU, compile=GPU, log_every_n_steps=WARM_UP, log_row=note,
-                         checkpoint_every_n_steps=10**9)
+    options = FitOptions(
+        precision="bf16-mixed",
+        channels_last=GPU,
+        compile=GPU,
+        log_every_n_steps=WARM_UP,
+        log_row=note,
+        checkpoint_every_n_steps=10**9,
+    )
     with tempfile.TemporaryDirectory() as folder:
         fit(Timed(task, **arguments), Path(folder), "ours", options)
     seconds = (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
@@ -123,11 +146,18 @@ def their_sampling_step(network, n: int, steps: int) -> float:
     wait()
     started = time.perf_counter()
     for t in range(999, 999 - steps, -1):
-        conditional, unconditional = (denoisers.predict(network, x, torch.tensor(t, device=DEVICE), label) for label in (c, null))
+        conditional, unconditional = (
+            denoisers.predict(network, x, torch.tensor(t, device=DEVICE), label)
+            for label in (c, null)
+        )
         noise = GUIDANCE * conditional - (GUIDANCE - 1) * unconditional
         x_0 = (x - noise * (1 - abar[t]).sqrt()) / abar[t].sqrt()
         spread = ((1 - abar[t] / abar[t - 1]) * (1 - abar[t - 1]) / (1 - abar[t])).sqrt()
-        x = abar[t - 1].sqrt() * x_0 + spread * torch.randn_like(x) + ((1 - abar[t - 1]) - spread**2).sqrt() * noise
+        x = (
+            abar[t - 1].sqrt() * x_0
+            + spread * torch.randn_like(x)
+            + ((1 - abar[t - 1]) - spread**2).sqrt() * noise
+        )
     wait()
     return (time.perf_counter() - started) / steps
 
@@ -135,8 +165,15 @@ def their_sampling_step(network, n: int, steps: int) -> float:
 def our_sampling_step(network, cfg: dict, n: int, steps: int) -> float:
     started = time.perf_counter()
     with torch.autocast(DEVICE.type, torch.bfloat16):
-        sample(network, torch.zeros(n, dtype=torch.long), schedule=cfg["model"]["schedule"], name=cfg["sampler"]["name"],
-               num_inference_steps=steps, guidance_scale=GUIDANCE, batch_size=n)
+        sample(
+            network,
+            torch.zeros(n, dtype=torch.long),
+            schedule=cfg["model"]["schedule"],
+            name=cfg["sampler"]["name"],
+            num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
+            batch_size=n,
+        )
     return (time.perf_counter() - started) / steps
 
 
@@ -155,7 +192,9 @@ def matmul_ceiling() -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128 if GPU else 8)
     parser.add_argument("--steps", type=int, default=100 if GPU else 2)
@@ -165,7 +204,10 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as outputs:
         cfg = configuration("model=salun_unet", f"paths.outputs={outputs}")
     g = torch.Generator().manual_seed(0)
-    data = ImageSet(torch.randint(256, (2048, 3, 32, 32), generator=g, dtype=torch.uint8), torch.arange(2048) % 10).to(DEVICE)
+    data = ImageSet(
+        torch.randint(256, (2048, 3, 32, 32), generator=g, dtype=torch.uint8),
+        torch.arange(2048) % 10,
+    ).to(DEVICE)
     size, steps, peaks, outside = arguments.batch_size, arguments.steps, {}, []
 
     def measured(name: str, action) -> float:
@@ -173,23 +215,59 @@ if __name__ == "__main__":
             return action()
 
     seconds = interleaved(
-        arguments.rounds, theirs=lambda: measured("theirs", lambda: their_step(cfg, data, size, steps)),
-        ours=lambda: measured("ours", lambda: our_step(cfg, data, size, steps, outside)))
-    more = {"peak_memory_mib": dict(peaks), "share_outside_the_model": sorted(outside)[len(outside) // 2]}
+        arguments.rounds,
+        theirs=lambda: measured("theirs", lambda: their_step(cfg, data, size, steps)),
+        ours=lambda: measured("ours", lambda: our_step(cfg, data, size, steps, outside)),
+    )
+    more = {
+        "peak_memory_mib": dict(peaks),
+        "share_outside_the_model": sorted(outside)[len(outside) // 2],
+    }
     if GPU:
-        flops = 3 * size * forward_cost(image_size=32, channels=3, num_classes=10, unet=cfg["model"]["unet"])[0]
+        flops = (
+            3
+            * size
+            * forward_cost(image_size=32, channels=3, num_classes=10, unet=cfg["model"]["unet"])[0]
+        )
         best = min(seconds["ours"])
-        more |= {"images_per_second": size / best, "model_flop_utilisation": flops / best / matmul_ceiling()}
-    report("salun_unet_training_step", seconds["ours"], seconds["theirs"], ">= 4" if GPU else ">= 1.8", speedup=True,
-           what=f"seconds per step, batch {size}", **more)
+        more |= {
+            "images_per_second": size / best,
+            "model_flop_utilisation": flops / best / matmul_ceiling(),
+        }
+    report(
+        "salun_unet_training_step",
+        seconds["ours"],
+        seconds["theirs"],
+        ">= 4" if GPU else ">= 1.8",
+        speedup=True,
+        what=f"seconds per step, batch {size}",
+        **more,
+    )
 
     network, n = new_network(cfg).eval(), 500 if GPU else size
     seconds = interleaved(
-        arguments.rounds, theirs=lambda: measured("theirs", lambda: their_sampling_step(network, n, steps)),
-        ours=lambda: measured("ours", lambda: our_sampling_step(network, cfg, n, steps)))
-    report("salun_unet_sampling_step", seconds["ours"], seconds["theirs"], ">= 4" if GPU else ">= 1.8", speedup=True,
-           what=f"seconds per guided step of {n} images", peak_memory_mib=dict(peaks))
+        arguments.rounds,
+        theirs=lambda: measured("theirs", lambda: their_sampling_step(network, n, steps)),
+        ours=lambda: measured("ours", lambda: our_sampling_step(network, cfg, n, steps)),
+    )
+    report(
+        "salun_unet_sampling_step",
+        seconds["ours"],
+        seconds["theirs"],
+        ">= 4" if GPU else ">= 1.8",
+        speedup=True,
+        what=f"seconds per guided step of {n} images",
+        peak_memory_mib=dict(peaks),
+    )
     ours = cfg["sampler"]["num_inference_steps"]
-    report("salun_unet_evaluation", [s * ours * 500 / n for s in seconds["ours"]],
-           [s * THEIR_STEPS * 500 / n for s in seconds["theirs"]], ">= 40", speedup=True,
-           what=f"seconds for 500 guided images: {THEIR_STEPS} steps against {ours}, from seconds per step")
+    report(
+        "salun_unet_evaluation",
+        [s * ours * 500 / n for s in seconds["ours"]],
+        [s * THEIR_STEPS * 500 / n for s in seconds["theirs"]],
+        ">= 40",
+        speedup=True,
+        what=(
+            f"seconds for 500 guided images: {THEIR_STEPS} steps against {ours}, from seconds per"
+            " step"
+        ),
+    )

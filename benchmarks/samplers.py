@@ -1,4 +1,5 @@
-"""Samplers and numbers of steps on the original model: share of samples the oracle takes for the class asked for, and time.
+"""Samplers and numbers of steps on the original model: share of samples the oracle takes for the
+class asked for, and time.
 
     python benchmarks/samplers.py [OVERRIDES ...]      e.g. seed=1 paths.outputs=outputs
 
@@ -15,7 +16,15 @@ from unrelearn.evals.evidence import accuracy
 from unrelearn.pipeline import Pipeline
 from unrelearn.sampling import sample
 
-CASES = [("ddim", 10), ("ddim", 15), ("ddim", 20), ("ddim", 50), ("dpmsolver++", 10), ("dpmsolver++", 15), ("ddpm", 1000)]
+CASES = [
+    ("ddim", 10),
+    ("ddim", 15),
+    ("ddim", 20),
+    ("ddim", 50),
+    ("dpmsolver++", 10),
+    ("dpmsolver++", 15),
+    ("ddpm", 1000),
+]
 IMAGES = {"ddpm": 500}  # of the slow one; 2,000 of the others
 
 if __name__ == "__main__":
@@ -24,12 +33,27 @@ if __name__ == "__main__":
     pipeline.run_oracle("main")
     network = denoisers.load(pipeline.pretrained.weights(pipeline.store, "ema")).to(pipeline.device)
     oracle = pipeline.oracle("main")
-    print("| sampler | steps | accuracy, % | images | ms / image |\n| --- | ---: | ---: | ---: | ---: |")
+    print(
+        "| sampler | steps | accuracy, % | images | ms / image |\n| --- | ---: | ---: | ---: |"
+        " ---: |"
+    )
     for name, steps in CASES:
         labels = torch.arange(IMAGES.get(name, 2000)) % len(pipeline.dataset.class_names)
         kept = {}
-        seconds = stopwatch(lambda name=name, steps=steps, labels=labels, kept=kept: kept.update(images=sample(
-            network, labels, schedule=pipeline.cfg["model"]["schedule"], name=name, num_inference_steps=steps)))
+        seconds = stopwatch(
+            lambda name=name, steps=steps, labels=labels, kept=kept: kept.update(
+                images=sample(
+                    network,
+                    labels,
+                    schedule=pipeline.cfg["model"]["schedule"],
+                    name=name,
+                    num_inference_steps=steps,
+                )
+            )
+        )
         right = accuracy(oracle.look(kept["images"])[0].argmax(1), labels)
-        print(f"| {name} | {steps} | {100 * right['value']:.1f} [{100 * right['low']:.1f}, {100 * right['high']:.1f}] "
-              f"| {len(labels)} | {1000 * seconds / len(labels):.2f} |", flush=True)
+        print(
+            f"| {name} | {steps} | {100 * right['value']:.1f} [{100 * right['low']:.1f},"
+            f" {100 * right['high']:.1f}] | {len(labels)} | {1000 * seconds / len(labels):.2f} |",
+            flush=True,
+        )

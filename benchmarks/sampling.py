@@ -1,8 +1,10 @@
-"""Our sampling (per-image seeds, one batched forward for guidance) against a bare diffusers loop at equal steps.
+"""Our sampling (per-image seeds, one batched forward for guidance) against a bare diffusers loop at
+equal steps.
 
     python benchmarks/sampling.py
 
-The bare loop is the one a diffusers user writes: DDIMScheduler, one batch of noise, two forwards for guidance.
+The bare loop is the one a diffusers user writes: DDIMScheduler, one batch of noise, two forwards
+    for guidance.
 """
 
 import argparse
@@ -30,7 +32,9 @@ def bare(network, labels: torch.Tensor, schedule: dict, scale: float) -> torch.T
         for t in scheduler.timesteps:
             output = network(x, t, class_labels=part).sample
             if scale != 1.0:
-                null = network(x, t, class_labels=torch.full_like(part, denoisers.null_label(network))).sample
+                null = network(
+                    x, t, class_labels=torch.full_like(part, denoisers.null_label(network))
+                ).sample
                 output = null + scale * (output - null)
             x = scheduler.step(output, t, x).prev_sample
         images.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
@@ -38,7 +42,9 @@ def bare(network, labels: torch.Tensor, schedule: dict, scale: float) -> torch.T
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as outputs:
@@ -47,10 +53,22 @@ if __name__ == "__main__":
         labels = torch.arange(IMAGES) % len(task.class_names)
         network = task.denoiser.eval()
         for scale in (1.0, 2.0):
-            options = {"schedule": task.schedule, "num_inference_steps": STEPS, "guidance_scale": scale}
+            options = {
+                "schedule": task.schedule,
+                "num_inference_steps": STEPS,
+                "guidance_scale": scale,
+            }
             seconds = interleaved(
                 arguments.rounds,
                 ours=lambda options=options: stopwatch(lambda: sample(network, labels, **options)),
-                bare=lambda scale=scale: stopwatch(lambda: bare(network, labels, task.schedule, scale)))
-            report(f"sampling_guidance_{scale:g}", seconds["ours"], seconds["bare"], "<= 1.0",
-                   what=f"seconds for {IMAGES} images, unet_tiny, DDIM {STEPS} steps, batch {BATCH}")
+                bare=lambda scale=scale: stopwatch(
+                    lambda: bare(network, labels, task.schedule, scale)
+                ),
+            )
+            report(
+                f"sampling_guidance_{scale:g}",
+                seconds["ours"],
+                seconds["bare"],
+                "<= 1.0",
+                what=f"seconds for {IMAGES} images, unet_tiny, DDIM {STEPS} steps, batch {BATCH}",
+            )

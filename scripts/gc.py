@@ -1,10 +1,11 @@
-"""Remove artefacts that no kept result needs; without --yes only say which, and how much that would free.
+"""Remove artefacts that no kept result needs; without --yes only say which, and how much that would
+free.
 
     python scripts/gc.py [outputs] [--hours 24] [--yes]
 
-Kept is what the records in outputs/runs name, what the grids begun with scripts/grid.py consist of, and everything that these
-were made from; what is younger than a day stays as well. To let go of a run or a grid, remove its folder in outputs/runs or
-outputs/grids first.
+Kept is what the records in outputs/runs name, what the grids begun with scripts/grid.py consist of,
+and everything that these were made from; what is younger than a day stays as well. To let go of a
+run or a grid, remove its folder in outputs/runs or outputs/grids first.
 """
 
 import argparse
@@ -36,16 +37,28 @@ def named_by_results(outputs: Path) -> set[str]:
     named: set[str] = set()
     for path in sorted((outputs / "runs").glob("*/result.json")):
         try:
-            named |= {f"{stage['stage']}/{stage['key']}" for stage in json.loads(path.read_text())["stages"]}
+            named |= {
+                f"{stage['stage']}/{stage['key']}"
+                for stage in json.loads(path.read_text())["stages"]
+            }
         except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{path}: can not be read ({type(error).__name__}), so what it needs is unknown. "
-                             "Repair or remove that folder, then type the same command") from error
+            raise UsageError(
+                f"{path}: can not be read ({type(error).__name__}), so what it needs is unknown. "
+                "Repair or remove that folder, then type the same command"
+            ) from error
     for path in sorted((outputs / "grids").glob("*/grid.json")):
         try:
             named |= Plan(json.loads(path.read_text())["words"], elsewhere=True).nodes.keys()
         except UsageError as error:
-            raise UsageError([f"{path}: this grid can no longer be composed, so what it needs is unknown. Remove that folder to "
-                              "let go of it", *error.problems]) from error
+            raise UsageError(
+                [
+                    (
+                        f"{path}: this grid can no longer be composed, so what it needs is unknown."
+                        " Remove that folder to let go of it"
+                    ),
+                    *error.problems,
+                ]
+            ) from error
     return named
 
 
@@ -67,7 +80,9 @@ def with_ancestors(named: Iterable[str], there: dict[str, Path]) -> set[str]:
 
 
 def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:
-    """(stage/key -> finished artefact, folders that damage or a removal that broke off has left)."""
+    """(stage/key -> finished artefact, folders that damage or a removal that broke off has
+    left).
+    """
     there, rubbish = {}, []
     for stage in filter(Path.is_dir, root.iterdir() if root.exists() else ()):
         with os.scandir(stage) as entries:
@@ -81,7 +96,11 @@ def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:
 
 
 def size(folder: Path) -> int:
-    return sum(os.stat(os.path.join(path, name)).st_size for path, _, names in os.walk(folder) for name in names)
+    return sum(
+        os.stat(os.path.join(path, name)).st_size
+        for path, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def remove(path: Path) -> None:
@@ -101,28 +120,46 @@ def check_quiet(root: Path) -> None:
             with FileLock(lock, timeout=0):
                 pass
         except Timeout as error:
-            raise UsageError(f"{lock.with_suffix('')}: is being computed. Wait until nothing runs in this folder, then type the "
-                             "same command again") from error
+            raise UsageError(
+                f"{lock.with_suffix('')}: is being computed. Wait until nothing runs in this"
+                " folder, then type the same command again"
+            ) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"))
     parser.add_argument("--yes", action="store_true", help="remove them")
-    parser.add_argument("--hours", type=float, default=24,
-                        help="leave what is younger, as a run may be about to use it (default: 24)")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=24,
+        help="leave what is younger, as a run may be about to use it (default: 24)",
+    )
     options = parser.parse_args(arguments)
     there, rubbish = artifacts(options.outputs / "artifacts")
     try:
         if not there and not rubbish:
-            raise UsageError(f"{options.outputs}: holds no artefacts. Type python scripts/gc.py FOLDER, where your runs are")
+            raise UsageError(
+                f"{options.outputs}: holds no artefacts. Type python scripts/gc.py FOLDER, where"
+                " your runs are"
+            )
         kept = with_ancestors(named_by_results(options.outputs), there)
     except UsageError as error:
         return launch.complain(error.problems)
-    models = {name.partition("/")[2] for name in kept if name.startswith(("pretrain/", "unlearn/", "attack/"))}
+    models = {
+        name.partition("/")[2]
+        for name in kept
+        if name.startswith(("pretrain/", "unlearn/", "attack/"))
+    }
     oldest = time.time() - 3600 * options.hours
-    unneeded = {name: path for name, path in there.items()
-                if name not in kept and path.stat().st_mtime <= oldest and not _beside(path, name, models)}
+    unneeded = {
+        name: path
+        for name, path in there.items()
+        if name not in kept and path.stat().st_mtime <= oldest and not _beside(path, name, models)
+    }
     by_stage: dict[str, list[Path]] = defaultdict(list)
     for name, path in unneeded.items():
         by_stage[name.partition("/")[0]].append(path)
@@ -131,10 +168,18 @@ def main(arguments: list[str] | None = None) -> int:
     for stage, paths in sorted(by_stage.items()):
         if paths:
             total += (freed := sum(map(size, paths)))
-            examples = ", ".join(path.name for path in paths[:EXAMPLES]) + ", ..." * (len(paths) > EXAMPLES)
-            print(f"{stage}: {len(paths)} of {sum(name.startswith(f'{stage}/') for name in there) or len(paths)}, "
-                  f"{freed / 2**20:,.1f} MiB: {examples}")
-    print(f"{len(unneeded) + len(rubbish)} folders, {total / 2**20:,.1f} MiB, are needed by no result in {options.outputs}")
+            examples = ", ".join(path.name for path in paths[:EXAMPLES]) + ", ..." * (
+                len(paths) > EXAMPLES
+            )
+            print(
+                f"{stage}: {len(paths)} of"
+                f" {sum(name.startswith(f'{stage}/') for name in there) or len(paths)},"
+                f" {freed / 2**20:,.1f} MiB: {examples}"
+            )
+    print(
+        f"{len(unneeded) + len(rubbish)} folders, {total / 2**20:,.1f} MiB, are needed by no result"
+        f" in {options.outputs}"
+    )
     if options.yes:
         try:
             check_quiet(options.outputs / "artifacts")
@@ -149,7 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _beside(path: Path, name: str, models: set[str]) -> bool:
-    """Whether it was computed of a model that is kept: samples, or what a method works with, such as a Fisher information."""
+    """Whether it was computed of a model that is kept: samples, or what a method works with, such
+    as a Fisher information.
+    """
     if not name.startswith(("cached/", "samples/")):
         return False
     try:

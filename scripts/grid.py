@@ -1,12 +1,22 @@
-"""A grid of runs as distinct artefacts, each made once: here, on several devices of this machine, or by Slurm in waves.
+"""A grid of runs as distinct artefacts, each made once: here, on several devices of this machine,
+or by Slurm in waves.
 
-    python scripts/grid.py run experiment=grid/digits               here; the same command again continues
-    python scripts/grid.py run experiment=grid/digits --workers 4   four processes, on as many GPUs as there are
-    python scripts/grid.py plan experiment=grid/cifar10             jobs, hours and disk; nothing is computed
-    python scripts/grid.py submit experiment=grid/cifar10 --sbatch "--partition=gpu --gpus=1 --cpus-per-task=8 --mem=32G"
-    python scripts/grid.py status experiment=grid/cifar10 --watch   done, running, queued, failed, and the time that is left
-    python scripts/grid.py retry experiment=grid/cifar10 --sbatch "..."    submits only what is missing and not queued
-    python scripts/grid.py cancel experiment=grid/cifar10           what was being made goes on from its checkpoint later
+    python scripts/grid.py run experiment=grid/digits               here; the same command again
+                                                                    continues
+    python scripts/grid.py run experiment=grid/digits --workers 4   four processes, on as many GPUs
+                                                                    as there are
+    python scripts/grid.py plan experiment=grid/cifar10             jobs, hours and disk; nothing is
+                                                                    computed python scripts/grid.py
+                                                                    submit experiment=grid/cifar10
+                                                                    --sbatch "--partition=gpu
+                                                                    --gpus=1 --cpus-per-task=8
+                                                                    --mem=32G"
+    python scripts/grid.py status experiment=grid/cifar10 --watch   done, running, queued, failed,
+                                                                    and the time that is left
+    python scripts/grid.py retry experiment=grid/cifar10 --sbatch "..."    submits only what is
+                                                                           missing and not queued
+    python scripts/grid.py cancel experiment=grid/cifar10           what was being made goes on from
+                                                                    its checkpoint later
 
 A grid is named by its choices, as python run.py -m takes them: give the same ones to every command.
 """
@@ -32,7 +42,18 @@ from rich.table import Table
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
 from unrelearn.errors import UsageError
-from unrelearn.grid import ORDER, STATES, Failures, Node, Overview, Plan, Settled, Shelf, overview, work
+from unrelearn.grid import (
+    ORDER,
+    STATES,
+    Failures,
+    Node,
+    Overview,
+    Plan,
+    Settled,
+    Shelf,
+    overview,
+    work,
+)
 from unrelearn.report.groups import collect
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -42,53 +63,100 @@ REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, what: str, **options) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=what, description=what, **options)
-        command.add_argument("words", nargs="+", metavar="CHOICE", help="as for python run.py -m: method=dimum,salun seed=0,1")
+        command.add_argument(
+            "words",
+            nargs="+",
+            metavar="CHOICE",
+            help="as for python run.py -m: method=dimum,salun seed=0,1",
+        )
         return command
 
     run = add("run", "make everything here, with progress over the whole grid, and then its report")
     run.add_argument("--workers", type=int, default=1, help="processes side by side (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="only say what there is to do")
-    plan = add("plan", "say what there is to do, how long it takes and how much disk; compute nothing")
-    submit = add("submit", "submit what is missing and not queued, in waves of job arrays", aliases=["retry"])
-    submit.add_argument("--sbatch", default="", metavar="OPTIONS", help='of sbatch: "--partition=gpu --gpus=1 --mem=32G"')
+    plan = add(
+        "plan", "say what there is to do, how long it takes and how much disk; compute nothing"
+    )
+    submit = add(
+        "submit", "submit what is missing and not queued, in waves of job arrays", aliases=["retry"]
+    )
+    submit.add_argument(
+        "--sbatch",
+        default="",
+        metavar="OPTIONS",
+        help='of sbatch: "--partition=gpu --gpus=1 --mem=32G"',
+    )
     submit.add_argument("--parallel", type=int, help="at most so many jobs of an array at once")
     submit.add_argument("--dry-run", action="store_true", help="only say what would be submitted")
     for command in (plan, submit):
-        command.add_argument("--minutes", type=float, default=240,
-                             help="time limit of a job; parts fill half of it (default: 240)")
-        command.add_argument("--max-jobs", type=int, help="of yours at once, at most (default: what the cluster says)")
+        command.add_argument(
+            "--minutes",
+            type=float,
+            default=240,
+            help="time limit of a job; parts fill half of it (default: 240)",
+        )
+        command.add_argument(
+            "--max-jobs",
+            type=int,
+            help="of yours at once, at most (default: what the cluster says)",
+        )
     status = add("status", "what is done, running, queued and failed, and the time that is left")
-    status.add_argument("--watch", action="store_true", help="look again every few seconds, until all is done")
+    status.add_argument(
+        "--watch", action="store_true", help="look again every few seconds, until all is done"
+    )
     add("cancel", "take the grid's jobs out of the queue")
-    inner = commands.add_parser("work", description="make the parts that a file lists (what a job and a worker run)")
+    inner = commands.add_parser(
+        "work", description="make the parts that a file lists (what a job and a worker run)"
+    )
     inner.add_argument("file", type=Path)
     words = list(sys.argv[1:] if arguments is None else arguments)
     for index in range(len(words) - 2, -1, -1):
-        if words[index] == "--sbatch":  # its value begins with dashes, which argparse would take for an option
-            words[index:index + 2] = [f"--sbatch={words[index + 1]}"]
+        if (
+            words[index] == "--sbatch"
+        ):  # its value begins with dashes, which argparse would take for an option
+            words[index : index + 2] = [f"--sbatch={words[index + 1]}"]
     options, more = parser.parse_known_args(words)
     strange = [word for word in more if word.startswith("-") or "=" not in word]
     if strange or (more and not hasattr(options, "words")):
-        parser.error(f"{' '.join(strange or more)}: no such option. Type python scripts/grid.py {words[0]} --help")
+        parser.error(
+            f"{' '.join(strange or more)}: no such option. Type python scripts/grid.py {words[0]}"
+            " --help"
+        )
     if hasattr(options, "words"):  # choices may also stand behind options
-        options.words = [word for word in launch.every_attack(options.words + more, launch.attacks()) if word != "-m"]
+        options.words = [
+            word
+            for word in launch.every_attack(options.words + more, launch.attacks())
+            if word != "-m"
+        ]
     for name in ("workers", "minutes", "parallel", "max_jobs"):
         value = getattr(options, name, None)
         if value is not None and value <= 0:
-            parser.error(f"--{name.replace('_', '-')} {value:g}: must be above 0. Type --{name.replace('_', '-')} 1")
+            parser.error(
+                f"--{name.replace('_', '-')} {value:g}: must be above 0. Type"
+                f" --{name.replace('_', '-')} 1"
+            )
     return options
 
 
-# ---- what is shown ------------------------------------------------------------------------------------------------------
+# ---- what is shown
+# --------------------------------------------------------------------------------------------------
 
 
 def hours(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def size(number: float) -> str:
@@ -108,21 +176,35 @@ def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None
         to_do = [node for node in missing if node.stage == stage]
         if every:
             steps, disk = (sum(plan.cost(node)[i] for node in to_do) for i in (0, 2))
-            table.add_row(stage, f"{len(every):,}", f"{len(every) - len(to_do):,}", f"{len(to_do):,}",
-                          f"{steps:,}" if steps else "", hours(sum(map(seconds, to_do))), size(disk) if disk else "")
+            table.add_row(
+                stage,
+                f"{len(every):,}",
+                f"{len(every) - len(to_do):,}",
+                f"{len(to_do):,}",
+                f"{steps:,}" if steps else "",
+                hours(sum(map(seconds, to_do))),
+                size(disk) if disk else "",
+            )
     progress.console.print(table)
     total = sum(map(seconds, missing))
     progress.console.print(
-        f"to do: {len(missing):,} parts, {total / 3600:,.3g} hours of one device, {size(sum(plan.cost(n)[2] for n in missing))}. "
-        "Hours are those of like parts that are there; of what has none, FLOPs at their speed, or at cost.utilisation of "
-        "cost.device_tflops. Nothing was computed.")
+        f"to do: {len(missing):,} parts, {total / 3600:,.3g} hours of one device,"
+        f" {size(sum(plan.cost(n)[2] for n in missing))}. Hours are those of like parts that are"
+        " there; of what has none, FLOPs at their speed, or at cost.utilisation of"
+        " cost.device_tflops. Nothing was computed."
+    )
     if missing:
         room = most or 10**9
         with contextlib.suppress(UsageError):  # no Slurm here, or it does not answer
             _, room = slurm.room(most)
         found = slurm.waves(missing, seconds, 60 * minutes / 2, room)
-        progress.console.print(f"On Slurm, with jobs of {minutes:g} minutes: " + ", then ".join(
-            f"{len(wave)} job{'s' * (len(wave) != 1)} ({sum(map(len, wave)):,} parts)" for wave in found))
+        progress.console.print(
+            f"On Slurm, with jobs of {minutes:g} minutes: "
+            + ", then ".join(
+                f"{len(wave)} job{'s' * (len(wave) != 1)} ({sum(map(len, wave)):,} parts)"
+                for wave in found
+            )
+        )
 
 
 def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
@@ -131,24 +213,45 @@ def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
     for heading in (*shown, "all"):
         table.add_column(heading, justify="right")
     for stage, counter in seen.counts.items():
-        table.add_row(stage, *(f"{counter[state]:,}" if counter[state] else "" for state in shown), f"{sum(counter.values()):,}")
+        table.add_row(
+            stage,
+            *(f"{counter[state]:,}" if counter[state] else "" for state in shown),
+            f"{sum(counter.values()):,}",
+        )
     together = sum(counter["running"] for counter in seen.counts.values()) or devices
-    left = "everything is done" if seen.done else f"{hours(seen.left)} of one device left" + (
-        f", about {hours(seen.left / together)} with the {together} now at work" if together else "; nothing is running")
+    left = (
+        "everything is done"
+        if seen.done
+        else f"{hours(seen.left)} of one device left"
+        + (
+            f", about {hours(seen.left / together)} with the {together} now at work"
+            if together
+            else "; nothing is running"
+        )
+    )
     why = [f"failed: {name}: {reason}" for name, reason in list(seen.failed.items())[:10]]
-    more = [f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}"] if len(seen.failed) > 10 else []
+    more = (
+        [f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}"]
+        if len(seen.failed) > 10
+        else []
+    )
     return Group(table, left, *why, *more)
 
 
-# ---- the commands -------------------------------------------------------------------------------------------------------
+# ---- the commands
+# --------------------------------------------------------------------------------------------------
 
 
 def look(plan: Plan) -> Overview:
-    """What there is, with what Slurm knows of it, if the grid was ever submitted and this machine can ask."""
+    """What there is, with what Slurm knows of it, if the grid was ever submitted and this machine
+    can ask.
+    """
     jobs = slurm.Jobs(plan.folder)
     if not jobs.all() or not shutil.which("squeue"):
         return overview(plan)
-    return overview(plan, {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}, jobs.ended())
+    return overview(
+        plan, {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}, jobs.ended()
+    )
 
 
 def status(plan: Plan, watch: bool) -> int:
@@ -158,9 +261,13 @@ def status(plan: Plan, watch: bool) -> int:
         return 1 if seen.failed else 0
     with Live(console=progress.console, auto_refresh=False) as live:
         live.update(status_table(plan, seen, None), refresh=True)
-        while any(counter[state] for counter in seen.counts.values() for state in ("running", "queued")):
+        while any(
+            counter[state] for counter in seen.counts.values() for state in ("running", "queued")
+        ):
             time.sleep(WATCH)
-            with contextlib.suppress(UsageError):  # a controller that is slow to answer is asked again
+            with contextlib.suppress(
+                UsageError
+            ):  # a controller that is slow to answer is asked again
                 seen = look(plan)
             live.update(status_table(plan, seen, None), refresh=True)
     return 0 if seen.done else 1
@@ -169,30 +276,55 @@ def status(plan: Plan, watch: bool) -> int:
 def run(plan: Plan, workers: int) -> int:
     """Make everything, by this process or by several; then the report."""
     if plan.trainer["devices"] > 1:
-        raise UsageError(f"trainer.devices={plan.trainer['devices']}: here each part is made on one device. "
-                         f"Type trainer=auto --workers {plan.trainer['devices']}; on Slurm, submit takes trainer=ddp")
+        raise UsageError(
+            f"trainer.devices={plan.trainer['devices']}: here each part is made on one device. Type"
+            f" trainer=auto --workers {plan.trainer['devices']}; on Slurm, submit takes trainer=ddp"
+        )
     launch.processes(plan.trainer)
     shelf = plan.shelf
     shelf.list()
     missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
     shelf.list_no_more()
     there = len(plan.nodes) - len(missing)
-    progress.say(f"{len(plan.cells):,} runs, {len(plan.nodes):,} distinct parts, {there:,} of them there")
+    progress.say(
+        f"{len(plan.cells):,} runs, {len(plan.nodes):,} distinct parts, {there:,} of them there"
+    )
     plan.keep()
     for node in missing:
         Failures(plan.folder).forget(node)
     lost = side_by_side(plan, missing, workers) if workers > 1 else one_by_one(plan, missing)
     for why in dict.fromkeys(lost.values()):
         names = [name for name, reason in lost.items() if reason == why]
-        print(f"failed: {', '.join(names[:5])}{f' and {len(names) - 5} more' * (len(names) > 5)}: {why}", file=sys.stderr)
+        print(
+            f"failed: {', '.join(names[:5])}{f' and {len(names) - 5} more' * (len(names) > 5)}:"
+            f" {why}",
+            file=sys.stderr,
+        )
     if lost:
-        print(f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only these", file=sys.stderr)
-    cells = [plan.outputs / "runs" / node.key / "result.json" for node in plan.nodes.values() if node.stage == "record"]
+        print(
+            f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only"
+            " these",
+            file=sys.stderr,
+        )
+    cells = [
+        plan.outputs / "runs" / node.key / "result.json"
+        for node in plan.nodes.values()
+        if node.stage == "record"
+    ]
     if records := collect(path for path in cells if path.exists()):
         tracking.grid(records, plan.outputs, plan.tracking)
         print()
         out = plan.outputs / "report"
-        subprocess.run([sys.executable, str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                str(SCRIPTS / "report.py"),
+                str(plan.outputs / "runs"),
+                "--out",
+                str(out),
+            ],
+            check=True,
+        )
         print(f"Report: {out / 'index.html'}")
     return 1 if lost else 0
 
@@ -203,14 +335,26 @@ def one_by_one(plan: Plan, missing: list[Node]) -> dict[str, str]:
 
     def begun(node: Node) -> None:
         nonlocal seconds, fitted
-        if time.monotonic() - fitted > REFIT:  # what was made meanwhile tells how long the rest will take
+        if (
+            time.monotonic() - fitted > REFIT
+        ):  # what was made meanwhile tells how long the rest will take
             seconds, fitted = plan.seconds(), time.monotonic()
         run = " ".join(f"{key}={text}" for key, text in plan.cells[node.cell])
         time_left = hours(sum(map(seconds, left.values())))
-        progress.say(f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {node.stage} {node.what}: {run}")
+        progress.say(
+            f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {node.stage}"
+            f" {node.what}: {run}"
+        )
 
-    return work(plan.nodes, list(left), shelf=plan.shelf, folder=plan.folder, configuration=plan.configuration, begun=begun,
-                made=lambda node, measured: left.pop(node.name))
+    return work(
+        plan.nodes,
+        list(left),
+        shelf=plan.shelf,
+        folder=plan.folder,
+        configuration=plan.configuration,
+        begun=begun,
+        made=lambda node, measured: left.pop(node.name),
+    )
 
 
 def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str]:
@@ -220,15 +364,33 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
     file, gpus = plan.folder / "workers" / "parts.json", torch.cuda.device_count()
     slurm.write_task(file, plan, missing)
     processes = []
-    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(gpus)))
+    allowed = [
+        name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name
+    ] or list(map(str, range(gpus)))
     gpus = 0 if plan.trainer["accelerator"] == "cpu" else gpus
     for number in range(workers):
-        device = {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]} if gpus else {
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))}
+        device = (
+            {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]}
+            if gpus
+            else {
+                "OMP_NUM_THREADS": (
+                    os.environ.get("OMP_NUM_THREADS")
+                    or str(max(1, (os.cpu_count() or 1) // workers))
+                )
+            }
+        )
         with open(file.with_name(f"{number}.log"), "a") as log:
-            processes.append(subprocess.Popen([sys.executable, __file__, "work", str(file)], stdout=log, stderr=log,
-                                              env={**os.environ, **device}))
-    progress.say(f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}")
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, __file__, "work", str(file)],
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **device},
+                )
+            )
+    progress.say(
+        f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}"
+    )
     try:
         if progress.console.is_terminal:
             with Live(console=progress.console, auto_refresh=False) as live:
@@ -247,19 +409,32 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
     for number, process in enumerate(processes):
         if process.returncode not in (0, 1):
             last = (file.with_name(f"{number}.log").read_text().splitlines() or [""])[-1]
-            print(f"worker {number} ended with {process.returncode}: {last} ({file.with_name(f'{number}.log')})", file=sys.stderr)
+            print(
+                f"worker {number} ended with {process.returncode}: {last}"
+                f" ({file.with_name(f'{number}.log')})",
+                file=sys.stderr,
+            )
     unmade = [node for node in missing if not plan.shelf.settled(node, plan.nodes)]
-    return {node.name: seen.failed.get(node.name, "something that it needs is missing") for node in unmade}
+    return {
+        node.name: seen.failed.get(node.name, "something that it needs is missing")
+        for node in unmade
+    }
 
 
 def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
-    """In a log file: how many of the parts are there, as often as a stage says it, while they are being made."""
+    """In a log file: how many of the parts are there, as often as a stage says it, while they are
+    being made.
+    """
     with progress.bar("parts of the grid", total) as advance:
         made = 0
         while busy():
             time.sleep(EVERY)
             seen = overview(plan)
-            there = total - sum(c[state] for c in seen.counts.values() for state in ("running", "queued", "to do", "failed"))
+            there = total - sum(
+                c[state]
+                for c in seen.counts.values()
+                for state in ("running", "queued", "to do", "failed")
+            )
             advance(there - made, note=f"{hours(seen.left)} of one device left")
             made = there
 
@@ -269,7 +444,11 @@ def work_on(file: Path) -> int:
     from unrelearn.config import Sweep
 
     task = json.loads(file.read_text())
-    nodes = {node.name: node for fields in task["nodes"] for node in [Node(fields[0], fields[1], tuple(fields[2]), *fields[3:])]}
+    nodes = {
+        node.name: node
+        for fields in task["nodes"]
+        for node in [Node(fields[0], fields[1], tuple(fields[2]), *fields[3:])]
+    }
     sweep, settle = Sweep(task["words"]), Settled(task["settled"])
 
     @lru_cache(maxsize=8)
@@ -282,9 +461,16 @@ def work_on(file: Path) -> int:
     first = nodes[task["wanted"][0]]
     launch.processes(configuration(first.cell)[0]["trainer"])
     number = iter(range(1, len(task["wanted"]) + 1))
-    lost = work(nodes, task["wanted"], shelf=Shelf(Path(task["outputs"])), folder=Path(task["folder"]),
-                configuration=lambda node: configuration(node.cell),
-                begun=lambda node: progress.say(f"[{next(number)}/{len(task['wanted'])}] {node.stage} {node.what} ({node.key})"))
+    lost = work(
+        nodes,
+        task["wanted"],
+        shelf=Shelf(Path(task["outputs"])),
+        folder=Path(task["folder"]),
+        configuration=lambda node: configuration(node.cell),
+        begun=lambda node: progress.say(
+            f"[{next(number)}/{len(task['wanted'])}] {node.stage} {node.what} ({node.key})"
+        ),
+    )
     for name, why in lost.items():
         if distributed.is_main():
             print(f"failed: {name}: {why}", file=sys.stderr)
@@ -296,11 +482,20 @@ def submit(plan: Plan, options: argparse.Namespace) -> int:
     if options.dry_run:
         show_plan(plan, options.minutes, options.max_jobs)
         return 0
-    ids = slurm.submit(plan, minutes=options.minutes, options=options.sbatch, max_jobs=options.max_jobs,
-                       parallel=options.parallel, say=progress.say)
+    ids = slurm.submit(
+        plan,
+        minutes=options.minutes,
+        options=options.sbatch,
+        max_jobs=options.max_jobs,
+        parallel=options.parallel,
+        say=progress.say,
+    )
     again = shlex.join(["python", "scripts/grid.py", "status", *options.words, "--watch"])
-    progress.say(f"{len(ids)} array(s) submitted. To follow them: {again}" if ids
-                 else "nothing to submit: what is not there is queued already")
+    progress.say(
+        f"{len(ids)} array(s) submitted. To follow them: {again}"
+        if ids
+        else "nothing to submit: what is not there is queued already"
+    )
     return 0
 
 
@@ -327,7 +522,10 @@ def main(arguments: list[str] | None = None) -> int:
             case "status":
                 return status(plan, options.watch)
             case "cancel":
-                progress.say(f"cancelled: {', '.join(slurm.cancel(plan)) or 'nothing, none of its jobs is queued'}")
+                progress.say(
+                    "cancelled:"
+                    f" {', '.join(slurm.cancel(plan)) or 'nothing, none of its jobs is queued'}"
+                )
         return 0
     except UsageError as error:
         return launch.complain(error.problems)

@@ -1,11 +1,14 @@
-"""CIFAR-10 inside a time box: pretrain as far as the minutes allow, unlearn with every method, attack, gather the results.
+"""CIFAR-10 inside a time box: pretrain as far as the minutes allow, unlearn with every method,
+attack, gather the results.
 
-    python scripts/half_hour.py [--pretrain-minutes 15] [--stop-after SECONDS] [--out FOLDER] [OVERRIDES ...]
+    python scripts/half_hour.py [--pretrain-minutes 15] [--stop-after SECONDS] [--out FOLDER]
+    [OVERRIDES ...]
 
-The first call measures the seconds of a training step, fixes the number of pretraining steps and writes it to
-<outputs>/half_hour.json; every later call continues with that number, so a box may be cut into pieces (--stop-after stops
-the work cleanly before a limit). What is finished lands in FOLDER: tables, figures, the records and, in bfloat16, the
-weights of every unlearned and attacked model.
+The first call measures the seconds of a training step, fixes the number of pretraining steps and
+writes it to <outputs>/half_hour.json; every later call continues with that number, so a box may be
+cut into pieces (--stop-after stops the work cleanly before a limit). What is finished lands in
+FOLDER: tables, figures, the records and, in bfloat16, the weights of every unlearned and attacked
+model.
 """
 
 import argparse
@@ -30,23 +33,53 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
     from unrelearn.module import Pretraining, fit
     from unrelearn.pipeline import Pipeline, recipe
 
-    with initialize_config_dir(str(CONF), version_base="1.3"), tempfile.TemporaryDirectory() as folder:
-        cfg = validate(compose("config", overrides=["experiment=cifar10_half_hour", "method=original", *overrides,
-                                                    f"paths.outputs={folder}", "trainer.log_every_n_steps=10"]))
+    with (
+        initialize_config_dir(str(CONF), version_base="1.3"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        cfg = validate(
+            compose(
+                "config",
+                overrides=[
+                    "experiment=cifar10_half_hour",
+                    "method=original",
+                    *overrides,
+                    f"paths.outputs={folder}",
+                    "trainer.log_every_n_steps=10",
+                ],
+            )
+        )
         pipeline, stamps = Pipeline(cfg, "half_hour"), {}
-        options = pipeline._fit_options(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
+        options = pipeline._fit_options(
+            log_row=lambda step, row: stamps.update({step: time.perf_counter()})
+        )
         arguments = recipe(cfg["model"]) | {"max_steps": MEASURED_TO}
         fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
-    return {"seconds_per_step": seconds, "max_steps": max(100, int(minutes * 60 / seconds) // 100 * 100)}
+    return {
+        "seconds_per_step": seconds,
+        "max_steps": max(100, int(minutes * 60 / seconds) // 100 * 100),
+    }
 
 
 def bring_home(outputs: Path, out: Path) -> None:
-    """Tables and figures of everything that is finished, its records, and its weights in bfloat16."""
+    """Tables and figures of everything that is finished, its records, and its weights in
+    bfloat16.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
-    subprocess.run([sys.executable, "scripts/report.py", str(outputs / "runs"), "--out", str(out), "--figures"], cwd=ROOT)
+    subprocess.run(
+        [
+            sys.executable,
+            "scripts/report.py",
+            str(outputs / "runs"),
+            "--out",
+            str(out),
+            "--figures",
+        ],
+        cwd=ROOT,
+    )
     for record in (outputs / "runs").glob("*/result.json"):
         shutil.copyfile(record, out / f"{record.parent.name}.json")
         shutil.copyfile(record.parent / "report.html", out / f"{record.parent.name}.html")
@@ -60,9 +93,13 @@ def bring_home(outputs: Path, out: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pretrain-minutes", type=float, default=15)
-    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="interrupt the work in time for a limit")
+    parser.add_argument(
+        "--stop-after", type=float, metavar="SECONDS", help="interrupt the work in time for a limit"
+    )
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "half_hour")
     parser.add_argument("overrides", nargs="*", help="as for run.py")
@@ -74,11 +111,24 @@ def main() -> int:
         box.write_text(json.dumps(plan))
     plan = json.loads(box.read_text())
     print(f"{plan['max_steps']} pretraining steps of {plan['seconds_per_step']:.4f} s", flush=True)
-    work = subprocess.Popen([
-        sys.executable, "run.py", "-m", "experiment=cifar10_half_hour", f"model.pretrain.max_steps={plan['max_steps']}",
-        f"paths.outputs={arguments.outputs}", *arguments.overrides], cwd=ROOT)
+    work = subprocess.Popen(
+        [
+            sys.executable,
+            "run.py",
+            "-m",
+            "experiment=cifar10_half_hour",
+            f"model.pretrain.max_steps={plan['max_steps']}",
+            f"paths.outputs={arguments.outputs}",
+            *arguments.overrides,
+        ],
+        cwd=ROOT,
+    )
     try:
-        left = None if arguments.stop_after is None else max(1.0, arguments.stop_after - (time.monotonic() - started))
+        left = (
+            None
+            if arguments.stop_after is None
+            else max(1.0, arguments.stop_after - (time.monotonic() - started))
+        )
         code = work.wait(left)
     except subprocess.TimeoutExpired:
         work.send_signal(signal.SIGINT)

@@ -1,4 +1,6 @@
-"""One setting across a table: python scripts/pivot.py outputs/runs/*-dimra-* --by attack.learning_rate"""
+"""One setting across a table: python scripts/pivot.py outputs/runs/*-dimra-* --by
+attack.learning_rate
+"""
 
 import argparse
 import logging
@@ -12,30 +14,58 @@ from unrelearn.report.pivot import put_into, to_markdown
 
 EXAMPLES = """
 examples:
-  python scripts/pivot.py outputs/runs/*-dimra-* --by attack.learning_rate   what DiMRA brings back at each of its rates
+  python scripts/pivot.py outputs/runs/*-dimra-* --by attack.learning_rate
+      what DiMRA brings back at each of its rates
   python scripts/pivot.py outputs/runs/*-dimra-* --by forget                 of each forgotten class
   python scripts/pivot.py outputs/runs/*-dimra-* --by method.learning_rate --into notes.md
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders with result.json, or such files")
-    parser.add_argument("--by", required=True, metavar="KEY", help="forget, or a key such as attack.learning_rate")
-    parser.add_argument("--into", type=Path, metavar="FILE",
-                        help="put the tables between its lines <!-- by KEY --> and <!-- end --> instead of printing them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="folders with result.json, or such files",
+    )
+    parser.add_argument(
+        "--by", required=True, metavar="KEY", help="forget, or a key such as attack.learning_rate"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "put the tables between its lines <!-- by KEY --> and <!-- end --> instead of printing"
+            " them"
+        ),
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
-        if missing := [str(path) for path in [*options.results, options.into] if path and not path.exists()]:
-            raise ValueError(f"{missing[0]} does not exist. Type a folder of runs, such as outputs/runs, and for --into a page")
+        if missing := [
+            str(path) for path in [*options.results, options.into] if path and not path.exists()
+        ]:
+            raise ValueError(
+                f"{missing[0]} does not exist. Type a folder of runs, such as outputs/runs, and for"
+                " --into a page"
+            )
         if not (groups := comparison(collect(options.results))):
-            raise ValueError(f"no result.json below {', '.join(map(str, options.results))}. Type a folder of runs: outputs/runs")
+            raise ValueError(
+                f"no result.json below {', '.join(map(str, options.results))}. Type a folder of"
+                " runs: outputs/runs"
+            )
         text = to_markdown(groups, options.by)
         if options.into is None:
             print(text, end="")
         else:
-            write_atomically(options.into, put_into(options.into.read_text(encoding="utf-8"), options.by, text))
+            write_atomically(
+                options.into, put_into(options.into.read_text(encoding="utf-8"), options.by, text)
+            )
     except (ValueError, OSError) as error:
         return complain([str(error)])
     return 0

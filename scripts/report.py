@@ -1,4 +1,6 @@
-"""Compare finished runs from their result.json files: leaderboard, matrices, recovery curves, a page for each method."""
+"""Compare finished runs from their result.json files: leaderboard, matrices, recovery curves, a
+page for each method.
+"""
 
 import argparse
 import logging
@@ -14,7 +16,8 @@ EXAMPLES = """
 examples:
   python scripts/report.py                                    everything under outputs/runs
   python scripts/report.py outputs/runs/digits-* --out tables only these runs
-  python scripts/report.py outputs/runs /mnt/theirs/runs      merged with what somebody else computed
+  python scripts/report.py outputs/runs /mnt/theirs/runs
+      merged with what somebody else computed
   python scripts/report.py --figures                          also the figures as PDF and PNG
 """
 
@@ -24,15 +27,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "results", nargs="*", type=Path, default=[Path("outputs/runs")], metavar="RESULTS",
+        "results",
+        nargs="*",
+        type=Path,
+        default=[Path("outputs/runs")],
+        metavar="RESULTS",
         help="folders to search for result.json, or such files (default: outputs/runs)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs/report/compare"), metavar="FOLDER",
-        help="where to write index.html with its pages, leaderboard and table as .md, .csv and .tex (table.md: six columns of "
-        "the leaderboard), differences.csv, and matrix.md and matrix.csv where there are at least two attacks, none included "
-        "(default: outputs/report/compare)",
-    )  # fmt: skip
+        "--out",
+        type=Path,
+        default=Path("outputs/report/compare"),
+        metavar="FOLDER",
+        help=(
+            "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
+            " (table.md: six columns of the leaderboard), differences.csv, and matrix.md and"
+            " matrix.csv where there are at least two attacks, none included (default:"
+            " outputs/report/compare)"
+        ),
+    )
     parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)
 
@@ -42,14 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     for path in options.results:
         if not path.exists():
-            print(f"{path} does not exist; run `python run.py` first, or name a folder of runs: "
-                  "python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
+            print(
+                f"{path} does not exist; run `python run.py` first, or name a folder of runs: "
+                "python scripts/report.py FOLDER",
+                file=sys.stderr,
+            )
             return 2
     records = collect(options.results)
     groups = comparison(records)
     if not groups:
-        print(f"no result.json below {', '.join(map(str, options.results))}; run `python run.py` first, or name a "
-              "folder of runs: python scripts/report.py FOLDER", file=sys.stderr)  # fmt: skip
+        print(
+            f"no result.json below {', '.join(map(str, options.results))}; run `python run.py`"
+            " first, or name a folder of runs: python scripts/report.py FOLDER",
+            file=sys.stderr,
+        )
         return 2
     matrices, boards = matrix.matrices(groups), board.boards(groups)
     texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
@@ -73,10 +92,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def save_figures(groups: list, boards: list, matrices: list, folder: Path) -> list[Path]:
-    """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every table, as PDF and PNG."""
-    drawings = {"recovery-over-retrain": [drawing for each in boards for drawing in leaderboard.scatters(each)]}
-    drawings |= {"recovery": [drawing for members in tables(groups).values() for drawing in recovery_figures(members)]}
-    drawings |= {name: [drawing for each in matrices for drawing in draw(each)] for name, draw in matrix.DRAWINGS.items()}
+    """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every
+    table, as PDF and PNG.
+    """
+    drawings = {
+        "recovery-over-retrain": [
+            drawing for each in boards for drawing in leaderboard.scatters(each)
+        ]
+    }
+    drawings |= {
+        "recovery": [
+            drawing for members in tables(groups).values() for drawing in recovery_figures(members)
+        ]
+    }
+    drawings |= {
+        name: [drawing for each in matrices for drawing in draw(each)]
+        for name, draw in matrix.DRAWINGS.items()
+    }
     paths = []
     for name, drawn in drawings.items():
         for index, (_, drawing) in enumerate(drawn, start=1):

@@ -1,6 +1,8 @@
-"""Send what was written offline to Weights & Biases: every run below an outputs folder that is not there yet.
+"""Send what was written offline to Weights & Biases: every run below an outputs folder that is not
+there yet.
 
-Before it sends, it writes a run for each finished cell that has none and one with the table of all cells.
+Before it sends, it writes a run for each finished cell that has none and one with the table of all
+cells.
 """
 
 import argparse
@@ -22,21 +24,49 @@ examples:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER",
-                        help="an outputs folder (default: outputs)")
-    parser.add_argument("--no-results", action="store_true", help="send what is there; write no run for cells and their table")
-    parser.add_argument("--online", action="store_true", help="also runs that were online, of which parts may be missing")
-    parser.add_argument("--seconds", type=float, default=300, help="longest wait for one run (default: 300)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("outputs"),
+        metavar="FOLDER",
+        help="an outputs folder (default: outputs)",
+    )
+    parser.add_argument(
+        "--no-results",
+        action="store_true",
+        help="send what is there; write no run for cells and their table",
+    )
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="also runs that were online, of which parts may be missing",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=300, help="longest wait for one run (default: 300)"
+    )
     parser.add_argument("--parallel", type=int, default=4, help="runs sent at a time (default: 4)")
-    parser.add_argument("--workspace", action="store_true", help="also save the workspace of docs/wandb.md in the project")
-    parser.add_argument("--project", default="unrelearn", help="whose workspace (default: unrelearn)")
-    parser.add_argument("--specification", type=Path, metavar="FILE", help="only write that workspace as JSON")
+    parser.add_argument(
+        "--workspace",
+        action="store_true",
+        help="also save the workspace of docs/wandb.md in the project",
+    )
+    parser.add_argument(
+        "--project", default="unrelearn", help="whose workspace (default: unrelearn)"
+    )
+    parser.add_argument(
+        "--specification", type=Path, metavar="FILE", help="only write that workspace as JSON"
+    )
     return parser.parse_args(arguments)
 
 
 def write_results(outputs: Path) -> None:
-    """A run for each cell without one, whatever its own tracking was, and the table of all cells."""
+    """A run for each cell without one, whatever its own tracking was, and the table of all
+    cells.
+    """
     records = []
     for path in sorted((outputs / "runs").glob("*/result.json")):
         try:
@@ -54,11 +84,17 @@ def write_results(outputs: Path) -> None:
 
 
 def unsent(folder: Path, online: bool) -> list[list[Path]]:
-    """Run folders that are not sent yet; those of one run together, the oldest first, as a resumed run has several."""
+    """Run folders that are not sent yet; those of one run together, the oldest first, as a resumed
+    run has several.
+    """
     found = defaultdict(list)
     for path in sorted(folder.rglob("*run-*/run-*.wandb")):
         run = path.parent
-        if run.is_symlink() or not (online or run.name.startswith("offline-")) or tracking.sent(run):
+        if (
+            run.is_symlink()
+            or not (online or run.name.startswith("offline-"))
+            or tracking.sent(run)
+        ):
             continue
         found[run.parent, path.stem].append(run)
     return list(found.values())
@@ -73,11 +109,16 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {error}. Type pip install -e .[wandb]", file=sys.stderr)
             return 2
     if options.specification:
-        options.specification.write_text(tracking.specification(tracking.workspace("me", options.project)))
+        options.specification.write_text(
+            tracking.specification(tracking.workspace("me", options.project))
+        )
         print(options.specification)
         return 0
     if not options.folder.is_dir():
-        print(f"error: {options.folder}: no such folder. Type python scripts/sync_wandb.py FOLDER", file=sys.stderr)
+        print(
+            f"error: {options.folder}: no such folder. Type python scripts/sync_wandb.py FOLDER",
+            file=sys.stderr,
+        )
         return 2
     if not options.no_results:
         for runs in sorted(options.folder.rglob("runs")):
@@ -86,10 +127,17 @@ def main(arguments: list[str] | None = None) -> int:
         entity = tracking.account()
     except Exception as error:
         why = " ".join(str(error).split())[:300].rstrip(".")
-        print(f"error: W&B: {why}. Nothing was sent. Type wandb login, or set WANDB_API_KEY, and try again", file=sys.stderr)
+        print(
+            f"error: W&B: {why}. Nothing was sent. Type wandb login, or set WANDB_API_KEY, and try"
+            " again",
+            file=sys.stderr,
+        )
         return 2
     folders, failed = unsent(options.folder, options.online), {}
-    with progress.bar("send", len(folders)) as advance, ThreadPoolExecutor(options.parallel) as pool:
+    with (
+        progress.bar("send", len(folders)) as advance,
+        ThreadPoolExecutor(options.parallel) as pool,
+    ):
         sending = {pool.submit(tracking.send, parts, options.seconds): parts for parts in folders}
         for done in as_completed(sending):
             if done.result() is not None:
@@ -99,7 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"failed: {folder}: {why}", file=sys.stderr)
     print(f"{len(folders) - len(failed)} runs sent, {len(failed)} failed")
     if failed:
-        print(f"Type python scripts/sync_wandb.py {options.folder} again: it sends only what is missing", file=sys.stderr)
+        print(
+            f"Type python scripts/sync_wandb.py {options.folder} again: it sends only what is"
+            " missing",
+            file=sys.stderr,
+        )
     if options.workspace:
         view = tracking.workspace(entity, options.project)
         view.save()

@@ -2,10 +2,11 @@
 
     python scripts/tune.py [METHOD ...] [KEY=VALUE ...] [--write-presets]
 
-What is searched: conf/tune.yaml and conf/tune/METHOD.yaml; without METHOD, all of them. Each trial is
-a row of docs/results/tuning/METHOD.csv as soon as it is measured, and is not made again, whatever
-becomes of --outputs. At the end: docs/results/tuning/chosen.csv, the table of docs/results/tuning.md
-and, if asked for, conf/tuned/METHOD.yaml. No attack is run, and no number of the held-out classifier
+What is searched: conf/tune.yaml and conf/tune/METHOD.yaml; without METHOD, all of them. Each trial
+is a row of docs/results/tuning/METHOD.csv as soon as it is measured, and is not made again,
+whatever becomes of --outputs. At the end: docs/results/tuning/chosen.csv, the table of
+docs/results/tuning.md and, if asked for, conf/tuned/METHOD.yaml. No attack is run, and no number of
+the held-out classifier
 is read. Several of these may run side by side: each takes the methods that no other one is at.
 """
 
@@ -44,23 +45,31 @@ class Workshop:
 
     def __init__(self, rules: tuning.Rules, more: list[str], outputs: Path):
         self.rules, self.more, self.outputs = rules, more, outputs
-        self.sweep = Sweep([f"forget={rules.forget}", *rules.overrides, *more, *HERE, f"paths.outputs={outputs}"])
+        self.sweep = Sweep(
+            [f"forget={rules.forget}", *rules.overrides, *more, *HERE, f"paths.outputs={outputs}"]
+        )
         self.pipeline: Pipeline | None = None
         self.originals: dict[int, dict] = {}
 
-    def compose(self, method: str, seed: int, settings: tuning.Settings, command: str = "") -> Pipeline:
+    def compose(
+        self, method: str, seed: int, settings: tuning.Settings, command: str = ""
+    ) -> Pipeline:
         words = dict(word.split("=", 1) for word in tuning.in_words(settings))
         cfg, _ = self.sweep.compose({"method": method, "seed": str(seed), **words})
         if cfg["trainer"]["devices"] > 1:
-            raise UsageError(f"trainer.devices={cfg['trainer']['devices']}: a trial is made on one device. Type "
-                             "trainer=auto, and the same command once more for each further device")
+            raise UsageError(
+                f"trainer.devices={cfg['trainer']['devices']}: a trial is made on one device. Type "
+                "trainer=auto, and the same command once more for each further device"
+            )
         if self.pipeline is None:
             launch.processes(cfg["trainer"])
         self.pipeline = Pipeline(cfg, command, self.pipeline)
         return self.pipeline
 
     def original(self, seed: int) -> dict:
-        """The measurements of the original model, which is made first, with all that measures, if need be."""
+        """The measurements of the original model, which is made first, with all that measures, if
+        need be.
+        """
         if seed not in self.originals:
             pipeline = self.compose("original", seed, {})
             for part in pipeline.parts()[:-1]:  # all but the record of the run
@@ -68,7 +77,9 @@ class Workshop:
             self.originals[seed] = measurements(pipeline, pipeline.pretrained)
         return self.originals[seed]
 
-    def trial(self, method: str, settings: tuning.Settings, seed: int, command: str) -> tuple[tuning.Row, Pipeline]:
+    def trial(
+        self, method: str, settings: tuning.Settings, seed: int, command: str
+    ) -> tuple[tuning.Row, Pipeline]:
         """What a row says of its result, and the pipeline that has made it."""
         original = self.original(seed)
         pipeline = self.compose(method, seed, settings, command)
@@ -77,8 +88,11 @@ class Workshop:
                 if part.stage == "unlearn" or part.model == pipeline.unlearned:
                     pipeline.make(part)
         metrics = measurements(pipeline, pipeline.unlearned)
-        result = {"status": "diverged", "admissible": "no"} if metrics is None else {
-            "status": "finished", **tuning.measured(metrics, original, self.rules)}
+        result = (
+            {"status": "diverged", "admissible": "no"}
+            if metrics is None
+            else {"status": "finished", **tuning.measured(metrics, original, self.rules)}
+        )
         seconds = sum(used["seconds"] for used in pipeline.used.values() if used["stage"] in OWN)
         return result | keys(pipeline) | {"seconds": f"{seconds:.1f}"}, pipeline
 
@@ -91,7 +105,10 @@ def measurements(pipeline: Pipeline, model: Model) -> dict | None:
 
 def keys(pipeline: Pipeline) -> tuning.Row:
     """Of the unlearned model and its measurements: what they are made of, by which code."""
-    return {"unlearn": pipeline.unlearned.spec.key, "evaluate": pipeline.evaluate_spec(pipeline.unlearned).key}
+    return {
+        "unlearn": pipeline.unlearned.spec.key,
+        "evaluate": pipeline.evaluate_spec(pipeline.unlearned).key,
+    }
 
 
 def discard(pipeline: Pipeline) -> None:
@@ -115,45 +132,65 @@ class Search:
     """The trials of one method and the file of their rows."""
 
     def __init__(self, method: str, workshop: Workshop, results: Path, trials: int):
-        self.method, self.workshop, self.rules, self.trials = method, workshop, workshop.rules, trials
+        self.method, self.workshop, self.rules, self.trials = (
+            method,
+            workshop,
+            workshop.rules,
+            trials,
+        )
         self.path = results / f"{method}.csv"
         first = workshop.compose(method, self.rules.seeds[0], {})
         space = tuning.read_space(CONF, method, self.rules, first.passes("method"))
         self.header = tuning.columns(space, first.cfg["sampler"]["guidance_scales"])
         rows = tuning.read_rows(self.path)
         self.rows = {(int(row["trial"]), int(row["seed"])): row for row in rows}
-        self.draws = tuning.draw(space, self.rules, max([trials, *(trial + 1 for trial, _ in self.rows)]))
-        self.commands = {(trial, seed): tuning.command(space, self.rules, settings, seed, workshop.more)
-                         for trial, settings in enumerate(self.draws) for seed in self.rules.seeds}
+        self.draws = tuning.draw(
+            space, self.rules, max([trials, *(trial + 1 for trial, _ in self.rows)])
+        )
+        self.commands = {
+            (trial, seed): tuning.command(space, self.rules, settings, seed, workshop.more)
+            for trial, settings in enumerate(self.draws)
+            for seed in self.rules.seeds
+        }
         tuning.check_rows(self.path, rows, self.rules, self.commands)
 
     @property
     def missing(self) -> list[int]:
         """Trials that lack a row."""
-        return [trial for trial in range(self.trials)
-                if any((trial, seed) not in self.rows for seed in self.rules.seeds)]
+        return [
+            trial
+            for trial in range(self.trials)
+            if any((trial, seed) not in self.rows for seed in self.rules.seeds)
+        ]
 
     def check_code(self) -> None:
-        """That the rows there are were made by the code and the defaults that are to make the others."""
+        """That the rows there are were made by the code and the defaults that are to make the
+        others.
+        """
         finished = {row["seed"]: row for row in self.rows.values() if row["status"] == "finished"}
         for seed, row in finished.items():
             now = keys(self.workshop.compose(self.method, int(seed), self.draws[int(row["trial"])]))
             for stage, key in now.items():
                 if row[stage] != key:
                     raise UsageError(
-                        f"{self.path}: trial {row['trial']} was made by other code or other defaults ({stage} "
-                        f"{row[stage]}, now {key}), and the trials that are missing can not stand beside it. Type rm "
-                        f"{shlex.quote(str(self.path))} to do all of them anew")
+                        f"{self.path}: trial {row['trial']} was made by other code or other"
+                        f" defaults ({stage} {row[stage]}, now {key}), and the trials that are"
+                        f" missing can not stand beside it. Type rm {shlex.quote(str(self.path))}"
+                        " to do all of them anew"
+                    )
 
     def run(self, trial: int, keep: bool) -> list[tuning.Row]:
-        """Make what a trial lacks; its rows. After a seed that misses the condition, others are skipped."""
+        """Make what a trial lacks; its rows. After a seed that misses the condition, others are
+        skipped.
+        """
         made, failed = [], False
         for seed in self.rules.seeds:
             if (trial, seed) not in self.rows:
                 result = {"status": "skipped"}
                 if not failed:
                     result, pipeline = self.workshop.trial(
-                        self.method, self.draws[trial], seed, self.commands[trial, seed])
+                        self.method, self.draws[trial], seed, self.commands[trial, seed]
+                    )
                     made.append(pipeline)
                 self.add(trial, seed, result)
             failed = failed or not tuning.admissible(self.rows[trial, seed], self.rules)
@@ -163,19 +200,35 @@ class Search:
 
     def add(self, trial: int, seed: int, result: tuning.Row) -> None:
         drawn = [word.split("=", 1)[1] for word in tuning.in_words(self.draws[trial])]
-        row = {"trial": str(trial), "seed": str(seed), **dict(zip(self.header[2:], drawn, strict=False)), **result,
-               "command": self.commands[trial, seed]}
+        row = {
+            "trial": str(trial),
+            "seed": str(seed),
+            **dict(zip(self.header[2:], drawn, strict=False)),
+            **result,
+            "command": self.commands[trial, seed],
+        }
         self.rows[trial, seed] = {name: row.get(name, "") for name in self.header}
         lines = [list(row.values()) for _, row in sorted(self.rows.items())]
         write_atomically(self.path, csv_text(self.header, lines))
 
     def line(self, trial: int, rows: Sequence[tuning.Row]) -> str:
         """One trial: what it drew, and what came out on each seed."""
-        drawn = ", ".join(f"{name} {rows[0][name]}" for name in self.header[2:self.header.index("status")])
-        seen = [f"seed {row['seed']} {row['status']}" if row["status"] != "finished" else
-                f"seed {row['seed']} UA {tuned.accuracies([row])}, retained "
-                f"{100 * float(row['retain_accuracy']):.1f}, distance x{tuning.over_original([row]):.2f}"
-                f"{', not admissible' * (row['admissible'] == 'no')}" for row in rows]
+        drawn = ", ".join(
+            f"{name} {rows[0][name]}" for name in self.header[2 : self.header.index("status")]
+        )
+        seen = [
+            (
+                f"seed {row['seed']} {row['status']}"
+                if row["status"] != "finished"
+                else (
+                    f"seed {row['seed']} UA {tuned.accuracies([row])}, retained "
+                    f"{100 * float(row['retain_accuracy']):.1f}, distance"
+                    f" x{tuning.over_original([row]):.2f}"
+                    f"{', not admissible' * (row['admissible'] == 'no')}"
+                )
+            )
+            for row in rows
+        ]
         done = self.trials - len(self.missing)
         return f"{self.method} [{done}/{self.trials}] trial {trial}: {'; '.join([drawn, *seen])}"
 
@@ -212,7 +265,7 @@ class Tuning:
     def tune(self, method: str) -> None:
         # another process may have made rows since this one has looked
         search = self.searches[method] = self.search(method)
-        later = self.options.methods[self.options.methods.index(method) + 1:]
+        later = self.options.methods[self.options.methods.index(method) + 1 :]
         after = sum(len(self.searches[name].missing) for name in later)
         while search.missing:
             trial = search.missing[0]
@@ -234,22 +287,58 @@ class Tuning:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Raises: UsageError: a word that is neither a method that is tuned nor an override that is free."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Raises: UsageError: a word that is neither a method that is tuned nor an override that is
+    free.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("words", nargs="*", metavar="WORD", help="methods (default: all), and overrides KEY=VALUE of every trial")
-    add("--trials", type=int, help="of each method, the first of its sequence (default: 24, of conf/tune.yaml)")
-    add("--outputs", type=Path, default=Path("outputs/tuning"), metavar="FOLDER", help="default: outputs/tuning")
-    add("--results", type=Path, default=RESULTS, metavar="FOLDER", help="default: docs/results/tuning")
+    add(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="methods (default: all), and overrides KEY=VALUE of every trial",
+    )
+    add(
+        "--trials",
+        type=int,
+        help="of each method, the first of its sequence (default: 24, of conf/tune.yaml)",
+    )
+    add(
+        "--outputs",
+        type=Path,
+        default=Path("outputs/tuning"),
+        metavar="FOLDER",
+        help="default: outputs/tuning",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="FOLDER",
+        help="default: docs/results/tuning",
+    )
     add("--keep", action="store_true", help="keep the models of rejected trials, too")
-    add("--write-presets", action="store_true", help="write conf/tuned/METHOD.yaml of what was chosen")
+    add(
+        "--write-presets",
+        action="store_true",
+        help="write conf/tuned/METHOD.yaml of what was chosen",
+    )
     options = parser.parse_intermixed_args(arguments)
     options.overrides = [word for word in options.words if "=" in word]
     named = [word for word in options.words if "=" not in word]
-    problems = [f"{word}: is no method that is tuned; allowed: {', '.join(methods())}. "
-                f"Type python scripts/tune.py {methods()[0]}" for word in named if word not in methods()]
-    problems += [f"{word}: is given by conf/tune.yaml or --outputs. Leave {word} out"
-                 for word in options.overrides if word.split("=")[0] in OF_THE_RULES]
+    problems = [
+        f"{word}: is no method that is tuned; allowed: {', '.join(methods())}. "
+        f"Type python scripts/tune.py {methods()[0]}"
+        for word in named
+        if word not in methods()
+    ]
+    problems += [
+        f"{word}: is given by conf/tune.yaml or --outputs. Leave {word} out"
+        for word in options.overrides
+        if word.split("=")[0] in OF_THE_RULES
+    ]
     if options.trials is not None and not 1 <= options.trials <= 1024:
         problems.append(f"--trials {options.trials}: must be between 1 and 1024. Type --trials 24")
     if problems:
@@ -272,7 +361,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return launch.complain(problems)
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on with the trial that was being made", file=sys.stderr)
+        print(
+            "\ninterrupted: the same command goes on with the trial that was being made",
+            file=sys.stderr,
+        )
         return 130
 
 

@@ -7,12 +7,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
-    "model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4", "model.pretrain.max_steps=40",
-    "model.pretrain.batch_size=16", "oracle.max_steps=20", "oracle.main.width=8", "oracle.held_out.width=8",
-    "sampler.num_images=20", "sampler.images_per_retained_class=2", "sampler.num_inference_steps=2",
-    "trainer.checkpoint_every_n_steps=10", "trainer.threads=1", "trainer.accelerator=cpu",
+    "model.unet.block_out_channels=[8,16]",
+    "model.unet.norm_num_groups=4",
+    "model.pretrain.max_steps=40",
+    "model.pretrain.batch_size=16",
+    "oracle.max_steps=20",
+    "oracle.main.width=8",
+    "oracle.held_out.width=8",
+    "sampler.num_images=20",
+    "sampler.images_per_retained_class=2",
+    "sampler.num_inference_steps=2",
+    "trainer.checkpoint_every_n_steps=10",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
 ]
-SHORT = ["method.max_steps=10", "method.batch_size=16", "attack.budgets=[0,5,10]", "attack.batch_size=16"]
+SHORT = [
+    "method.max_steps=10",
+    "method.batch_size=16",
+    "attack.budgets=[0,5,10]",
+    "attack.batch_size=16",
+]
 
 
 def environment(**changes: str) -> dict:
@@ -20,15 +34,31 @@ def environment(**changes: str) -> dict:
 
 
 def command(*overrides: str, tracking: str = "none", root: Path = ROOT) -> list[str]:
-    flags = [o for o in overrides if o.startswith("-") or o == "job"]  # Hydra wants its flags before the first override
-    return [sys.executable, str(root / "run.py"), *flags, *TINY, f"tracking={tracking}",
-            *(o for o in overrides if o not in flags)]
+    flags = [
+        o for o in overrides if o.startswith("-") or o == "job"
+    ]  # Hydra wants its flags before the first override
+    return [
+        sys.executable,
+        str(root / "run.py"),
+        *flags,
+        *TINY,
+        f"tracking={tracking}",
+        *(o for o in overrides if o not in flags),
+    ]
 
 
-def run(*overrides: str, tracking: str = "none", expect: int = 0, **changes: str) -> subprocess.CompletedProcess:
+def run(
+    *overrides: str, tracking: str = "none", expect: int = 0, **changes: str
+) -> subprocess.CompletedProcess:
     """The finished process; its exit code must be `expect`."""
-    done = subprocess.run(command(*overrides, tracking=tracking), cwd=ROOT, env=environment(**changes), text=True,
-                          capture_output=True, timeout=900)
+    done = subprocess.run(
+        command(*overrides, tracking=tracking),
+        cwd=ROOT,
+        env=environment(**changes),
+        text=True,
+        capture_output=True,
+        timeout=900,
+    )
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -36,5 +66,8 @@ def run(*overrides: str, tracking: str = "none", expect: int = 0, **changes: str
 def weights_of(outputs: Path) -> dict[str, bytes]:
     """Every weight file of the finished artefacts, by stage, key and name."""
     store = outputs / "artifacts"
-    return {path.relative_to(store).as_posix(): path.read_bytes() for path in sorted(store.rglob("*.safetensors"))
-            if ".partial" not in path.as_posix() and ".damaged" not in path.as_posix()}
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in sorted(store.rglob("*.safetensors"))
+        if ".partial" not in path.as_posix() and ".damaged" not in path.as_posix()
+    }

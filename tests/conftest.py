@@ -14,17 +14,27 @@ from hydra.core.global_hydra import GlobalHydra
 from unrelearn import config
 from unrelearn.oracle import Classifier
 
-torch.set_num_threads(1)  # networks this small gain nothing from threads, and sums then have one order
+torch.set_num_threads(
+    1
+)  # networks this small gain nothing from threads, and sums then have one order
 
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Callable[..., dict]:
-    """compose("method=salun", ...) -> the validated configuration as plain Python, as run.py makes it."""
+    """compose("method=salun", ...) -> the validated configuration as plain Python, as run.py makes
+    it.
+    """
+
     def composed(*overrides: str) -> dict:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(tiny.CONF), version_base="1.3"):
-            fixed = ["tracking=none", "trainer.accelerator=cpu", f"paths.outputs={tmp_path / 'outputs'}"]
+            fixed = [
+                "tracking=none",
+                "trainer.accelerator=cpu",
+                f"paths.outputs={tmp_path / 'outputs'}",
+            ]
             return config.validate(hydra_compose("config", overrides=[*fixed, *overrides]))
+
     return composed
 
 

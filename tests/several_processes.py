@@ -1,4 +1,5 @@
-"""What test_ddp.py runs in several processes: as a script under torchrun (several_processes.py FOLDER), or forked.
+"""What test_ddp.py runs in several processes: as a script under torchrun (several_processes.py
+FOLDER), or forked.
 
 Everything is written into the folder as <name>-<rank>.pt, for the test to look at.
 """
@@ -39,8 +40,15 @@ def dimum():
 
 
 def salun():
-    return SalUn(tiny.new_task(), retain_weight=3.0, saliency_fraction=0.5, saliency_guidance_scale=3.0, max_steps=5,
-                 batch_size=12, learning_rate=3e-4)
+    return SalUn(
+        tiny.new_task(),
+        retain_weight=3.0,
+        saliency_fraction=0.5,
+        saliency_guidance_scale=3.0,
+        max_steps=5,
+        batch_size=12,
+        learning_rate=3e-4,
+    )
 
 
 def dimra(steps: int = 9):
@@ -56,29 +64,62 @@ IN_PASSES = (pretraining, dimra)
 
 
 def sights(count: int) -> tuple[Sight, dict]:
-    """What is seen in so many images, and what is measured on them: of the whole, in each process."""
+    """What is seen in so many images, and what is measured on them: of the whole, in each
+    process.
+    """
     images, labels = tiny.digits(30).images, torch.arange(300) % 10
-    held_out = new_classifier(4, architecture="residual", image_size=8, channels=1, num_classes=10, width=8).eval()
+    held_out = new_classifier(
+        4, architecture="residual", image_size=8, channels=1, num_classes=10, width=8
+    ).eval()
     eyes = Eyes(tiny.new_oracle(), held_out, stretch=True)
     seen = eyes.look(images[:count], labels[:count])
-    found = gather_evidence({"forget/1.0": images[:count], "forget/1.0/labels": labels[:count],
-                             "retain/2.0": images[-count:], "retain/2.0/labels": labels[-count:]}, seen, seen, [7], 10, eyes)
-    return seen, {name: module.run(found) for name, module in (
-        ("forget_accuracy", forget_accuracy), ("retain_accuracy", retain_accuracy), ("agreement", agreement),
-        ("fd_oracle", fd_oracle), ("kid_oracle", kid_oracle))}
+    found = gather_evidence(
+        {
+            "forget/1.0": images[:count],
+            "forget/1.0/labels": labels[:count],
+            "retain/2.0": images[-count:],
+            "retain/2.0/labels": labels[-count:],
+        },
+        seen,
+        seen,
+        [7],
+        10,
+        eyes,
+    )
+    return seen, {
+        name: module.run(found)
+        for name, module in (
+            ("forget_accuracy", forget_accuracy),
+            ("retain_accuracy", retain_accuracy),
+            ("agreement", agreement),
+            ("fd_oracle", fd_oracle),
+            ("kid_oracle", kid_oracle),
+        )
+    }
 
 
 def record(module) -> dict:
-    return {"weights": module.state_dict(), "rows": module.rows, "mask": getattr(module, "gradient_mask", {}),
-            "average": module.ema.shadow_params if hasattr(module, "ema") else []}
+    return {
+        "weights": module.state_dict(),
+        "rows": module.rows,
+        "mask": getattr(module, "gradient_mask", {}),
+        "average": module.ema.shadow_params if hasattr(module, "ema") else [],
+    }
 
 
 def images_of(count: int) -> torch.Tensor:
     """As the pipeline samples: each process draws its share, all of them get the whole."""
     labels = torch.arange(count) % 11
     part = distributed.my_slice(count)
-    images = sample(tiny.network(), labels[part], schedule=tiny.SCHEDULE, num_inference_steps=3, seed=1,
-                    guidance_scale=2.0, first=part.start)
+    images = sample(
+        tiny.network(),
+        labels[part],
+        schedule=tiny.SCHEDULE,
+        num_inference_steps=3,
+        seed=1,
+        guidance_scale=2.0,
+        first=part.start,
+    )
     return distributed.gather(images)
 
 
@@ -95,6 +136,7 @@ def training(folder: Path) -> None:
     def stop(step: int, row: dict) -> None:
         if step == 15:
             raise Stopped
+
     try:
         tiny.train(dimum(), folder / "stopped", log_row=stop, checkpoint_every_n_steps=10)
     except Stopped:
@@ -104,20 +146,36 @@ def training(folder: Path) -> None:
 def sharding(folder: Path, rank: int, processes: int) -> None:
     """Everything that is cut into shares, as one of several processes sees it."""
     if processes > 1:
-        torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
+        torch.distributed.init_process_group(
+            "gloo", f"file://{folder}/meet", rank=rank, world_size=processes
+        )
     slices = {n: distributed.my_slice(n) for n in CHUNKS}
-    gathered = {n: distributed.gather(torch.arange(2 * n).view(n, 2)[part]) for n, part in slices.items()}
+    gathered = {
+        n: distributed.gather(torch.arange(2 * n).view(n, 2)[part]) for n, part in slices.items()
+    }
 
     def refuse() -> None:
-        raise UsageError("only the first process sees this" if rank == 0 else "another process was asked")
+        raise UsageError(
+            "only the first process sees this" if rank == 0 else "another process was asked"
+        )
+
     try:
         distributed.on_main(refuse)
     except UsageError as error:
         problems = error.problems
-    torch.save({"slices": {n: (s.start, s.stop) for n, s in slices.items()}, "gathered": gathered,
-                "problems": problems, "decided": distributed.on_main(distributed.rank),
-                "images": {n: images_of(n) for n in (2, 7)},
-                "sights": {n: (vars(seen), metrics) for n in LOOKED_AT for seen, metrics in [sights(n)]}}, folder / f"{rank}.pt")
+    torch.save(
+        {
+            "slices": {n: (s.start, s.stop) for n, s in slices.items()},
+            "gathered": gathered,
+            "problems": problems,
+            "decided": distributed.on_main(distributed.rank),
+            "images": {n: images_of(n) for n in (2, 7)},
+            "sights": {
+                n: (vars(seen), metrics) for n in LOOKED_AT for seen, metrics in [sights(n)]
+            },
+        },
+        folder / f"{rank}.pt",
+    )
 
 
 def ended(folder: Path, rank: int) -> None:

@@ -1,8 +1,11 @@
-"""A real Slurm of one node on this machine, for tests: its own daemons, ports and folder, gone when the tests are done.
+"""A real Slurm of one node on this machine, for tests: its own daemons, ports and folder, gone when
+the tests are done.
 
-Authentication is off, so no munged is needed. The node claims more CPUs than there may be, and memory is not tracked, so
-that as many jobs run side by side as a test wants. There is no accounting: `sacct` is a stand-in that asks the controller,
-as whoever waits for a job that died (submitit does) would otherwise wait for ever.
+Authentication is off, so no munged is needed. The node claims more CPUs than there may be, and
+memory is not tracked, so
+that as many jobs run side by side as a test wants. There is no accounting: `sacct` is a stand-in
+that asks the controller, as whoever waits for a job that died (submitit does) would otherwise wait
+for ever.
 """
 
 import contextlib
@@ -20,7 +23,16 @@ import pytest
 from filelock import FileLock
 
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins"]
-FINISHED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+FINISHED = {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+}
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 CONF = """\
@@ -63,7 +75,7 @@ SACCT = """\
 #!{python} -IS
 import subprocess, sys
 
-NAMES = {{"JobIDRaw": "JobId", "State": "JobState", "Elapsed": "RunTime"}}  # whose name scontrol has another of
+NAMES = {{"JobIDRaw": "JobId", "State": "JobState", "Elapsed": "RunTime"}}  # named otherwise
 fields, jobs, words = ["JobID", "State", "NodeList"], [], iter(sys.argv[1:])
 for word in words:
     option, _, value = word.partition("=")
@@ -74,7 +86,9 @@ for word in words:
 if not {{"-n", "--noheader"}} & set(sys.argv):
     print("|".join(fields))
 for job in jobs:
-    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["scontrol", "-o", "show", "job", job], capture_output=True, text=True
+    ).stdout
     for line in shown.splitlines():
         record = dict(word.partition("=")[::2] for word in line.split())
         if "JobId" not in record:
@@ -96,11 +110,21 @@ class Cluster:
         max_time: of a job, as sbatch --time takes it.
     """
 
-    def __init__(self, folder: Path, *, cpus: int = 4, max_array_size: int = 1001, max_time: str = "INFINITE"):
+    def __init__(
+        self, folder: Path, *, cpus: int = 4, max_array_size: int = 1001, max_time: str = "INFINITE"
+    ):
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
         self.settings = {"cpus": cpus, "max_array_size": max_array_size, "max_time": max_time}
-        outside = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-        self.env = {**outside, "PATH": f"{folder / 'bin'}{os.pathsep}{PATH}", "SLURM_CONF": str(folder / "slurm.conf")}
+        outside = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLURM_", "SBATCH_"))
+        }
+        self.env = {
+            **outside,
+            "PATH": f"{folder / 'bin'}{os.pathsep}{PATH}",
+            "SLURM_CONF": str(folder / "slurm.conf"),
+        }
         self._daemons: dict[str, subprocess.Popen] = {}
 
     # the daemons
@@ -111,10 +135,21 @@ class Cluster:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "bin" / "sacct").write_text(SACCT.format(python=sys.executable))
         (self.folder / "bin" / "sacct").chmod(0o755)
-        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-        for attempt in range(3):  # a port that is free now may be somebody else's before the daemon has it
-            (self.folder / "slurm.conf").write_text(CONF.format(
-                host=self.host, user=user, folder=self.folder, ports=_free_ports(), **self.settings))
+        user = subprocess.run(
+            ["id", "-un"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for attempt in range(
+            3
+        ):  # a port that is free now may be somebody else's before the daemon has it
+            (self.folder / "slurm.conf").write_text(
+                CONF.format(
+                    host=self.host,
+                    user=user,
+                    folder=self.folder,
+                    ports=_free_ports(),
+                    **self.settings,
+                )
+            )
             try:
                 self.start_controller()
                 return self.start_node()
@@ -124,7 +159,9 @@ class Cluster:
                     raise
 
     def stop(self) -> None:
-        """End every job, then the daemons: a slurmstepd that outlives its controller would try to reach it for ever."""
+        """End every job, then the daemons: a slurmstepd that outlives its controller would try to
+        reach it for ever.
+        """
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             if self._is_up("slurmctld") and self._is_up("slurmd") and self.squeue():
                 self.run("scancel", *self.squeue())
@@ -151,7 +188,9 @@ class Cluster:
         self._wait_for_node()
 
     def lose_node(self) -> None:
-        """The node goes as if its power had failed, and the controller is told at once instead of finding out."""
+        """The node goes as if its power had failed, and the controller is told at once instead of
+        finding out.
+        """
         self._end("slurmd", signal.SIGKILL)
         self._kill_jobs()
         self.run("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=test")
@@ -159,18 +198,31 @@ class Cluster:
     def _start(self, name: str, *arguments: str) -> None:
         with open(self.folder / f"{name}.out", "a") as out:
             self._daemons[name] = subprocess.Popen(
-                [shutil.which(name, path=PATH), "-D", *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True)
+                [shutil.which(name, path=PATH), "-D", *arguments],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         if name == "slurmctld":
-            self.wait(lambda: "is UP" in self._output("scontrol", "ping"), "the controller to answer")
+            self.wait(
+                lambda: "is UP" in self._output("scontrol", "ping"), "the controller to answer"
+            )
 
     def _is_up(self, name: str) -> bool:
         return name in self._daemons and self._daemons[name].poll() is None
 
     def _wait_for_node(self) -> None:
         states = ("idle", "mixed", "allocated", "completing")  # with a * while it does not answer
-        self.wait(lambda: self._output("sinfo", "-h", "-o", "%T").strip() in states and self._is_up("slurmctld")
-                  and self._is_up("slurmd"), "the node to be up")
+        self.wait(
+            lambda: (
+                self._output("sinfo", "-h", "-o", "%T").strip() in states
+                and self._is_up("slurmctld")
+                and self._is_up("slurmd")
+            ),
+            "the node to be up",
+        )
 
     def _end(self, name: str, by: signal.Signals) -> None:
         daemon = self._daemons.pop(name, None)
@@ -185,16 +237,24 @@ class Cluster:
                 os.killpg(daemon.pid, signal.SIGKILL)
 
     def _kill_jobs(self) -> None:
-        """Kill what runs, or is left, of this cluster's jobs: its slurmstepds, and all that was started in a job."""
+        """Kill what runs, or is left, of this cluster's jobs: its slurmstepds, and all that was
+        started in a job.
+        """
         steps, started = [], []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended, or is somebody else's
                 variables = (process / "environ").read_bytes().split(b"\0")
-                if "slurmstepd" in os.readlink(process / "exe"):  # slurmstepd-wlm on Debian; it overwrites its environment
-                    if any(os.readlink(file).startswith(str(self.folder)) for file in (process / "fd").iterdir()):
+                if "slurmstepd" in os.readlink(
+                    process / "exe"
+                ):  # slurmstepd-wlm on Debian; it overwrites its environment
+                    if any(
+                        os.readlink(file).startswith(str(self.folder))
+                        for file in (process / "fd").iterdir()
+                    ):
                         steps.append(int(process.name))
                 elif f"SLURM_CONF={self.folder / 'slurm.conf'}".encode() in variables and any(
-                        variable.startswith(b"SLURM_JOB_ID=") for variable in variables):
+                    variable.startswith(b"SLURM_JOB_ID=") for variable in variables
+                ):
                     started.append(int(process.name))
         for number in steps + started:  # first who would report how the others ended
             with contextlib.suppress(OSError):
@@ -204,30 +264,50 @@ class Cluster:
 
     def run(self, *command: str, **options) -> str:
         """What a command of Slurm prints; it must succeed."""
-        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=900, **options)
-        assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        done = subprocess.run(
+            command, env=self.env, text=True, capture_output=True, timeout=900, **options
+        )
+        assert done.returncode == 0, (
+            f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def _output(self, *command: str) -> str:
-        return subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=900).stdout
+        return subprocess.run(
+            command, env=self.env, text=True, capture_output=True, timeout=900
+        ).stdout
 
     def squeue(self) -> dict[str, str]:
         """Id -> state of every job, and task of an array (as 7_2), that is not finished."""
-        return dict(line.split() for line in self.run("squeue", "-h", "-r", "-o", "%i %T").splitlines())
+        return dict(
+            line.split() for line in self.run("squeue", "-h", "-r", "-o", "%i %T").splitlines()
+        )
 
     def job(self, job: str) -> list[dict[str, str]]:
-        """What the controller knows of a job, finished or not; of an array, a record for each task that has its own."""
+        """What the controller knows of a job, finished or not; of an array, a record for each task
+        that has its own.
+        """
         lines = self.run("scontrol", "-o", "show", "job", job).splitlines()
         return [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
 
     def wait_for(self, job: str, *states: str, timeout: float = 300) -> list[str]:
-        """The states of a job, or of all tasks of an array, once all are among `states`; by default, once it is finished."""
+        """The states of a job, or of all tasks of an array, once all are among `states`; by
+        default, once it is finished.
+        """
         wanted = set(states) or FINISHED
-        return self.wait(lambda: found if set(found := [task["JobState"] for task in self.job(job)]) <= wanted else None,
-                         f"job {job} to be {' or '.join(sorted(wanted))}", timeout)
+        return self.wait(
+            lambda: (
+                found
+                if set(found := [task["JobState"] for task in self.job(job)]) <= wanted
+                else None
+            ),
+            f"job {job} to be {' or '.join(sorted(wanted))}",
+            timeout,
+        )
 
     def release(self, job: str) -> None:
-        """Start a requeued job, which Slurm would hold for two minutes. Wait for it to be PENDING first.
+        """Start a requeued job, which Slurm would hold for two minutes. Wait for it to be PENDING
+        first.
 
         In the second in which it was requeued the node would refuse it: credential revoked.
         """
@@ -235,7 +315,9 @@ class Cluster:
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def expire(self, job: str, seconds: int = 0) -> None:
-        """Let a running job's time limit end so soon. Slurm looks every 30 s, and then also sends what --signal asks for."""
+        """Let a running job's time limit end so soon. Slurm looks every 30 s, and then also sends
+        what --signal asks for.
+        """
         self.run("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}")
 
     def wait(self, condition: Callable, what: str, timeout: float = 300):
@@ -243,9 +325,16 @@ class Cluster:
         end = time.monotonic() + timeout
         while not (answer := condition()):
             if time.monotonic() > end:
-                logs = "\n".join(f"{name}: {line}" for name in ("slurmctld", "slurmd") if (self.folder / f"{name}.log").exists()
-                                 for line in (self.folder / f"{name}.log").read_text().splitlines()[-15:])
-                raise AssertionError(f"waited {timeout:g} s for {what}\n{self._output('scontrol', '-o', 'show', 'job')}\n{logs}")
+                logs = "\n".join(
+                    f"{name}: {line}"
+                    for name in ("slurmctld", "slurmd")
+                    if (self.folder / f"{name}.log").exists()
+                    for line in (self.folder / f"{name}.log").read_text().splitlines()[-15:]
+                )
+                raise AssertionError(
+                    f"waited {timeout:g} s for"
+                    f" {what}\n{self._output('scontrol', '-o', 'show', 'job')}\n{logs}"
+                )
             time.sleep(0.1)
         return answer
 
@@ -265,19 +354,36 @@ def running(folder: Path, **settings) -> Iterator[Cluster]:
 
 def _need_slurm() -> None:
     def missing() -> list[str]:
-        return [name for name in ("slurmctld", "slurmd", "sbatch", "srun") if not shutil.which(name, path=PATH)]
+        return [
+            name
+            for name in ("slurmctld", "slurmd", "sbatch", "srun")
+            if not shutil.which(name, path=PATH)
+        ]
 
     if not missing():
         return
     install = "apt-get install " + " ".join(PACKAGES)
     wanted = os.environ.get("CI") or os.environ.get("UNRELEARN_INSTALL_SLURM") == "1"
     if not (wanted and os.geteuid() == 0 and shutil.which("apt-get")):
-        pytest.skip(f"no {', '.join(missing())} here: {install} (as root, UNRELEARN_INSTALL_SLURM=1 does it by itself)")
-    with FileLock(f"/tmp/.unrelearn-install-slurm-{os.getuid()}.lock"):  # one of several test workers
-        for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]) if missing() else ():
+        pytest.skip(
+            f"no {', '.join(missing())} here: {install} (as root, UNRELEARN_INSTALL_SLURM=1 does it"
+            " by itself)"
+        )
+    with FileLock(
+        f"/tmp/.unrelearn-install-slurm-{os.getuid()}.lock"
+    ):  # one of several test workers
+        for words in (
+            (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES])
+            if missing()
+            else ()
+        ):
             with contextlib.suppress(subprocess.TimeoutExpired):  # whether it worked is seen below
-                subprocess.run(["apt-get", "-q", "-o", "Acquire::http::Timeout=15", *words], timeout=900, capture_output=True,
-                               env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+                subprocess.run(
+                    ["apt-get", "-q", "-o", "Acquire::http::Timeout=15", *words],
+                    timeout=900,
+                    capture_output=True,
+                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                )
     if missing():
         pytest.skip(f"no {', '.join(missing())} here, and it could not be installed: {install}")
 

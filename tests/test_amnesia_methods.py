@@ -1,4 +1,6 @@
-"""Selective Amnesia, SISS, SFR-on and Scissorhands: one step of each against its formula written out again here."""
+"""Selective Amnesia, SISS, SFR-on and Scissorhands: one step of each against its formula written
+out again here.
+"""
 
 import math
 import socket
@@ -34,9 +36,21 @@ SMALL = dict(max_steps=3, batch_size=8, learning_rate=1e-3)
 
 
 def amnesia(task=None, **changes) -> SelectiveAmnesia:
-    return SelectiveAmnesia(task or new_task(), **{**SMALL, **dict(
-        replay_weight=1.0, elastic_weight=10.0, replay_share=0.25, replay_guidance_scale=1.0, fisher_samples=10,
-        label_dropout=0.0), **changes})
+    return SelectiveAmnesia(
+        task or new_task(),
+        **{
+            **SMALL,
+            **dict(
+                replay_weight=1.0,
+                elastic_weight=10.0,
+                replay_share=0.25,
+                replay_guidance_scale=1.0,
+                fisher_samples=10,
+                label_dropout=0.0,
+            ),
+            **changes,
+        },
+    )
 
 
 def siss(task=None, **changes) -> SISS:
@@ -44,12 +58,21 @@ def siss(task=None, **changes) -> SISS:
 
 
 def sfron(task=None, **changes) -> SFRon:
-    return SFRon(task or new_task(), **{**SMALL, **dict(
-        forget_weight=10.0, loss_power=0.5, fisher_ratio=1.0, fisher_samples=10), **changes})
+    return SFRon(
+        task or new_task(),
+        **{
+            **SMALL,
+            **dict(forget_weight=10.0, loss_power=0.5, fisher_ratio=1.0, fisher_samples=10),
+            **changes,
+        },
+    )
 
 
 def scissorhands(task=None, **changes) -> Scissorhands:
-    return Scissorhands(task or new_task(), **{**SMALL, **dict(forget_weight=0.1, trim_share=1e-3, trim_batches=2), **changes})
+    return Scissorhands(
+        task or new_task(),
+        **{**SMALL, **dict(forget_weight=0.1, trim_share=1e-3, trim_batches=2), **changes},
+    )
 
 
 MAKE = [amnesia, siss, sfron, scissorhands]
@@ -68,12 +91,13 @@ def first_gradient(module: DiffusionModule, folder: Path) -> Tensor:
     """Of the first step, as it comes to the optimiser before clipping."""
     seen = []
     module.configure_gradient_clipping = lambda *_, **__: seen.append(
-        torch.cat([p.grad.flatten() for p in module.denoiser.parameters() if p.requires_grad]))
+        torch.cat([p.grad.flatten() for p in module.denoiser.parameters() if p.requires_grad])
+    )
     train(module, folder)
     return seen[0]
 
 
-# ------------------------------------------------------------------------------------------------------------ all of them
+# -------------------------------------------------------------------------------------- all of them
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,7 +116,9 @@ def test_a_step_costs_what_torch_counts_in_it(name: str, compose):
 def test_frozen_blocks_stay_as_they_were_to_the_bit(make, tmp_path: Path):
     module = make(blocks=["up_blocks"])
     before = weights(module)
-    assert {name.split(".")[0] for name in moved(before, weights(train(module, tmp_path)))} == {"up_blocks"}
+    assert {name.split(".")[0] for name in moved(before, weights(train(module, tmp_path)))} == {
+        "up_blocks"
+    }
 
 
 @pytest.mark.parametrize("make", [amnesia, siss, scissorhands])
@@ -101,7 +127,9 @@ def test_weights_outside_a_mask_stay_as_they_were_to_the_bit(make, tmp_path: Pat
     before = weights(module)
     train(module, tmp_path)
     for name, value in weights(module).items():
-        assert not (before[name] != value)[~module.gradient_mask.get(name, torch.zeros_like(value, dtype=torch.bool))].any(), name
+        assert not (before[name] != value)[
+            ~module.gradient_mask.get(name, torch.zeros_like(value, dtype=torch.bool))
+        ].any(), name
 
 
 @pytest.mark.parametrize("make", MAKE)
@@ -131,16 +159,20 @@ def test_losses_that_are_sums_weigh_each_other_as_means_do(make):
                 p += 1e-3  # away from where nothing pulls back
     means, sums = module.losses(), in_sums.losses()
     assert {name: value.item() for name, value in sums.items()} == pytest.approx(
-        {name: 64 * value.item() for name, value in means.items()}, rel=1e-4)
+        {name: 64 * value.item() for name, value in means.items()}, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("make", [siss, sfron])
 def test_what_needs_the_whole_step_refuses_parts_of_it(make, tmp_path: Path):
-    with pytest.raises(UsageError, match=r"^(SISS|SFRon), method.combine=\w+: .*Type trainer.batch_size_per_device=null"):
+    with pytest.raises(
+        UsageError,
+        match=r"^(SISS|SFRon), method.combine=\w+: .*Type trainer.batch_size_per_device=null",
+    ):
         train(make(), tmp_path, batch_size_per_device=4)
 
 
-# ------------------------------------------------------------------------------------------------------ Selective Amnesia
+# -------------------------------------------------------------------------------- Selective Amnesia
 
 
 def test_selective_amnesia_is_noise_plus_replay_plus_the_pull_to_the_original_weights():
@@ -153,23 +185,45 @@ def test_selective_amnesia_is_noise_plus_replay_plus_the_pull_to_the_original_we
         for k, p in enumerate(module.denoiser.parameters()):
             p += 1e-3 * (k % 3)
     losses = module.losses()
-    pull = sum((information[name] * (p - start[name]) ** 2).sum() for name, p in module.denoiser.named_parameters()
-               if name != CLASS_EMBEDDING)
-    assert pull > 0 and losses["elastic"].item() == pytest.approx(3.0 * 64 * 1000 * pull.item(), rel=1e-4)
+    pull = sum(
+        (information[name] * (p - start[name]) ** 2).sum()
+        for name, p in module.denoiser.named_parameters()
+        if name != CLASS_EMBEDDING
+    )
+    assert pull > 0 and losses["elastic"].item() == pytest.approx(
+        3.0 * 64 * 1000 * pull.item(), rel=1e-4
+    )
     forget = module.draw("forget", module.conditions, label_dropout=0.0)
-    forget.x_0 = 2 * torch.rand((8, 1, 8, 8), generator=generator_for(0, "unlearn", "uniform", 0)) - 1
+    forget.x_0 = (
+        2 * torch.rand((8, 1, 8, 8), generator=generator_for(0, "unlearn", "uniform", 0)) - 1
+    )
     retain = module.draw("retain", module.replay)
     assert forget.labels.tolist() == [7] * 8 and 7 not in retain.labels
-    assert losses["forget"].item() == pytest.approx(mean_squared_error(module, forget).item(), rel=1e-5)
-    assert losses["retain"].item() == pytest.approx(0.7 * mean_squared_error(module, retain).item(), rel=1e-5)
-    expected = mean_squared_error(module, forget) + 0.7 * mean_squared_error(module, retain) + 3.0 * 64 * 1000 * pull
-    torch.testing.assert_close(gradients(module, sum(losses.values())), gradients(module, expected), rtol=1e-3, atol=1e-4)
+    assert losses["forget"].item() == pytest.approx(
+        mean_squared_error(module, forget).item(), rel=1e-5
+    )
+    assert losses["retain"].item() == pytest.approx(
+        0.7 * mean_squared_error(module, retain).item(), rel=1e-5
+    )
+    expected = (
+        mean_squared_error(module, forget)
+        + 0.7 * mean_squared_error(module, retain)
+        + 3.0 * 64 * 1000 * pull
+    )
+    torch.testing.assert_close(
+        gradients(module, sum(losses.values())), gradients(module, expected), rtol=1e-3, atol=1e-4
+    )
 
 
 def everything(module: SelectiveAmnesia) -> tuple[Tensor, Tensor]:
     """A quarter of 12 images of each class, drawn by the original model."""
     labels = torch.arange(10).repeat_interleave(3)
-    return sample(network(), labels, schedule=tiny.SCHEDULE, guidance_scale=1.0, seed=0, stream="replay"), labels
+    return (
+        sample(
+            network(), labels, schedule=tiny.SCHEDULE, guidance_scale=1.0, seed=0, stream="replay"
+        ),
+        labels,
+    )
 
 
 def test_selective_amnesia_reads_no_real_image():
@@ -179,13 +233,17 @@ def test_selective_amnesia_reads_no_real_image():
     module, images, labels = amnesia(task), *everything(amnesia())
     module.prepare()
     kept = (labels != 3) & (labels != 7)
-    assert torch.equal(module.replay.images, images[kept]) and torch.equal(module.replay.labels, labels[kept])
+    assert torch.equal(module.replay.images, images[kept]) and torch.equal(
+        module.replay.labels, labels[kept]
+    )
 
 
 def test_each_step_has_its_own_noise_of_which_each_pass_takes_its_part():
     module, seen = amnesia(batch_size=12), []
     module.prepare()
-    module.denoising_losses = lambda **batches: seen.append(batches["forget"].x_0) or dict.fromkeys(batches, torch.zeros(()))
+    module.denoising_losses = lambda **batches: (
+        seen.append(batches["forget"].x_0) or dict.fromkeys(batches, torch.zeros(()))
+    )
     module.losses()
     module.accumulate = 3
     for module.micro in range(3):
@@ -207,26 +265,44 @@ def test_what_matters_is_held_on_to(tmp_path: Path):
 
 
 def test_the_control_without_the_elastic_term_is_the_loss_of_the_other_two(compose, tmp_path: Path):
-    free = from_yaml(compose, "method", "selective_amnesia", "method.elastic_weight=0", "method.fisher_samples=10")(new_task())
+    free = from_yaml(
+        compose,
+        "method",
+        "selective_amnesia",
+        "method.elastic_weight=0",
+        "method.fisher_samples=10",
+    )(new_task())
     assert all(row["elastic"] == 0 and row["forget"] > 0 for row in train(free, tmp_path).rows)
 
 
-# -------------------------------------------------------------------------------------------------------------------- SISS
+# --------------------------------------------------------------------------------------------- SISS
 
 
 def importance(module: SISS) -> tuple[dict, Tensor, Tensor]:
-    """This step's pair, and the weights (2, B) of x and of a from the densities of the Gaussians, in float64."""
+    """This step's pair, and the weights (2, B) of x and of a from the densities of the Gaussians,
+    in float64.
+    """
     kept = module.draw("retain", module.task.retain)
     lost = module.draw("forget", module.task.forget, label_dropout=0.0)
     lost.t, lost.noise = kept.t, kept.noise
     n = len(kept.t)
     chosen = torch.rand(n, generator=generator_for(0, "unlearn", "mixture", 0)) < module.mixture
     m = torch.where(chosen.view(-1, 1, 1, 1), x_t(lost), x_t(kept)).double()
-    density = [torch.distributions.Normal(abar(b.t).sqrt() * b.x_0.double(), (1 - abar(b.t)).sqrt()).log_prob(m).sum((1, 2, 3))
-               for b in (kept, lost)]
-    shares = torch.tensor([1 - module.mixture, module.mixture], dtype=torch.float64).log().view(2, 1)
+    density = [
+        torch.distributions.Normal(abar(b.t).sqrt() * b.x_0.double(), (1 - abar(b.t)).sqrt())
+        .log_prob(m)
+        .sum((1, 2, 3))
+        for b in (kept, lost)
+    ]
+    shares = (
+        torch.tensor([1 - module.mixture, module.mixture], dtype=torch.float64).log().view(2, 1)
+    )
     density = torch.stack(density)
-    return {"kept": kept, "lost": lost, "m": m.float()}, density.sub((density + shares).logsumexp(0)).exp(), chosen
+    return (
+        {"kept": kept, "lost": lost, "m": m.float()},
+        density.sub((density + shares).logsumexp(0)).exp(),
+        chosen,
+    )
 
 
 @pytest.mark.parametrize("mixture", [0.5, 0.2])
@@ -237,7 +313,9 @@ def test_siss_weighs_the_errors_of_a_common_image_by_its_densities(mixture: floa
     assert chosen.float().mean().item() == pytest.approx(mixture, abs=0.15)
     balance = (1 - mixture) * importances[0] + mixture * importances[1]
     torch.testing.assert_close(balance, torch.ones(64, dtype=torch.float64))
-    assert ((importances[0] > 0.1) & (importances[1] > 0.1)).any() and (importances < 1e-3).any()  # mixed ones and clear ones
+    assert ((importances[0] > 0.1) & (importances[1] > 0.1)).any() and (
+        importances < 1e-3
+    ).any()  # mixed ones and clear ones
     expected = []
     for weight, batch in zip(importances, (pair["kept"], pair["lost"]), strict=True):
         noise = (pair["m"] - abar(batch.t).sqrt() * batch.x_0) / (1 - abar(batch.t)).sqrt()
@@ -257,11 +335,16 @@ def test_the_weighted_loss_is_on_average_that_of_plain_denoising():
 
 
 def test_the_forget_gradient_is_a_tenth_of_the_retain_gradient_and_subtracted(tmp_path: Path):
-    found, plain = first_gradient(siss(), tmp_path / "1"), first_gradient(siss(forget_share=None), tmp_path / "2")
+    found, plain = (
+        first_gradient(siss(), tmp_path / "1"),
+        first_gradient(siss(forget_share=None), tmp_path / "2"),
+    )
     module = siss()
     losses = _losses_of_step_zero(module)
     g_a, g_x = (gradients(module, losses[name]) for name in ("forget", "retain"))
-    torch.testing.assert_close(found, g_x + 0.1 * g_x.norm() / g_a.norm() * g_a, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        found, g_x + 0.1 * g_x.norm() / g_a.norm() * g_a, rtol=1e-3, atol=1e-5
+    )
     torch.testing.assert_close(plain, g_x + g_a, rtol=1e-3, atol=1e-5)
     assert (found - g_x).norm().item() == pytest.approx(0.1 * g_x.norm().item(), rel=1e-3)
 
@@ -273,10 +356,13 @@ def test_without_a_forget_gradient_the_retain_gradient_is_left():
 
 
 def test_another_way_to_combine_takes_the_place_of_the_difference():
-    assert siss(combine="projection").combiner is projection and siss(combine="alternation").combiner is None
+    assert (
+        siss(combine="projection").combiner is projection
+        and siss(combine="alternation").combiner is None
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ SFR-on
+# ------------------------------------------------------------------------------------------- SFR-on
 
 
 @pytest.mark.parametrize("step", [0, 2, 4])
@@ -285,16 +371,27 @@ def test_sfron_climbs_less_where_the_loss_is_large_and_less_and_less(step: int):
     module.prepare()
 
     def losses_and_draws() -> tuple:
-        return module.losses(), module.draw("forget", module.task.forget), module.draw("retain", module.task.retain)
+        return (
+            module.losses(),
+            module.draw("forget", module.task.forget),
+            module.draw("retain", module.task.retain),
+        )
 
     losses, forget, retain = at_step(module, step, losses_and_draws)
     output = module.denoiser(x_t(forget), forget.t, class_labels=forget.labels).sample
     each = ((output - forget.noise) ** 2).mean((1, 2, 3))
     share = each.detach() ** -0.5 / (each.detach() ** -0.5).sum()
     expected = -10.0 * (1 + math.cos(math.pi * step / 5)) / 2 * (share * each).sum()
-    assert losses["forget"].item() == pytest.approx(expected.item(), rel=1e-4) and share.max() > 1.2 * share.min()
-    assert losses["retain"].item() == pytest.approx(mean_squared_error(module, retain).item(), rel=1e-5)
-    torch.testing.assert_close(gradients(module, losses["forget"]), gradients(module, expected), rtol=1e-3, atol=1e-5)
+    assert (
+        losses["forget"].item() == pytest.approx(expected.item(), rel=1e-4)
+        and share.max() > 1.2 * share.min()
+    )
+    assert losses["retain"].item() == pytest.approx(
+        mean_squared_error(module, retain).item(), rel=1e-5
+    )
+    torch.testing.assert_close(
+        gradients(module, losses["forget"]), gradients(module, expected), rtol=1e-3, atol=1e-5
+    )
 
 
 def steps_of(module: SFRon, folder: Path) -> list[dict[str, Tensor]]:
@@ -325,13 +422,16 @@ def test_each_step_takes_the_gradient_of_its_turn(tmp_path: Path):
     found = first_gradient(sfron(max_steps=2), tmp_path)
     module = sfron(max_steps=2)
     module.prepare()
-    torch.testing.assert_close(found, gradients(module, _losses_of_step_zero(module)["forget"]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        found, gradients(module, _losses_of_step_zero(module)["forget"]), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_the_gradient_is_masked_first_and_clipped_second(tmp_path: Path):
     module, norms = sfron(max_steps=3, grad_clip=1e-3), []
     module.on_before_zero_grad = lambda optimizer: norms.append(
-        math.sqrt(sum(p.grad.square().sum() for _, p in module.trained if p.grad is not None)))
+        math.sqrt(sum(p.grad.square().sum() for _, p in module.trained if p.grad is not None))
+    )
     train(module, tmp_path)
     assert norms[1:] == pytest.approx([1e-3] * (len(norms) - 1), rel=1e-3)
 
@@ -344,7 +444,7 @@ def test_without_turns_the_mask_holds_in_every_step(tmp_path: Path):
     assert moved(states[0], states[-1])
 
 
-# ------------------------------------------------------------------------------------------------------------ Scissorhands
+# ------------------------------------------------------------------------------------- Scissorhands
 
 
 def snip_by_hand(module: Scissorhands, batches: int) -> Tensor:
@@ -353,12 +453,18 @@ def snip_by_hand(module: Scissorhands, batches: int) -> Tensor:
     ranked = [p for name, p in net.named_parameters() if name != CLASS_EMBEDDING]
     total = torch.zeros(sum(p.numel() for p in ranked))
     for number in range(batches):
-        x_0, labels = forget.images[number * n:(number + 1) * n] / 127.5 - 1, forget.labels[number * n:(number + 1) * n]
+        x_0, labels = (
+            forget.images[number * n : (number + 1) * n] / 127.5 - 1,
+            forget.labels[number * n : (number + 1) * n],
+        )
         g = generator_for(module.task.seed, "saliency", number)
         t = torch.randint(1000, (len(labels),), generator=g)
         noise = torch.randn(x_0.shape, generator=g)
         noisy = (abar(t).sqrt() * x_0 + (1 - abar(t)).sqrt() * noise).float()
-        guided = 3 * net(noisy, t, class_labels=labels).sample - 2 * net(noisy, t, class_labels=labels * 0 + 10).sample
+        guided = (
+            3 * net(noisy, t, class_labels=labels).sample
+            - 2 * net(noisy, t, class_labels=labels * 0 + 10).sample
+        )
         loss = (guided - noise).square().mean()
         total += torch.cat([g.abs().flatten() for g in torch.autograd.grad(loss, ranked)])
     return total * torch.cat([p.detach().abs().flatten() for p in ranked])
@@ -367,13 +473,18 @@ def snip_by_hand(module: Scissorhands, batches: int) -> Tensor:
 @pytest.mark.parametrize("batches", [1, 2])
 def test_the_weights_that_matter_most_in_the_decoder_are_drawn_anew(batches: int):
     module = scissorhands(batch_size=5, trim_batches=batches)
-    before, names = weights(module), [n for n, _ in module.denoiser.named_parameters() if n != CLASS_EMBEDDING]
+    before, names = (
+        weights(module),
+        [n for n, _ in module.denoiser.named_parameters() if n != CLASS_EMBEDDING],
+    )
     score = snip_by_hand(scissorhands(batch_size=5), batches)
     count = round(1e-3 * math.sqrt(859_520_964 / len(score)) * len(score))
     module.prepare()
     after = weights(module)
     assert module.denoiser.training and 0.1 < count / len(score) < 0.2
-    top = (score >= score.sort(descending=True).values[count - 1]).split([before[n].numel() for n in names])
+    top = (score >= score.sort(descending=True).values[count - 1]).split(
+        [before[n].numel() for n in names]
+    )
     changed, expected = [], []
     for name, chosen in zip(names, top, strict=True):
         may = name.startswith("up_blocks") and "norm" not in name
@@ -393,11 +504,15 @@ def test_the_new_values_differ_from_run_to_run_and_from_those_of_the_pretraining
     states = []
     for seed in (0, 1):
         module = scissorhands(new_task(seed=seed))
-        module.denoiser.load_state_dict(network(seed).state_dict())  # as if nothing had been learned
+        module.denoiser.load_state_dict(
+            network(seed).state_dict()
+        )  # as if nothing had been learned
         before = weights(module)
         module.prepare()
         states.append(weights(module))
-        assert moved(before, states[-1])  # drawn with the seed of the run they would all be the same again
+        assert moved(
+            before, states[-1]
+        )  # drawn with the seed of the run they would all be the same again
     assert moved(*states)
 
 
@@ -405,27 +520,41 @@ def test_scissorhands_descends_on_the_retain_set_and_climbs_a_little_on_the_forg
     module = scissorhands(forget_weight=0.3)
     module.prepare()
     losses = module.losses()
-    forget, retain = module.draw("forget", module.task.forget, label_dropout=0.0), module.draw("retain", module.task.retain)
-    assert losses["forget"].item() == pytest.approx(-0.3 * mean_squared_error(module, forget).item(), rel=1e-5)
-    assert losses["retain"].item() == pytest.approx(mean_squared_error(module, retain).item(), rel=1e-5)
+    forget, retain = (
+        module.draw("forget", module.task.forget, label_dropout=0.0),
+        module.draw("retain", module.task.retain),
+    )
+    assert losses["forget"].item() == pytest.approx(
+        -0.3 * mean_squared_error(module, forget).item(), rel=1e-5
+    )
+    assert losses["retain"].item() == pytest.approx(
+        mean_squared_error(module, retain).item(), rel=1e-5
+    )
     expected = mean_squared_error(module, retain) - 0.3 * mean_squared_error(module, forget)
-    torch.testing.assert_close(gradients(module, sum(losses.values())), gradients(module, expected), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        gradients(module, sum(losses.values())), gradients(module, expected), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_the_share_never_exceeds_all():
     module = scissorhands(trim_share=1.0)
     before = weights(module)
     module.prepare()
-    assert moved(before, weights(module)) == {name for name in before if name.startswith("up_blocks") and "norm" not in name}
+    assert moved(before, weights(module)) == {
+        name for name in before if name.startswith("up_blocks") and "norm" not in name
+    }
 
 
-# --------------------------------------------------------------------------------------------------------- two processes
+# ------------------------------------------------------------------------------------ two processes
 
 
 def in_processes(folder: Path) -> None:
     for make in MAKE:
         module = train(make(batch_size=12, max_steps=5, learning_rate=3e-4), folder / make.__name__)
-        torch.save({"weights": weights(module), "rows": module.rows}, folder / f"{make.__name__}-{distributed.rank()}.pt")
+        torch.save(
+            {"weights": weights(module), "rows": module.rows},
+            folder / f"{make.__name__}-{distributed.rank()}.pt",
+        )
 
 
 @pytest.fixture(scope="module")
@@ -434,8 +563,23 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    finish(*(started(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={node}", "--nproc_per_node=1",
-                     "--master_addr=127.0.0.1", f"--master_port={port}", __file__, folder) for node in (0, 1)))
+    finish(
+        *(
+            started(
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--nnodes=2",
+                f"--node_rank={node}",
+                "--nproc_per_node=1",
+                "--master_addr=127.0.0.1",
+                f"--master_port={port}",
+                __file__,
+                folder,
+            )
+            for node in (0, 1)
+        )
+    )
     return folder
 
 
@@ -446,7 +590,9 @@ def test_two_processes_train_the_model_that_one_trains(make, two: Path, tmp_path
     assert not moved(first["weights"], second["weights"]) and first["rows"] == second["rows"]
     for row, expected in zip(first["rows"], alone.rows, strict=True):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-6)
-    for name, value in weights(alone).items():  # Adam undoes how small a gradient is, and with it rounding
+    for name, value in weights(
+        alone
+    ).items():  # Adam undoes how small a gradient is, and with it rounding
         torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=2e-4)
 
 

@@ -1,4 +1,6 @@
-"""The store: one key, one computation, and nothing half-done that looks finished. Real processes, really killed."""
+"""The store: one key, one computation, and nothing half-done that looks finished. Real processes,
+really killed.
+"""
 
 import contextlib
 import errno
@@ -20,11 +22,14 @@ from unrelearn.artifact import MANIFEST, RESUME, Artifact, Spec, Store, write_js
 from unrelearn.errors import UsageError
 
 PARENTS = ("a" * 16, "b" * 16)
-SPEC = Spec("pretrain", 1, {"dataset": {"name": "digits", "flip": False}, "seed": 0, "rate": 1e-3}, PARENTS)
+SPEC = Spec(
+    "pretrain", 1, {"dataset": {"name": "digits", "flip": False}, "seed": 0, "rate": 1e-3}, PARENTS
+)
 FILES = {"raw/weights.bin", "metrics.json", MANIFEST}  # of compute() below
 PARTS = 12
 
-# a server that has loaded torch once and forks from there: processes in 20 ms, and no fork of a process with threads
+# a server that has loaded torch once and forks from there: processes in 20 ms, and no fork of a
+# process with threads
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["unrelearn.artifact", "pytest"])
 
@@ -55,21 +60,51 @@ def built(tmp_path: Path) -> Artifact:
     return store(tmp_path).build(SPEC, compute)
 
 
-# ----------------------------------------------------------------------------------------------------------------- key
+# ---------------------------------------------------------------------------------------------- key
 
 
-@pytest.mark.parametrize("other", [
-    Spec("unlearn", SPEC.version, SPEC.config, SPEC.parents),
-    Spec(SPEC.stage, 2, SPEC.config, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {**SPEC.config, "seed": 1}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {**SPEC.config, "rate": 1.001e-3}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {**SPEC.config, "new": None}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {**SPEC.config, "dataset": {"name": "digits", "flip": True}}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {**SPEC.config, "dataset": {"name": "digits"}, "flip": False}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, {k: v for k, v in SPEC.config.items() if k != "seed"}, SPEC.parents),
-    Spec(SPEC.stage, SPEC.version, SPEC.config, SPEC.parents[:1]),
-    Spec(SPEC.stage, SPEC.version, SPEC.config, SPEC.parents[::-1]),
-], ids=["stage", "version", "seed", "rate", "new key", "nested value", "moved key", "key gone", "parent", "order"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        Spec("unlearn", SPEC.version, SPEC.config, SPEC.parents),
+        Spec(SPEC.stage, 2, SPEC.config, SPEC.parents),
+        Spec(SPEC.stage, SPEC.version, {**SPEC.config, "seed": 1}, SPEC.parents),
+        Spec(SPEC.stage, SPEC.version, {**SPEC.config, "rate": 1.001e-3}, SPEC.parents),
+        Spec(SPEC.stage, SPEC.version, {**SPEC.config, "new": None}, SPEC.parents),
+        Spec(
+            SPEC.stage,
+            SPEC.version,
+            {**SPEC.config, "dataset": {"name": "digits", "flip": True}},
+            SPEC.parents,
+        ),
+        Spec(
+            SPEC.stage,
+            SPEC.version,
+            {**SPEC.config, "dataset": {"name": "digits"}, "flip": False},
+            SPEC.parents,
+        ),
+        Spec(
+            SPEC.stage,
+            SPEC.version,
+            {k: v for k, v in SPEC.config.items() if k != "seed"},
+            SPEC.parents,
+        ),
+        Spec(SPEC.stage, SPEC.version, SPEC.config, SPEC.parents[:1]),
+        Spec(SPEC.stage, SPEC.version, SPEC.config, SPEC.parents[::-1]),
+    ],
+    ids=[
+        "stage",
+        "version",
+        "seed",
+        "rate",
+        "new key",
+        "nested value",
+        "moved key",
+        "key gone",
+        "parent",
+        "order",
+    ],
+)
 def test_the_key_changes_with_everything_in_the_spec(other: Spec):
     assert other.key != SPEC.key
 
@@ -94,7 +129,7 @@ def test_what_json_can_not_say_exactly_has_no_key():
         _ = Spec("pretrain", 1, {"root": Path("data")}).key
 
 
-# ----------------------------------------------------------------------------------------------------- build and find
+# ----------------------------------------------------------------------------------- build and find
 
 
 def test_what_is_built_is_found_and_not_computed_again(tmp_path: Path):
@@ -110,7 +145,10 @@ def test_what_is_built_is_found_and_not_computed_again(tmp_path: Path):
 
 def test_the_manifest_says_what_the_artefact_was_made_of(tmp_path: Path):
     manifest = json.loads((built(tmp_path).path / MANIFEST).read_text())
-    assert Spec(manifest["stage"], manifest["version"], manifest["config"], tuple(manifest["parents"])) == SPEC
+    assert (
+        Spec(manifest["stage"], manifest["version"], manifest["config"], tuple(manifest["parents"]))
+        == SPEC
+    )
 
 
 def test_the_state_for_resuming_is_no_part_of_the_artefact(tmp_path: Path):
@@ -152,7 +190,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path):
     assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"b": 1, "a": [1.5, None]}
 
 
-# -------------------------------------------------------------------------------------------------------------- damage
+# ------------------------------------------------------------------------------------------- damage
 
 
 def flip(path: Path, at: int) -> None:
@@ -175,7 +213,9 @@ def refused(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["raw/weights.bin", "metrics.json"])
 @pytest.mark.parametrize("at", [0, 7, -1])
-def test_one_flipped_bit_in_a_file_is_noticed_and_the_file_named(tmp_path: Path, name: str, at: int):
+def test_one_flipped_bit_in_a_file_is_noticed_and_the_file_named(
+    tmp_path: Path, name: str, at: int
+):
     flip(built(tmp_path).path / name, at)
     assert f"{name} does not match" in refused(tmp_path)
 
@@ -220,9 +260,13 @@ def test_rebuild_computes_again_and_keeps_the_damaged_folder(tmp_path: Path):
     flip(artifact.path / "metrics.json", 0)
     damaged = (artifact.path / "metrics.json").read_bytes()
     again = store(tmp_path, rebuild=True, say=lines.append).build(SPEC, compute)
-    assert not again.reused and json.loads((again.path / "metrics.json").read_text()) == {"value": 0.5}
+    assert not again.reused and json.loads((again.path / "metrics.json").read_text()) == {
+        "value": 0.5
+    }
     (aside,) = (tmp_path / "pretrain").glob(f"{SPEC.key}.damaged-*")
-    assert (aside / "metrics.json").read_bytes() == damaged and (aside / "raw" / "weights.bin").exists()
+    assert (aside / "metrics.json").read_bytes() == damaged and (
+        aside / "raw" / "weights.bin"
+    ).exists()
     assert len(lines) == 1 and "metrics.json" in lines[0] and aside.name in lines[0]
     assert store(tmp_path).build(SPEC, never).reused
 
@@ -233,7 +277,7 @@ def test_rebuild_leaves_what_is_whole_alone(tmp_path: Path):
     assert not list((tmp_path / "pretrain").glob("*.damaged-*"))
 
 
-# ----------------------------------------------------------------------------------------------------------- processes
+# ---------------------------------------------------------------------------------------- processes
 
 
 @contextlib.contextmanager
@@ -261,15 +305,28 @@ def build_once_the_other_waits(root: Path, go, other_waits, results) -> None:
 
     go.wait(900)
     artifact = store(root, say=say).build(SPEC, slowly)
-    results.put({"pid": os.getpid(), "computed": len(computed), "lines": lines, "reused": artifact.reused,
-                 "path": artifact.path, "manifest": artifact.manifest})
+    results.put(
+        {
+            "pid": os.getpid(),
+            "computed": len(computed),
+            "lines": lines,
+            "reused": artifact.reused,
+            "path": artifact.path,
+            "manifest": artifact.manifest,
+        }
+    )
 
 
 def test_of_two_processes_one_computes_and_the_other_waits_and_says_for_whom(tmp_path: Path):
     go, waits, results = processes.Barrier(2), processes.Event(), processes.Queue()
     arguments = (tmp_path, go, waits, results)
-    with process(build_once_the_other_waits, *arguments), process(build_once_the_other_waits, *arguments):
-        worker, waiter = sorted((results.get(timeout=900) for _ in range(2)), key=lambda r: r["reused"])
+    with (
+        process(build_once_the_other_waits, *arguments),
+        process(build_once_the_other_waits, *arguments),
+    ):
+        worker, waiter = sorted(
+            (results.get(timeout=900) for _ in range(2)), key=lambda r: r["reused"]
+        )
     assert (worker["computed"], worker["reused"], worker["lines"]) == (1, False, [])
     assert (waiter["computed"], waiter["reused"]) == (0, True)
     assert waiter["path"] == worker["path"] and waiter["manifest"] == worker["manifest"]
@@ -330,6 +387,7 @@ def test_the_lock_of_a_killed_process_holds_up_nobody_who_comes_later(tmp_path: 
 def test_a_waiting_process_computes_when_the_one_it_waits_for_fails(tmp_path: Path):
     lines, results = processes.Queue(), processes.Queue()
     with contextlib.ExitStack() as stack:
+
         def fail_once_someone_waits(folder: Path) -> dict:
             (folder / "half.txt").write_text("first half")
             stack.enter_context(process(take_over, tmp_path, lines, results))
@@ -341,15 +399,21 @@ def test_a_waiting_process_computes_when_the_one_it_waits_for_fails(tmp_path: Pa
         assert results.get(timeout=900)["found"] == "first half"
 
 
-# ------------------------------------------------------------------------------------------------------------- kill -9
+# ------------------------------------------------------------------------------------------ kill -9
 
 
 def in_parts(folder: Path) -> dict:
-    """Resumable work: parts one after the other, each from the one before; a big file at the end."""
+    """Resumable work: parts one after the other, each from the one before; a big file at the
+    end.
+    """
     for number in range(PARTS):
         part = folder / "parts" / f"{number:02}.json"
         if not part.exists():
-            before = json.loads((folder / "parts" / f"{number - 1:02}.json").read_text()) if number else []
+            before = (
+                json.loads((folder / "parts" / f"{number - 1:02}.json").read_text())
+                if number
+                else []
+            )
             write_json(part, [*before, f"part {number:02}, made from the one before"])
             time.sleep(0.002)
     (folder / "weights.bin").write_bytes(bytes(range(256)) * 4096)
@@ -363,11 +427,15 @@ def build_in_parts(root: Path, ready) -> None:
 
 def whole(artifact: Artifact) -> bool:
     expected = {f"parts/{i:02}.json" for i in range(PARTS)} | {"weights.bin", MANIFEST}
-    there = {p.relative_to(artifact.path).as_posix() for p in artifact.path.rglob("[!.]*") if p.is_file()}
-    return (set(artifact.manifest["files"]) == there == expected
-            and json.loads((artifact.path / "parts" / f"{PARTS - 1:02}.json").read_text())
-            == [f"part {number:02}, made from the one before" for number in range(PARTS)]
-            and (artifact.path / "weights.bin").read_bytes() == bytes(range(256)) * 4096)
+    there = {
+        p.relative_to(artifact.path).as_posix() for p in artifact.path.rglob("[!.]*") if p.is_file()
+    }
+    return (
+        set(artifact.manifest["files"]) == there == expected
+        and json.loads((artifact.path / "parts" / f"{PARTS - 1:02}.json").read_text())
+        == [f"part {number:02}, made from the one before" for number in range(PARTS)]
+        and (artifact.path / "weights.bin").read_bytes() == bytes(range(256)) * 4096
+    )
 
 
 def test_killed_at_any_moment_the_same_build_finishes_with_the_right_content(tmp_path: Path):
@@ -395,7 +463,9 @@ def test_killed_at_any_moment_the_same_build_finishes_with_the_right_content(tmp
 
 
 def die_at_call(root: Path, name: str, count: int) -> None:
-    """Build, and be gone for good just before call number `count` of os.replace, os.fsync or os.rename."""
+    """Build, and be gone for good just before call number `count` of os.replace, os.fsync or
+    os.rename.
+    """
     original, calls = getattr(os, name), []
 
     def counted(*arguments, **options):
@@ -408,14 +478,24 @@ def die_at_call(root: Path, name: str, count: int) -> None:
     store(root).build(SPEC, in_parts)
 
 
-# 12 parts and the manifest are written aside, flushed and replaced: 13 each; then 16 files and folders are flushed, the
-# folder renamed, and the folder above flushed: 30 os.fsync
-LAST_MOMENTS = [("replace", 1), ("replace", PARTS), ("replace", PARTS + 1), ("fsync", PARTS + 1), ("fsync", PARTS + 2),
-                ("fsync", 2 * PARTS + 5), ("rename", 1), ("fsync", 2 * PARTS + 6)]
+# 12 parts and the manifest are written aside, flushed and replaced: 13 each; then 16 files and
+# folders are flushed, the folder renamed, and the folder above flushed: 30 os.fsync
+LAST_MOMENTS = [
+    ("replace", 1),
+    ("replace", PARTS),
+    ("replace", PARTS + 1),
+    ("fsync", PARTS + 1),
+    ("fsync", PARTS + 2),
+    ("fsync", 2 * PARTS + 5),
+    ("rename", 1),
+    ("fsync", 2 * PARTS + 6),
+]
 
 
 @pytest.mark.parametrize("name, count", LAST_MOMENTS)
-def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(tmp_path: Path, name: str, count: int):
+def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(
+    tmp_path: Path, name: str, count: int
+):
     with process(die_at_call, tmp_path, name, count) as running:
         running.join(900)
         assert running.exitcode == -signal.SIGKILL
@@ -425,7 +505,7 @@ def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(t
     assert whole(store(tmp_path).find(SPEC))
 
 
-# ----------------------------------------------------------------------------------------------------------- full disk
+# ---------------------------------------------------------------------------------------- full disk
 
 
 def build_with_files_of_at_most(limit: int, root: Path, work: Callable, results) -> None:
@@ -438,13 +518,19 @@ def build_with_files_of_at_most(limit: int, root: Path, work: Callable, results)
         results.put(error.errno)
 
 
-@pytest.mark.parametrize("limit, work, left", [
-    (8, compute, []),
-    (256, in_parts, ["parts/04.json"]),
-    (500_000, in_parts, ["parts/11.json", "weights.bin"]),
-    (512, compute, ["metrics.json", "raw/weights.bin"]),
-], ids=["at the lock", "in a part", "in the weights", "in the manifest"])
-def test_a_full_disk_is_an_oserror_and_leaves_nothing_finished(tmp_path: Path, limit: int, work: Callable, left: list):
+@pytest.mark.parametrize(
+    "limit, work, left",
+    [
+        (8, compute, []),
+        (256, in_parts, ["parts/04.json"]),
+        (500_000, in_parts, ["parts/11.json", "weights.bin"]),
+        (512, compute, ["metrics.json", "raw/weights.bin"]),
+    ],
+    ids=["at the lock", "in a part", "in the weights", "in the manifest"],
+)
+def test_a_full_disk_is_an_oserror_and_leaves_nothing_finished(
+    tmp_path: Path, limit: int, work: Callable, left: list
+):
     results = processes.Queue()
     with process(build_with_files_of_at_most, limit, tmp_path, work, results):
         assert results.get(timeout=900) == errno.EFBIG

@@ -1,4 +1,6 @@
-"""The attack's own seed: it redraws what the attacker draws, and nothing of the model or of the measurement."""
+"""The attack's own seed: it redraws what the attacker draws, and nothing of the model or of the
+measurement.
+"""
 
 import json
 from pathlib import Path
@@ -28,34 +30,52 @@ from unrelearn.pipeline import Pipeline
 TRAINING = dict(budgets=[3], batch_size=8, learning_rate=1e-3)
 MAKE = {
     "dimra": lambda **seed: DiMRA(new_task(), retain_fraction=0.3, **TRAINING, **seed),
-    "dimra_aux": lambda **seed: DiMRAAux(new_task(), source="original", images_per_class=2, num_inference_steps=2,
-                                         **TRAINING, **seed),
-    "dimra_proxy": lambda **seed: DiMRAProxy(new_task(), proxy=Digits(), max_images=30, **TRAINING, **seed),
+    "dimra_aux": lambda **seed: DiMRAAux(
+        new_task(), source="original", images_per_class=2, num_inference_steps=2, **TRAINING, **seed
+    ),
+    "dimra_proxy": lambda **seed: DiMRAProxy(
+        new_task(), proxy=Digits(), max_images=30, **TRAINING, **seed
+    ),
     "few_shot": lambda **seed: FewShot(new_task(), num_images=3, **TRAINING, **seed),
-    "embedding_inversion": lambda **seed: EmbeddingInversion(new_task(), num_images=3, **TRAINING, **seed),
+    "embedding_inversion": lambda **seed: EmbeddingInversion(
+        new_task(), num_images=3, **TRAINING, **seed
+    ),
     "lora": lambda **seed: LoRA(new_task(), rank=2, num_images=3, **TRAINING, **seed),
     "context_probe": lambda **seed: ContextProbe(new_task(), levels=[0.5], num_images=3, **seed),
     "weight_noise": lambda **seed: WeightNoise(new_task(), levels=[0.5], **seed),
-    "interpolation": lambda **seed: Interpolation(new_task(), levels=[0.5], towards="attacked", retain_fraction=0.3,
-                                                  **TRAINING, **seed),
+    "interpolation": lambda **seed: Interpolation(
+        new_task(), levels=[0.5], towards="attacked", retain_fraction=0.3, **TRAINING, **seed
+    ),
 }
 
 
 def drawn(module: Attack) -> dict[str, Tensor]:
-    """Everything an attacker draws: data, a batch of the first step, and what is added to the weights before it."""
+    """Everything an attacker draws: data, a batch of the first step, and what is added to the
+    weights before it.
+    """
     module.prepare()
-    found = {name: getattr(module, name).images for name in ("auxiliary", "shots") if hasattr(module, name)}
+    found = {
+        name: getattr(module, name).images
+        for name in ("auxiliary", "shots")
+        if hasattr(module, name)
+    }
     if isinstance(module, ContextProbe):
         return found | {"start": module.images}
     if isinstance(module, WeightNoise):
-        return found | {name: value for name, value in at(module, 0.5).items() if value.ndim > 1}  # the others are constants
-    found |= {name: value for name, value in module.denoiser.named_parameters() if name.endswith(".A")}
+        return found | {
+            name: value for name, value in at(module, 0.5).items() if value.ndim > 1
+        }  # the others are constants
+    found |= {
+        name: value for name, value in module.denoiser.named_parameters() if name.endswith(".A")
+    }
     return found | vars(module.draw("auxiliary", module.task.retain))
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_another_seed_redraws_all_that_the_attacker_draws_and_none_is_the_seed_nought(name: str):
-    default, nought, one, two = (drawn(MAKE[name](**seed)) for seed in ({}, {"seed": 0}, {"seed": 1}, {"seed": 2}))
+    default, nought, one, two = (
+        drawn(MAKE[name](**seed)) for seed in ({}, {"seed": 0}, {"seed": 1}, {"seed": 2})
+    )
     assert default
     for what, value in default.items():
         assert torch.equal(value, nought[what]), what
@@ -99,12 +119,18 @@ def test_attacks_that_draw_nothing_take_no_seed(attack: str, compose):
     if attack != "none":
         with pytest.raises(UsageError, match=r"attack\.seed=1: no such key; allowed: levels"):
             compose(f"attack={attack}", "+attack.seed=1")
-    assert Pipeline(compose(f"attack={attack}"), "").name == Pipeline(compose(f"attack={attack}", "relearning.seed=3"), "").name
+    assert (
+        Pipeline(compose(f"attack={attack}"), "").name
+        == Pipeline(compose(f"attack={attack}", "relearning.seed=3"), "").name
+    )
 
 
 def test_the_way_to_the_original_has_no_seed_and_the_way_to_the_attacked_model_has(compose):
     def key(towards: str, seed: int) -> tuple[str, str]:
-        pipeline = Pipeline(compose("attack=interpolation", f"attack.towards={towards}", f"relearning.seed={seed}"), "")
+        pipeline = Pipeline(
+            compose("attack=interpolation", f"attack.towards={towards}", f"relearning.seed={seed}"),
+            "",
+        )
         return pipeline.attacked[0].spec.key, pipeline.name
 
     assert key("original", 0) == key("original", 1) and "-attack" not in key("original", 1)[1]
@@ -112,23 +138,46 @@ def test_the_way_to_the_original_has_no_seed_and_the_way_to_the_attacked_model_h
 
 
 def test_three_attack_seeds_inside_one_model_seed_share_everything_but_the_attack(compose):
-    sizes = [*SMALL, "model.pretrain.max_steps=4", "model.pretrain.batch_size=12", "method.max_steps=2", "method.batch_size=8",
-             "oracle.max_steps=2", "oracle.main.width=8", "oracle.held_out.width=8", "sampler.num_images=4",
-             "sampler.images_per_retained_class=1", "sampler.num_inference_steps=2", "relearning.budgets=[0,2]",
-             "relearning.batch_size=6", "tracking=none"]
+    sizes = [
+        *SMALL,
+        "model.pretrain.max_steps=4",
+        "model.pretrain.batch_size=12",
+        "method.max_steps=2",
+        "method.batch_size=8",
+        "oracle.max_steps=2",
+        "oracle.main.width=8",
+        "oracle.held_out.width=8",
+        "sampler.num_images=4",
+        "sampler.images_per_retained_class=1",
+        "sampler.num_inference_steps=2",
+        "relearning.budgets=[0,2]",
+        "relearning.batch_size=6",
+        "tracking=none",
+    ]
     records, attacked = [], []
     for seed in (0, 1, 2):
         pipeline = Pipeline(compose(*sizes, f"relearning.seed={seed}"), "")
         records.append(pipeline.run())
-        attacked.append(denoiser.load(pipeline.attacked[-1].weights(pipeline.store, "ema")).state_dict())
-    assert [record["attack_seed"] for record in records] == [0, 1, 2] and {record["seed"] for record in records} == {0}
-    computed = [[stage["stage"] for stage in record["stages"] if stage["status"] == "computed"] for record in records]
+        attacked.append(
+            denoiser.load(pipeline.attacked[-1].weights(pipeline.store, "ema")).state_dict()
+        )
+    assert [record["attack_seed"] for record in records] == [0, 1, 2] and {
+        record["seed"] for record in records
+    } == {0}
+    computed = [
+        [stage["stage"] for stage in record["stages"] if stage["status"] == "computed"]
+        for record in records
+    ]
     assert {"pretrain", "unlearn", "oracle", "attack"} <= set(computed[0])
     assert set(computed[1]) == set(computed[2]) == {"attack", "samples", "evaluate"}
     for a, b in ((0, 1), (1, 2), (0, 2)):
         assert any(not torch.equal(value, attacked[b][name]) for name, value in attacked[a].items())
         assert records[a]["rows"][1]["evaluate"] == records[b]["rows"][1]["evaluate"]
     names = [record["name"] for record in records]
-    assert "-seed0-attack" not in names[0] and "-seed0-attack1-" in names[1] and "-seed0-attack2-" in names[2]
+    assert (
+        "-seed0-attack" not in names[0]
+        and "-seed0-attack1-" in names[1]
+        and "-seed0-attack2-" in names[2]
+    )
     assert records[0]["attack_share_of_pretraining"] == 2 * 6 / (4 * 12)
     json.dumps(records, allow_nan=False)

@@ -1,4 +1,6 @@
-"""The canonical form: the same function, one way of writing it, and attacks that do not depend on how a model is written."""
+"""The canonical form: the same function, one way of writing it, and attacks that do not depend on
+how a model is written.
+"""
 
 import copy
 import json
@@ -103,7 +105,9 @@ def test_an_imported_network_with_other_blocks_is_refused():
 
 
 def permuted_and_flipped(net: denoiser.Denoiser) -> denoiser.Denoiser:
-    """The units between two convolutions in another order within their groups, and one group with the other sign."""
+    """The units between two convolutions in another order within their groups, and one group with
+    the other sign.
+    """
     other = copy.deepcopy(net)
     block = other.mid_block.resnets[0]
     size = block.conv1.out_channels // block.norm2.num_groups
@@ -165,7 +169,9 @@ TINY = [
 
 @pytest.mark.parametrize("attack", ["dimra", "prune", "lora"])
 def test_a_rescaled_copy_recovers_as_the_copy_does(compose, attack: str):
-    """Through the pipeline: what an attack is given does not depend on the units that a method chose."""
+    """Through the pipeline: what an attack is given does not depend on the units that a method
+    chose.
+    """
     levels = ["attack.levels=[0.3]"] if attack == "prune" else []
     ends = {}
     for factor in (1, 100):
@@ -205,7 +211,7 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
     assert not found["class_rows_changed"]
 
 
-# --------------------------------------------------------------------------------------------------- projection_swap
+# ---------------------------------------------------------------------------------- projection_swap
 
 
 def swapped() -> tuple[denoiser.Denoiser, denoiser.Denoiser]:

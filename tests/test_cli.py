@@ -1,4 +1,6 @@
-"""Bad input: one line each, with key, value, what is allowed and what to type; exit code 2; no traceback; nothing computed."""
+"""Bad input: one line each, with key, value, what is allowed and what to type; exit code 2; no
+traceback; nothing computed.
+"""
 
 import json
 import logging
@@ -37,39 +39,101 @@ BAD = {
     "model.unet.norm_num_groups=7": ["block_out_channels=[32, 64]", "norm_num_groups=7"],
     "trainer.devices=64": ["trainer.devices=64", "Type trainer.devices="],
     "sampler.name=euler": ["sampler.name=euler", "dpmsolver++", "Type sampler.name=ddim"],
-    "method=munba trainer.batch_size_per_device=8": ["batch_size_per_device=8", "Type trainer.batch_size_per_device=null"],
+    "method=munba trainer.batch_size_per_device=8": [
+        "batch_size_per_device=8",
+        "Type trainer.batch_size_per_device=null",
+    ],
     "precision=bf16": ["precision=bf16", "bf16-mixed"],
     "stages=[pretran]": ["stages=pretran", "evaluate"],
     "stages=[evaluate]": ["stages=[evaluate]", "pretrain", "Type 'stages=[pretrain,evaluate]'"],
     "dataset=folder": ["dataset.root", "has no default", "Type dataset.root="],
-    "dataset=folder dataset.root=/no/such dataset.image_size=8": ["dataset.root=/no/such", "no such folder"],
-    "dataset=mnist dataset.download=false dataset.root=/no/such": ["train-images-idx3-ubyte", "/no/such"],
+    "dataset=folder dataset.root=/no/such dataset.image_size=8": [
+        "dataset.root=/no/such",
+        "no such folder",
+    ],
+    "dataset=mnist dataset.download=false dataset.root=/no/such": [
+        "train-images-idx3-ubyte",
+        "/no/such",
+    ],
     "seed=-1": ["seed=-1", "between 0 and"],
-    "method.memory=counterpart": ["method.memory=counterpart", "no attributes", "Type method.memory=another_class"],
-    "eval=[fid] paths.inception_weights=/no/such": ["paths.inception_weights=/no/such", "no such file"],
+    "method.memory=counterpart": [
+        "method.memory=counterpart",
+        "no attributes",
+        "Type method.memory=another_class",
+    ],
+    "eval=[fid] paths.inception_weights=/no/such": [
+        "paths.inception_weights=/no/such",
+        "no such file",
+    ],
     "protocol.name=best": ["protocol.name=best", "clean, fast, salun", "Type protocol=clean"],
     "dataset.root=/x": ["dataset.root=/x", "dataset=folder", "Type dataset=folder dataset.root=/x"],
-    "method=original method.memory=noise": ["the method chosen here has no such key", "Type method=dimum method.memory=noise"],
-    "model.unet.norm_num_groups=0": ["model.unet.norm_num_groups=0", "between 1 and 1024", "Type model.unet.norm_num_groups=8"],
-    "model.pretrain.grad_clip=inf": ["model.pretrain.grad_clip=inf", "Type model.pretrain.grad_clip=1000000000.0 for no limit"],
+    "method=original method.memory=noise": [
+        "the method chosen here has no such key",
+        "Type method=dimum method.memory=noise",
+    ],
+    "model.unet.norm_num_groups=0": [
+        "model.unet.norm_num_groups=0",
+        "between 1 and 1024",
+        "Type model.unet.norm_num_groups=8",
+    ],
+    "model.pretrain.grad_clip=inf": [
+        "model.pretrain.grad_clip=inf",
+        "Type model.pretrain.grad_clip=1000000000.0 for no limit",
+    ],
     "method.memory_weight=inf": ["method.memory_weight=inf", "must be finite"],
-    "model.schedule.beta_start=nan": ["model.schedule.beta_start=nan", "must be a number", "=0.0001"],
-    "model.schedule.beta_end=2": ["model.schedule.beta_end=2", "between 0 and 0.999", "Type model.schedule.beta_end=0.02"],
-    "model.schedule.beta_start=0.5": ["model.schedule.beta_start=0.5", "must be below model.schedule.beta_end=0.02"],
+    "model.schedule.beta_start=nan": [
+        "model.schedule.beta_start=nan",
+        "must be a number",
+        "=0.0001",
+    ],
+    "model.schedule.beta_end=2": [
+        "model.schedule.beta_end=2",
+        "between 0 and 0.999",
+        "Type model.schedule.beta_end=0.02",
+    ],
+    "model.schedule.beta_start=0.5": [
+        "model.schedule.beta_start=0.5",
+        "must be below model.schedule.beta_end=0.02",
+    ],
     "sampler.guidance_scales=[1.0,nan]": ["sampler.guidance_scales=[1.0, nan]", "must be a number"],
-    "sampler.num_inference_steps=50 model.schedule.num_train_timesteps=20": ["num_inference_steps=50", "at most", "=20"],
-    "forget=[3,5] sampler.num_images=1": ["sampler.num_images=1", "2 of them", "Type sampler.num_images=100"],
-    "forget=3,5": ["forget=3,5", "several values", "Type 'forget=[3,5]'", "-m forget=3,5", """'forget="3,5"'"""],
+    "sampler.num_inference_steps=50 model.schedule.num_train_timesteps=20": [
+        "num_inference_steps=50",
+        "at most",
+        "=20",
+    ],
+    "forget=[3,5] sampler.num_images=1": [
+        "sampler.num_images=1",
+        "2 of them",
+        "Type sampler.num_images=100",
+    ],
+    "forget=3,5": [
+        "forget=3,5",
+        "several values",
+        "Type 'forget=[3,5]'",
+        "-m forget=3,5",
+        """'forget="3,5"'""",
+    ],
     "attack=none,dimra": ["attack=none,dimra", "Type -m attack=none,dimra"],
-    "forget=naïve": ["forget=naïve", "must be quoted for Hydra, as it holds ï", """Type 'forget="naïve"'"""],
+    "forget=naïve": [
+        "forget=naïve",
+        "must be quoted for Hydra, as it holds ï",
+        """Type 'forget="naïve"'""",
+    ],
     "paths.data=~nobody-here": ["paths.data=~nobody-here", "no such user", "Type 'paths.data="],
-    "model.checkpoint=/no/such": ["model.checkpoint=/no/such", "no such file or folder", "Type model.checkpoint=null"],
+    "model.checkpoint=/no/such": [
+        "model.checkpoint=/no/such",
+        "no such file or folder",
+        "Type model.checkpoint=null",
+    ],
 }
 
 
 @pytest.fixture
 def complaint(capsys, monkeypatch, tmp_path: Path):
-    """complaint("method=x", ...) -> the lines on stderr of the command, which must end with exit code 2."""
+    """complaint("method=x", ...) -> the lines on stderr of the command, which must end with exit
+    code 2.
+    """
+
     def complained(*overrides: str, outputs: Path = tmp_path / "outputs") -> list[str]:
         GlobalHydra.instance().clear()
         arguments = ["run.py", "tracking=none", f"paths.outputs={outputs}", *overrides]
@@ -79,7 +143,9 @@ def complaint(capsys, monkeypatch, tmp_path: Path):
         monkeypatch.chdir(ROOT)
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        logging.getLogger().setLevel(logging.WARNING)  # Hydra set it, and switched off all loggers, in this process too
+        logging.getLogger().setLevel(
+            logging.WARNING
+        )  # Hydra set it, and switched off all loggers, in this process too
         for logger in logging.Logger.manager.loggerDict.values():
             logger.disabled = False
         captured = capsys.readouterr()
@@ -87,6 +153,7 @@ def complaint(capsys, monkeypatch, tmp_path: Path):
         assert "Traceback" not in captured.err
         assert not list(tmp_path.rglob("artifacts/*/*")), "something was computed"
         return captured.err.strip().splitlines()
+
     return complained
 
 
@@ -95,7 +162,10 @@ def test_bad_input_gets_one_line_that_says_what_to_type(overrides: str, complain
     lines = complaint(*overrides.split(" "))
     about = [line for line in lines if all(part in line for part in BAD[overrides])]
     assert about, lines
-    assert all((line.startswith("error: ") and "Type" in line) or "type" in line or "Leave" in line for line in lines), lines
+    assert all(
+        (line.startswith("error: ") and "Type" in line) or "type" in line or "Leave" in line
+        for line in lines
+    ), lines
     assert len(lines) == 1 or overrides == "dataset=folder", lines
 
 
@@ -105,17 +175,28 @@ def test_all_problems_are_named_at_once(complaint):
 
 
 def test_what_is_missing_hides_no_other_problem(complaint):
-    lines = complaint("dataset=folder", "method.max_steps=-3", "sampler.name=euler", "model.unet.dropout=???")
-    for key in ("dataset.image_size: has", "dataset.root: has", "model.unet.dropout: has", "sampler.name=euler",
-                "method.max_steps=-3"):
+    lines = complaint(
+        "dataset=folder", "method.max_steps=-3", "sampler.name=euler", "model.unet.dropout=???"
+    )
+    for key in (
+        "dataset.image_size: has",
+        "dataset.root: has",
+        "model.unet.dropout: has",
+        "sampler.name=euler",
+        "method.max_steps=-3",
+    ):
         assert sum(line.startswith(f"error: {key}") for line in lines) == 1, lines
     assert len(lines) == 5
 
 
 def test_mistyped_keys_hide_no_other_problem(complaint):
-    lines = complaint("method.lerning_rate=1", "trainer.device=2", "sampler.name=euler", "forget=12")
-    assert [line.split("=")[0] for line in lines] == [f"error: {key}" for key in (
-        "method.lerning_rate", "trainer.device", "sampler.name", "forget")]
+    lines = complaint(
+        "method.lerning_rate=1", "trainer.device=2", "sampler.name=euler", "forget=12"
+    )
+    assert [line.split("=")[0] for line in lines] == [
+        f"error: {key}"
+        for key in ("method.lerning_rate", "trainer.device", "sampler.name", "forget")
+    ]
 
 
 def test_words_that_can_not_be_read_are_all_named(complaint):
@@ -124,10 +205,19 @@ def test_words_that_can_not_be_read_are_all_named(complaint):
 
 
 def test_what_w_and_b_would_refuse_is_said_before_the_run(complaint):
-    lines = complaint("tracking=wandb", f"tracking.tags=[{'x' * 80},ok,'']", "tracking.project=a/b",
-                      f"tracking.group={'g' * 129}")
+    lines = complaint(
+        "tracking=wandb",
+        f"tracking.tags=[{'x' * 80},ok,'']",
+        "tracking.project=a/b",
+        f"tracking.group={'g' * 129}",
+    )
     assert len(lines) == 4
-    for part in ("80 characters, and W&B takes 1 to 64", "0 characters", "takes no / in the name", "129 characters"):
+    for part in (
+        "80 characters, and W&B takes 1 to 64",
+        "0 characters",
+        "takes no / in the name",
+        "129 characters",
+    ):
         assert any(part in line for line in lines), lines
     assert any("Type tracking.project=a-b" in line for line in lines)
 
@@ -137,9 +227,23 @@ def test_a_class_called_like_a_number_is_forgotten_and_no_other(tmp_path: Path):
         (tmp_path / "images" / name).mkdir(parents=True)
         for shade in range(3):
             Image.new("L", (8, 8), shade).save(tmp_path / "images" / name / f"{shade}.png")
-    images = ["dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.image_size=8", "model=unet_tiny"]
-    run(*images, "forget=[1_0,1_1]", "method=row_swap", "attack=none", "sampler.num_images=2", f"paths.outputs={tmp_path / 'o'}")
-    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "o").glob("runs/*/result.json")]
+    images = [
+        "dataset=folder",
+        f"dataset.root={tmp_path / 'images'}",
+        "dataset.image_size=8",
+        "model=unet_tiny",
+    ]
+    run(
+        *images,
+        "forget=[1_0,1_1]",
+        "method=row_swap",
+        "attack=none",
+        "sampler.num_images=2",
+        f"paths.outputs={tmp_path / 'o'}",
+    )
+    (record,) = [
+        json.loads(path.read_text()) for path in (tmp_path / "o").glob("runs/*/result.json")
+    ]
     assert [record["class_names"][index] for index in record["forget_classes"]] == ["1_0", "1_1"]
     assert """'forget=["1_0","1_1"]'""" in record["command"]
 
@@ -147,8 +251,14 @@ def test_a_class_called_like_a_number_is_forgotten_and_no_other(tmp_path: Path):
 def test_the_home_folder_is_meant_by_a_tilde_also_by_hydra(tmp_path: Path):
     """Hydra itself writes to the folder of a multirun."""
     words = ["run.py", "dry_run=true", "tracking=none", "paths.outputs=~/out", "-m", "seed=0,1"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(HOME=str(tmp_path)), text=True, capture_output=True,
-                          timeout=120)
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment(HOME=str(tmp_path)),
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").is_dir() and not (ROOT / "~").exists()
 
@@ -157,8 +267,14 @@ def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
     words = ["forget=3", "--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"]
-    shown = subprocess.run([sys.executable, "run.py", *words],
-                           cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
+    shown = subprocess.run(
+        [sys.executable, "run.py", *words],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 
 
@@ -178,7 +294,9 @@ def test_multirun_with_in_process_ddp_is_refused_at_once(complaint):
 def test_outputs_that_can_not_be_written(complaint, tmp_path: Path):
     (tmp_path / "file").write_text("")
     lines = complaint(outputs=tmp_path / "file" / "below")
-    assert len(lines) == 1 and "can not be written" in lines[0] and "Type paths.outputs=" in lines[0]
+    assert (
+        len(lines) == 1 and "can not be written" in lines[0] and "Type paths.outputs=" in lines[0]
+    )
 
 
 def folder(tmp_path: Path) -> Path:
@@ -192,36 +310,77 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_that_is_not_an_image(complaint, tmp_path: Path):
     root = folder(tmp_path)
     (root / "cat" / "notes.txt").write_text("not an image")
-    lines = complaint("dataset=folder", f"dataset.root={root}", "dataset.image_size=8", "forget=cat", "model=unet_tiny")
+    lines = complaint(
+        "dataset=folder",
+        f"dataset.root={root}",
+        "dataset.image_size=8",
+        "forget=cat",
+        "model=unet_tiny",
+    )
     assert len(lines) == 1 and "notes.txt" in lines[0]
 
 
 def test_an_empty_class_folder(complaint, tmp_path: Path):
     root = folder(tmp_path)
     (root / "fish").mkdir()
-    lines = complaint("dataset=folder", f"dataset.root={root}", "dataset.image_size=8", "forget=cat", "model=unet_tiny")
+    lines = complaint(
+        "dataset=folder",
+        f"dataset.root={root}",
+        "dataset.image_size=8",
+        "forget=cat",
+        "model=unet_tiny",
+    )
     assert len(lines) == 1 and "fish" in lines[0]
 
 
 def test_a_class_of_a_folder_is_forgotten_by_name(tmp_path: Path):
-    done = run("dataset=folder", f"dataset.root={folder(tmp_path)}", "dataset.image_size=8", "model=unet_tiny",
-               "forget=bird", f"paths.outputs={tmp_path / 'outputs'}", expect=2)
+    done = run(
+        "dataset=folder",
+        f"dataset.root={folder(tmp_path)}",
+        "dataset.image_size=8",
+        "model=unet_tiny",
+        "forget=bird",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        expect=2,
+    )
     assert "0 (cat), 1 (dog)" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_help_is_readable_by_a_newcomer():
     text = run("--help").stdout
-    for part in ("python run.py method=dimum attack=dimra", "dimum", "few_shot", "fashion_mnist", "forget=3", "--cfg job"):
+    for part in (
+        "python run.py method=dimum attack=dimra",
+        "dimum",
+        "few_shot",
+        "fashion_mnist",
+        "forget=3",
+        "--cfg job",
+    ):
         assert part in text
 
 
 def test_cfg_job_shows_the_whole():
     text = run("--cfg", "job").stdout
-    for part in ("method:", "unrelearn.methods.dimum.DiMUM", "guidance_scales", "checkpoint_every_n_steps"):
+    for part in (
+        "method:",
+        "unrelearn.methods.dimum.DiMUM",
+        "guidance_scales",
+        "checkpoint_every_n_steps",
+    ):
         assert part in text
 
 
 def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
-    command = [sys.executable, "run.py", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}", "-m", "seed=0,1"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120)
+    command = [
+        sys.executable,
+        "run.py",
+        "dry_run=true",
+        "tracking=none",
+        f"paths.outputs={tmp_path}",
+        "-m",
+        "seed=0,1",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120
+    )
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr

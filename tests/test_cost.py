@@ -1,4 +1,6 @@
-"""dry_run=true: FLOPs are those that torch counts in real passes, and the sums are those one does by hand."""
+"""dry_run=true: FLOPs are those that torch counts in real passes, and the sums are those one does
+by hand.
+"""
 
 import json
 import re
@@ -17,19 +19,42 @@ from unrelearn import cost, denoiser
 from unrelearn.errors import UsageError
 from unrelearn.pipeline import Pipeline, run
 
-SIZES = [*SMALL, "model.pretrain.max_steps=4", "model.pretrain.batch_size=12", "unlearning.max_steps=3",
-         "unlearning.batch_size=8", "relearning.budgets=[0,1,2]", "relearning.batch_size=6", "sampler.num_images=5",
-         "sampler.images_per_retained_class=2", "sampler.num_inference_steps=3", "sampler.guidance_scales=[1.0,2.0]",
-         "sampler.retain_guidance_scales=[1.0]", "sampler.second={name:ddpm,num_inference_steps:7,num_images:4}"]
+SIZES = [
+    *SMALL,
+    "model.pretrain.max_steps=4",
+    "model.pretrain.batch_size=12",
+    "unlearning.max_steps=3",
+    "unlearning.batch_size=8",
+    "relearning.budgets=[0,1,2]",
+    "relearning.batch_size=6",
+    "sampler.num_images=5",
+    "sampler.images_per_retained_class=2",
+    "sampler.num_inference_steps=3",
+    "sampler.guidance_scales=[1.0,2.0]",
+    "sampler.retain_guidance_scales=[1.0]",
+    "sampler.second={name:ddpm,num_inference_steps:7,num_images:4}",
+]
 FORWARD, WEIGHTS = 1_000_000, 1000
 
 
-# --------------------------------------------------------------------------------------------------------------- FLOPs
+# -------------------------------------------------------------------------------------------- FLOPs
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"attention_levels": [1], "attention_head_dim": 8}, {"attention_levels": [0, 1], "dropout": 0.3},
-    {"architecture": "salun", "block_out_channels": [32, 64], "norm_num_groups": 8, "attention_levels": [1]}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention_levels": [1], "attention_head_dim": 8},
+        {"attention_levels": [0, 1], "dropout": 0.3},
+        {
+            "architecture": "salun",
+            "block_out_channels": [32, 64],
+            "norm_num_groups": 8,
+            "attention_levels": [1],
+        },
+    ],
+    ids=str,
+)
 def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
     shape = dict(image_size=8, channels=3, num_classes=10)
     flops, weights = cost.forward_cost(**shape, unet={**UNET, **changes})
@@ -42,39 +67,56 @@ def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
     assert weights == sum(p.numel() for p in network.parameters())
 
 
-# ------------------------------------------------------------------------------------------------------- steps x batch
+# ------------------------------------------------------------------------------------ steps x batch
 
 
 def by_hand(monkeypatch: pytest.MonkeyPatch, cfg: dict) -> list[tuple]:
-    """(stage, of, steps, forward passes of one image, bytes) with a network that costs a round number."""
+    """(stage, of, steps, forward passes of one image, bytes) with a network that costs a round
+    number.
+    """
     monkeypatch.setattr(cost, "forward_cost", lambda **_: (FORWARD, WEIGHTS))
-    return [(r["stage"], r["what"], r["steps"], r["flops"] / FORWARD, r["bytes"]) for r in cost.estimate(Pipeline(cfg, ""))]
+    return [
+        (r["stage"], r["what"], r["steps"], r["flops"] / FORWARD, r["bytes"])
+        for r in cost.estimate(Pipeline(cfg, ""))
+    ]
 
 
-# guidance is two passes; two of five images have three steps more; four by another sampler; 9 retained classes; 8x8 grey images
+# guidance is two passes; two of five images have three steps more; four by another sampler; 9
+# retained classes; 8x8 grey images
 FORGET = (5 * 3 + 2 * 3) * (1 + 2)
 SAMPLES = FORGET + 4 * 7 * (1 + 2) + 9 * 2 * 3, (5 * 2 + 4 * 2 + 9 * 2) * 64
 
 
 def test_the_costs_are_steps_times_batch_times_passes(compose, monkeypatch: pytest.MonkeyPatch):
     assert by_hand(monkeypatch, compose(*SIZES)) == [
-        ("pretrain", "", 4, 4 * 12 * 3, 2 * 4 * WEIGHTS),          # raw and averaged weights, of four bytes
-        ("unlearn", "dimum", 3, 3 * 8 * 6, 4 * WEIGHTS),           # two batches a step
-        ("attack", "dimra", 2, 2 * 6 * 3, 2 * 4 * WEIGHTS),        # two snapshots
-        ("samples", "pretrain", 0, *SAMPLES), ("samples", "unlearn", 0, *SAMPLES),
-        ("samples", "attack at 1", 0, *SAMPLES), ("samples", "attack at 2", 0, *SAMPLES)]
+        ("pretrain", "", 4, 4 * 12 * 3, 2 * 4 * WEIGHTS),  # raw and averaged weights, of four bytes
+        ("unlearn", "dimum", 3, 3 * 8 * 6, 4 * WEIGHTS),  # two batches a step
+        ("attack", "dimra", 2, 2 * 6 * 3, 2 * 4 * WEIGHTS),  # two snapshots
+        ("samples", "pretrain", 0, *SAMPLES),
+        ("samples", "unlearn", 0, *SAMPLES),
+        ("samples", "attack at 1", 0, *SAMPLES),
+        ("samples", "attack at 2", 0, *SAMPLES),
+    ]
 
 
-def test_an_attack_that_starts_from_images_draws_its_control_too(compose, monkeypatch: pytest.MonkeyPatch):
+def test_an_attack_that_starts_from_images_draws_its_control_too(
+    compose, monkeypatch: pytest.MonkeyPatch
+):
     rows = by_hand(monkeypatch, compose(*SIZES, "attack=context_probe", "attack.levels=[0.5]"))
     assert rows[-2] == ("samples", "unlearn", 0, *SAMPLES)
     assert rows[-1] == ("samples", "attack at 0.5", 0, SAMPLES[0] + FORGET, SAMPLES[1] + 5 * 2 * 64)
 
 
-def test_a_method_with_a_pass_without_gradients_and_no_average(compose, monkeypatch: pytest.MonkeyPatch):
-    cfg = compose(*SIZES, "method=salun", "attack=none", "model.pretrain.ema_decay=null", "model.weights=raw")
+def test_a_method_with_a_pass_without_gradients_and_no_average(
+    compose, monkeypatch: pytest.MonkeyPatch
+):
+    cfg = compose(
+        *SIZES, "method=salun", "attack=none", "model.pretrain.ema_decay=null", "model.weights=raw"
+    )
     assert by_hand(monkeypatch, cfg)[:2] == [
-        ("pretrain", "", 4, 4 * 12 * 3, 4 * WEIGHTS), ("unlearn", "salun", 3, 3 * 8 * 7, 4 * WEIGHTS)]
+        ("pretrain", "", 4, 4 * 12 * 3, 4 * WEIGHTS),
+        ("unlearn", "salun", 3, 3 * 8 * 7, 4 * WEIGHTS),
+    ]
 
 
 def test_retraining_is_a_pretraining(compose, monkeypatch: pytest.MonkeyPatch):
@@ -83,13 +125,17 @@ def test_retraining_is_a_pretraining(compose, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_controls_cost_nothing(compose, monkeypatch: pytest.MonkeyPatch):
-    assert [row[0] for row in by_hand(monkeypatch, compose(*SIZES, "method=original", "attack=none"))] == ["pretrain", "samples"]
+    assert [
+        row[0] for row in by_hand(monkeypatch, compose(*SIZES, "method=original", "attack=none"))
+    ] == ["pretrain", "samples"]
     rows = by_hand(monkeypatch, compose(*SIZES, "method=row_swap", "attack=none"))
     assert rows[1] == ("unlearn", "row_swap", 0, 0, 4 * WEIGHTS)
 
 
 def test_only_the_stages_asked_for_are_counted(compose, monkeypatch: pytest.MonkeyPatch):
-    assert [row[0] for row in by_hand(monkeypatch, compose(*SIZES, "stages=[pretrain,unlearn]"))] == ["pretrain", "unlearn"]
+    assert [
+        row[0] for row in by_hand(monkeypatch, compose(*SIZES, "stages=[pretrain,unlearn]"))
+    ] == ["pretrain", "unlearn"]
 
 
 def test_an_imported_model_is_not_trained(compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -103,25 +149,41 @@ def test_what_an_attack_costs_is_a_share_of_pretraining(compose, tmp_path: Path)
         return cost.share_of_pretraining(Pipeline(compose(*overrides), ""))
 
     assert share() == 800 * 64 / (2000 * 64) == 0.4
-    assert share("attack=few_shot", "attack.budgets=[0,100]", "attack.batch_size=32") == pytest.approx(100 * 32 * 2 / (2000 * 64))
+    assert share(
+        "attack=few_shot", "attack.budgets=[0,100]", "attack.batch_size=32"
+    ) == pytest.approx(100 * 32 * 2 / (2000 * 64))
     assert share("attack=interpolation", "attack.towards=attacked") == 0.4
     weights = denoiser.build(image_size=8, channels=1, num_classes=10, **compose()["model"]["unet"])
     denoiser.save(weights, tmp_path / "ema", compose()["model"]["schedule"])
-    for nothing in ("attack=none", "attack=interpolation", "attack=quantize", f"model.checkpoint={tmp_path}"):
+    for nothing in (
+        "attack=none",
+        "attack=interpolation",
+        "attack=quantize",
+        f"model.checkpoint={tmp_path}",
+    ):
         assert share(nothing) is None, nothing
 
 
-# --------------------------------------------------------------------------------------------------- what there is
+# ------------------------------------------------------------------------------------ what there is
 
 
 def shown(text: str) -> tuple[list[str], str]:
     """The column that says what is there, and the sum."""
     text = " ".join(text.split())
-    return re.findall(r"there|to do(?!:)", text.partition("to do:")[0]), text[text.index("to do:"):]
+    return (
+        re.findall(r"there|to do(?!:)", text.partition("to do:")[0]),
+        text[text.index("to do:") :],
+    )
 
 
 def test_what_is_there_is_not_counted_and_has_the_size_that_was_said(compose, capsys):
-    chosen = [*SIZES, "method=retrain", "oracle.max_steps=2", "oracle.main.width=8", "oracle.held_out.width=8"]
+    chosen = [
+        *SIZES,
+        "method=retrain",
+        "oracle.max_steps=2",
+        "oracle.main.width=8",
+        "oracle.held_out.width=8",
+    ]
     before = cost.estimate(Pipeline(compose(*chosen), ""))
     Pipeline(compose(*chosen, "stages=[pretrain,unlearn]"), "").run()
     capsys.readouterr()
@@ -137,45 +199,83 @@ def test_what_is_there_is_not_counted_and_has_the_size_that_was_said(compose, ca
     for row in before:
         folder = pipeline.store.root / row["stage"] / row["key"]
         size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-        assert row["bytes"] < size < 1.1 * row["bytes"] + 1500  # labels, and names, of which so few weights have many
+        assert (
+            row["bytes"] < size < 1.1 * row["bytes"] + 1500
+        )  # labels, and names, of which so few weights have many
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["meta"].get("steps", 0) == row["steps"]
 
 
-def test_a_dry_run_says_the_hours_of_the_device_it_is_told_and_writes_nothing(compose, capsys, tmp_path: Path):
+def test_a_dry_run_says_the_hours_of_the_device_it_is_told_and_writes_nothing(
+    compose, capsys, tmp_path: Path
+):
     cfg = compose(*SIZES, "dry_run=true", "cost.device_tflops=0.001", "cost.utilisation=0.5")
     run(cfg, "")
     flops = sum(row["flops"] for row in cost.estimate(Pipeline(cfg, "")))
     _, total = shown(capsys.readouterr().out)
-    assert f"= {flops / 0.5e9 / 3600:,.3g} GPU-hours at 50% of 0.001 TFLOP/s" in total and "Nothing was computed." in total
+    assert (
+        f"= {flops / 0.5e9 / 3600:,.3g} GPU-hours at 50% of 0.001 TFLOP/s" in total
+        and "Nothing was computed." in total
+    )
     assert list((tmp_path / "outputs").iterdir()) == []
 
 
-# ---------------------------------------------------------------------------------------------------------- experiments
+# -------------------------------------------------------------------------------------- experiments
 
 
 def test_experiments_say_their_cost_without_data_and_without_a_gpu(tmp_path: Path):
     """The real command, asked for more processes than this machine could start."""
-    given = ["-m", "experiment=cifar10,cifar10_35k", "dry_run=true", f"paths.outputs={tmp_path / 'outputs'}",
-             f"paths.data={tmp_path / 'nothing'}", "++dataset.download=false", "trainer.devices=64", "trainer.strategy=ddp"]
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *given], cwd=ROOT, text=True, capture_output=True,
-                          env=environment(CUDA_VISIBLE_DEVICES=""), timeout=900)
+    given = [
+        "-m",
+        "experiment=cifar10,cifar10_35k",
+        "dry_run=true",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        f"paths.data={tmp_path / 'nothing'}",
+        "++dataset.download=false",
+        "trainer.devices=64",
+        "trainer.strategy=ddp",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *given],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=environment(CUDA_VISIBLE_DEVICES=""),
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
-    assert len(lines) == 2 and all(line.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: ") for line in lines)
+    assert len(lines) == 2 and all(
+        line.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: ") for line in lines
+    )
     for table, pflop in zip(done.stdout.split("dry run: ")[1:], ("3.82e+03", "167"), strict=True):
         column, total = shown(table)
-        assert column == ["to do"] * 11 and f" {pflop} " in table and f"in {tmp_path / 'outputs'}" in total
-    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"multirun.yaml"}  # Hydra's own
+        assert (
+            column == ["to do"] * 11
+            and f" {pflop} " in table
+            and f"in {tmp_path / 'outputs'}" in total
+        )
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {
+        "multirun.yaml"
+    }  # Hydra's own
 
 
 def test_celeba_says_its_cost_while_its_files_are_still_to_be_had(compose, capsys, tmp_path: Path):
-    run(compose("experiment=celeba", "dry_run=true", "trainer=gpu", f"paths.data={tmp_path / 'nothing'}"), "")
+    run(
+        compose(
+            "experiment=celeba", "dry_run=true", "trainer=gpu", f"paths.data={tmp_path / 'nothing'}"
+        ),
+        "",
+    )
     said = capsys.readouterr()
-    assert said.err.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: missing img_align_celeba/")
+    assert said.err.startswith(
+        f"not yet: dataset.root={tmp_path / 'nothing'}: missing img_align_celeba/"
+    )
     assert len(said.err.splitlines()) == 1
     column, _ = shown(said.out)
-    assert column == ["to do"] * 11 and " 8.97e+03 " in said.out  # 500,000 steps of 128 images, 3 x 46.74 GFLOP each
+    assert (
+        column == ["to do"] * 11 and " 8.97e+03 " in said.out
+    )  # 500,000 steps of 128 images, 3 x 46.74 GFLOP each
     assert list((tmp_path / "outputs").iterdir()) == []
     with pytest.raises(UsageError) as error:
         compose("experiment=celeba", f"paths.data={tmp_path / 'nothing'}")

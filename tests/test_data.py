@@ -1,4 +1,6 @@
-"""The data sets: what they load, what they refuse and how they say it. Small files in the published layouts."""
+"""The data sets: what they load, what they refuse and how they say it. Small files in the published
+layouts.
+"""
 
 import gzip
 import hashlib
@@ -30,7 +32,9 @@ from unrelearn.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 REAL_DATA = os.environ.get("UNRELEARN_DATA")
-needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="UNRELEARN_DATA does not name a folder with the real data")
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA, reason="UNRELEARN_DATA does not name a folder with the real data"
+)
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -41,7 +45,7 @@ def one_line(error: pytest.ExceptionInfo) -> str:
     return line
 
 
-# ---------------------------------------------------------------------------------------------------------- ranges
+# ------------------------------------------------------------------------------------------- ranges
 
 
 def test_uint8_survives_the_model_range():
@@ -61,11 +65,13 @@ def test_of_classes_partitions():
     whole = ImageSet(images, labels)
     forget, retain = whole.of_classes([2, 5]), whole.of_classes([2, 5], keep=False)
     assert set(forget.labels.tolist()) == {2, 5} and set(retain.labels.tolist()) == {0, 1, 3, 4}
-    assert sorted(forget.images.flatten().tolist() + retain.images.flatten().tolist()) == list(range(60))
+    assert sorted(forget.images.flatten().tolist() + retain.images.flatten().tolist()) == list(
+        range(60)
+    )
     assert torch.equal(whole.take(torch.tensor([3, 1])).labels, torch.tensor([3, 1]))
 
 
-# ---------------------------------------------------------------------------------------------------------- digits
+# ------------------------------------------------------------------------------------------- digits
 
 
 def test_digits_facts():
@@ -85,18 +91,28 @@ def test_digits_facts():
 
 def test_digits_split_is_disjoint_and_fixed():
     data = Digits().load()
-    train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
+    train, test = (
+        {image.numpy().tobytes() for image in part.images} for part in (data.train, data.test)
+    )
     assert len(train) == 1297 and len(test) == 500  # no image occurs twice in the data set
     assert not train & test
     # Pinned: another split would silently be another benchmark.
-    assert hashlib.sha256(data.test.images.numpy().tobytes()).hexdigest().startswith("19c297ead9d57070")
+    assert (
+        hashlib.sha256(data.test.images.numpy().tobytes())
+        .hexdigest()
+        .startswith("19c297ead9d57070")
+    )
 
 
-# ------------------------------------------------------------------------------------------------ idx, MNIST, Fashion
+# ------------------------------------------------------------------------------ idx, MNIST, Fashion
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def write_mnist(folder: Path, *, compressed: bool) -> dict[str, np.ndarray]:
@@ -108,7 +124,9 @@ def write_mnist(folder: Path, *, compressed: bool) -> dict[str, np.ndarray]:
         arrays[f"{part}-labels-idx1-ubyte"] = (np.arange(count) % 10).astype(np.uint8)
     for name, array in arrays.items():
         raw = idx_bytes(array)
-        (folder / f"{name}{'.gz' if compressed else ''}").write_bytes(gzip.compress(raw) if compressed else raw)
+        (folder / f"{name}{'.gz' if compressed else ''}").write_bytes(
+            gzip.compress(raw) if compressed else raw
+        )
     return arrays
 
 
@@ -166,7 +184,8 @@ def test_mnist_resizes(tmp_path: Path):
     small = tiny_mnist(tmp_path / "data", image_size=14)
     images = small.load().train.images
     assert images.shape == (20, 1, 14, 14) and images.dtype == torch.uint8
-    # Antialiased: averaging four independent pixels at least halves their spread; picking one would keep it.
+    # Antialiased: averaging four independent pixels at least halves their spread; picking one would
+    # keep it.
     full = tiny_mnist(tmp_path / "data").load().train.images
     assert images.float().std() < 0.75 * full.float().std()
     assert small.fingerprint() != tiny_mnist(tmp_path / "data").fingerprint()
@@ -192,16 +211,24 @@ def test_mnist_refuses_files_that_are_not_the_published_ones(tmp_path: Path):
 
 def test_mnist_labels_must_fit(tmp_path: Path):
     write_mnist(tmp_path / "data", compressed=False)
-    (tmp_path / "data" / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.full(10, 10, dtype=np.uint8)))
+    (tmp_path / "data" / "t10k-labels-idx1-ubyte").write_bytes(
+        idx_bytes(np.full(10, 10, dtype=np.uint8))
+    )
     with pytest.raises(UsageError, match=r"one label in 0\.\.9 per image"):
         tiny_mnist(tmp_path / "data").load()
 
 
 @pytest.mark.parametrize("dataset_class", [MNIST, FashionMNIST, CIFAR10])
-def test_missing_files_say_what_to_do(tmp_path: Path, dataset_class: type, monkeypatch: pytest.MonkeyPatch):
+def test_missing_files_say_what_to_do(
+    tmp_path: Path, dataset_class: type, monkeypatch: pytest.MonkeyPatch
+):
     forbidden = dataset_class(str(tmp_path), download=False)
     problems = forbidden.check()
-    assert len(problems) == 1 and f"dataset.root={tmp_path}" in problems[0] and "dataset.download=true" in problems[0]
+    assert (
+        len(problems) == 1
+        and f"dataset.root={tmp_path}" in problems[0]
+        and "dataset.download=true" in problems[0]
+    )
     with pytest.raises(UsageError) as error:
         forbidden.load()
     assert error.value.problems == problems
@@ -226,18 +253,25 @@ def test_bad_image_size_is_a_problem(tmp_path: Path, size: object):
         assert any(f"dataset.image_size={size}" in line for line in problems)
 
 
-# -------------------------------------------------------------------------------------------------------- CIFAR-10
+# ----------------------------------------------------------------------------------------- CIFAR-10
 
 
 def cifar_batches(per_batch: int = 4) -> dict[str, tuple[np.ndarray, list[int]]]:
     rng = np.random.default_rng(1)
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-    return {name: (rng.integers(0, 256, (per_batch, 3072), dtype=np.uint8), rng.integers(0, 10, per_batch).tolist())
-            for name in names}
+    return {
+        name: (
+            rng.integers(0, 256, (per_batch, 3072), dtype=np.uint8),
+            rng.integers(0, 10, per_batch).tolist(),
+        )
+        for name in names
+    }
 
 
 def python2_pickle(name: str, images: np.ndarray, labels: list[int]) -> bytes:
-    """A batch, opcode by opcode as Python 2 and numpy 1 wrote the published files (protocol 2, byte strings)."""
+    """A batch, opcode by opcode as Python 2 and numpy 1 wrote the published files (protocol 2, byte
+    strings).
+    """
 
     def short(text: str) -> bytes:  # SHORT_BINSTRING
         return b"U" + bytes([len(text)]) + text.encode()
@@ -246,15 +280,35 @@ def python2_pickle(name: str, images: np.ndarray, labels: list[int]) -> bytes:
         return b"M" + struct.pack("<H", value)
 
     raw = images.tobytes()
-    # _reconstruct(ndarray, (0,), "b"), then its state: version, shape, dtype, not Fortran order, bytes
-    array = (b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-             + b"(K\x01" + number(images.shape[0]) + number(images.shape[1]) + b"\x86"
-             + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-             + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb")
+    # _reconstruct(ndarray, (0,), "b"), then its state: version, shape, dtype, not Fortran order,
+    # bytes
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        + b"(K\x01"
+        + number(images.shape[0])
+        + number(images.shape[1])
+        + b"\x86"
+        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"
+        + b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        + b"\x89T"
+        + struct.pack("<i", len(raw))
+        + raw
+        + b"tb"
+    )
     label_list = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
     file_names = b"](" + b"".join(short(f"{index}.png") for index in range(len(labels))) + b"e"
-    return (b"\x80\x02}(" + short("batch_label") + short(name) + short("labels") + label_list + short("data") + array
-            + short("filenames") + file_names + b"u.")
+    return (
+        b"\x80\x02}("
+        + short("batch_label")
+        + short(name)
+        + short("labels")
+        + label_list
+        + short("data")
+        + array
+        + short("filenames")
+        + file_names
+        + b"u."
+    )
 
 
 def write_cifar(root: Path, layout: str) -> None:
@@ -285,7 +339,9 @@ def test_cifar_layouts_agree(tmp_path: Path):
     assert tiny_cifar(tmp_path / "py").fingerprint() == tiny_cifar(tmp_path / "bin").fingerprint()
 
 
-@pytest.mark.parametrize(("layout", "archive"), [("py", "cifar-10-python.tar.gz"), ("bin", "cifar-10-binary.tar.gz")])
+@pytest.mark.parametrize(
+    ("layout", "archive"), [("py", "cifar-10-python.tar.gz"), ("bin", "cifar-10-binary.tar.gz")]
+)
 def test_cifar_is_read_from_its_archive(tmp_path: Path, layout: str, archive: str):
     write_cifar(tmp_path, layout)
     expected = tiny_cifar(tmp_path).fingerprint()
@@ -295,7 +351,7 @@ def test_cifar_is_read_from_its_archive(tmp_path: Path, layout: str, archive: st
     shutil.rmtree(folder)
     assert tiny_cifar(tmp_path).fingerprint() == expected
     whole = (tmp_path / archive).read_bytes()
-    (tmp_path / archive).write_bytes(whole[:len(whole) // 2])
+    (tmp_path / archive).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match="cannot be read"):
         tiny_cifar(tmp_path).load()
 
@@ -319,7 +375,9 @@ def test_cifar_verifies_by_default(tmp_path: Path):
     assert dataset.fingerprint() == "cifar10-32"
     with pytest.raises(UsageError) as error:
         dataset.load()
-    assert "not the published CIFAR-10" in one_line(error) and "dataset.verify=false" in one_line(error)
+    assert "not the published CIFAR-10" in one_line(error) and "dataset.verify=false" in one_line(
+        error
+    )
 
 
 class Malicious:
@@ -350,10 +408,12 @@ def test_truncated_batch_is_named(tmp_path: Path, layout: str):
     assert str(path) in one_line(error)
 
 
-# ---------------------------------------------------------------------------------------------------------- folder
+# ------------------------------------------------------------------------------------------- folder
 
 
-def write_image(path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:
+def write_image(
+    path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB"
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = {"L": value, "RGB": (value,) * 3, "RGBA": (value,) * 3 + (255,)}[mode]
     Image.new(mode, size, colour).save(path)
@@ -364,7 +424,13 @@ def pets(tmp_path: Path) -> Path:
     """Two classes, ten images each: png, jpg, grey, with alpha, odd sizes."""
     root = tmp_path / "pets"
     for index in range(10):
-        suffix, mode = [("png", "RGB"), ("jpg", "RGB"), ("png", "L"), ("bmp", "RGB"), ("png", "RGBA")][index % 5]
+        suffix, mode = [
+            ("png", "RGB"),
+            ("jpg", "RGB"),
+            ("png", "L"),
+            ("bmp", "RGB"),
+            ("png", "RGBA"),
+        ][index % 5]
         write_image(root / "cat" / f"{index}.{suffix}", 10 * index, (17 + index, 40 - index), mode)
         write_image(root / "dog" / f"{index}.{suffix}", 255 - 10 * index, (64, 33), mode)
     return root
@@ -376,9 +442,14 @@ def test_folder_loads_what_pil_opens(pets: Path):
     data = dataset.load()
     assert data.train.images.shape == (16, 3, 16, 16) and data.test.images.shape == (4, 3, 16, 16)
     assert data.train.images.dtype == torch.uint8 and data.train.images.is_contiguous()
-    assert data.train.labels.bincount().tolist() == [8, 8] and data.test.labels.bincount().tolist() == [2, 2]
+    assert data.train.labels.bincount().tolist() == [
+        8,
+        8,
+    ] and data.test.labels.bincount().tolist() == [2, 2]
     cats = torch.cat([part.of_classes([0]).images for part in (data.train, data.test)])
-    assert sorted(cats[:, 0, 0, 0].tolist()) == [10 * index for index in range(10)]  # each once: the split is disjoint
+    assert sorted(cats[:, 0, 0, 0].tolist()) == [
+        10 * index for index in range(10)
+    ]  # each once: the split is disjoint
 
 
 def test_folder_grayscale(pets: Path):
@@ -440,9 +511,13 @@ def test_folder_problems_come_all_at_once(pets: Path):
     dataset = Folder(str(pets), image_size=-1, test_fraction=1.0)
     problems = dataset.check()
     assert len(problems) == 5
-    for expected in ("dataset.image_size=-1", "dataset.test_fraction=1.0", "bird holds 0 images",
-                     "list.txt is not an image file (and 1 more in this folder)",
-                     "deep.png has more than 8 bits per channel"):
+    for expected in (
+        "dataset.image_size=-1",
+        "dataset.test_fraction=1.0",
+        "bird holds 0 images",
+        "list.txt is not an image file (and 1 more in this folder)",
+        "deep.png has more than 8 bits per channel",
+    ):
         assert any(expected in line for line in problems), expected
     for call in (dataset.load, dataset.fingerprint):
         with pytest.raises(UsageError) as error:
@@ -453,17 +528,22 @@ def test_folder_problems_come_all_at_once(pets: Path):
 def test_folder_without_root_or_classes(tmp_path: Path):
     dataset = Folder(str(tmp_path / "nowhere"), image_size=8)
     assert dataset.class_names == ()
-    assert dataset.check() == [line for line in dataset.check() if "no such folder; type dataset.root=/path" in line]
+    assert dataset.check() == [
+        line for line in dataset.check() if "no such folder; type dataset.root=/path" in line
+    ]
     write_image(tmp_path / "only" / "0.png", 1)
     write_image(tmp_path / "only" / "1.png", 1)
-    assert any("1 class sub-folders, at least 2" in line for line in Folder(str(tmp_path), image_size=8).check())
+    assert any(
+        "1 class sub-folders, at least 2" in line
+        for line in Folder(str(tmp_path), image_size=8).check()
+    )
 
 
 def test_folder_names_an_image_that_breaks_off(pets: Path):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     noise.save(pets / "cat" / "broken.png")
     whole = (pets / "cat" / "broken.png").read_bytes()
-    (pets / "cat" / "broken.png").write_bytes(whole[:len(whole) // 2])
+    (pets / "cat" / "broken.png").write_bytes(whole[: len(whole) // 2])
     dataset = Folder(str(pets), image_size=8)
     assert dataset.check() == []  # the header is sound
     with pytest.raises(UsageError) as error:
@@ -477,7 +557,9 @@ def test_folder_fingerprint_follows_content_only(pets: Path, tmp_path: Path):
     shutil.copytree(pets, copy)
     assert Folder(str(copy), image_size=8).fingerprint() == before
     data, copied = Folder(str(pets), image_size=8).load(), Folder(str(copy), image_size=8).load()
-    assert torch.equal(data.train.images, copied.train.images) and torch.equal(data.test.labels, copied.test.labels)
+    assert torch.equal(data.train.images, copied.train.images) and torch.equal(
+        data.test.labels, copied.test.labels
+    )
 
     assert Folder(str(pets), image_size=16).fingerprint() != before
     assert Folder(str(pets), image_size=8, grayscale=True).fingerprint() != before
@@ -495,11 +577,13 @@ def test_folder_fingerprint_sees_where_a_class_ends(tmp_path: Path):
         write_image(tmp_path / f"{name}.png", 9)
     write_image(tmp_path / "train" / "a" / "9.png", 50)
     before = Folder(str(tmp_path), image_size=8).fingerprint()
-    (tmp_path / "train" / "a" / "9.png").rename(tmp_path / "train" / "b" / "0.png")  # same images in the same order
+    (tmp_path / "train" / "a" / "9.png").rename(
+        tmp_path / "train" / "b" / "0.png"
+    )  # same images in the same order
     assert Folder(str(tmp_path), image_size=8).fingerprint() != before
 
 
-# -------------------------------------------------------------------------------------------------------- download
+# ----------------------------------------------------------------------------------------- download
 
 
 PAYLOAD = np.random.default_rng(2).bytes(700_000)
@@ -507,25 +591,34 @@ PAYLOAD_SHA256 = f"sha256:{hashlib.sha256(PAYLOAD).hexdigest()}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/file resumes, /whole ignores Range, /short breaks off in the middle, /wrong has other bytes, the rest is 404."""
+    """/file resumes, /whole ignores Range, /short breaks off in the middle, /wrong has other bytes,
+    the rest is 404.
+    """
 
     asked: list[tuple[str, str | None]]
 
     def do_GET(self):
         start = self.headers.get("Range")
         self.asked.append((self.path, start))
-        body = {"/file": PAYLOAD, "/whole": PAYLOAD, "/short": PAYLOAD, "/wrong": PAYLOAD[::-1]}.get(self.path)
+        body = {
+            "/file": PAYLOAD,
+            "/whole": PAYLOAD,
+            "/short": PAYLOAD,
+            "/wrong": PAYLOAD[::-1],
+        }.get(self.path)
         if body is None:
             self.send_error(404)
             return
-        offset = int(start.removeprefix("bytes=").rstrip("-")) if start and self.path != "/whole" else 0
+        offset = (
+            int(start.removeprefix("bytes=").rstrip("-")) if start and self.path != "/whole" else 0
+        )
         if offset >= len(body):
             self.send_error(416)
             return
         self.send_response(206 if offset else 200)
         self.send_header("Content-Length", str(len(body) - offset))
         self.end_headers()
-        self.wfile.write(body[offset:offset + 1000] if self.path == "/short" else body[offset:])
+        self.wfile.write(body[offset : offset + 1000] if self.path == "/short" else body[offset:])
 
     def log_message(self, *arguments):
         pass
@@ -565,7 +658,10 @@ def test_download_resumes_a_half_file(server: tuple, tmp_path: Path):
 
 def test_download_by_several_at_once_happens_once(server: tuple, tmp_path: Path):
     url, asked = server
-    threads = [threading.Thread(target=fetch, args=([f"{url}/file"], PAYLOAD_SHA256, tmp_path / "f")) for _ in range(4)]
+    threads = [
+        threading.Thread(target=fetch, args=([f"{url}/file"], PAYLOAD_SHA256, tmp_path / "f"))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -580,12 +676,15 @@ def test_download_goes_on_at_the_next_mirror(server: tuple, tmp_path: Path):
     assert asked == [("/short", None), ("/file", "bytes=1000-")]
 
 
-@pytest.mark.parametrize(("path", "part"), [
-    ("/whole", PAYLOAD[:300_000]),     # the server does not resume
-    ("/file", b"x" * 300_000),         # the half file is rubbish
-    ("/file", PAYLOAD),                # complete, but never renamed
-    ("/file", PAYLOAD + b"too long"),
-])
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/whole", PAYLOAD[:300_000]),  # the server does not resume
+        ("/file", b"x" * 300_000),  # the half file is rubbish
+        ("/file", PAYLOAD),  # complete, but never renamed
+        ("/file", PAYLOAD + b"too long"),
+    ],
+)
 def test_download_survives_any_half_file(server: tuple, tmp_path: Path, path: str, part: bytes):
     (tmp_path / "file.gz.part").write_bytes(part)
     fetch([f"{server[0]}{path}"], PAYLOAD_SHA256, tmp_path / "file.gz")
@@ -597,16 +696,30 @@ def test_wrong_checksum_leaves_no_file(server: tuple, tmp_path: Path):
     with pytest.raises(UsageError) as error:
         fetch([f"{url}/wrong", f"{url}/none"], PAYLOAD_SHA256, tmp_path / "file.gz")
     line = one_line(error)
-    assert "cannot download file.gz" in line and f"instead of {PAYLOAD_SHA256}" in line and "404" in line
+    assert (
+        "cannot download file.gz" in line
+        and f"instead of {PAYLOAD_SHA256}" in line
+        and "404" in line
+    )
     assert not (tmp_path / "file.gz").exists() and not (tmp_path / "file.gz.part").exists()
 
 
-def test_mnist_downloads_what_is_missing(server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mnist_downloads_what_is_missing(
+    server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     write_mnist(tmp_path / "data", compressed=True)
     (tmp_path / "data" / "t10k-labels-idx1-ubyte.gz").unlink()
     labels = gzip.compress(idx_bytes(np.arange(10, dtype=np.uint8)))
-    monkeypatch.setattr(Handler, "do_GET", lambda self: (
-        self.asked.append(self.path), self.send_response(200), self.end_headers(), self.wfile.write(labels)))
+    monkeypatch.setattr(
+        Handler,
+        "do_GET",
+        lambda self: (
+            self.asked.append(self.path),
+            self.send_response(200),
+            self.end_headers(),
+            self.wfile.write(labels),
+        ),
+    )
     files = MNIST.files | {"t10k-labels-idx1-ubyte": (hashlib.md5(labels).hexdigest(), "")}
     monkeypatch.setattr(MNIST, "files", files)
     monkeypatch.setattr(MNIST, "mirrors", (f"{server[0]}/",))
@@ -621,7 +734,7 @@ def test_download_into_a_place_that_cannot_be_written(tmp_path: Path):
         fetch([], PAYLOAD_SHA256, tmp_path / "file" / "x.gz")
 
 
-# ----------------------------------------------------------------------------------------------- configs, real data
+# ------------------------------------------------------------------------------- configs, real data
 
 
 @pytest.mark.parametrize("dataset_class", [Digits, MNIST, FashionMNIST, CIFAR10, Folder])
@@ -652,7 +765,12 @@ def test_real_mnist(dataset_class: type):
     dataset = dataset_class(REAL_DATA, download=False)
     skip_unless_there(dataset)
     data = dataset.load()
-    assert data.train.images.shape == (60000, 1, 28, 28) and data.test.images.shape == (10000, 1, 28, 28)
+    assert data.train.images.shape == (60000, 1, 28, 28) and data.test.images.shape == (
+        10000,
+        1,
+        28,
+        28,
+    )
     assert data.train.labels.bincount(minlength=10).min() > 5000
 
 
@@ -661,6 +779,11 @@ def test_real_cifar10():
     dataset = CIFAR10(REAL_DATA, download=False)
     skip_unless_there(dataset)
     data = dataset.load()  # images, labels and their order are verified by their checksums
-    assert data.train.labels.bincount().tolist() == [5000] * 10 and data.test.labels.bincount().tolist() == [1000] * 10
+    assert (
+        data.train.labels.bincount().tolist() == [5000] * 10
+        and data.test.labels.bincount().tolist() == [1000] * 10
+    )
     mean = data.train.images.double().mean(dim=(0, 2, 3)) / 255
-    assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465], dtype=torch.float64), atol=1e-4)
+    assert torch.allclose(
+        mean, torch.tensor([0.4914, 0.4822, 0.4465], dtype=torch.float64), atol=1e-4
+    )

@@ -1,4 +1,6 @@
-"""Several processes are one run: the same noise, losses, weights, images and artefacts. On the CPU, with gloo."""
+"""Several processes are one run: the same noise, losses, weights, images and artefacts. On the CPU,
+with gloo.
+"""
 
 import contextlib
 import json
@@ -14,7 +16,16 @@ import pytest
 import several_processes
 import torch
 from safetensors.torch import load_file
-from several_processes import CHUNKS, IN_PASSES, LOOKED_AT, TRAININGS, images_of, record, sharding, sights
+from several_processes import (
+    CHUNKS,
+    IN_PASSES,
+    LOOKED_AT,
+    TRAININGS,
+    images_of,
+    record,
+    sharding,
+    sights,
+)
 from tiny import SMALL, classifier_training, new_task, train
 
 from unrelearn import pipeline
@@ -22,16 +33,32 @@ from unrelearn.data import to_model_range
 from unrelearn.data.digits import Digits
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = [*SMALL, "model.pretrain.max_steps=20", "method.max_steps=10", "attack.budgets=[0,5,10]",
-           "method.learning_rate=1e-4", "attack.learning_rate=1e-4", "oracle.max_steps=20", "sampler.num_images=11",
-           "sampler.num_inference_steps=3", "sampler.guidance_scales=[1.0]", "sampler.images_per_retained_class=1",
-           "trainer.log_every_n_steps=5"]
+BUDGETS = [
+    *SMALL,
+    "model.pretrain.max_steps=20",
+    "method.max_steps=10",
+    "attack.budgets=[0,5,10]",
+    "method.learning_rate=1e-4",
+    "attack.learning_rate=1e-4",
+    "oracle.max_steps=20",
+    "sampler.num_images=11",
+    "sampler.num_inference_steps=3",
+    "sampler.guidance_scales=[1.0]",
+    "sampler.images_per_retained_class=1",
+    "trainer.log_every_n_steps=5",
+]
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
 
 
 def environment() -> dict:
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    }
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
 
@@ -39,7 +66,13 @@ def environment() -> dict:
 def started(*command: object) -> subprocess.Popen:
     # a file: a pipe that nobody empties holds up whoever writes, and then all who wait for it
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the process has ended
-    process = subprocess.Popen([str(part) for part in command], env=environment(), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env=environment(),
+        cwd=ROOT,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
     process.log = log
     return process
 
@@ -53,7 +86,9 @@ def finish(*processes: subprocess.Popen) -> None:
         process.terminate()  # torchrun ends its workers
         process.wait()
         process.log.seek(0)
-    assert codes == [0 for _ in processes], "\n".join(process.log.read()[-20_000:] for process in processes)
+    assert codes == [0 for _ in processes], "\n".join(
+        process.log.read()[-20_000:] for process in processes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +99,38 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(several_processes.__file__)
-    finish(*(started(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={node}",
-                     "--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}", script, folder)
-             for node in (0, 1)))
+    finish(
+        *(
+            started(
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--nnodes=2",
+                f"--node_rank={node}",
+                "--nproc_per_node=1",
+                "--master_addr=127.0.0.1",
+                f"--master_port={port}",
+                script,
+                folder,
+            )
+            for node in (0, 1)
+        )
+    )
     return folder
 
 
 def test_processes_leave_their_group_before_they_end(two: Path):
-    """Else an exit in 25 is an abort, and the job of a grid has failed when all its work is done."""
+    """Else an exit in 25 is an abort, and the job of a grid has failed when all its work is
+    done.
+    """
     assert not any(torch.load(two / f"ended-{rank}.pt") for rank in (0, 1))
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def shares(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What each of 1, 2 and 3 processes says of its share; forked, as nothing of this needs a fresh start."""
+    """What each of 1, 2 and 3 processes says of its share; forked, as nothing of this needs a fresh
+    start.
+    """
     folder, fork = tmp_path_factory.mktemp("shares"), multiprocessing.get_context("fork")
     ranks = range(request.param)
     processes = [fork.Process(target=sharding, args=(folder, rank, len(ranks))) for rank in ranks]
@@ -100,10 +153,14 @@ def test_two_processes_train_the_model_that_one_trains(make, two: Path, tmp_path
         assert row == pytest.approx(expected, rel=1e-4)
     assert first["mask"].keys() == alone["mask"].keys()
     assert all(torch.equal(mask, first["mask"][name]) for name, mask in alone["mask"].items())
-    if make is several_processes.classifier:  # biases before a norm have no gradient: Adam moves them by its rounding
+    if (
+        make is several_processes.classifier
+    ):  # biases before a norm have no gradient: Adam moves them by its rounding
         compare_logits(first["weights"], alone["weights"])
         return
-    tolerance = 1e-4 if make is several_processes.salun else 1e-5  # its first gradients are small, which Adam undoes
+    tolerance = (
+        1e-4 if make is several_processes.salun else 1e-5
+    )  # its first gradients are small, which Adam undoes
     for name, value in alone["weights"].items():
         torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=tolerance)
     assert len(alone["average"]) == len(first["average"])
@@ -146,7 +203,9 @@ def test_the_processes_share_one_global_batch_without_repeating_anything(two: Pa
 def test_one_process_goes_on_where_two_were_stopped(two: Path, tmp_path: Path):
     assert (two / "stopped-0.pt").exists() and (two / "stopped-1.pt").exists()
     steps = []
-    resumed = train(several_processes.dimum(), two / "stopped", log_row=lambda step, row: steps.append(step))
+    resumed = train(
+        several_processes.dimum(), two / "stopped", log_row=lambda step, row: steps.append(step)
+    )
     assert steps == list(range(11, 21))
     whole = record(train(several_processes.dimum(), tmp_path))
     for name, value in record(resumed)["weights"].items():
@@ -185,7 +244,9 @@ def test_any_number_of_processes_sees_and_measures_what_one_does(count: int, sha
 
 def test_what_the_first_process_decides_or_refuses_reaches_all(shares: list[dict]):
     assert [share["decided"] for share in shares] == [0 for _ in shares]
-    assert [share["problems"] for share in shares] == [["only the first process sees this"] for _ in shares]
+    assert [share["problems"] for share in shares] == [
+        ["only the first process sees this"] for _ in shares
+    ]
 
 
 def close(a: object, b: object, rel: float = 1e-2) -> bool:
@@ -194,10 +255,20 @@ def close(a: object, b: object, rel: float = 1e-2) -> bool:
     return a == pytest.approx(b, rel=rel, abs=rel / 10) if isinstance(a, float) else a == b
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: trainer.devices=2 is refused there")
+@pytest.mark.skipif(
+    (os.cpu_count() or 1) < 2, reason="one core: trainer.devices=2 is refused there"
+)
 def test_a_whole_run_in_two_processes_is_the_run_in_one(compose, tmp_path: Path):
-    process = started(sys.executable, "run.py", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
-                      "tracking=none", f"paths.outputs={tmp_path / 'two'}", *BUDGETS)
+    process = started(
+        sys.executable,
+        "run.py",
+        "trainer=ddp",
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "tracking=none",
+        f"paths.outputs={tmp_path / 'two'}",
+        *BUDGETS,
+    )
     try:
         one = pipeline.run(compose(f"paths.outputs={tmp_path / 'one'}", *BUDGETS), "python run.py")
     finally:
@@ -209,13 +280,23 @@ def test_a_whole_run_in_two_processes_is_the_run_in_one(compose, tmp_path: Path)
     for row, expected in zip(two["rows"], one["rows"], strict=True):
         assert row["evaluate"] == expected["evaluate"] and row["status"] == "finished"
         assert close(row["metrics"], expected["metrics"])
-    files, same_files = ({path.relative_to(tmp_path / name) for path in (tmp_path / name / "artifacts").rglob("*")
-                          if path.is_file()} for name in ("one", "two"))
+    files, same_files = (
+        {
+            path.relative_to(tmp_path / name)
+            for path in (tmp_path / name / "artifacts").rglob("*")
+            if path.is_file()
+        }
+        for name in ("one", "two")
+    )
     assert files == same_files
     for file in (file for file in files if file.suffix == ".safetensors"):
         a, b = load_file(tmp_path / "one" / file), load_file(tmp_path / "two" / file)
         for name in a if "oracle" not in file.parts else ():
             difference = (a[name].float() - b[name].float()).abs().max().item()
             assert difference <= (1.0 if file.name == "samples.safetensors" else 1e-5), (file, name)
-    manifests = [json.loads((tmp_path / "two" / file).read_text()) for file in files if file.name == "manifest.json"]
+    manifests = [
+        json.loads((tmp_path / "two" / file).read_text())
+        for file in files
+        if file.name == "manifest.json"
+    ]
     assert {manifest["meta"]["processes"] for manifest in manifests} == {2}

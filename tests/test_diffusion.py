@@ -1,10 +1,19 @@
-"""The diffusion maths against diffusers' own, and the generators on which every comparison between models rests."""
+"""The diffusion maths against diffusers' own, and the generators on which every comparison between
+models rests.
+"""
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from unrelearn.diffusion import add_noise, alphas_cumprod, divergence, drop_labels, generator_for, target
+from unrelearn.diffusion import (
+    add_noise,
+    alphas_cumprod,
+    divergence,
+    drop_labels,
+    generator_for,
+    target,
+)
 
 T = 1000
 
@@ -32,7 +41,9 @@ def test_the_defaults_are_those_of_ddpm():
 def test_noising_is_that_of_diffusers(images: tuple):
     x_0, noise, t = images
     theirs = DDPMScheduler(T).add_noise(x_0, noise, t)
-    torch.testing.assert_close(add_noise(x_0, noise, t, alphas_cumprod()), theirs, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        add_noise(x_0, noise, t, alphas_cumprod()), theirs, rtol=0, atol=2e-5
+    )
 
 
 def test_noise_is_almost_absent_at_the_start_and_almost_everything_at_the_end(images: tuple):
@@ -50,7 +61,9 @@ def test_targets_are_those_of_diffusers(images: tuple):
     assert target(x_0, noise, t, alphas_cumprod(), "epsilon") is noise
     assert target(x_0, noise, t, alphas_cumprod(), "sample") is x_0
     velocity = DDPMScheduler(T).get_velocity(x_0, noise, t)
-    torch.testing.assert_close(target(x_0, noise, t, alphas_cumprod(), "v_prediction"), velocity, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        target(x_0, noise, t, alphas_cumprod(), "v_prediction"), velocity, rtol=0, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
@@ -81,7 +94,9 @@ def test_the_share_of_dropped_labels_is_the_probability():
     labels = torch.randint(10, (20_000,), generator=generator_for(0, "labels"))
     uniform = torch.rand(20_000, generator=generator_for(0, "uniform"))
     dropped = drop_labels(labels, uniform, 0.1, null_label=10)
-    assert (dropped == 10).double().mean().item() == pytest.approx(0.1, abs=0.007)  # 3 standard errors
+    assert (dropped == 10).double().mean().item() == pytest.approx(
+        0.1, abs=0.007
+    )  # 3 standard errors
     assert torch.equal(dropped[dropped != 10], labels[dropped != 10])
     assert torch.equal(dropped, drop_labels(labels, uniform, 0.1, null_label=10))
 
@@ -102,38 +117,69 @@ def test_a_generator_is_a_function_of_its_identity():
 
 
 def test_generators_of_different_identities_differ():
-    identities = [(seed, stream, step) for seed in range(10) for stream in ("image", "forget") for step in range(500)]
+    identities = [
+        (seed, stream, step)
+        for seed in range(10)
+        for stream in ("image", "forget")
+        for step in range(500)
+    ]
     # one after the other, in other words and of other types
-    identities += [(1, 23), (12, 3), (123,), ("1", 23), (1, "23"), (), (("image", 0),), (3, "image", 7, 0)]
+    identities += [
+        (1, 23),
+        (12, 3),
+        (123,),
+        ("1", 23),
+        (1, "23"),
+        (),
+        (("image", 0),),
+        (3, "image", 7, 0),
+    ]
     seeds = [generator_for(*identity).initial_seed() for identity in identities]
     assert len(set(seeds)) == len(identities)
 
 
 def test_neighbouring_generators_are_uncorrelated():
-    noise = torch.stack([torch.randn(2000, generator=generator_for(0, "image", i)) for i in range(20)])
+    noise = torch.stack(
+        [torch.randn(2000, generator=generator_for(0, "image", i)) for i in range(20)]
+    )
     off_diagonal = torch.corrcoef(noise)[~torch.eye(20, dtype=torch.bool)]
     assert off_diagonal.abs().max() < 0.12  # 5 standard errors
 
 
 def test_the_generators_are_those_of_every_result_so_far():
-    """If this fails, all randomness has changed: every artefact's stage version must rise (pipeline.VERSIONS)."""
+    """If this fails, all randomness has changed: every artefact's stage version must rise
+    (pipeline.VERSIONS).
+    """
     assert generator_for(0, "image", 0).initial_seed() == 1051710222869315453
     assert draw(0, "image", 0) == [2143411019, 797047885, 1133140194, 297657004]
 
 
 def test_divergence_is_the_squared_hellinger_distance_of_gaussians_at_one_half():
-    answer, wanted, variance = torch.tensor([[[[0.3]]]]).double(), torch.tensor([[[[-0.9]]]]).double(), 0.7
+    answer, wanted, variance = (
+        torch.tensor([[[[0.3]]]]).double(),
+        torch.tensor([[[[-0.9]]]]).double(),
+        0.7,
+    )
     x = torch.linspace(-20, 20, 200_001, dtype=torch.float64)
-    p, q = (torch.distributions.Normal(mean.item(), variance**0.5).log_prob(x).exp() for mean in (answer, wanted))
+    p, q = (
+        torch.distributions.Normal(mean.item(), variance**0.5).log_prob(x).exp()
+        for mean in (answer, wanted)
+    )
     squared_hellinger = torch.trapezoid((p.sqrt() - q.sqrt()).square(), x) / 2
-    torch.testing.assert_close(divergence(answer, wanted, 0.5, variance), 4 * 2 * variance * squared_hellinger)
+    torch.testing.assert_close(
+        divergence(answer, wanted, 0.5, variance), 4 * 2 * variance * squared_hellinger
+    )
 
 
 def test_divergence_is_the_mean_squared_error_for_small_errors_and_saturates_for_large_ones():
     wanted = torch.zeros(2, 1, 4, 4, dtype=torch.float64)
     for error, alpha in ((1e-3, 0.5), (1e-3, 0.2)):
-        assert divergence(wanted + error, wanted, alpha, 1.0).item() == pytest.approx(error**2, rel=1e-5)
+        assert divergence(wanted + error, wanted, alpha, 1.0).item() == pytest.approx(
+            error**2, rel=1e-5
+        )
     assert divergence(wanted + 100, wanted, 0.5, 1.0).item() == pytest.approx(8.0)
     g = torch.Generator().manual_seed(0)
     answer = torch.randn(wanted.shape, generator=g, dtype=torch.float64)
-    torch.testing.assert_close(divergence(answer, wanted, None, 1.0), (answer - wanted).square().mean())
+    torch.testing.assert_close(
+        divergence(answer, wanted, None, 1.0), (answer - wanted).square().mean()
+    )

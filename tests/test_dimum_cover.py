@@ -1,4 +1,6 @@
-"""DiMUM cover: which images stand under c_f, what they are to be answered with, and that it joins the two methods at its ends."""
+"""DiMUM cover: which images stand under c_f, what they are to be answered with, and that it joins
+the two methods at its ends.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,9 @@ SMALL = dict(memory="another_class", max_steps=3, batch_size=10, learning_rate=1
 
 
 def cover(share: float, task=None, **changes) -> DiMUMCover:
-    module = DiMUMCover(task or new_task(dropout=0.0), forgotten_share=share, **{**SMALL, **changes})
+    module = DiMUMCover(
+        task or new_task(dropout=0.0), forgotten_share=share, **{**SMALL, **changes}
+    )
     module.prepare()
     return module
 
@@ -36,7 +40,10 @@ def test_without_forgotten_images_it_is_dimum_to_the_bit(tmp_path: Path):
 @pytest.mark.parametrize("alpha", [None, 0.5])
 def test_with_forgotten_images_alone_its_term_is_that_of_random_labels(alpha: float | None):
     compared = dict(divergence_alpha=alpha, divergence_scale=0.01)
-    ours, theirs = cover(1.0, memory_weight=2.0, **compared).losses(), random_label_losses(cover(1.0, **compared), 1.0)
+    ours, theirs = (
+        cover(1.0, memory_weight=2.0, **compared).losses(),
+        random_label_losses(cover(1.0, **compared), 1.0),
+    )
     assert ours["memory"].item() == pytest.approx(2.0 * theirs["forget"].item(), rel=1e-5)
     assert ours["retain"].item() == pytest.approx(theirs["retain"].item(), rel=1e-5)
 
@@ -49,10 +56,16 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
     errors = []
     for k in range(10):  # one image at a time
         batch = forget if k in (1, 3, 5, 7, 9) else memory
-        t, x_0, noise = batch.t[k:k + 1], batch.x_0[k:k + 1], batch.noise[k:k + 1]
+        t, x_0, noise = batch.t[k : k + 1], batch.x_0[k : k + 1], batch.noise[k : k + 1]
         x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
-        answer, under_8 = (module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8))
-        wanted = under_8 if batch is forget else diffusion.target(x_0, noise, t, module.alphas_cumprod, prediction_type)
+        answer, under_8 = (
+            module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
+        )
+        wanted = (
+            under_8
+            if batch is forget
+            else diffusion.target(x_0, noise, t, module.alphas_cumprod, prediction_type)
+        )
         errors.append((answer - wanted).square().mean())
     losses = module.losses()
     assert losses["memory"].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
@@ -61,12 +74,16 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
     losses["memory"].backward()
     pulled = torch.stack(errors[0:10:2]).sum() / 10
     for k in (1, 3, 5, 7, 9):
-        t, x_0, noise = forget.t[k:k + 1], forget.x_0[k:k + 1], forget.noise[k:k + 1]
+        t, x_0, noise = forget.t[k : k + 1], forget.x_0[k : k + 1], forget.noise[k : k + 1]
         x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
-        answer, under_8 = (module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8))
+        answer, under_8 = (
+            module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
+        )
         pulled = pulled + (answer - under_8.detach()).square().mean() / 10
     parameters = [p for p in module.denoiser.parameters() if p.requires_grad]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(pulled, parameters), strict=True):
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(pulled, parameters), strict=True
+    ):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
 
 

@@ -20,7 +20,10 @@ class Breaking(Finetune):
     """Its loss is not a number at step 5, counted from 1."""
 
     def losses(self) -> dict[str, torch.Tensor]:
-        return {name: value * (math.nan if self.global_step == 4 else 1.0) for name, value in super().losses().items()}
+        return {
+            name: value * (math.nan if self.global_step == 4 else 1.0)
+            for name, value in super().losses().items()
+        }
 
 
 def breaking(steps: int = 30) -> Breaking:
@@ -28,10 +31,19 @@ def breaking(steps: int = 30) -> Breaking:
 
 
 @pytest.mark.parametrize(("every", "stops"), [(1, 5), (2, 6), (10, 10)])
-def test_a_loss_that_is_not_finite_stops_the_run_at_the_next_row(every: int, stops: int, tmp_path: Path):
+def test_a_loss_that_is_not_finite_stops_the_run_at_the_next_row(
+    every: int, stops: int, tmp_path: Path
+):
     module, kept = breaking(), []
-    result = fit(module, tmp_path, "test", options(log_every_n_steps=every, snapshots=[4, 20], on_snapshot=kept.append))
-    assert result["diverged_at"] == module.diverged_at == module.rows[-1]["step"] == stops and kept == [4]
+    result = fit(
+        module,
+        tmp_path,
+        "test",
+        options(log_every_n_steps=every, snapshots=[4, 20], on_snapshot=kept.append),
+    )
+    assert result["diverged_at"] == module.diverged_at == module.rows[-1][
+        "step"
+    ] == stops and kept == [4]
     assert math.isnan(module.rows[-1]["retain"])
 
 
@@ -47,7 +59,9 @@ def test_broken_weights_after_a_last_finite_loss_are_a_divergence(tmp_path: Path
             next(p for p in self.denoiser.parameters() if p.grad is not None).grad.fill_(math.inf)
 
     module = train(Overflowing(new_task(), max_steps=1, batch_size=4, learning_rate=1e-3), tmp_path)
-    assert math.isfinite(module.rows[-1]["retain"]) and not finite(module) and module.diverged_at == 1
+    assert (
+        math.isfinite(module.rows[-1]["retain"]) and not finite(module) and module.diverged_at == 1
+    )
 
 
 def test_no_checkpoint_is_written_of_a_diverged_run(tmp_path: Path):
@@ -60,16 +74,34 @@ def test_a_healthy_run_is_not_called_diverged(tmp_path: Path):
     assert module.diverged_at is None and finite(module)
 
 
-TINY = [*SMALL, "oracle.max_steps=1", "model.pretrain.max_steps=2", "method.max_steps=2", "attack.budgets=[2]",
-        "model.pretrain.batch_size=4", "method.batch_size=4", "attack.batch_size=4", "sampler.num_images=2",
-        "sampler.images_per_retained_class=1", "sampler.num_inference_steps=1", "sampler.guidance_scales=[1.0]",
-        "trainer.log_every_n_steps=1"]
+TINY = [
+    *SMALL,
+    "oracle.max_steps=1",
+    "model.pretrain.max_steps=2",
+    "method.max_steps=2",
+    "attack.budgets=[2]",
+    "model.pretrain.batch_size=4",
+    "method.batch_size=4",
+    "attack.batch_size=4",
+    "sampler.num_images=2",
+    "sampler.images_per_retained_class=1",
+    "sampler.num_inference_steps=1",
+    "sampler.guidance_scales=[1.0]",
+    "trainer.log_every_n_steps=1",
+]
 
 
-@pytest.mark.parametrize(("where", "status"), [
-    ("pretrain", ["diverged", "diverged", "diverged"]), ("method", ["finished", "diverged", "diverged"]),
-    ("attack", ["finished", "finished", "diverged"])])
-def test_a_diverged_stage_is_a_row_and_what_would_follow_is_left_out(where: str, status: list[str], compose):
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        ("pretrain", ["diverged", "diverged", "diverged"]),
+        ("method", ["finished", "diverged", "diverged"]),
+        ("attack", ["finished", "finished", "diverged"]),
+    ],
+)
+def test_a_diverged_stage_is_a_row_and_what_would_follow_is_left_out(
+    where: str, status: list[str], compose
+):
     cfg = compose(*TINY)
     part = cfg["model"]["pretrain"] if where == "pretrain" else cfg[where]
     part["learning_rate"] = 1e30  # which would not pass validation

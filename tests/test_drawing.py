@@ -36,8 +36,11 @@ def test_dollar_signs_in_class_names_are_no_formula(tmp_path: Path):
     record = make_record(class_names=MONEY, forget_classes=[0, 1, 2, 3])
     write_run(tmp_path, record, samples=True)
     assert "classes EUR_$5, US_$10, US_$5 and 100$_$bill" in drawn(record, tmp_path)
-    for drawing in (figures.replacement_figure(record, "1.0"), figures.retain_figure(record, "1.0"),
-                    figures.recovery_figure(figures.curves_of(record), "What $5 and $10 bring back")):
+    for drawing in (
+        figures.replacement_figure(record, "1.0"),
+        figures.retain_figure(record, "1.0"),
+        figures.recovery_figure(figures.curves_of(record), "What $5 and $10 bring back"),
+    ):
         with matplotlib.rc_context(figures.STYLE):  # ticks that are made only now
             texts = drawing.findobj(Text)
         assert texts and not any(text.get_parse_math() for text in texts)
@@ -54,19 +57,30 @@ def test_names_that_are_no_utf8_are_shown_with_the_sign_for_that(tmp_path: Path)
     assert "class caf\N{REPLACEMENT CHARACTER}" in text and r"dataset.root=/caf\udce9" in text
 
 
-@pytest.mark.parametrize("fails", [ValueError("5 and US_\n      ^\nParseSyntaxException"), MemoryError(), OSError(5, "I/O")])
-def test_what_can_not_be_drawn_costs_a_line_and_not_the_numbers(fails, tmp_path: Path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "fails",
+    [ValueError("5 and US_\n      ^\nParseSyntaxException"), MemoryError(), OSError(5, "I/O")],
+)
+def test_what_can_not_be_drawn_costs_a_line_and_not_the_numbers(
+    fails, tmp_path: Path, monkeypatch, capsys
+):
     def draw(*arguments):
         raise fails
 
     monkeypatch.setattr(page, "replacement_figure", draw)
-    record = make_record() | {"config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}}
+    record = make_record() | {
+        "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
+    }
     kept = pipeline.keep(SimpleNamespace(outputs=tmp_path), record)
     folder = tmp_path / "runs" / record["name"]
     assert kept is None and [path.name for path in folder.iterdir()] == ["result.json"]
     assert json.loads((folder / "result.json").read_text()) == record
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and type(fails).__name__ in said[0] and "Type the same command again" in said[0]
+    assert (
+        len(said) == 1
+        and type(fails).__name__ in said[0]
+        and "Type the same command again" in said[0]
+    )
     monkeypatch.undo()
     assert pipeline.keep(SimpleNamespace(outputs=tmp_path), record) == folder / "report.html"
 
@@ -77,28 +91,65 @@ def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("unrelearn.report.page.write_page", draw)
     monkeypatch.setattr("unrelearn.report.table.print_record", draw)
-    record = make_record() | {"config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}}
-    monkeypatch.setattr(pipeline, "Pipeline",
-                        lambda cfg, command: SimpleNamespace(outputs=tmp_path, run=lambda: record, used={}))
+    record = make_record() | {
+        "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
+    }
+    monkeypatch.setattr(
+        pipeline,
+        "Pipeline",
+        lambda cfg, command: SimpleNamespace(outputs=tmp_path, run=lambda: record, used={}),
+    )
     assert pipeline.run({"dry_run": False, "eval": {}, "paths": {}}, "python run.py") is record
     assert (tmp_path / "runs" / record["name"] / "result.json").exists()
     assert capsys.readouterr().out.count("warning: ") == 2
 
 
 def test_a_spreadsheet_takes_no_cell_for_a_formula():
-    cells = ["=cmd|'/c calc'!A1", "+a", "-b", "@c", "\td", "a=b", "-0.026", "+1e-3", -0.5, 3, "–", None, ""]
+    cells = [
+        "=cmd|'/c calc'!A1",
+        "+a",
+        "-b",
+        "@c",
+        "\td",
+        "a=b",
+        "-0.026",
+        "+1e-3",
+        -0.5,
+        3,
+        "–",
+        None,
+        "",
+    ]
     read = next(csv.reader(io.StringIO(csv_text(cells, []))))
-    assert read == ["'=cmd|'/c calc'!A1", "'+a", "'-b", "'@c", "'\td", "a=b", "-0.026", "+1e-3", "-0.5", "3", "–", "", ""]
+    assert read == [
+        "'=cmd|'/c calc'!A1",
+        "'+a",
+        "'-b",
+        "'@c",
+        "'\td",
+        "a=b",
+        "-0.026",
+        "+1e-3",
+        "-0.5",
+        "3",
+        "–",
+        "",
+        "",
+    ]
 
 
 def test_latex_holds_the_names_as_they_are():
-    assert compare.latex("US_$5 & 10% #{~^\\}") == (
-        r"US\_\$5 \& 10\% \#\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}")
+    assert (
+        compare.latex("US_$5 & 10% #{~^\\}")
+        == r"US\_\$5 \& 10\% \#\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"
+    )
 
 
-# ---- letters --------------------------------------------------------------------------------------------------------
+# ---- letters
+# --------------------------------------------------------------------------------------------------
 
-ONLY_IN_STIX = "\u1d81"  # a letter that STIXGeneral, which comes with matplotlib, has and DejaVu Sans has not
+# a letter that STIXGeneral, which comes with matplotlib, has and DejaVu Sans has not
+ONLY_IN_STIX = "\u1d81"
 
 
 @pytest.fixture

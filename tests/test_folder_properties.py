@@ -1,7 +1,8 @@
-"""Folders of generated contents: whatever lies there, a line that names it, or every image under its own label.
+"""Folders of generated contents: whatever lies there, a line that names it, or every image under
+its own label.
 
-Small numbers of tiny files, but a thousand folders of them: what nobody thought of is found by chance, and stays found, as the
-choice of examples is fixed.
+Small numbers of tiny files, but a thousand folders of them: what nobody thought of is found by
+chance, and stays found, as the choice of examples is fixed.
 """
 
 import itertools
@@ -18,30 +19,92 @@ from PIL import Image
 from unrelearn.data.folder import Folder
 from unrelearn.errors import UsageError
 
-MODES = ("1", "L", "LA", "P", "P transparent", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "F")
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "P transparent",
+    "PA",
+    "RGB",
+    "RGBA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "I",
+    "I;16",
+    "F",
+)
 DEEP = ("I", "I;16", "F")
 SUFFIX = dict.fromkeys(("PA", "CMYK", "YCbCr", "LAB", "I", "F"), "tiff")  # modes that PNG lacks
 FAULTS = ("folder", "link", "loop", "empty", "text", "cut", "pipe")
 LINKS = ("link to image", "link to folder")
 # what a file system takes: no slash, no NUL, not . or .., at most 255 bytes
 NAMES = st.one_of(
-    st.sampled_from(["cat", "dog", "train", "test", "val", "Valid", "a\nb", "$5", "1e3", "null", "猫", "[x]", "~", "-m", "a b",
-                     "\udce9", ".hidden", "__MACOSX", "x.png"]),
-    st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=8))
+    st.sampled_from(
+        [
+            "cat",
+            "dog",
+            "train",
+            "test",
+            "val",
+            "Valid",
+            "a\nb",
+            "$5",
+            "1e3",
+            "null",
+            "猫",
+            "[x]",
+            "~",
+            "-m",
+            "a b",
+            "\udce9",
+            ".hidden",
+            "__MACOSX",
+            "x.png",
+        ]
+    ),
+    st.text(
+        st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=8
+    ),
+)
 NAMES = NAMES.filter(lambda name: name not in (".", ".."))
 CONTENTS = st.sampled_from([*MODES * 3, *FAULTS, *LINKS, "hidden"])
 CLASSES = st.dictionaries(NAMES, st.lists(CONTENTS, max_size=3), max_size=4)
-GOOD = st.dictionaries(NAMES, st.lists(st.sampled_from([mode for mode in MODES if mode not in DEEP] + ["hidden", *LINKS]),
-                                       min_size=2, max_size=4), min_size=2, max_size=4)
+GOOD = st.dictionaries(
+    NAMES,
+    st.lists(
+        st.sampled_from([mode for mode in MODES if mode not in DEEP] + ["hidden", *LINKS]),
+        min_size=2,
+        max_size=4,
+    ),
+    min_size=2,
+    max_size=4,
+)
 # one folder of classes; a split, maybe under other names; or folders within folders
 TREES = st.one_of(
-    CLASSES, GOOD,
-    st.builds(lambda classes, other, name: {"train": classes, name: other}, CLASSES, CLASSES, NAMES),
-    st.builds(lambda classes, name: {"train": classes, name: classes}, GOOD, st.sampled_from(["test", "val", "valid"])),
-    st.dictionaries(NAMES, CLASSES, max_size=2))
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # else wherever temporary files lie: a few seconds more
-CHECKED = settings(max_examples=1000, derandomize=True, deadline=None, database=None,
-                   suppress_health_check=list(HealthCheck))
+    CLASSES,
+    GOOD,
+    st.builds(
+        lambda classes, other, name: {"train": classes, name: other}, CLASSES, CLASSES, NAMES
+    ),
+    st.builds(
+        lambda classes, name: {"train": classes, name: classes},
+        GOOD,
+        st.sampled_from(["test", "val", "valid"]),
+    ),
+    st.dictionaries(NAMES, CLASSES, max_size=2),
+)
+MEMORY = (
+    "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+)  # else wherever temporary files lie: a few seconds more
+CHECKED = settings(
+    max_examples=1000,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def picture(mode: str, colour: int) -> Image.Image:
@@ -59,7 +122,9 @@ def picture(mode: str, colour: int) -> Image.Image:
     return grey.convert("RGB").convert(mode) if mode != "L" else grey
 
 
-FILES: dict[tuple[str, int], bytes] = {}  # mode and colour -> the bytes of the file: written once, used by many examples
+FILES: dict[
+    tuple[str, int], bytes
+] = {}  # mode and colour -> the bytes of the file: written once, used by many examples
 
 
 def write(kind: str, path: Path, colour: int) -> None:
@@ -96,7 +161,9 @@ def content(mode: str, colour: int) -> bytes:
     if (mode, colour) not in FILES:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"x.{SUFFIX.get(mode, 'png')}"
-            picture(mode, colour).save(file, **({"transparency": 0} if mode == "P transparent" else {}))
+            picture(mode, colour).save(
+                file, **({"transparency": 0} if mode == "P transparent" else {})
+            )
             FILES[mode, colour] = file.read_bytes()
     return FILES[mode, colour]
 
@@ -117,8 +184,10 @@ def build(tree: dict | list, folder: Path, colours: itertools.count) -> None:
 
 def expected(root: Path, dataset: Folder) -> dict[str, list[int]]:
     """Class -> the grey of each of its images, read from the files by a way of its own."""
-    both = [next((path for path in root.iterdir() if path.name.lower() == name), None)
-            for name in ("train", "test", "val", "valid", "validation")]
+    both = [
+        next((path for path in root.iterdir() if path.name.lower() == name), None)
+        for name in ("train", "test", "val", "valid", "validation")
+    ]
     held = [path for path in both if path is not None and path.is_dir()]
     classes = {}
     for name in dataset.class_names:
@@ -129,13 +198,22 @@ def expected(root: Path, dataset: Folder) -> dict[str, list[int]]:
 
 
 def _split(held: list[Path]) -> bool:
-    names = [{path.name for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")} for top in held]
-    return len(held) >= 2 and held[0].name.lower() == "train" and any(names[0] & other for other in names[1:])
+    names = [
+        {path.name for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        for top in held
+    ]
+    return (
+        len(held) >= 2
+        and held[0].name.lower() == "train"
+        and any(names[0] & other for other in names[1:])
+    )
 
 
 def _grey(path: Path) -> int:
     with Image.open(path) as image:
-        return int(np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA") else "RGB"))[0, 0, 0])
+        return int(
+            np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA") else "RGB"))[0, 0, 0]
+        )
 
 
 def check_folder(root: Path, grayscale: bool) -> bool:
@@ -154,8 +232,15 @@ def check_folder(root: Path, grayscale: bool) -> bool:
         assert line.startswith(f"dataset.root={root}: ")
     if loaded is None:
         return False
-    assert loaded.class_names == dataset.class_names == tuple(sorted(loaded.class_names)) and dataset.fingerprint()
-    assert set(loaded.train.labels.tolist()) == set(loaded.test.labels.tolist()) == set(range(len(loaded.class_names)))
+    assert (
+        loaded.class_names == dataset.class_names == tuple(sorted(loaded.class_names))
+        and dataset.fingerprint()
+    )
+    assert (
+        set(loaded.train.labels.tolist())
+        == set(loaded.test.labels.tolist())
+        == set(range(len(loaded.class_names)))
+    )
     values: dict[str, list[int]] = {name: [] for name in loaded.class_names}
     for part in (loaded.train, loaded.test):
         assert part.images.shape[1:] == (1 if grayscale else 3, 4, 4)
@@ -174,7 +259,9 @@ LOADED: list[bool] = []
 @CHECKED
 @given(tree=TREES, grayscale=st.booleans())
 @example(tree={"a\nb": ["RGBA", "L"], "b": ["PA", "LAB"]}, grayscale=True)
-@example(tree={"train": {"a": ["L"], "b": ["LA"]}, "val": {"a": ["P"], "b": ["1"]}}, grayscale=False)
+@example(
+    tree={"train": {"a": ["L"], "b": ["LA"]}, "val": {"a": ["P"], "b": ["1"]}}, grayscale=False
+)
 @example(tree={"x": {"a": ["L", "L"], "b": ["L", "L"]}}, grayscale=False)
 @example(tree={"a": list(FAULTS), "b": list(MODES)}, grayscale=False)
 def visit(tree: dict, grayscale: bool) -> None:
@@ -194,6 +281,10 @@ def test_a_wrong_label_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     build({"a": ["L", "RGB"], "b": ["L", "RGBA"]}, tmp_path / "root", itertools.count(1))
     assert check_folder(tmp_path / "root", grayscale=False)
     right = Folder._files
-    monkeypatch.setattr(Folder, "_files", lambda self: tuple([(path, 1 - label) for path, label in part] for part in right(self)))
+    monkeypatch.setattr(
+        Folder,
+        "_files",
+        lambda self: tuple([(path, 1 - label) for path, label in part] for part in right(self)),
+    )
     with pytest.raises(AssertionError):
         check_folder(tmp_path / "root", grayscale=False)

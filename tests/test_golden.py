@@ -1,12 +1,13 @@
-"""The loss of the first 20 steps of every trained method and attack, as it was when the numbers were last accepted.
+"""The loss of the first 20 steps of every trained method and attack, as it was when the numbers
+were last accepted.
 
 Whoever changes a number here on purpose writes the new ones with
 
     UNRELEARN_GOLDEN=write python -m pytest tests/test_golden.py
 
-raises in `unrelearn.pipeline.VERSIONS` the version of what they are a part of (artefacts made before would else be taken for new
-ones; versions.json is not written without it), and adds an entry under "Changed results" in CHANGELOG.md: which numbers moved,
-and why.
+raises in `unrelearn.pipeline.VERSIONS` the version of what they are a part of (artefacts made
+before would else be taken for new ones; versions.json is not written without it), and adds an entry
+under "Changed results" in CHANGELOG.md: which numbers moved, and why.
 """
 
 import hashlib
@@ -22,11 +23,19 @@ from unrelearn.module import DiffusionModule
 from unrelearn.pipeline import VERSIONS
 
 GOLDEN = Path(__file__).parent / "golden"
-KEPT = GOLDEN / "versions.json"  # the versions of the stages, and a digest of each trace that was made with them
+KEPT = (
+    GOLDEN / "versions.json"
+)  # the versions of the stages, and a digest of each trace that was made with them
 TRAINS = ("pretrain", "unlearn", "attack")  # the stages whose versions speak for the traces
-# what draws images rounds them to bytes, and what ranks weights cuts somewhere: another CPU's last digits then grow
-GROWS = {"method-concept_ablation": 5e-3, "method-scissorhands": 5e-3, "method-selective_amnesia": 5e-3, "attack-dimra_aux": 5e-3,
-         "method-esd": 0.25}  # its images are drawn by a network as it moves; its first steps are looked at closely
+# what draws images rounds them to bytes, and what ranks weights cuts somewhere: another CPU's last
+# digits then grow
+GROWS = {
+    "method-concept_ablation": 5e-3,
+    "method-scissorhands": 5e-3,
+    "method-selective_amnesia": 5e-3,
+    "attack-dimra_aux": 5e-3,
+    "method-esd": 0.25,
+}  # its images are drawn by a network as it moves; its first steps are looked at closely
 
 
 def trace(module: DiffusionModule, folder: Path) -> dict[str, list[float]]:
@@ -43,8 +52,12 @@ def compare(name: str, found: dict[str, list[float]]) -> None:
     assert found.keys() == golden.keys()
     for term in golden:
         rel = GROWS.get(name, 1e-4)
-        assert found[term] == pytest.approx(golden[term], rel=rel), f"{name}: {term}; see the head of this file"
-        assert found[term][:2] == pytest.approx(golden[term][:2], rel=min(rel, 5e-3)), f"{name}: {term}, first steps"
+        assert found[term] == pytest.approx(golden[term], rel=rel), (
+            f"{name}: {term}; see the head of this file"
+        )
+        assert found[term][:2] == pytest.approx(golden[term][:2], rel=min(rel, 5e-3)), (
+            f"{name}: {term}, first steps"
+        )
 
 
 def test_pretraining_has_not_changed(tmp_path: Path):
@@ -54,9 +67,13 @@ def test_pretraining_has_not_changed(tmp_path: Path):
 @pytest.mark.parametrize(("group", "name"), TRAINED)
 def test_the_losses_have_not_changed(group: str, name: str, compose, tmp_path: Path):
     task = new_task()
-    task.denoiser.load_state_dict(network(seed=1).state_dict())  # not the weights that retrain starts from
+    task.denoiser.load_state_dict(
+        network(seed=1).state_dict()
+    )  # not the weights that retrain starts from
     rate = f"{group}.learning_rate=1e-3"  # whatever rate the yaml recommends
-    compare(f"{group}-{name}", trace(from_yaml(compose, group, name, rate, steps=20)(task), tmp_path))
+    compare(
+        f"{group}-{name}", trace(from_yaml(compose, group, name, rate, steps=20)(task), tmp_path)
+    )
 
 
 def test_every_golden_file_belongs_to_a_test():
@@ -65,39 +82,62 @@ def test_every_golden_file_belongs_to_a_test():
 
 
 def digests() -> dict[str, str]:
-    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-            for path in sorted(GOLDEN.glob("*.json")) if path != KEPT}
+    return {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(GOLDEN.glob("*.json"))
+        if path != KEPT
+    }
 
 
 def committed() -> dict:
     """versions.json as it stands in HEAD; where there is no git, on disk."""
-    shown = subprocess.run(["git", "show", f"HEAD:./{KEPT.name}"], cwd=GOLDEN, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{KEPT.name}"], cwd=GOLDEN, capture_output=True, text=True
+    )
     text = shown.stdout if shown.returncode == 0 else KEPT.read_text() if KEPT.exists() else "{}"
     return {"versions": {}, "traces": {}} | json.loads(text)
 
 
 def unversioned(before: dict, versions: dict[str, int], traces: dict[str, str]) -> list[str]:
-    """Traces that moved though no version of a stage that trains was raised; a new trace moves nothing."""
+    """Traces that moved though no version of a stage that trains was raised; a new trace moves
+    nothing.
+    """
     raised = any(versions[stage] > before["versions"].get(stage, 0) for stage in TRAINS)
-    return [] if raised else [name for name, digest in before["traces"].items() if traces.get(name, digest) != digest]
+    return (
+        []
+        if raised
+        else [
+            name for name, digest in before["traces"].items() if traces.get(name, digest) != digest
+        ]
+    )
 
 
 def test_versions_are_raised_where_traces_move():
     found = {"versions": VERSIONS, "traces": digests()}
     moved = unversioned(committed(), **found)
-    assert not moved, f"{', '.join(moved)}: moved; raise one of {TRAINS} in unrelearn.pipeline.VERSIONS"
+    assert not moved, (
+        f"{', '.join(moved)}: moved; raise one of {TRAINS} in unrelearn.pipeline.VERSIONS"
+    )
     if os.environ.get("UNRELEARN_GOLDEN") == "write":
         KEPT.write_text(json.dumps(found, indent=1) + "\n")
     assert json.loads(KEPT.read_text()) == found, "see the head of this file"
 
 
-@pytest.mark.parametrize(("stage", "traces", "expected"), [
-    (None, {"a": "2", "b": "1"}, ["a"]),
-    ("evaluate", {"a": "2", "b": "1"}, ["a"]),
-    ("attack", {"a": "2", "b": "1"}, []),
-    (None, {"a": "1", "b": "1", "new": "1"}, []),
-    (None, {"b": "1"}, []),  # a method that is gone
-])
-def test_a_trace_that_moved_wants_a_version_of_what_trains(stage: str | None, traces: dict, expected: list[str]):
+@pytest.mark.parametrize(
+    ("stage", "traces", "expected"),
+    [
+        (None, {"a": "2", "b": "1"}, ["a"]),
+        ("evaluate", {"a": "2", "b": "1"}, ["a"]),
+        ("attack", {"a": "2", "b": "1"}, []),
+        (None, {"a": "1", "b": "1", "new": "1"}, []),
+        (None, {"b": "1"}, []),  # a method that is gone
+    ],
+)
+def test_a_trace_that_moved_wants_a_version_of_what_trains(
+    stage: str | None, traces: dict, expected: list[str]
+):
     before = {"versions": VERSIONS, "traces": {"a": "1", "b": "1"}}
-    assert unversioned(before, VERSIONS | ({stage: VERSIONS[stage] + 1} if stage else {}), traces) == expected
+    assert (
+        unversioned(before, VERSIONS | ({stage: VERSIONS[stage] + 1} if stage else {}), traces)
+        == expected
+    )

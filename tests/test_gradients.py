@@ -14,17 +14,27 @@ COMBINE = [*COMBINERS, "alternation"]
 
 
 def vectors(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(torch.randn((2, 50), generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    return tuple(
+        torch.randn((2, 50), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    )
 
 
 def dimum(combine: str, **changes) -> DiMUM:
-    return DiMUM(new_task(), **{**dict(memory="another_class", max_steps=4, batch_size=8, learning_rate=1e-3), **changes},
-                 combine=combine)
+    return DiMUM(
+        new_task(),
+        **{
+            **dict(memory="another_class", max_steps=4, batch_size=8, learning_rate=1e-3),
+            **changes,
+        },
+        combine=combine,
+    )
 
 
 def test_projection_by_hand():
     forget, retain = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
-    assert torch.allclose(projection(forget, retain), torch.tensor([0.5, -0.5]) + torch.tensor([0.0, 1.0]))
+    assert torch.allclose(
+        projection(forget, retain), torch.tensor([0.5, -0.5]) + torch.tensor([0.0, 1.0])
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -70,7 +80,8 @@ def test_the_gradient_of_a_step_is_the_combination_of_both(tmp_path):
     seen = {}
     for name, m in (("projection", module), ("sum", other)):
         m.configure_gradient_clipping = lambda *a, name=name, m=m, **k: seen.update(
-            {name: torch.cat([p.grad.flatten() for _, p in m.trained])})
+            {name: torch.cat([p.grad.flatten() for _, p in m.trained])}
+        )
         train(m, tmp_path / name)
     parts = dimum("sum")
     parts.prepare()
@@ -78,8 +89,12 @@ def test_the_gradient_of_a_step_is_the_combination_of_both(tmp_path):
     parameters = [p for p in parts.denoiser.parameters() if p.requires_grad]
     parts.denoiser.train()
     losses = _losses_of_step_zero(parts)
-    forget, retain = (torch.cat([g.flatten() for g in torch.autograd.grad(losses[k], parameters, retain_graph=True)])
-                      for k in ("memory", "retain"))
+    forget, retain = (
+        torch.cat(
+            [g.flatten() for g in torch.autograd.grad(losses[k], parameters, retain_graph=True)]
+        )
+        for k in ("memory", "retain")
+    )
     torch.testing.assert_close(seen["sum"], forget + retain, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(seen["projection"], projection(forget, retain), atol=1e-6, rtol=1e-4)
 

@@ -1,4 +1,6 @@
-"""A grid is its distinct parts: each planned once, made once, whoever makes it, and whatever happens on the way."""
+"""A grid is its distinct parts: each planned once, made once, whoever makes it, and whatever
+happens on the way.
+"""
 
 import json
 import os
@@ -19,18 +21,44 @@ from unrelearn.grid import Plan, claim, overview, running, work
 from unrelearn.pipeline import Pipeline
 from unrelearn.slurm import packed, waves
 
-SHORT = ["unlearning.max_steps=10", "unlearning.batch_size=16", "relearning.budgets=[0,5,10]", "relearning.batch_size=16"]
+SHORT = [
+    "unlearning.max_steps=10",
+    "unlearning.batch_size=16",
+    "relearning.budgets=[0,5,10]",
+    "relearning.batch_size=16",
+]
 FIXED = [*TINY, *SHORT, "tracking=none"]
 CHOICES = ["method=dimum,row_swap", "attack=none,dimra", "seed=0,1"]
 
 
 def command(name: str, outputs: Path, *more: str, choices: list[str] = CHOICES) -> list[str]:
-    return [sys.executable, "scripts/grid.py", name, *FIXED, *choices, f"paths.outputs={outputs}", *more]
+    return [
+        sys.executable,
+        "scripts/grid.py",
+        name,
+        *FIXED,
+        *choices,
+        f"paths.outputs={outputs}",
+        *more,
+    ]
 
 
-def grid(name: str, outputs: Path, *more: str, expect: int = 0, choices: list[str] = CHOICES, **changes: str) -> str:
-    done = subprocess.run(command(name, outputs, *more, choices=choices), cwd=ROOT, text=True, capture_output=True,
-                          env=environment(**changes), timeout=900)
+def grid(
+    name: str,
+    outputs: Path,
+    *more: str,
+    expect: int = 0,
+    choices: list[str] = CHOICES,
+    **changes: str,
+) -> str:
+    done = subprocess.run(
+        command(name, outputs, *more, choices=choices),
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=environment(**changes),
+        timeout=900,
+    )
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
@@ -47,8 +75,11 @@ def numbers(outputs: Path) -> dict[str, dict]:
 
 def finished(outputs: Path) -> dict[str, int]:
     """Every artefact that is there -> when it was finished, in nanoseconds."""
-    return {path.parent.relative_to(outputs).as_posix(): path.stat().st_mtime_ns
-            for path in (outputs / "artifacts").glob("*/*/manifest.json") if ".partial" not in path.as_posix()}
+    return {
+        path.parent.relative_to(outputs).as_posix(): path.stat().st_mtime_ns
+        for path in (outputs / "artifacts").glob("*/*/manifest.json")
+        if ".partial" not in path.as_posix()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +87,50 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The grid, made here by one undisturbed process."""
     outputs = tmp_path_factory.mktemp("local")
     said = grid("run", outputs)
-    assert "8 runs, 35 distinct parts, 0 of them there" in said and "[35/35, " in said and "Report: " in said
+    assert (
+        "8 runs, 35 distinct parts, 0 of them there" in said
+        and "[35/35, " in said
+        and "Report: " in said
+    )
     return outputs
 
 
-# ---- planning -----------------------------------------------------------------------------------------------------------
+# ---- planning
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("choices", [
-    [*CHOICES, "forget=7,[1,2]"],
-    ["method=salun,original", "attack=dimra,prune", "oracle.main.seed=${seed}", "seed=0,3", "unlearning.max_steps=5,10"],
-    ["method=selective_amnesia,retrain", "attack=none,quantize", "model.pretrain.loss_reduction=mean,sum", "forget=3"]],
-    ids=["classes", "interpolated seed", "one class"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [*CHOICES, "forget=7,[1,2]"],
+        [
+            "method=salun,original",
+            "attack=dimra,prune",
+            "oracle.main.seed=${seed}",
+            "seed=0,3",
+            "unlearning.max_steps=5,10",
+        ],
+        [
+            "method=selective_amnesia,retrain",
+            "attack=none,quantize",
+            "model.pretrain.loss_reduction=mean,sum",
+            "forget=3",
+        ],
+    ],
+    ids=["classes", "interpolated seed", "one class"],
+)
 def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choices: list[str]):
     """Against every run composed and taken apart by itself."""
     found, wanted = plan(tmp_path / "outputs", choices), set()
     for cell in range(len(found.cells)):
-        words = [*(word for word in found.sweep.fixed if "tracking" not in word and "accelerator" not in word),
-                 *(f"{key}={value}" for key, value in found.cells[cell])]
+        words = [
+            *(
+                word
+                for word in found.sweep.fixed
+                if "tracking" not in word and "accelerator" not in word
+            ),
+            *(f"{key}={value}" for key, value in found.cells[cell]),
+        ]
         cfg = compose(*words)
         wanted |= {f"{part.stage}/{part.key}" for part in Pipeline(cfg, "").parts()}
     assert found.nodes.keys() == wanted
@@ -82,19 +139,35 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
         cfg, line = found.configuration(node)
         assert node.key in {part.key for part in Pipeline(cfg, line).parts()}
     order = list(found.nodes)
-    assert all(order.index(need) < order.index(node.name) for node in found.nodes.values() for need in node.needs)
+    assert all(
+        order.index(need) < order.index(node.name)
+        for node in found.nodes.values()
+        for need in node.needs
+    )
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["method=dimun"], "method=dimun: no such method"), (["forget=7,77"], "forget=77: no such class"),
-    (["seed=0,-1"], "seed=-1: must be"), (["stages=[pretrain]"], "stages=[pretrain]: a grid runs all of them"),
-    (["paths.outputs=/tmp/unrelearn-a,/tmp/unrelearn-b"], "the runs of a grid share one folder"),
-    (["method=dimum,,"], "method=dimum,,: can not be read")], ids=str)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=dimun"], "method=dimun: no such method"),
+        (["forget=7,77"], "forget=77: no such class"),
+        (["seed=0,-1"], "seed=-1: must be"),
+        (["stages=[pretrain]"], "stages=[pretrain]: a grid runs all of them"),
+        (
+            ["paths.outputs=/tmp/unrelearn-a,/tmp/unrelearn-b"],
+            "the runs of a grid share one folder",
+        ),
+        (["method=dimum,,"], "method=dimum,,: can not be read"),
+    ],
+    ids=str,
+)
 def test_what_can_not_be_planned_is_said_in_a_line(tmp_path: Path, words: list[str], said: str):
     outputs = [] if "paths" in words[0] else [f"paths.outputs={tmp_path}"]
     with pytest.raises(UsageError) as error:
         Plan([*FIXED, *outputs, *words])
-    assert (said in error.value.problems[0] and "Type" in error.value.problems[0]) or "Leave" in error.value.problems[0]
+    assert (
+        said in error.value.problems[0] and "Type" in error.value.problems[0]
+    ) or "Leave" in error.value.problems[0]
 
 
 def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
@@ -103,7 +176,9 @@ def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
     nodes = list(found.nodes.values())
     for target, most in ((60, 1000), (60, 7), (1, 5)):
         made = waves(nodes, lambda node: seconds[node.name], target, most)
-        assert sorted(node.name for wave in made for pack in wave for node in pack) == sorted(found.nodes)
+        assert sorted(node.name for wave in made for pack in wave for node in pack) == sorted(
+            found.nodes
+        )
         assert sum(map(len, made)) <= most
         assert all(len({node.level for pack in wave for node in pack}) == 1 for wave in made)
     for pack in packed(nodes, lambda node: seconds[node.name], 60):
@@ -125,7 +200,8 @@ def test_the_time_of_a_part_is_that_of_its_like_then_of_its_flops(local: Path):
     assert ratio > 0 and seconds(new) == pytest.approx(seconds(like) * ratio, rel=3)
 
 
-# ---- making -------------------------------------------------------------------------------------------------------------
+# ---- making
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_grid_ends_with_the_numbers_of_its_runs_one_by_one(local: Path, tmp_path: Path):
@@ -140,11 +216,16 @@ def test_a_grid_ends_with_one_table_on_the_dashboard(local: Path, tmp_path: Path
     shutil.copytree(local, outputs)
     grid("run", outputs, "tracking.backend=wandb", "tracking.mode=offline")
     (table,) = outputs.glob("wandb/offline-run-*-grid-*/files/media/table/grid/*.json")
-    assert len(json.loads(table.read_text())["data"]) == 8 and finished(outputs).keys() == finished(local).keys()
+    assert (
+        len(json.loads(table.read_text())["data"]) == 8
+        and finished(outputs).keys() == finished(local).keys()
+    )
 
 
 def test_what_is_there_is_not_made_again_whatever_its_clock_says(local: Path):
-    for number, path in enumerate(sorted((local / "artifacts").rglob("*"))):  # another machine's clock, years ago or ahead
+    for number, path in enumerate(
+        sorted((local / "artifacts").rglob("*"))
+    ):  # another machine's clock, years ago or ahead
         os.utime(path, (time.time() + (-1) ** number * 1e8,) * 2)
     before = finished(local)
     assert "35 of them there" in grid("run", local)
@@ -153,26 +234,45 @@ def test_what_is_there_is_not_made_again_whatever_its_clock_says(local: Path):
 
 
 def test_two_planners_with_two_workers_each_make_everything_once(local: Path, tmp_path: Path):
-    both = [subprocess.Popen(command("run", tmp_path, "--workers", "2"), cwd=ROOT, env=environment(), text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            command("run", tmp_path, "--workers", "2"),
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
     for process in both:
         out, errors = process.communicate(timeout=900)
         assert process.returncode == 0, out + errors
     assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
     logs = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/workers/*.log"))
-    made = [line.split("] ")[1] for line in logs.splitlines() if line.startswith("[") and "] " in line]
+    made = [
+        line.split("] ")[1] for line in logs.splitlines() if line.startswith("[") and "] " in line
+    ]
     assert len(made) == len(set(made)) == 35
 
 
 def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: Path):
-    shutil.copytree(local / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("unlearn", "attack", "evaluate"))
+    shutil.copytree(
+        local / "artifacts",
+        tmp_path / "artifacts",
+        ignore=shutil.ignore_patterns("unlearn", "attack", "evaluate"),
+    )
     found = plan(tmp_path)
     damaged = next(node for node in found.nodes.values() if node.stage == "pretrain")
     weights = next((tmp_path / "artifacts" / damaged.name).rglob("*.safetensors"))
     original = weights.read_bytes()
     weights.write_bytes(b"x" + original[1:])
     said = grid("run", tmp_path, expect=1)
-    assert "damaged artefact" in said and "rebuild=true" in said and "something that it needs failed" in said
+    assert (
+        "damaged artefact" in said
+        and "rebuild=true" in said
+        and "something that it needs failed" in said
+    )
     seed = dict(found.cells[damaged.cell])["seed"]
     assert {name.split("-seed")[1][0] for name in numbers(tmp_path)} == {"0", "1"} - {seed}
     assert "failed" in grid("status", tmp_path, expect=1)
@@ -187,18 +287,41 @@ def test_a_method_that_diverges_is_a_result_and_the_rest_is_made(tmp_path: Path)
     outputs = tmp_path / "outputs"
     assert grid("run", outputs, choices=choices).count("recorded as diverged") == 1
     states = overview(plan(outputs, choices))
-    assert states.done and states.counts["unlearn"] == {"done": 1, "diverged": 1} and states.counts["record"]["done"] == 4
-    assert sum(any(row["status"] == "diverged" for row in rows) for rows in numbers(outputs).values()) == 2
-    shutil.copytree(outputs / "artifacts", tmp_path / "only" / "artifacts")  # also where the report has nothing else to show
-    grid("run", tmp_path / "only", choices=["method=dimum", "method.memory_weight=1e38", "attack=none,dimra", "seed=0"])
+    assert (
+        states.done
+        and states.counts["unlearn"] == {"done": 1, "diverged": 1}
+        and states.counts["record"]["done"] == 4
+    )
+    assert (
+        sum(any(row["status"] == "diverged" for row in rows) for rows in numbers(outputs).values())
+        == 2
+    )
+    shutil.copytree(
+        outputs / "artifacts", tmp_path / "only" / "artifacts"
+    )  # also where the report has nothing else to show
+    grid(
+        "run",
+        tmp_path / "only",
+        choices=["method=dimum", "method.memory_weight=1e38", "attack=none,dimra", "seed=0"],
+    )
 
 
 def test_a_claim_ends_with_its_process(local: Path):
     node = next(iter(plan(local).nodes.values()))
     folder = plan(local).folder
-    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from filelock import FileLock\n"
-                               f"lock = FileLock({claim(folder, node).lock_file!r}); lock.acquire(); print('held', flush=True)\n"
-                               "time.sleep(3600)"], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import sys, time; from pathlib import Path; from filelock import FileLock\nlock ="
+                f" FileLock({claim(folder, node).lock_file!r}); lock.acquire(); print('held',"
+                " flush=True)\ntime.sleep(3600)"
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout.readline() == "held\n" and running(folder) == {node.name}
     holder.kill()
     holder.wait()
@@ -207,15 +330,25 @@ def test_a_claim_ends_with_its_process(local: Path):
 
 def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path, monkeypatch):
     """Not even while something else of the grid is being made."""
+
     def sleep(seconds: float) -> None:
         raise AssertionError("it waits")
 
-    monkeypatch.setattr("unrelearn.grid.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic, strftime=time.strftime))
+    monkeypatch.setattr(
+        "unrelearn.grid.time",
+        SimpleNamespace(sleep=sleep, monotonic=time.monotonic, strftime=time.strftime),
+    )
     found = plan(tmp_path)
     wanted = next(node for node in found.nodes.values() if node.stage == "attack")
     other = next(node for node in found.nodes.values() if node.stage == "oracle")
     with claim(found.folder, other):
-        lost = work(found.nodes, [wanted.name], shelf=found.shelf, folder=found.folder, configuration=found.configuration)
+        lost = work(
+            found.nodes,
+            [wanted.name],
+            shelf=found.shelf,
+            folder=found.folder,
+            configuration=found.configuration,
+        )
     assert lost == {wanted.name: "something that it needs is missing"}
 
 
@@ -224,25 +357,38 @@ def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp
     trials, draw = int(os.environ.get("UNRELEARN_TRIALS", 3)), random.Random(0)
     survived, kept = 0, {}
     for _ in range(trials):
-        process = subprocess.Popen(command("run", tmp_path, "--workers", "2"), cwd=ROOT, env=environment(),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command("run", tmp_path, "--workers", "2"),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         time.sleep(draw.uniform(9, 16))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         now = finished(tmp_path)
         survived += all(now.get(name) == when for name, when in kept.items())
         kept = now
-    print(f"{survived} of {trials} kills left everything that was finished as it was; {len(kept)} artefacts then")
+    print(
+        f"{survived} of {trials} kills left everything that was finished as it was; {len(kept)}"
+        " artefacts then"
+    )
     assert survived == trials
     grid("run", tmp_path)
     assert all(finished(tmp_path)[name] == when for name, when in kept.items())
     assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
 
 
-def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(local: Path, tmp_path: Path):
+def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(
+    local: Path, tmp_path: Path
+):
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         said = grid("run", small / "outputs", expect=2)
@@ -256,12 +402,19 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(lo
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-# ---- clearing away --------------------------------------------------------------------------------------------------------
+# ---- clearing away
+# --------------------------------------------------------------------------------------------------
 
 
 def gc(outputs: Path, *more: str, expect: int = 0) -> str:
-    done = subprocess.run([sys.executable, "scripts/gc.py", str(outputs), "--hours", "0", *more], cwd=ROOT, text=True,
-                          capture_output=True, env=environment(), timeout=900)
+    done = subprocess.run(
+        [sys.executable, "scripts/gc.py", str(outputs), "--hours", "0", *more],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=environment(),
+        timeout=900,
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -275,15 +428,21 @@ def test_only_what_no_result_and_no_grid_needs_is_removed(local: Path, tmp_path:
         shutil.rmtree(folder)
     before = finished(outputs)
     said = gc(outputs)
-    assert finished(outputs) == before and "Nothing was removed" in said and "unlearn: 1 of 4" in said
+    assert (
+        finished(outputs) == before and "Nothing was removed" in said and "unlearn: 1 of 4" in said
+    )
     gc(outputs, "--yes")
     gone = before.keys() - finished(outputs).keys()
     seen = [name.split("/")[1] for name in gone]
-    assert {stage: sum(name.startswith(stage) for name in seen) for stage in ("pretrain", "oracle", "unlearn", "attack")} == {
-        "pretrain": 0, "oracle": 0, "unlearn": 1, "attack": 1}
+    assert {
+        stage: sum(name.startswith(stage) for name in seen)
+        for stage in ("pretrain", "oracle", "unlearn", "attack")
+    } == {"pretrain": 0, "oracle": 0, "unlearn": 1, "attack": 1}
     kept = finished(outputs)
     grid("run", outputs)
-    assert numbers(outputs) == numbers(local) and all(finished(outputs)[name] == when for name, when in kept.items())
+    assert numbers(outputs) == numbers(local) and all(
+        finished(outputs)[name] == when for name, when in kept.items()
+    )
 
 
 def test_clearing_away_stops_where_it_can_not_know_what_is_needed(local: Path, tmp_path: Path):

@@ -1,4 +1,6 @@
-"""A grid on a real Slurm of one node: killed, out of time, its controller gone and back, it ends with the local run's numbers."""
+"""A grid on a real Slurm of one node: killed, out of time, its controller gone and back, it ends
+with the local run's numbers.
+"""
 
 import contextlib
 import io
@@ -15,16 +17,27 @@ from slurm_cluster import Cluster, running
 
 from unrelearn import progress
 
-SHORT = ["unlearning.max_steps=10", "unlearning.batch_size=16", "relearning.budgets=[0,5,10]", "relearning.batch_size=16"]
+SHORT = [
+    "unlearning.max_steps=10",
+    "unlearning.batch_size=16",
+    "relearning.budgets=[0,5,10]",
+    "relearning.batch_size=16",
+]
 CHOICES = ["method=dimum,row_swap", "attack=none,dimra"]
-main = runpy.run_path(str(ROOT / "scripts" / "grid.py"))["main"]  # in this process: each import of torch takes seconds
+main = runpy.run_path(str(ROOT / "scripts" / "grid.py"))[
+    "main"
+]  # in this process: each import of torch takes seconds
 
 
 def grid(name: str, outputs: Path, *more: str, expect: int = 0, env: dict | None = None) -> str:
     """What `scripts/grid.py NAME` prints for the grid of these tests."""
     words = [*TINY, *SHORT, *CHOICES, "tracking=none", f"paths.outputs={outputs}"]
     said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+    ):
         patch.chdir(ROOT)
         for variable, value in {**environment(), **(env or {})}.items():
             patch.setenv(variable, value)
@@ -36,14 +49,19 @@ def grid(name: str, outputs: Path, *more: str, expect: int = 0, env: dict | None
 
 def measured(outputs: Path) -> dict[str, dict]:
     """Every metrics.json of the grid, by stage and key."""
-    return {path.parent.relative_to(outputs).as_posix(): json.loads(path.read_text())
-            for path in (outputs / "artifacts").glob("*/*/metrics.json")}
+    return {
+        path.parent.relative_to(outputs).as_posix(): json.loads(path.read_text())
+        for path in (outputs / "artifacts").glob("*/*/metrics.json")
+    }
 
 
 def manifests(outputs: Path) -> dict[Path, bytes]:
     """Of every artefact that is finished."""
-    return {path: path.read_bytes() for path in (outputs / "artifacts").glob("*/*/manifest.json")
-            if ".partial" not in path.as_posix()}
+    return {
+        path: path.read_bytes()
+        for path in (outputs / "artifacts").glob("*/*/manifest.json")
+        if ".partial" not in path.as_posix()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +88,10 @@ def arrays(cluster: Cluster) -> dict[str, list[int]]:
 
 
 def until_empty(cluster: Cluster, outputs: Path) -> None:
-    """Wait until no job is left, sparing what was requeued the two minutes that Slurm would let it wait."""
+    """Wait until no job is left, sparing what was requeued the two minutes that Slurm would let it
+    wait.
+    """
+
     def empty() -> bool:
         for name, state in cluster.squeue().items():
             job = cluster.job(name)[0]
@@ -91,7 +112,11 @@ def python_of(cluster: Cluster, outputs: Path) -> list[int]:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"work" in words and any(word.startswith(str(outputs).encode()) for word in words) and b"python" in words[0]:
+        if (
+            b"work" in words
+            and any(word.startswith(str(outputs).encode()) for word in words)
+            and b"python" in words[0]
+        ):
             found.append(int(process.name))
     return found
 
@@ -99,15 +124,21 @@ def python_of(cluster: Cluster, outputs: Path) -> list[int]:
 def new_python_of(cluster: Cluster, outputs: Path) -> int:
     """A process of the grid's jobs that has only just begun, and so has made nothing yet."""
     old = python_of(cluster, outputs)
-    return cluster.wait(lambda: set(python_of(cluster, outputs)) - set(old), "a job to begin", 600).pop()
+    return cluster.wait(
+        lambda: set(python_of(cluster, outputs)) - set(old), "a job to begin", 600
+    ).pop()
 
 
-def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster: Cluster, local: Path, tmp_path: Path):
+def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
+    cluster: Cluster, local: Path, tmp_path: Path
+):
     said = grid("submit", tmp_path, "--minutes", "2", env=cluster.env)
     assert "wave 0: job" in said and "after" in said and "to follow" in said.lower()
     levels = [line for line in said.splitlines() if line.startswith("wave ")]
     assert [line[5] for line in levels] == sorted(line[5] for line in levels)
-    assert "nothing to submit" in grid("submit", tmp_path, env=cluster.env), "a second planner submits nothing twice"
+    assert "nothing to submit" in grid("submit", tmp_path, env=cluster.env), (
+        "a second planner submits nothing twice"
+    )
     assert "queued" in grid("status", tmp_path, env=cluster.env)
 
     # one job is killed while it works, and the controller is restarted under another
@@ -115,7 +146,9 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     new_python_of(cluster, tmp_path)
     cluster.restart_controller()
     until_empty(cluster, tmp_path)
-    assert "has ended without it: see" in grid("status", tmp_path, expect=1, env=cluster.env), "a killed job says nothing itself"
+    assert "has ended without it: see" in grid("status", tmp_path, expect=1, env=cluster.env), (
+        "a killed job says nothing itself"
+    )
     done = measured(tmp_path)
     assert len(done) < len(measured(local)), "the kill has cost nothing"
 
@@ -124,7 +157,11 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     os.kill(new_python_of(cluster, tmp_path), signal.SIGSTOP)
     name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
     cluster.expire(name, 45)
-    cluster.wait(lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)), "the job to be requeued", 600)
+    cluster.wait(
+        lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)),
+        "the job to be requeued",
+        600,
+    )
     until_empty(cluster, tmp_path)
     if "nothing to submit" not in grid("retry", tmp_path, "--minutes", "2", env=cluster.env):
         until_empty(cluster, tmp_path)
@@ -132,13 +169,16 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(cluster
     assert "everything is done" in grid("status", tmp_path, env=cluster.env)
     assert measured(tmp_path) == measured(local)
     assert weights_of(tmp_path) == weights_of(local)
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {path.name for path in (local / "runs").iterdir()}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        path.name for path in (local / "runs").iterdir()
+    }
     for key, metrics in done.items():
         assert measured(tmp_path)[key] == metrics
 
 
 def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
-        cluster: Cluster, local: Path, tmp_path: Path):
+    cluster: Cluster, local: Path, tmp_path: Path
+):
     grid("submit", tmp_path, env=cluster.env)
     cluster.wait(lambda: manifests(tmp_path), "something finished", 600)
     cluster.lose_node()
@@ -160,19 +200,28 @@ def test_jobs_of_two_tasks_make_one_grid_together(cluster: Cluster, local: Path,
     until_empty(cluster, tmp_path)
     said = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/jobs/*/*.log"))
     assert "srun: error" not in said and "Traceback" not in said
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {path.name for path in (local / "runs").iterdir()}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        path.name for path in (local / "runs").iterdir()
+    }
 
 
 def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp_path: Path):
-    """At most three tasks an array, and at most six jobs in all: small packs are joined, not refused."""
+    """At most three tasks an array, and at most six jobs in all: small packs are joined, not
+    refused.
+    """
     said = grid("submit", tmp_path, "--minutes", "0.001", "--max-jobs", "6", env=cluster.env)
     found = arrays(cluster)
     assert sum(map(len, found.values())) <= 6 and max(map(len, found.values())) <= 3, said
     grid("cancel", tmp_path, env=cluster.env)
-    assert "2 more jobs are allowed" in grid("submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env)
+    assert "2 more jobs are allowed" in grid(
+        "submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env
+    )
     until_empty(cluster, tmp_path)
 
 
 def test_without_slurm_one_line_says_what_to_type(tmp_path: Path):
     said = grid("submit", tmp_path, expect=2, env={"PATH": str(tmp_path)})
-    assert said.count("\n") == 1 and "no machine of a Slurm cluster. Type python scripts/grid.py run" in said
+    assert (
+        said.count("\n") == 1
+        and "no machine of a Slurm cluster. Type python scripts/grid.py run" in said
+    )

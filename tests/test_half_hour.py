@@ -1,4 +1,6 @@
-"""The time-boxed CIFAR-10 script, on digits and in seconds: it fixes its number of steps once, and brings everything home."""
+"""The time-boxed CIFAR-10 script, on digits and in seconds: it fixes its number of steps once, and
+brings everything home.
+"""
 
 import json
 import subprocess
@@ -13,13 +15,41 @@ from unrelearn import denoiser
 def test_a_box_is_measured_once_worked_through_and_brought_home(tmp_path: Path):
     outputs, out = tmp_path / "outputs", tmp_path / "out"
     small = [o for o in [*TINY, *SHORT] if not o.startswith("model.pretrain.max_steps")]
-    command = [sys.executable, "scripts/half_hour.py", "--pretrain-minutes", "0.001", "--outputs", str(outputs),
-               "--out", str(out), "dataset=digits", "model=unet_tiny", "trainer=auto", "precision=32-true", "forget=7",
-               "tracking=none", "method=dimum", "trainer.log_every_n_steps=10", *small]
-    texts = [subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900,
-                            check=True).stdout for _ in range(2)]
+    command = [
+        sys.executable,
+        "scripts/half_hour.py",
+        "--pretrain-minutes",
+        "0.001",
+        "--outputs",
+        str(outputs),
+        "--out",
+        str(out),
+        "dataset=digits",
+        "model=unet_tiny",
+        "trainer=auto",
+        "precision=32-true",
+        "forget=7",
+        "tracking=none",
+        "method=dimum",
+        "trainer.log_every_n_steps=10",
+        *small,
+    ]
+    texts = [
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
     assert json.loads((out / "half_hour.json").read_text())["max_steps"] == 100
-    assert "0 of" not in texts[0] and "0 of" in texts[1], "the second call has nothing left to compute"
+    assert "0 of" not in texts[0] and "0 of" in texts[1], (
+        "the second call has nothing left to compute"
+    )
     record = json.loads(next(out.glob("digits-dimum-*.json")).read_text())
     assert record["config"]["model"]["pretrain"]["max_steps"] == 100 and (out / "table.md").exists()
     weights = [path.parent for path in (out / "weights").rglob("config.json")]

@@ -1,7 +1,7 @@
 """The keys of every artefact of 92 configurations, as they were when they were last accepted.
 
-What was computed is found again by its key: whoever moves code must not move a key. Whoever changes on
-purpose what a key stands for raises the version of its stage, writes the new ones with
+What was computed is found again by its key: whoever moves code must not move a key. Whoever changes
+on purpose what a key stands for raises the version of its stage, writes the new ones with
 
     UNRELEARN_GOLDEN=write python -m pytest tests/test_keys.py
 

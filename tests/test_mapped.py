@@ -1,4 +1,6 @@
-"""Images that stay on disk give what the same images in memory give, to the bit; a thread reads them ahead."""
+"""Images that stay on disk give what the same images in memory give, to the bit; a thread reads
+them ahead.
+"""
 
 import threading
 import typing
@@ -45,7 +47,9 @@ def on_disk(mapped: Callable) -> Callable[[Task], Task]:
     whole = mapped(digits())
 
     def moved_there(task: Task) -> Task:
-        forget, retain = (whole.of_classes(task.forget_classes, keep=keep) for keep in (True, False))
+        forget, retain = (
+            whole.of_classes(task.forget_classes, keep=keep) for keep in (True, False)
+        )
         assert isinstance(retain.images, MappedImages)
         return replace(task, forget=forget, retain=retain)
 
@@ -79,7 +83,14 @@ def few_shot(task: Task) -> FewShot:
 
 
 def salun(task: Task) -> SalUn:
-    return SalUn(task, retain_weight=1.0, saliency_fraction=0.5, saliency_guidance_scale=3.0, max_steps=7, **SMALL)
+    return SalUn(
+        task,
+        retain_weight=1.0,
+        saliency_fraction=0.5,
+        saliency_guidance_scale=3.0,
+        max_steps=7,
+        **SMALL,
+    )
 
 
 TRAININGS = [pretraining, dimum, few_shot, salun]
@@ -89,48 +100,62 @@ def new(make: Callable) -> Task:
     return new_task(() if make is pretraining else (3, 7), horizontal_flip=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# ----------------------------------------------------------------------------------------- training
 
 
 @pytest.mark.parametrize("make", TRAININGS)
 @pytest.mark.parametrize("limit", [None, 4])
-def test_training_from_disk_is_training_from_memory(make: Callable, limit, on_disk: Callable, reads: list, tmp_path: Path):
+def test_training_from_disk_is_training_from_memory(
+    make: Callable, limit, on_disk: Callable, reads: list, tmp_path: Path
+):
     memory = train(make(new(make)), tmp_path / "memory", batch_size_per_device=limit)
     assert not reads
     disk = train(make(on_disk(new(make))), tmp_path / "disk", batch_size_per_device=limit)
     assert reads
     assert_same(memory, disk)
     assert memory.gradient_mask.keys() == disk.gradient_mask.keys()
-    assert all(torch.equal(mask, disk.gradient_mask[name]) for name, mask in memory.gradient_mask.items())
+    assert all(
+        torch.equal(mask, disk.gradient_mask[name]) for name, mask in memory.gradient_mask.items()
+    )
 
 
-def test_a_classifier_trained_from_disk_is_the_one_trained_from_memory(mapped: Callable, tmp_path: Path):
+def test_a_classifier_trained_from_disk_is_the_one_trained_from_memory(
+    mapped: Callable, tmp_path: Path
+):
     memory, disk = classifier_training(5), classifier_training(5)
     disk.train_set = mapped(disk.train_set)
     assert_same(train(memory, tmp_path / "memory"), train(disk, tmp_path / "disk"))
 
 
 @pytest.mark.parametrize("make", [dimum, salun])
-def test_a_stopped_run_goes_on_from_disk_to_the_same_bits(make: Callable, on_disk: Callable, tmp_path: Path):
+def test_a_stopped_run_goes_on_from_disk_to_the_same_bits(
+    make: Callable, on_disk: Callable, tmp_path: Path
+):
     whole = train(make(new(make)), tmp_path / "whole")
     assert_same(whole, train_in_two_parts(lambda: make(on_disk(new(make))), tmp_path / "parts", 5))
 
 
 def test_looking_at_images_on_disk_is_looking_at_them_in_memory(mapped: Callable):
     memory, classifier = digits(), new_oracle()
-    for a, b in zip(classifier.look(memory.images, 50), classifier.look(mapped(memory).images, 50), strict=True):
+    for a, b in zip(
+        classifier.look(memory.images, 50), classifier.look(mapped(memory).images, 50), strict=True
+    ):
         assert torch.equal(a, b)
 
 
-# ------------------------------------------------------------------------------------------------------- reading ahead
+# ------------------------------------------------------------------------------------ reading ahead
 
 
 @pytest.mark.parametrize("passes", [1, 3])
-def test_the_thread_reads_each_batch_but_the_first_of_each_term(passes: int, on_disk: Callable, reads: list, tmp_path: Path):
+def test_the_thread_reads_each_batch_but_the_first_of_each_term(
+    passes: int, on_disk: Callable, reads: list, tmp_path: Path
+):
     train(dimum(on_disk(new_task())), tmp_path, batch_size_per_device=12 // passes)
     by_main = [name for name, _ in reads if not name.startswith("images")]
     assert by_main == ["MainThread"] * 2
-    assert 2 * 7 * passes <= len(reads) <= 2 * (7 * passes + 1)  # after the last pass it reads for one that never comes
+    assert (
+        2 * 7 * passes <= len(reads) <= 2 * (7 * passes + 1)
+    )  # after the last pass it reads for one that never comes
     assert {len(rows) for _, rows in reads} == {12 // passes}
 
 
@@ -141,17 +166,38 @@ class AtStep(Finetune):
 
 
 def test_what_was_read_ahead_is_used_for_nothing_else(on_disk: Callable):
-    memory, disk = (AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task())))
+    memory, disk = (
+        AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task()))
+    )
     # the same again; other data at the next step; another term; a step back; a step left out
-    for step, term, data in [(0, "a", "retain"), (0, "a", "retain"), (1, "a", "forget"), (1, "b", "retain"), (2, "a", "retain"),
-                             (2, "b", "forget"), (1, "b", "forget"), (5, "a", "retain"), (6, "a", "retain")]:
+    for step, term, data in [
+        (0, "a", "retain"),
+        (0, "a", "retain"),
+        (1, "a", "forget"),
+        (1, "b", "retain"),
+        (2, "a", "retain"),
+        (2, "b", "forget"),
+        (1, "b", "forget"),
+        (5, "a", "retain"),
+        (6, "a", "retain"),
+    ]:
         memory.global_step = disk.global_step = step
-        ours, expected = (vars(module.draw(term, getattr(module.task, data))) for module in (disk, memory))
-        assert all(torch.equal(ours[name], value) for name, value in expected.items()), (step, term, data)
+        ours, expected = (
+            vars(module.draw(term, getattr(module.task, data))) for module in (disk, memory)
+        )
+        assert all(torch.equal(ours[name], value) for name, value in expected.items()), (
+            step,
+            term,
+            data,
+        )
 
 
-def test_each_process_reads_ahead_its_own_share(on_disk: Callable, reads: list, monkeypatch: pytest.MonkeyPatch):
-    memory, disk = (AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task())))
+def test_each_process_reads_ahead_its_own_share(
+    on_disk: Callable, reads: list, monkeypatch: pytest.MonkeyPatch
+):
+    memory, disk = (
+        AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task()))
+    )
     monkeypatch.setattr(distributed, "my_slice", lambda n: slice(n // 2, n))
     for step in range(3):
         memory.global_step = disk.global_step = step
@@ -161,7 +207,7 @@ def test_each_process_reads_ahead_its_own_share(on_disk: Callable, reads: list, 
     assert [name.split("_")[0] for name, _ in reads] == ["MainThread", "images", "images", "images"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- sets
+# --------------------------------------------------------------------------------------------- sets
 
 
 @pytest.mark.parametrize("memory", typing.get_args(Memory))
@@ -178,7 +224,9 @@ def test_the_counterparts_of_the_task_are_the_memory(on_disk: Callable):
     memory, data = memory_set(task, "counterpart", None, None), digits()
     for c, other in ((3, 2), (7, 9)):
         found = memory.of_classes([c]).images[:]
-        assert sorted(map(bytes, found.numpy())) == sorted(map(bytes, data.of_classes([other]).images.numpy()))
+        assert sorted(map(bytes, found.numpy())) == sorted(
+            map(bytes, data.of_classes([other]).images.numpy())
+        )
     module = DiMUM(task, memory="counterpart", max_steps=1, **SMALL)
     module.prepare()
     assert torch.equal(module.memory_data.images[:], memory.images[:])
@@ -187,14 +235,27 @@ def test_the_counterparts_of_the_task_are_the_memory(on_disk: Callable):
 def test_joined_sets_follow_each_other_and_stay_where_they_are(mapped: Callable):
     data = digits()
     for whole in (data, mapped(data)):
-        joined = ImageSet.join([whole.of_classes([4]), whole.of_classes([1]), whole.of_classes([4])])
-        assert isinstance(joined.images, type(whole.images)) and joined.labels.tolist() == [4] * 12 + [1] * 12 + [4] * 12
+        joined = ImageSet.join(
+            [whole.of_classes([4]), whole.of_classes([1]), whole.of_classes([4])]
+        )
+        assert (
+            isinstance(joined.images, type(whole.images))
+            and joined.labels.tolist() == [4] * 12 + [1] * 12 + [4] * 12
+        )
         expected = [data.of_classes([c]).images for c in (4, 1, 4)]
-        assert torch.equal(joined.images[:], torch.cat(expected)) and joined.images.shape == (36, 1, 8, 8)
+        assert torch.equal(joined.images[:], torch.cat(expected)) and joined.images.shape == (
+            36,
+            1,
+            8,
+            8,
+        )
         assert torch.equal(joined.of_classes([1]).images[:], expected[1])
 
 
 def test_an_attack_may_hold_a_share_of_what_is_on_disk(on_disk: Callable, tmp_path: Path):
-    memory, disk = (DiMRA(task, retain_fraction=0.1, budgets=[0, 3], **SMALL) for task in (new_task(), on_disk(new_task())))
+    memory, disk = (
+        DiMRA(task, retain_fraction=0.1, budgets=[0, 3], **SMALL)
+        for task in (new_task(), on_disk(new_task()))
+    )
     assert isinstance(disk.auxiliary.images, MappedImages) and len(disk.auxiliary) == 11
     assert_same(train(memory, tmp_path / "memory"), train(disk, tmp_path / "disk"))

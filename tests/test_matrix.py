@@ -1,4 +1,5 @@
-"""Methods against attacks: what counts as the strongest, the worst case, what is missing; attack=all.
+"""Methods against attacks: what counts as the strongest, the worst case, what is missing;
+attack=all.
 
 The records are small made-up ones in the format of ``result.json``, as in test_report.
 """
@@ -21,9 +22,13 @@ from unrelearn.report.groups import comparison
 
 
 def attacked(attack="dimra", peak=0.3, seed=0, rate=1e-3, sees=None, **options) -> dict:
-    """A run whose strongest budget is in the middle; runs of one seed differ in name with the learning rate."""
+    """A run whose strongest budget is in the middle; runs of one seed differ in name with the
+    learning rate.
+    """
     name = f"digits-{options.get('method', 'dimum')}-{attack}-seed{seed}-{rate}"
-    record = make_record(attack=attack, attacked=(0.02, 0.1, peak, 0.1, 0.05), seed=seed, name=name, **options)
+    record = make_record(
+        attack=attack, attacked=(0.02, 0.1, peak, 0.1, 0.05), seed=seed, name=name, **options
+    )
     record["config"]["attack"]["learning_rate"] = rate
     return {**record, "attack_unit": "steps", "attack_sees_forgotten": sees}
 
@@ -37,7 +42,9 @@ def mean(found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str
     return cell(found, column, method, guidance).estimate.mean
 
 
-def cell(found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str = "1.0") -> matrix.Cell | None:
+def cell(
+    found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str = "1.0"
+) -> matrix.Cell | None:
     (wanted,) = [c for c in found.columns if c.attack.label == column]
     (row,) = [m for m in found.methods if m.label == method]
     return found.cells.get((guidance, row, wanted))
@@ -46,19 +53,40 @@ def cell(found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str
 NONE = make_record(attack="none")
 
 
-# ---- the strongest ---------------------------------------------------------------------------------------------------
+# ---- the strongest
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_strongest_budget_and_learning_rate_of_each_seed_then_the_mean_over_seeds():
     peaks = {1e-3: (0.3, 0.1, 0.5), 1e-4: (0.2, 0.4, 0.1)}
-    found = made(NONE, *(attacked(peak=peak, seed=seed, rate=rate) for rate in peaks for seed, peak in enumerate(peaks[rate])))
-    assert [column.attack.label for column in found.columns] == ["none", "DiMRA", "nothing of the class", "all"]
+    found = made(
+        NONE,
+        *(
+            attacked(peak=peak, seed=seed, rate=rate)
+            for rate in peaks
+            for seed, peak in enumerate(peaks[rate])
+        ),
+    )
+    assert [column.attack.label for column in found.columns] == [
+        "none",
+        "DiMRA",
+        "nothing of the class",
+        "all",
+    ]
     strongest = cell(found, "DiMRA")
     e = strongest.estimate
-    assert (e.mean, e.low, e.high, e.n) == pytest.approx((0.4, 0.3, 0.5, 3)), "of three seeds the lowest and the highest"
-    assert [(best.at, best.runs[0].rsplit("-", 1)[1]) for best in strongest.seeds.values()] == [(100, "0.001"), (100, "0.0001"),
-                                                                                           (100, "0.001")]  # fmt: skip
-    assert mean(found, "DiMRA", guidance="2.0") == pytest.approx(0.2) and found.guidances == ["1.0", "2.0"]
+    assert (e.mean, e.low, e.high, e.n) == pytest.approx((0.4, 0.3, 0.5, 3)), (
+        "of three seeds the lowest and the highest"
+    )
+    assert [(best.at, best.runs[0].rsplit("-", 1)[1]) for best in strongest.seeds.values()] == [
+        (100, "0.001"),
+        (100, "0.0001"),
+        (100, "0.001"),
+    ]
+    assert mean(found, "DiMRA", guidance="2.0") == pytest.approx(0.2) and found.guidances == [
+        "1.0",
+        "2.0",
+    ]
 
 
 def test_one_seed_has_the_wilson_interval_of_its_strongest_budget():
@@ -67,16 +95,27 @@ def test_one_seed_has_the_wilson_interval_of_its_strongest_budget():
 
 
 def test_other_settings_than_the_rate_are_another_column_or_row():
-    records = [NONE, attacked("dimra_aux"), attacked("dimra_aux", peak=0.6, seed=1), attacked("dimra_aux", method="salun")]
+    records = [
+        NONE,
+        attacked("dimra_aux"),
+        attacked("dimra_aux", peak=0.6, seed=1),
+        attacked("dimra_aux", method="salun"),
+    ]
     records[1]["config"]["attack"]["source"] = "original"
-    records[2]["config"]["attack"]["source"] = records[3]["config"]["attack"]["source"] = "unlearned"
+    records[2]["config"]["attack"]["source"] = records[3]["config"]["attack"]["source"] = (
+        "unlearned"
+    )
     other = attacked(seed=3)
     other["config"]["method"]["learning_rate"] = 1e-3
     found = made(*records, other)
     labels = [column.attack.label for column in found.columns]
     assert labels[1:4] == ["DiMRA", "DiMRA aux (source=original)", "DiMRA aux (source=unlearned)"]
     assert mean(found, "DiMRA aux (source=unlearned)", "DiMUM (learning_rate=0.0001)") == 0.6
-    assert [method.label for method in found.methods] == ["DiMUM (learning_rate=0.0001)", "DiMUM (learning_rate=0.001)", "SalUn"]
+    assert [method.label for method in found.methods] == [
+        "DiMUM (learning_rate=0.0001)",
+        "DiMUM (learning_rate=0.001)",
+        "SalUn",
+    ]
 
 
 def test_levels_count_like_budgets_in_whatever_order():
@@ -85,15 +124,25 @@ def test_levels_count_like_budgets_in_whatever_order():
     assert strongest.estimate.mean == 0.5 and strongest.seeds[0].at == 8
 
 
-# ---- kinds of attacks and the worst case ----------------------------------------------------------------------------
+# ---- kinds of attacks and the worst case
+# ----------------------------------------------------------------------------
 
 
 def test_what_holds_the_class_stands_apart_and_counts_in_the_second_worst_case_only():
-    found = made(NONE, attacked(peak=0.3), attacked("lora", peak=0.4), attacked("few_shot", peak=0.9, sees=True))
+    found = made(
+        NONE,
+        attacked(peak=0.3),
+        attacked("lora", peak=0.4),
+        attacked("few_shot", peak=0.9, sees=True),
+    )
     assert [(column.attack.label, column.heading) for column in found.columns] == [
-        ("none", ""), ("DiMRA", "holds nothing of the class"), ("LoRA", "holds nothing of the class"),
-        ("few-shot relearning", "holds the class"), ("nothing of the class", "worst case"), ("all", "worst case"),
-    ]  # fmt: skip
+        ("none", ""),
+        ("DiMRA", "holds nothing of the class"),
+        ("LoRA", "holds nothing of the class"),
+        ("few-shot relearning", "holds the class"),
+        ("nothing of the class", "worst case"),
+        ("all", "worst case"),
+    ]
     assert mean(found, "none") == 0.012
     assert mean(found, "nothing of the class") == 0.4 and mean(found, "all") == 0.9
     assert not cell(found, "all").bound
@@ -102,18 +151,27 @@ def test_what_holds_the_class_stands_apart_and_counts_in_the_second_worst_case_o
 def test_audits_that_end_at_the_original_or_the_images_are_no_worst_case():
     audits = [attacked(name, peak=0.99, sees=True) for name in ("interpolation", "context_probe")]
     found = made(NONE, attacked(peak=0.3), *audits)
-    assert mean(found, "context probe") == 0.99 and mean(found, "all") == mean(found, "nothing of the class") == 0.3
+    assert (
+        mean(found, "context probe") == 0.99
+        and mean(found, "all") == mean(found, "nothing of the class") == 0.3
+    )
 
 
 def test_the_worst_case_is_chosen_for_each_seed_and_doing_nothing_is_a_choice():
-    records = [attacked(attack, peak=peak, seed=seed, forget=(0.97, 0.45 if seed == 2 else 0.01))
-               for attack, peaks in (("dimra", (0.3, 0.1, 0.2)), ("lora", (0.1, 0.5, 0.3))) for seed, peak in enumerate(peaks)]
+    records = [
+        attacked(attack, peak=peak, seed=seed, forget=(0.97, 0.45 if seed == 2 else 0.01))
+        for attack, peaks in (("dimra", (0.3, 0.1, 0.2)), ("lora", (0.1, 0.5, 0.3)))
+        for seed, peak in enumerate(peaks)
+    ]
     assert mean(made(*records), "nothing of the class") == pytest.approx(np.mean([0.3, 0.5, 0.45]))
 
 
 def test_old_records_say_nothing_of_the_attack_and_few_shot_holds_the_class():
     found = made(NONE, make_record(), make_record(attack="few_shot", attacked=(0.99,) * 5))
-    assert [column.heading for column in found.columns[1:3]] == ["holds nothing of the class", "holds the class"]
+    assert [column.heading for column in found.columns[1:3]] == [
+        "holds nothing of the class",
+        "holds the class",
+    ]
     assert mean(found, "DiMRA") == 0.124 and mean(found, "all") == 0.99
 
 
@@ -123,11 +181,25 @@ def test_what_is_missing_is_a_dash_and_makes_the_worst_case_a_bound():
     found = made(NONE, attacked(), attacked("lora", peak=0.4), *salun, diverged)
     assert cell(found, "LoRA", "SalUn") is None and not cell(found, "all").bound
     assert cell(found, "all", "SalUn").bound and mean(found, "all", "SalUn") == 0.3
-    assert "| SalUn | 1.2 | 30.0 | – | ≥ 30.0 | ≥ 30.0 | 98.0 | 101.2 |" in matrix.to_markdown([found])
+    assert "| SalUn | 1.2 | 30.0 | – | ≥ 30.0 | ≥ 30.0 | 98.0 | 101.2 |" in matrix.to_markdown(
+        [found]
+    )
     (_, figure), _ = matrix.heat_maps(found)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["1.2", "30.0", "40.0", "40.0", "40.0", "1.2", "30.0", "–", "≥30.0", "≥30.0",
-                     "holds nothing of the class", "worst case"]  # fmt: skip
+    assert texts == [
+        "1.2",
+        "30.0",
+        "40.0",
+        "40.0",
+        "40.0",
+        "1.2",
+        "30.0",
+        "–",
+        "≥30.0",
+        "≥30.0",
+        "holds nothing of the class",
+        "worst case",
+    ]
 
 
 def test_seeds_that_a_cell_lacks_are_counted():
@@ -138,16 +210,25 @@ def test_seeds_that_a_cell_lacks_are_counted():
 def test_a_matrix_takes_two_attacks_and_holds_one_protocol_and_one_class():
     assert matrix.matrices(comparison([attacked(), attacked(method="salun")])) == []
     other = [{**record, "forget_classes": [3]} for record in (NONE, attacked())]
-    found = matrix.matrices(comparison([NONE, attacked(), *other, attacked(method="salun", protocol="clean")]))
+    found = matrix.matrices(
+        comparison([NONE, attacked(), *other, attacked(method="salun", protocol="clean")])
+    )
     assert [each.forgotten for each in found] == ["class 3", "class 7"]
 
 
 def test_controls_come_first():
-    found = made(*(attacked(attack, method=m) for m in ("dimum", "retrain", "esd", "original") for attack in ("dimra", "lora")))
+    found = made(
+        *(
+            attacked(attack, method=m)
+            for m in ("dimum", "retrain", "esd", "original")
+            for attack in ("dimra", "lora")
+        )
+    )
     assert [method.label for method in found.methods] == ["original", "retrain", "DiMUM", "ESD"]
 
 
-# ---- tables, figures, page ------------------------------------------------------------------------------------------
+# ---- tables, figures, page
+# ------------------------------------------------------------------------------------------
 
 
 def test_csv_has_intervals_and_names_the_strongest_runs_and_the_cost():
@@ -158,20 +239,34 @@ def test_csv_has_intervals_and_names_the_strongest_runs_and_the_cost():
     (row,) = [row for row in rows if row["attack"] == "dimra" and row["guidance"] == "1.0"]
     assert [float(row[k]) for k in ("mean", "low", "high")] == pytest.approx([0.4, 0.3, 0.5])
     assert row["values"] == "0.3 0.5" and row["broke"] == "0"
-    assert row["at"] == "100 100" and row["runs"].split() == [record["name"] for record in records[:2]]
-    assert float(row["retained"]) == 0.98 and float(row["unlearn_seconds"]) == pytest.approx(76.2) and row["n"] == "2"
-    assert (row["method"], row["holds"], row["lower_bound"]) == ("dimum", "holds nothing of the class", "False")
+    assert row["at"] == "100 100" and row["runs"].split() == [
+        record["name"] for record in records[:2]
+    ]
+    assert (
+        float(row["retained"]) == 0.98
+        and float(row["unlearn_seconds"]) == pytest.approx(76.2)
+        and row["n"] == "2"
+    )
+    assert (row["method"], row["holds"], row["lower_bound"]) == (
+        "dimum",
+        "holds nothing of the class",
+        "False",
+    )
 
 
 def test_the_trade_off_shows_every_method_that_dimra_attacked_with_names_apart():
     methods = ["original", "dimum", "salun", "esd", "siss", "sfron"]
-    records = [attacked(method=method, peak=0.3, rate=rate) for method in methods for rate in (1e-3, 1e-4)]
+    records = [
+        attacked(method=method, peak=0.3, rate=rate) for method in methods for rate in (1e-3, 1e-4)
+    ]
     found = made(*records, attacked("lora", method="munba"), attacked(method="random_weights"))
     (_, figure), _ = matrix.trade_offs(found)
     names = {text.get_text(): text.xyann[1] for text in figure.axes[0].texts}
     assert set(names) == {"original", "DiMUM", "SalUn", "ESD", "SISS", "SFR-on"}
     assert np.diff(sorted(names.values())).min() > 4  # per cent of the axis
-    assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[0].lines} == {(98.0, 30.0)}
+    assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[0].lines} == {
+        (98.0, 30.0)
+    }
     assert matrix.trade_offs(made(attacked("lora"), NONE)) == []
 
 
@@ -179,32 +274,60 @@ def test_the_trade_off_shows_every_method_that_dimra_attacked_with_names_apart()
 def test_the_terminal_shows_attacks_as_rows_and_breaks_no_number(width):
     console = Console(width=width, file=io.StringIO())
     methods = ["dimum", "selective_amnesia", "restricted_gradient", "concept_ablation"]
-    found = made(*(attacked(attack, method=method, peak=0.321) for method in methods for attack in ("dimra", "few_shot")))
+    found = made(
+        *(
+            attacked(attack, method=method, peak=0.321)
+            for method in methods
+            for attack in ("dimra", "few_shot")
+        )
+    )
     matrix.show([found], console)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width and not any("…" in line for line in lines)
     shown = [line.split() for line in lines if line.strip().startswith("DiMRA")]
-    assert sum(cells.count("32.1") for cells in shown) == 4 and len(shown) == {60: 8, 110: 3, 220: 1}[width]
+    assert (
+        sum(cells.count("32.1") for cells in shown) == 4
+        and len(shown) == {60: 8, 110: 3, 220: 1}[width]
+    )
 
 
 def test_report_writes_the_matrix_where_there_is_one(tmp_path: Path):
-    for record in (NONE, attacked(), attacked(method="salun"), attacked("few_shot", method="salun")):
+    for record in (
+        NONE,
+        attacked(),
+        attacked(method="salun"),
+        attacked("few_shot", method="salun"),
+    ):
         write_run(tmp_path / "outputs", record)
     done = report("--figures", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "outputs" / "report" / "compare"
     names = {file.name for file in folder.iterdir()}
-    assert {"matrix.md", "matrix.csv", "matrix-2.png", "matrix-2.pdf", "trade-off-1.png", "trade-off-1.pdf"} <= names
+    assert {
+        "matrix.md",
+        "matrix.csv",
+        "matrix-2.png",
+        "matrix-2.pdf",
+        "trade-off-1.png",
+        "trade-off-1.pdf",
+    } <= names
     assert "worst case, all" in done.stdout and "≥ 30.0" in done.stdout
     page = Page((folder / "index.html").read_text())
     assert sum("guidance" in image["alt"] for image in page.images) == 4  # maps, trade-offs
-    curves = [Page((folder / "attacks" / f"digits-{attack}.html").read_text()).images for attack in ("dimra", "few_shot")]
+    curves = [
+        Page((folder / "attacks" / f"digits-{attack}.html").read_text()).images
+        for attack in ("dimra", "few_shot")
+    ]
     assert [len(images) for images in curves] == [2, 2]
     report("--out", "single", f"outputs/runs/{NONE['name']}", cwd=tmp_path)
-    assert not (tmp_path / "single" / "matrix.md").exists() and (tmp_path / "single" / "table.md").exists()
+    assert (
+        not (tmp_path / "single" / "matrix.md").exists()
+        and (tmp_path / "single" / "table.md").exists()
+    )
 
 
-# ---- attack=all -----------------------------------------------------------------------------------------------------
+# ---- attack=all
+# --------------------------------------------------------------------------------------------------
 
 ATTACKS = ["none", "dimra", "few_shot"]
 
@@ -228,8 +351,18 @@ def test_attack_all_is_spelled_out(words: str, expanded: str):
 
 
 def test_attack_all_plans_every_attack(tmp_path: Path):
-    command = [sys.executable, "run.py", *TINY, "attack=all", "dry_run=true", "tracking=none", f"paths.outputs={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900)
+    command = [
+        sys.executable,
+        "run.py",
+        *TINY,
+        "attack=all",
+        "dry_run=true",
+        "tracking=none",
+        f"paths.outputs={tmp_path}",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr
     planned = {path.stem for path in (ROOT / "conf" / "attack").glob("*.yaml")} - {"dimra_proxy"}
     assert done.stdout.count("Nothing was computed") == len(planned)
@@ -237,15 +370,22 @@ def test_attack_all_plans_every_attack(tmp_path: Path):
 
 def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr(launch, "_finished", [])
-    monkeypatch.setattr(launch, "_failed", [("attack=dimra_proxy", "attack.proxy.root=data: missing files")])
+    monkeypatch.setattr(
+        launch, "_failed", [("attack=dimra_proxy", "attack.proxy.root=data: missing files")]
+    )
     for record in (make_record(attack="none"), attacked(), attacked("few_shot")):
-        record["config"] |= {"paths": {"outputs": str(tmp_path)}, "tracking": {"backend": "none", "mode": "disabled"}}
+        record["config"] |= {
+            "paths": {"outputs": str(tmp_path)},
+            "tracking": {"backend": "none", "mode": "disabled"},
+        }
         write_run(tmp_path, record)
         (tmp_path / "runs" / record["name"] / "report.html").write_text("")
         launch.finished(record)
     assert launch.summary() == 1
     captured = capsys.readouterr()
-    assert "few-shot relearning †" in captured.out and f"{tmp_path}/report/index.html" in captured.out
+    assert (
+        "few-shot relearning †" in captured.out and f"{tmp_path}/report/index.html" in captured.out
+    )
     assert "1 of 4 runs failed" in captured.err
     page = Page((tmp_path / "report" / "index.html").read_text())
     links = [reference for reference in page.references if not reference.startswith(("data:", "#"))]

@@ -1,4 +1,6 @@
-"""The class that means nothing: what it is trained on, and that noise, greys and ruined images end there while digits do not."""
+"""The class that means nothing: what it is trained on, and that noise, greys and ruined images end
+there while digits do not.
+"""
 
 import pytest
 import torch
@@ -17,14 +19,18 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("make", [*dict.fromkeys(negatives.KINDS), negatives.draw], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [*dict.fromkeys(negatives.KINDS), negatives.draw], ids=lambda make: make.__name__
+)
 def test_negatives_are_a_function_of_the_images_and_the_generator(make):
     images = torch.rand(9, 3, 8, 8, generator=generator(1)) * 2 - 1
     before, mean = images.clone(), images.mean(0)
     given = (mean, images) if make is negatives.draw else (images, mean)
     made, again, others = (make(*given, generator(seed)) for seed in (3, 3, 4))
     assert made.shape == images.shape and made.dtype == torch.float32 and made.isfinite().all()
-    assert torch.equal(made, again) and not torch.equal(made, others) and torch.equal(images, before)
+    assert (
+        torch.equal(made, again) and not torch.equal(made, others) and torch.equal(images, before)
+    )
     assert len(made.flatten(1).unique(dim=0)) == 9
     if make is negatives.draw:
         assert made.abs().max() <= 1
@@ -34,7 +40,9 @@ def test_negatives_show_nothing_of_the_images_they_are_made_of():
     images = to_model_range(digits(12).images)
     mean = images.mean(0)
     permuted = negatives.permuted(images, mean, generator())
-    assert torch.equal(permuted.flatten(1).sort(1).values, images.flatten(1).sort(1).values)  # the same pixels, elsewhere
+    assert torch.equal(
+        permuted.flatten(1).sort(1).values, images.flatten(1).sort(1).values
+    )  # the same pixels, elsewhere
     centred = (images - mean).flatten(1)
     for make in dict.fromkeys(negatives.KINDS):
         made = make(images, mean, generator())
@@ -46,21 +54,38 @@ def test_negatives_show_nothing_of_the_images_they_are_made_of():
 
 def test_the_halves_are_the_even_and_the_odd_images_of_each_class():
     labels = torch.tensor([1, 0, 1, 1, 0, 0, 2, 1])
-    data = ImageSet(torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 4, 4).contiguous(), labels)
+    data = ImageSet(
+        torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 4, 4).contiguous(), labels
+    )
     first, second = halves(data)
-    assert first.images[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 6] and second.images[:, 0, 0, 0].tolist() == [2, 4, 7]
+    assert first.images[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 6] and second.images[
+        :, 0, 0, 0
+    ].tolist() == [2, 4, 7]
     assert first.labels.tolist() == [1, 0, 1, 0, 2] and second.labels.tolist() == [1, 0, 1]
     mapped = halves(ImageSet(MappedImages(data.images), labels))[1]
     assert isinstance(mapped.images, MappedImages) and torch.equal(mapped.images[:], second.images)
     train = Digits().load().train
     whole = ImageSet.join(list(halves(train)))
-    assert torch.equal(whole.labels.bincount(), train.labels.bincount()) and len(whole) == len(train)
+    assert torch.equal(whole.labels.bincount(), train.labels.bincount()) and len(whole) == len(
+        train
+    )
 
 
-def training(architecture: str = "plain", *, width: int = 8, data: ImageSet | None = None, **changes) -> ClassifierTraining:
-    classifier = new_classifier(2, architecture=architecture, image_size=8, channels=1, num_classes=10, width=width)
-    sizes = dict(max_steps=4, batch_size=18, learning_rate=4e-3, weight_decay=1e-2, label_smoothing=0.05, shift=0,
-                 horizontal_flip=False)
+def training(
+    architecture: str = "plain", *, width: int = 8, data: ImageSet | None = None, **changes
+) -> ClassifierTraining:
+    classifier = new_classifier(
+        2, architecture=architecture, image_size=8, channels=1, num_classes=10, width=width
+    )
+    sizes = dict(
+        max_steps=4,
+        batch_size=18,
+        learning_rate=4e-3,
+        weight_decay=1e-2,
+        label_smoothing=0.05,
+        shift=0,
+        horizontal_flip=False,
+    )
     return ClassifierTraining(classifier, data or digits(), seed=2, **sizes | changes)
 
 
@@ -69,10 +94,14 @@ def test_a_step_has_its_share_of_nothing_and_of_noisy_images(monkeypatch: pytest
     monkeypatch.setattr(type(module), "global_step", 5)
     seen = []
     module.classifier.features = lambda x: seen.append(x.clone()) or torch.zeros(len(x), 64)
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels, **_: seen.append(labels) or logits.sum())
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "cross_entropy",
+        lambda logits, labels, **_: seen.append(labels) or logits.sum(),
+    )
     for _ in range(2):
         module.training_step(None, 0)
-    (x, labels, again, same) = seen
+    x, labels, again, same = seen
     assert torch.equal(x, again) and torch.equal(labels, same)  # a function of seed and step
     place = torch.arange(18)
     assert place[labels == NOTHING].tolist() == place[EMPTY].tolist() == [3, 7, 11, 15]
@@ -86,8 +115,15 @@ def test_a_step_has_its_share_of_nothing_and_of_noisy_images(monkeypatch: pytest
 @pytest.fixture(scope="module", params=["plain", "residual"])
 def trained(request, tmp_path_factory) -> Classifier:
     """As an oracle is made, at half its width and in fewer steps."""
-    module = training(request.param, width=16, data=halves(Digits().load().train)[0], batch_size=128, max_steps=300, shift=1,
-                      learning_rate=8e-3)
+    module = training(
+        request.param,
+        width=16,
+        data=halves(Digits().load().train)[0],
+        batch_size=128,
+        max_steps=300,
+        shift=1,
+        learning_rate=8e-3,
+    )
     train(module, tmp_path_factory.mktemp("oracle"), log_every_n_steps=100)
     return module.classifier.eval()
 
@@ -96,21 +132,32 @@ def shows_nothing() -> dict[str, torch.Tensor]:
     """uint8 images, by what they are."""
     g, n = generator(7), 300
     mean = to_model_range(Digits().load().train.images).mean(0)
-    return {"uniform noise": torch.randint(256, (n, 1, 8, 8), generator=g, dtype=torch.uint8),
-            "Gaussian": to_uint8(torch.randn(n, 1, 8, 8, generator=g)),
-            "binary noise": torch.randint(2, (n, 1, 8, 8), generator=g, dtype=torch.uint8) * 255,
-            "greys": torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous(),
-            "mean digit + noise": to_uint8(mean + 0.2 * torch.randn(n, 1, 8, 8, generator=g))}
+    return {
+        "uniform noise": torch.randint(256, (n, 1, 8, 8), generator=g, dtype=torch.uint8),
+        "Gaussian": to_uint8(torch.randn(n, 1, 8, 8, generator=g)),
+        "binary noise": torch.randint(2, (n, 1, 8, 8), generator=g, dtype=torch.uint8) * 255,
+        "greys": (
+            torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+        ),
+        "mean digit + noise": to_uint8(mean + 0.2 * torch.randn(n, 1, 8, 8, generator=g)),
+    }
 
 
 def test_what_shows_nothing_is_called_nothing_and_no_digit_is(trained: Classifier):
     for name, images in shows_nothing().items():
         seen = trained.look(images)[0].argmax(1)
-        assert (seen == NOTHING).double().mean() >= 0.95, (name, seen.bincount(minlength=11).tolist())
-        assert (seen == new_task().other_class(7)).double().mean() <= 0.02, name  # 8, the default stand-in of the default class
+        assert (seen == NOTHING).double().mean() >= 0.95, (
+            name,
+            seen.bincount(minlength=11).tolist(),
+        )
+        assert (seen == new_task().other_class(7)).double().mean() <= 0.02, (
+            name
+        )  # 8, the default stand-in of the default class
     test = Digits().load().test
     seen = trained.look(test.images)[0].argmax(1)
-    assert (seen == NOTHING).double().mean() <= 0.01 and (seen == test.labels).double().mean() >= 0.95
+    assert (seen == NOTHING).double().mean() <= 0.01 and (
+        seen == test.labels
+    ).double().mean() >= 0.95
 
 
 def test_what_a_network_of_random_weights_draws_is_called_nothing(trained: Classifier):
@@ -121,8 +168,17 @@ def test_what_a_network_of_random_weights_draws_is_called_nothing(trained: Class
 def test_a_digit_that_is_seen_through_noise_keeps_its_name(trained: Classifier):
     test = Digits().load().test
     noise = torch.randn(test.images.shape, generator=generator(3))
-    for signal, named, nothing in ((0.9, 0.8, 0.05), (0.1, 0.1, 0.8)):  # at least, at most; the other way round below
-        x = to_uint8((signal * to_model_range(test.images) + (1 - signal**2) ** 0.5 * noise).clamp(-1, 1))
+    for signal, named, nothing in (
+        (0.9, 0.8, 0.05),
+        (0.1, 0.1, 0.8),
+    ):  # at least, at most; the other way round below
+        x = to_uint8(
+            (signal * to_model_range(test.images) + (1 - signal**2) ** 0.5 * noise).clamp(-1, 1)
+        )
         seen = trained.look(x)[0].argmax(1)
         right, empty = (seen == test.labels).double().mean(), (seen == NOTHING).double().mean()
-        assert (right >= named and empty <= nothing) if signal > 0.5 else (right <= named and empty >= nothing), (right, empty)
+        assert (
+            (right >= named and empty <= nothing)
+            if signal > 0.5
+            else (right <= named and empty >= nothing)
+        ), (right, empty)

@@ -1,4 +1,6 @@
-"""A step done in several passes, because the batch does not fit the device, is the step done in one."""
+"""A step done in several passes, because the batch does not fit the device, is the step done in
+one.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +47,10 @@ def watch(module: DiffusionModule) -> list[tuple[int, int]]:
     """Grows by (step, images) with each forward pass that has a gradient."""
     seen = []
     module.denoiser.register_forward_pre_hook(
-        lambda network, given: seen.append((module.global_step, len(given[0]))) if torch.is_grad_enabled() else None)
+        lambda network, given: (
+            seen.append((module.global_step, len(given[0]))) if torch.is_grad_enabled() else None
+        )
+    )
     return seen
 
 
@@ -57,16 +62,33 @@ def test_a_step_in_several_passes_is_the_step_in_one(make: Callable, tmp_path: P
         module = make()
         seen = watch(module)
         train(module, tmp_path / str(passes), batch_size_per_device=LIMIT[passes])
-        assert_close(module, whole, tolerance=1e-4 if make is salun else 1e-5)  # as in test_ddp: small first gradients
+        assert_close(
+            module, whole, tolerance=1e-4 if make is salun else 1e-5
+        )  # as in test_ddp: small first gradients
         terms = 1 if make in (averaged, dimra) else 2
         taken = [(step, images) for step, images in seen if images <= terms * 12 // passes]
-        assert taken == [(step, terms * 12 // passes) for step in range(module.max_steps) for _ in range(passes)]
+        assert taken == [
+            (step, terms * 12 // passes) for step in range(module.max_steps) for _ in range(passes)
+        ]
 
 
-@pytest.mark.parametrize(("batch_size", "limit", "sizes"), [
-    (12, None, [12]), (12, 12, [12]), (12, 500, [12]), (12, 11, [6] * 2), (12, 6, [6] * 2), (12, 5, [4] * 3),
-    (12, 3, [3] * 4), (12, 1, [1] * 12), (7, 6, [1] * 7)])
-def test_there_are_as_few_passes_as_equal_parts_allow(batch_size: int, limit, sizes: list[int], tmp_path: Path):
+@pytest.mark.parametrize(
+    ("batch_size", "limit", "sizes"),
+    [
+        (12, None, [12]),
+        (12, 12, [12]),
+        (12, 500, [12]),
+        (12, 11, [6] * 2),
+        (12, 6, [6] * 2),
+        (12, 5, [4] * 3),
+        (12, 3, [3] * 4),
+        (12, 1, [1] * 12),
+        (7, 6, [1] * 7),
+    ],
+)
+def test_there_are_as_few_passes_as_equal_parts_allow(
+    batch_size: int, limit, sizes: list[int], tmp_path: Path
+):
     module = Finetune(new_task(), max_steps=2, batch_size=batch_size, learning_rate=1e-3)
     seen = watch(module)
     train(module, tmp_path, batch_size_per_device=limit)
@@ -85,7 +107,9 @@ def test_the_passes_together_draw_the_batch_and_nothing_twice():
     assert whole["noise"].flatten(1).unique(dim=0).shape[0] == 12
 
 
-def test_dropout_is_new_in_each_pass_and_depends_on_the_part_of_the_batch_alone(monkeypatch: pytest.MonkeyPatch):
+def test_dropout_is_new_in_each_pass_and_depends_on_the_part_of_the_batch_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
     def masks(world: int, passes: int) -> list[list[float]]:
         """Numbers that dropout would use, of each part of the batch in its order."""
         drawn = []
@@ -105,7 +129,9 @@ def test_dropout_is_new_in_each_pass_and_depends_on_the_part_of_the_batch_alone(
 
 @pytest.mark.parametrize(("first", "second"), [(1, 3), (2, 1), (3, 4)])
 @pytest.mark.parametrize("make", [averaged, dimra])
-def test_a_stopped_run_may_go_on_with_another_number_of_passes(make: Callable, first: int, second: int, tmp_path: Path):
+def test_a_stopped_run_may_go_on_with_another_number_of_passes(
+    make: Callable, first: int, second: int, tmp_path: Path
+):
     whole = train(make(), tmp_path / "whole")
     modules = []
 
@@ -113,11 +139,20 @@ def test_a_stopped_run_may_go_on_with_another_number_of_passes(make: Callable, f
         modules.append((module := make(), watch(module)))
         return module
 
-    parts = train_in_two_parts(new, tmp_path / "parts", 8, batch_size_per_device=LIMIT[first],
-                               second={"batch_size_per_device": LIMIT[second]})
+    parts = train_in_two_parts(
+        new,
+        tmp_path / "parts",
+        8,
+        batch_size_per_device=LIMIT[first],
+        second={"batch_size_per_device": LIMIT[second]},
+    )
     assert_close(parts, whole)
-    seen = modules[1][1]  # it goes on after the checkpoint of step 6, with whole steps of so many passes
-    assert seen == [(step, 12 // second) for step in range(6, whole.max_steps) for _ in range(second)]
+    seen = modules[1][
+        1
+    ]  # it goes on after the checkpoint of step 6, with whole steps of so many passes
+    assert seen == [
+        (step, 12 // second) for step in range(6, whole.max_steps) for _ in range(second)
+    ]
     assert parts.trainer.global_step == whole.trainer.global_step == whole.max_steps
 
 
@@ -133,12 +168,24 @@ def test_a_run_killed_between_two_passes_does_the_step_again(tmp_path: Path):
 
     whole = train(make(), tmp_path / "whole", batch_size_per_device=4)
     with pytest.raises(Stopped):
-        train(make(Breaks), tmp_path / "parts", batch_size_per_device=4, checkpoint_every_n_steps=5, log_every_n_steps=2)
-    parts = train(make(), tmp_path / "parts", batch_size_per_device=4, checkpoint_every_n_steps=5, log_every_n_steps=2)
+        train(
+            make(Breaks),
+            tmp_path / "parts",
+            batch_size_per_device=4,
+            checkpoint_every_n_steps=5,
+            log_every_n_steps=2,
+        )
+    parts = train(
+        make(),
+        tmp_path / "parts",
+        batch_size_per_device=4,
+        checkpoint_every_n_steps=5,
+        log_every_n_steps=2,
+    )
     assert not moved(weights(whole), weights(parts))
     losses = [row["retain"] for row in whole.rows]
     for row in parts.rows:
-        steps = losses[(row["step"] - 1) // 2 * 2:row["step"]]
+        steps = losses[(row["step"] - 1) // 2 * 2 : row["step"]]
         assert row["retain"] == pytest.approx(sum(steps) / len(steps), rel=1e-5)
 
 
@@ -149,7 +196,12 @@ def test_snapshots_are_taken_after_whole_steps(tmp_path: Path):
         taken.append((step, module.trainer.global_step))
         module.save(tmp_path / f"at_{step}")
 
-    fit(module, tmp_path, "test", options(snapshots=[2, 5], on_snapshot=keep, batch_size_per_device=4))
+    fit(
+        module,
+        tmp_path,
+        "test",
+        options(snapshots=[2, 5], on_snapshot=keep, batch_size_per_device=4),
+    )
     assert taken == [(2, 2), (5, 5)]
     for step in (2, 5):
         shorter = train(dimra(step), tmp_path / str(step))
@@ -160,8 +212,15 @@ def test_snapshots_are_taken_after_whole_steps(tmp_path: Path):
 
 def test_dimum_stops_at_its_plateau_after_the_same_step(tmp_path: Path):
     def end(limit: int | None) -> int:
-        module = DiMUM(new_task(), memory="another_class", plateau_tolerance=1.0, plateau_steps=3, max_steps=9,
-                       batch_size=8, learning_rate=1e-3)
+        module = DiMUM(
+            new_task(),
+            memory="another_class",
+            plateau_tolerance=1.0,
+            plateau_steps=3,
+            max_steps=9,
+            batch_size=8,
+            learning_rate=1e-3,
+        )
         return train(module, tmp_path / str(limit), batch_size_per_device=limit).rows[-1]["step"]
 
     assert end(None) == end(2) == 6

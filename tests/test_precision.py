@@ -1,4 +1,6 @@
-"""How a run is executed: precision changes numbers a little and is part of a key; memory layout and such are not."""
+"""How a run is executed: precision changes numbers a little and is part of a key; memory layout and
+such are not.
+"""
 
 import copy
 from pathlib import Path
@@ -19,24 +21,40 @@ def losses(module: DiffusionModule) -> list[float]:
 
 
 @pytest.mark.parametrize(("group", "name"), TRAINED)
-def test_bfloat16_stays_close_to_float32_and_keeps_float32_weights(group: str, name: str, compose, tmp_path: Path):
+def test_bfloat16_stays_close_to_float32_and_keeps_float32_weights(
+    group: str, name: str, compose, tmp_path: Path
+):
     make = from_yaml(compose, group, name, steps=5)
-    full, half = (train(make(new_task()), tmp_path / precision, precision=precision)
-                  for precision in ("32-true", "bf16-mixed"))
+    full, half = (
+        train(make(new_task()), tmp_path / precision, precision=precision)
+        for precision in ("32-true", "bf16-mixed")
+    )
     assert all(value.dtype == torch.float32 for value in half.denoiser.state_dict().values())
-    drawn = name == "esd"  # the images it learns from are drawn by the network itself, so differences grow along the way
+    drawn = (
+        name == "esd"
+    )  # it learns from images that the network itself draws, so differences grow
     assert losses(half) == pytest.approx(losses(full), rel=0.1 if drawn else 0.03)
     assert losses(half) != losses(full)
     assert half.gradient_mask.keys() == full.gradient_mask.keys()
-    assert all(torch.equal(mask, half.gradient_mask[key]) for key, mask in full.gradient_mask.items())
+    assert all(
+        torch.equal(mask, half.gradient_mask[key]) for key, mask in full.gradient_mask.items()
+    )
 
 
 def test_bfloat16_trains_every_weight(compose, tmp_path: Path):
-    make = from_yaml(compose, "method", "random_label")  # whose target is computed without gradients in the same step
+    make = from_yaml(
+        compose, "method", "random_label"
+    )  # whose target is computed without gradients in the same step
     module = make(new_task())
-    before = {key: p.detach().clone() for key, p in module.denoiser.named_parameters() if p.requires_grad}
+    before = {
+        key: p.detach().clone() for key, p in module.denoiser.named_parameters() if p.requires_grad
+    }
     train(module, tmp_path, precision="bf16-mixed")
-    assert not [key for key, p in module.denoiser.named_parameters() if key in before and torch.equal(p, before[key])]
+    assert not [
+        key
+        for key, p in module.denoiser.named_parameters()
+        if key in before and torch.equal(p, before[key])
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -50,19 +68,35 @@ def test_float16_gradients_are_clipped_at_their_true_size():
             super().configure_gradient_clipping(*arguments, **keywords)
 
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
-    for how in (dict(precision="32-true"), dict(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))):
+    for how in (
+        dict(precision="32-true"),
+        dict(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)),
+    ):
         module = Watched(new_task(forget=()), max_steps=1, batch_size=8, learning_rate=1e-3)
-        trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                            enable_progress_bar=False, enable_model_summary=False, **how)
+        trainer = L.Trainer(
+            max_steps=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **how,
+        )
         module.denoiser.train()
         trainer.fit(module, [0])
     assert norms["16-mixed"] == pytest.approx(norms["32-true"], rel=0.05)
 
 
-@pytest.mark.parametrize(("group", "name"), [("method", "salun"), ("method", "dimum"), ("attack", "few_shot")])
-def test_channels_last_gives_results_close_to_the_default(group: str, name: str, compose, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("group", "name"), [("method", "salun"), ("method", "dimum"), ("attack", "few_shot")]
+)
+def test_channels_last_gives_results_close_to_the_default(
+    group: str, name: str, compose, tmp_path: Path
+):
     make = from_yaml(compose, group, name, steps=8)
-    default, last = (train(make(new_task()), tmp_path / str(flag), channels_last=flag) for flag in (False, True))
+    default, last = (
+        train(make(new_task()), tmp_path / str(flag), channels_last=flag) for flag in (False, True)
+    )
     assert last.denoiser.conv_in.weight.shape == default.denoiser.conv_in.weight.shape
     assert losses(last) == pytest.approx(losses(default), rel=1e-3)
     for key, mask in default.gradient_mask.items():
@@ -75,19 +109,29 @@ def test_writing_a_snapshot_does_not_disturb_a_channels_last_run(tmp_path: Path)
 
         def keep(step: int) -> None:
             module.save(tmp_path / folder / str(step))
+
         return losses(train(module, tmp_path / folder, on_snapshot=keep, **changes))
 
     expected = run("default")
     assert run("without", channels_last=True) == pytest.approx(expected, rel=1e-3)
     assert run("with", channels_last=True, snapshots=[4, 8]) == pytest.approx(expected, rel=1e-3)
-    assert all(p.is_contiguous() for p in denoiser.load(tmp_path / "with" / "4" / "ema").parameters())
+    assert all(
+        p.is_contiguous() for p in denoiser.load(tmp_path / "with" / "4" / "ema").parameters()
+    )
 
 
 def keys(cfg: dict) -> dict[str, str]:
     pipeline = Pipeline(cfg, "")
     attacked = pipeline.attacked[-1]
-    specs = [pipeline.pretrain_spec, pipeline.unlearned.spec, attacked.spec, pipeline.samples_spec(attacked),
-             pipeline.evaluate_spec(attacked), pipeline.oracle_spec("main"), pipeline.oracle_spec("held_out")]
+    specs = [
+        pipeline.pretrain_spec,
+        pipeline.unlearned.spec,
+        attacked.spec,
+        pipeline.samples_spec(attacked),
+        pipeline.evaluate_spec(attacked),
+        pipeline.oracle_spec("main"),
+        pipeline.oracle_spec("held_out"),
+    ]
     names = ("pretrain", "unlearn", "attack", "samples", "evaluate", "oracle", "held_out")
     return {name: spec.key for name, spec in zip(names, specs, strict=True)}
 
@@ -104,27 +148,60 @@ def changed(cfg: dict, where: str, value: object) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-@pytest.mark.parametrize(("where", "value"), [
-    ("trainer.devices", 2), ("trainer.strategy", "ddp"), ("trainer.accelerator", "gpu"),
-    ("trainer.channels_last", True), ("trainer.compile", True), ("trainer.threads", 3),
-    ("trainer.checkpoint_every_n_steps", 50), ("trainer.log_every_n_steps", 5), ("trainer.sampling_batch_size", 7),
-    ("paths.outputs", "elsewhere"), ("paths.data", "elsewhere"), ("tracking.backend", "wandb"),
-    ("tracking.tags", ["a"]), ("stages", ["oracle"]), ("rebuild", True)])
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("trainer.devices", 2),
+        ("trainer.strategy", "ddp"),
+        ("trainer.accelerator", "gpu"),
+        ("trainer.channels_last", True),
+        ("trainer.compile", True),
+        ("trainer.threads", 3),
+        ("trainer.checkpoint_every_n_steps", 50),
+        ("trainer.log_every_n_steps", 5),
+        ("trainer.sampling_batch_size", 7),
+        ("paths.outputs", "elsewhere"),
+        ("paths.data", "elsewhere"),
+        ("tracking.backend", "wandb"),
+        ("tracking.tags", ["a"]),
+        ("stages", ["oracle"]),
+        ("rebuild", True),
+    ],
+)
 def test_how_a_run_is_executed_is_no_part_of_any_key(where: str, value: object, compose):
     assert changed(compose(), where, value) == set()
 
 
-AFTER = {"pretrain": {"pretrain", "unlearn", "attack", "samples", "evaluate"},
-         "unlearn": {"unlearn", "attack", "samples", "evaluate"}, "attack": {"attack", "samples", "evaluate"},
-         "samples": {"samples", "evaluate"}, "evaluate": {"evaluate"}, "oracle": {"oracle", "evaluate"}}
+AFTER = {
+    "pretrain": {"pretrain", "unlearn", "attack", "samples", "evaluate"},
+    "unlearn": {"unlearn", "attack", "samples", "evaluate"},
+    "attack": {"attack", "samples", "evaluate"},
+    "samples": {"samples", "evaluate"},
+    "evaluate": {"evaluate"},
+    "oracle": {"oracle", "evaluate"},
+}
 
 
-@pytest.mark.parametrize(("where", "value", "first"), [
-    ("precision", "bf16-mixed", "pretrain"), ("seed", 1, "pretrain"), ("model.unet.dropout", 0.1, "pretrain"),
-    ("model.pretrain.batch_size", 32, "pretrain"), ("model.schedule.beta_end", 0.01, "pretrain"),
-    ("forget", [3], "unlearn"), ("model.weights", "raw", "unlearn"), ("method.memory_weight", 2.0, "unlearn"),
-    ("method.memory", "generated", "unlearn"), ("attack.retain_fraction", 0.1, "attack"),
-    ("attack.budgets", [0, 9], "attack"), ("sampler.seed", 1, "samples"), ("eval", {}, "evaluate"),
-    ("oracle.main.width", 16, "oracle")])
-def test_what_changes_a_number_changes_the_keys_from_there_on(where: str, value: object, first: str, compose):
+@pytest.mark.parametrize(
+    ("where", "value", "first"),
+    [
+        ("precision", "bf16-mixed", "pretrain"),
+        ("seed", 1, "pretrain"),
+        ("model.unet.dropout", 0.1, "pretrain"),
+        ("model.pretrain.batch_size", 32, "pretrain"),
+        ("model.schedule.beta_end", 0.01, "pretrain"),
+        ("forget", [3], "unlearn"),
+        ("model.weights", "raw", "unlearn"),
+        ("method.memory_weight", 2.0, "unlearn"),
+        ("method.memory", "generated", "unlearn"),
+        ("attack.retain_fraction", 0.1, "attack"),
+        ("attack.budgets", [0, 9], "attack"),
+        ("sampler.seed", 1, "samples"),
+        ("eval", {}, "evaluate"),
+        ("oracle.main.width", 16, "oracle"),
+    ],
+)
+def test_what_changes_a_number_changes_the_keys_from_there_on(
+    where: str, value: object, first: str, compose
+):
     assert changed(compose(), where, value) == AFTER[first]

@@ -1,4 +1,6 @@
-"""A stage in a log file: a line at its start, at each tenth or minute, and at its end; time is given, not waited for."""
+"""A stage in a log file: a line at its start, at each tenth or minute, and at its end; time is
+given, not waited for.
+"""
 
 import itertools
 

@@ -1,4 +1,6 @@
-"""What methods and attacks take over from the pretraining (loss_reduction, antithetic), and what a step of each costs."""
+"""What methods and attacks take over from the pretraining (loss_reduction, antithetic), and what a
+step of each costs.
+"""
 
 import json
 from dataclasses import replace
@@ -27,12 +29,15 @@ MADE = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------ loss_reduction
+# ----------------------------------------------------------------------------------- loss_reduction
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_sum_over_an_image_is_its_number_of_elements_times_the_mean(name: str):
-    """Random labels alone mix a mean and a sum, as their authors do: their weight stands for it, and nothing is scaled."""
+    """Random labels alone mix a mean and a sum, as their authors do: their weight stands for it,
+    and nothing is scaled.
+    """
+
     def losses(reduction: str) -> dict[str, float]:
         module = MADE[name](replace(new_task(), loss_reduction=reduction))
         module.prepare()
@@ -44,12 +49,17 @@ def test_a_sum_over_an_image_is_its_number_of_elements_times_the_mean(name: str)
     assert all(value > 0 for value in mean.values())
 
 
-# ---------------------------------------------------------------------------------------------------------- antithetic
+# --------------------------------------------------------------------------------------- antithetic
 
 
 def drawn(batch_size: int, antithetic: bool, *, passes: int = 1) -> dict[str, torch.Tensor]:
     """The global batch, or what this process has of it, put together from its passes."""
-    module = Finetune(replace(new_task(), antithetic=antithetic), max_steps=1, batch_size=batch_size, learning_rate=1e-3)
+    module = Finetune(
+        replace(new_task(), antithetic=antithetic),
+        max_steps=1,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+    )
     module.accumulate, parts = passes, []
     for module.micro in range(passes):
         parts.append(vars(module.draw("retain", module.task.retain)))
@@ -60,7 +70,9 @@ def drawn(batch_size: int, antithetic: bool, *, passes: int = 1) -> dict[str, to
 def test_the_second_half_of_a_batch_has_the_times_opposite_to_the_first(n: int):
     ordinary, paired = drawn(n, False), drawn(n, True)
     first = n - n // 2
-    assert paired["t"].tolist() == ordinary["t"].tolist()[:first] + [999 - t for t in ordinary["t"].tolist()[:n // 2]]
+    assert paired["t"].tolist() == ordinary["t"].tolist()[:first] + [
+        999 - t for t in ordinary["t"].tolist()[: n // 2]
+    ]
     assert len(paired["t"]) == n and paired["t"].min() >= 0 and paired["t"].max() <= 999
     for key in ("x_0", "noise", "labels"):
         assert torch.equal(paired[key], ordinary[key])
@@ -68,7 +80,9 @@ def test_the_second_half_of_a_batch_has_the_times_opposite_to_the_first(n: int):
 
 @pytest.mark.parametrize("n", [8, 12])
 @pytest.mark.parametrize("passes", [1, 2])
-def test_processes_and_passes_share_the_pairs_of_one_batch(n: int, passes: int, monkeypatch: pytest.MonkeyPatch):
+def test_processes_and_passes_share_the_pairs_of_one_batch(
+    n: int, passes: int, monkeypatch: pytest.MonkeyPatch
+):
     whole, parts = drawn(n, True), []
     for share in (slice(0, n // 2), slice(n // 2, n)):
         monkeypatch.setattr(distributed, "my_slice", lambda _, share=share: share)
@@ -77,12 +91,22 @@ def test_processes_and_passes_share_the_pairs_of_one_batch(n: int, passes: int, 
     assert (parts[0] + parts[1]).tolist() == [999] * (n // 2)
 
 
-# -------------------------------------------------------------------------------------------------------- the pipeline
+# ------------------------------------------------------------------------------------- the pipeline
 
 
-def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(compose, tmp_path: Path):
-    tiny_run = [*SMALL, "model.pretrain.max_steps=3", "method.max_steps=2", "attack.budgets=[0,2]", "method.batch_size=8",
-                "attack.batch_size=8", "trainer.log_every_n_steps=1", "stages=[pretrain,unlearn,attack]"]
+def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(
+    compose, tmp_path: Path
+):
+    tiny_run = [
+        *SMALL,
+        "model.pretrain.max_steps=3",
+        "method.max_steps=2",
+        "attack.budgets=[0,2]",
+        "method.batch_size=8",
+        "attack.batch_size=8",
+        "trainer.log_every_n_steps=1",
+        "stages=[pretrain,unlearn,attack]",
+    ]
     start = Pipeline(compose(*tiny_run), "")
     start.run()
     checkpoint = start.store.find(start.pretrain_spec).path
@@ -91,8 +115,10 @@ def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(com
         """All from the same weights: the imported ones."""
         pipeline = Pipeline(compose(*tiny_run, f"model.checkpoint={checkpoint}", *overrides), "")
         pipeline.run()
-        losses = [json.loads((pipeline.store.find(spec).path / "losses.json").read_text())[0]
-                  for spec in (pipeline.unlearned.spec, pipeline.attacked[0].spec)]
+        losses = [
+            json.loads((pipeline.store.find(spec).path / "losses.json").read_text())[0]
+            for spec in (pipeline.unlearned.spec, pipeline.attacked[0].spec)
+        ]
         return pipeline, losses
 
     plain, mean = run()
@@ -102,8 +128,14 @@ def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(com
     assert not specs[0] & specs[1] and not specs[0] & specs[2] and not specs[1] & specs[2]
     for name in ("retain", "memory"):
         assert total[0][name] == pytest.approx(64 * mean[0][name], rel=1e-5)
-    assert total[1]["auxiliary"] == pytest.approx(64 * mean[1]["auxiliary"], rel=0.1)  # of models that differ a little
-    for pipeline, expected in ((plain, ("mean", False)), (summed, ("sum", False)), (paired, ("mean", True))):
+    assert total[1]["auxiliary"] == pytest.approx(
+        64 * mean[1]["auxiliary"], rel=0.1
+    )  # of models that differ a little
+    for pipeline, expected in (
+        (plain, ("mean", False)),
+        (summed, ("sum", False)),
+        (paired, ("mean", True)),
+    ):
         for model in (None, pipeline.pretrained, pipeline.unlearned):
             task = pipeline.task(model)
             assert (task.loss_reduction, task.antithetic) == expected
@@ -111,23 +143,47 @@ def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(com
 
 def test_the_pretraining_itself_follows_the_recipe(compose):
     def first_loss(*overrides: str) -> float:
-        pipeline = Pipeline(compose(*SMALL, "model.pretrain.max_steps=1", "stages=[pretrain]", *overrides), "")
+        pipeline = Pipeline(
+            compose(*SMALL, "model.pretrain.max_steps=1", "stages=[pretrain]", *overrides), ""
+        )
         pipeline.run()
-        return json.loads((pipeline.store.find(pipeline.pretrain_spec).path / "losses.json").read_text())[0]["denoising"]
+        return json.loads(
+            (pipeline.store.find(pipeline.pretrain_spec).path / "losses.json").read_text()
+        )[0]["denoising"]
 
-    mean, total, paired = first_loss(), first_loss("model.pretrain.loss_reduction=sum"), first_loss(
-        "model.pretrain.antithetic=true")
-    assert total == pytest.approx(64 * mean, rel=1e-5) and paired != mean and paired == pytest.approx(mean, rel=0.5)
+    mean, total, paired = (
+        first_loss(),
+        first_loss("model.pretrain.loss_reduction=sum"),
+        first_loss("model.pretrain.antithetic=true"),
+    )
+    assert (
+        total == pytest.approx(64 * mean, rel=1e-5)
+        and paired != mean
+        and paired == pytest.approx(mean, rel=0.5)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- the passes
+# --------------------------------------------------------------------------------------- the passes
 
 
-PLAIN = ("finetune", "retrain", "dimum", "gradient_ascent", "random_label", "salun", "dimra", "few_shot")
+PLAIN = (
+    "finetune",
+    "retrain",
+    "dimum",
+    "gradient_ascent",
+    "random_label",
+    "salun",
+    "dimra",
+    "few_shot",
+)
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, name in TRAINED if name in PLAIN])
-def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(group: str, name: str, compose):
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, name in TRAINED if name in PLAIN]
+)
+def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(
+    group: str, name: str, compose
+):
     module = from_yaml(compose, group, name, batch_size=6)(new_task((3, 7)))
     module.prepare()
     images = {True: 0, False: 0}
@@ -143,9 +199,11 @@ def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(grou
 
 @pytest.mark.parametrize(("group", "name"), TRAINED)
 def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose, tmp_path: Path):
-    """Also with copies of the network, inner steps, or two gradients. What comes before the first step is not counted.
+    """Also with copies of the network, inner steps, or two gradients. What comes before the first
+    step is not counted.
 
-    A backward pass is a little less than twice the forward one: nobody asks for the gradient of the images.
+    A backward pass is a little less than twice the forward one: nobody asks for the gradient of the
+        images.
     """
     module = from_yaml(compose, group, name, steps=1, batch_size=64)(new_task())
     module.prepare()

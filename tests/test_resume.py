@@ -1,4 +1,6 @@
-"""A run that was stopped in the middle and started again ends with the same bits as one that was not."""
+"""A run that was stopped in the middle and started again ends with the same bits as one that was
+not.
+"""
 
 import os
 import signal
@@ -28,7 +30,8 @@ def log_row(step, row):
     if step == 10:
         os.kill(os.getpid(), signal.SIGKILL)
 
-tiny.train(tiny.pretraining(dropout=0.2), Path(sys.argv[1]), checkpoint_every_n_steps=3, log_row=log_row)
+module = tiny.pretraining(dropout=0.2)
+tiny.train(module, Path(sys.argv[1]), checkpoint_every_n_steps=3, log_row=log_row)
 """
 
 
@@ -36,8 +39,13 @@ class Stopped(Exception):
     pass
 
 
-def train_in_two_parts(make: Callable, folder: Path, stop: int, *, second: dict | None = None, **changes):
-    """Fit until step `stop`, whose update is lost, then fit a new module in the same folder; that module."""
+def train_in_two_parts(
+    make: Callable, folder: Path, stop: int, *, second: dict | None = None, **changes
+):
+    """Fit until step `stop`, whose update is lost, then fit a new module in the same folder; that
+    module.
+    """
+
     def log_row(step: int, row: dict) -> None:
         if step == stop:
             raise Stopped
@@ -45,8 +53,13 @@ def train_in_two_parts(make: Callable, folder: Path, stop: int, *, second: dict 
     with pytest.raises(Stopped):
         train(make(), folder, log_row=log_row, checkpoint_every_n_steps=3, **changes)
     steps = []
-    module = train(make(), folder, log_row=lambda step, row: steps.append(step), checkpoint_every_n_steps=3,
-                   **changes | (second or {}))
+    module = train(
+        make(),
+        folder,
+        log_row=lambda step, row: steps.append(step),
+        checkpoint_every_n_steps=3,
+        **changes | (second or {}),
+    )
     assert steps[0] == (stop - 1) // 3 * 3 + 1  # it did go on from the checkpoint
     return module
 
@@ -64,14 +77,18 @@ def assert_same(a, b) -> None:
 
 
 @pytest.mark.parametrize(("group", "name"), TRAINED)
-def test_a_stopped_method_or_attack_ends_with_the_same_bits(group: str, name: str, compose, tmp_path: Path):
+def test_a_stopped_method_or_attack_ends_with_the_same_bits(
+    group: str, name: str, compose, tmp_path: Path
+):
     make = from_yaml(compose, group, name, steps=9)
     whole = train(make(new_task()), tmp_path / "whole", checkpoint_every_n_steps=3)
     assert_same(whole, train_in_two_parts(lambda: make(new_task()), tmp_path / "parts", 8))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 12])
-def test_stopped_pretraining_ends_with_the_same_weights_average_and_learning_rate(stop: int, tmp_path: Path):
+def test_stopped_pretraining_ends_with_the_same_weights_average_and_learning_rate(
+    stop: int, tmp_path: Path
+):
     whole = train(pretraining(dropout=0.2), tmp_path / "whole")
     parts = train_in_two_parts(lambda: pretraining(dropout=0.2), tmp_path / "parts", stop)
     assert_same(whole, parts)
@@ -81,14 +98,22 @@ def test_stopped_pretraining_ends_with_the_same_weights_average_and_learning_rat
 def test_pretraining_that_was_killed_ends_with_the_same_bits(tmp_path: Path):
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     (tmp_path / "parts").mkdir()
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "parts"], env=os.environ | {"PYTHONPATH": path},
-                            capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "parts"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     last = tmp_path / "parts" / RESUME / "last.ckpt"
     assert last.exists()
-    last.with_suffix(".writing").write_bytes(last.read_bytes()[:1000])  # as if killed in the middle of the next one
+    last.with_suffix(".writing").write_bytes(
+        last.read_bytes()[:1000]
+    )  # as if killed in the middle of the next one
     steps = []
-    parts = train(pretraining(dropout=0.2), tmp_path / "parts", log_row=lambda step, row: steps.append(step))
+    parts = train(
+        pretraining(dropout=0.2), tmp_path / "parts", log_row=lambda step, row: steps.append(step)
+    )
     assert steps == [10, 11, 12]
     assert_same(train(pretraining(dropout=0.2), tmp_path / "whole"), parts)
 
@@ -100,25 +125,46 @@ def test_a_run_may_be_stopped_twice(tmp_path: Path):
 
     (tmp_path / "parts").mkdir()
     with pytest.raises(Stopped):
-        fit(pretraining(), tmp_path / "parts", "test", options(log_row=first, checkpoint_every_n_steps=1))
+        fit(
+            pretraining(),
+            tmp_path / "parts",
+            "test",
+            options(log_row=first, checkpoint_every_n_steps=1),
+        )
     parts = train_in_two_parts(pretraining, tmp_path / "parts", 8)
     assert_same(train(pretraining(), tmp_path / "whole"), parts)
 
 
 def test_the_saliency_mask_of_a_resumed_run_is_that_of_the_original_weights(tmp_path: Path):
     def make() -> SalUn:
-        return SalUn(new_task(), max_steps=9, batch_size=8, learning_rate=1e-2, retain_weight=1.0,
-                     saliency_fraction=0.2, saliency_guidance_scale=3.0)
+        return SalUn(
+            new_task(),
+            max_steps=9,
+            batch_size=8,
+            learning_rate=1e-2,
+            retain_weight=1.0,
+            saliency_fraction=0.2,
+            saliency_guidance_scale=3.0,
+        )
 
     whole = train(make(), tmp_path / "whole")
     parts = train_in_two_parts(make, tmp_path / "parts", 8)
-    assert all(torch.equal(mask, parts.gradient_mask[name]) for name, mask in whole.gradient_mask.items())
+    assert all(
+        torch.equal(mask, parts.gradient_mask[name]) for name, mask in whole.gradient_mask.items()
+    )
     assert_same(whole, parts)
 
 
 def test_generated_memory_of_a_resumed_run_is_drawn_by_the_original_weights(tmp_path: Path):
     def make() -> DiMUM:
-        return DiMUM(new_task(), memory="generated", memory_size=4, max_steps=9, batch_size=8, learning_rate=1e-2)
+        return DiMUM(
+            new_task(),
+            memory="generated",
+            memory_size=4,
+            max_steps=9,
+            batch_size=8,
+            learning_rate=1e-2,
+        )
 
     whole = train(make(), tmp_path / "whole")
     parts = train_in_two_parts(make, tmp_path / "parts", 8)
@@ -127,13 +173,19 @@ def test_generated_memory_of_a_resumed_run_is_drawn_by_the_original_weights(tmp_
 
 
 @pytest.mark.parametrize("stop", [3, 5, 8])
-def test_snapshots_before_and_after_the_stop_are_the_same_to_the_byte(stop: int, compose, tmp_path: Path):
+def test_snapshots_before_and_after_the_stop_are_the_same_to_the_byte(
+    stop: int, compose, tmp_path: Path
+):
     make = from_yaml(compose, "attack", "few_shot", steps=9)
 
     def snapshots(folder: Path) -> dict:
-        """Options of a run that keeps a snapshot after step 2, after the checkpointed step 6, and at the end."""
+        """Options of a run that keeps a snapshot after step 2, after the checkpointed step 6, and
+        at the end.
+        """
+
         def keep(step: int) -> None:
             modules[-1].save(folder / str(step))
+
         return {"snapshots": [2, 6, 9], "on_snapshot": keep}
 
     modules = []
@@ -157,22 +209,42 @@ def test_a_stopped_classifier_ends_with_the_same_bits(stop: int, tmp_path: Path)
 
 def test_the_recorded_losses_are_means_over_the_steps_between_also_after_a_stop(tmp_path: Path):
     every = [row["denoising"] for row in train(pretraining(max_steps=10), tmp_path / "every").rows]
-    for name, module in (("whole", train(pretraining(max_steps=10), tmp_path / "whole", log_every_n_steps=4)),
-                         ("other", train_in_two_parts(lambda: pretraining(max_steps=10), tmp_path / "other", 6,
-                                                      second={"log_every_n_steps": 4}))):
-        for row, before in zip(module.rows[::-1], [r["step"] for r in module.rows[-2::-1]] + [0], strict=True):
-            steps = every[before:row["step"]]
+    for name, module in (
+        ("whole", train(pretraining(max_steps=10), tmp_path / "whole", log_every_n_steps=4)),
+        (
+            "other",
+            train_in_two_parts(
+                lambda: pretraining(max_steps=10),
+                tmp_path / "other",
+                6,
+                second={"log_every_n_steps": 4},
+            ),
+        ),
+    ):
+        for row, before in zip(
+            module.rows[::-1], [r["step"] for r in module.rows[-2::-1]] + [0], strict=True
+        ):
+            steps = every[before : row["step"]]
             assert row["denoising"] == pytest.approx(sum(steps) / len(steps), rel=1e-5), name
         assert [row["step"] for row in module.rows][-2:] == [8, 10]
 
 
 def test_a_run_that_stopped_at_its_plateau_stays_there(tmp_path: Path):
     def make() -> DiMUM:
-        return DiMUM(new_task(), memory="another_class", plateau_tolerance=1.0, plateau_steps=3, max_steps=12,
-                     batch_size=8, learning_rate=1e-3)
+        return DiMUM(
+            new_task(),
+            memory="another_class",
+            plateau_tolerance=1.0,
+            plateau_steps=3,
+            max_steps=12,
+            batch_size=8,
+            learning_rate=1e-3,
+        )
 
     whole = train(make(), tmp_path / "whole", checkpoint_every_n_steps=3)
-    again = train(make(), tmp_path / "whole", checkpoint_every_n_steps=3)  # killed before its artefact was finished
+    again = train(
+        make(), tmp_path / "whole", checkpoint_every_n_steps=3
+    )  # killed before its artefact was finished
     assert whole.rows[-1]["step"] == 6
     assert_same(whole, again)
     assert_same(whole, train_in_two_parts(make, tmp_path / "parts", 5))
@@ -181,8 +253,13 @@ def test_a_run_that_stopped_at_its_plateau_stays_there(tmp_path: Path):
 @pytest.mark.parametrize("layouts", [(True, False), (False, True)])
 def test_a_run_may_go_on_with_another_memory_layout(layouts: tuple[bool, bool], tmp_path: Path):
     whole = train(pretraining(), tmp_path / "whole")
-    parts = train_in_two_parts(pretraining, tmp_path / "parts", 8, channels_last=layouts[0],
-                               second={"channels_last": layouts[1]})
+    parts = train_in_two_parts(
+        pretraining,
+        tmp_path / "parts",
+        8,
+        channels_last=layouts[0],
+        second={"channels_last": layouts[1]},
+    )
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(value, parts.state_dict()[name], rtol=1e-3, atol=1e-4)
 
@@ -194,7 +271,9 @@ def test_the_average_is_lent_to_the_network_only_for_the_time_of_saving(tmp_path
     assert not tiny.moved(before, tiny.weights(module))
     loaded = [tiny.denoiser.load(tmp_path / label).state_dict() for label in ("raw", "ema")]
     assert not tiny.moved(before, loaded[0])
-    average = dict(zip(dict(module.denoiser.named_parameters()), module.ema.shadow_params, strict=True))
+    average = dict(
+        zip(dict(module.denoiser.named_parameters()), module.ema.shadow_params, strict=True)
+    )
     assert not tiny.moved(average, loaded[1]) and tiny.moved(before, average)
 
 

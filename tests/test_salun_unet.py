@@ -1,4 +1,6 @@
-"""The SalUn line's network against a second, plain computation of it, and the way of its checkpoints in and out."""
+"""The SalUn line's network against a second, plain computation of it, and the way of its
+checkpoints in and out.
+"""
 
 import math
 import os
@@ -17,10 +19,25 @@ from unrelearn.salun_unet import Attention, Downsample, SalunUNet, load_lineage,
 from unrelearn.sampling import sample
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
-SCHEDULE = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", prediction_type="epsilon")
+SCHEDULE = dict(
+    num_train_timesteps=1000,
+    beta_start=1e-4,
+    beta_end=0.02,
+    beta_schedule="linear",
+    prediction_type="epsilon",
+)
 CLASSES, WIDTHS, GROUPS = 4, [8, 16, 24], 4  # three widths, so that no two levels can be confused
-SHAPE = dict(image_size=8, channels=3, num_classes=CLASSES, block_out_channels=WIDTHS, layers_per_block=2,
-             norm_num_groups=GROUPS, attention_levels=[1], dropout=0.1, architecture="salun")
+SHAPE = dict(
+    image_size=8,
+    channels=3,
+    num_classes=CLASSES,
+    block_out_channels=WIDTHS,
+    layers_per_block=2,
+    norm_num_groups=GROUPS,
+    attention_levels=[1],
+    dropout=0.1,
+    architecture="salun",
+)
 
 
 def tiny(seed: int = 0, **changes) -> SalunUNet:
@@ -40,27 +57,35 @@ def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
 
 
-# --------------------------------------------------------------------- a plain computation from the published names alone
+# ----------------------------------------------- a plain computation from the published names alone
 
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:
     half = width // 2
-    angle = t.double()[:, None] * torch.tensor([math.exp(-math.log(10000) / (half - 1) * i) for i in range(half)])
+    angle = t.double()[:, None] * torch.tensor(
+        [math.exp(-math.log(10000) / (half - 1) * i) for i in range(half)]
+    )
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
 class Plain:
-    """The network written with F.* from the lineage's state dict: `w` the weights, nothing else known but the groups."""
+    """The network written with F.* from the lineage's state dict: `w` the weights, nothing else
+    known but the groups.
+    """
 
     def __init__(self, w: dict[str, Tensor]):
         self.w = w
 
     def conv(self, name: str, x: Tensor, **options) -> Tensor:
         weight = self.w[f"{name}.weight"]
-        return F.conv2d(x, weight, self.w[f"{name}.bias"], **{"padding": weight.shape[-1] // 2, **options})
+        return F.conv2d(
+            x, weight, self.w[f"{name}.bias"], **{"padding": weight.shape[-1] // 2, **options}
+        )
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
@@ -69,7 +94,9 @@ class Plain:
         grouped = x.reshape(len(x), GROUPS, -1)
         variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
         plain = ((grouped - mean) / (variance + 1e-6).sqrt()).reshape(x.shape)
-        return plain * self.w[f"{name}.weight"][:, None, None] + self.w[f"{name}.bias"][:, None, None]
+        return (
+            plain * self.w[f"{name}.weight"][:, None, None] + self.w[f"{name}.bias"][:, None, None]
+        )
 
     @staticmethod
     def swish(x: Tensor) -> Tensor:
@@ -79,21 +106,35 @@ class Plain:
         return self.linear(f"{name}.dense.1", self.swish(self.linear(f"{name}.dense.0", x)))
 
     def classes(self, labels: list[int | None]) -> Tensor:
-        rows = [self.w["null_classes_emb"] if c is None else self.w["classes_emb.weight"][c] for c in labels]
+        rows = [
+            self.w["null_classes_emb"] if c is None else self.w["classes_emb.weight"][c]
+            for c in labels
+        ]
         return self.embedding("cemb", torch.stack(rows))
 
     def block(self, name: str, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         h = self.conv(f"{name}.conv1", self.swish(self.norm(f"{name}.norm1", x)))
-        h = h + self.linear(f"{name}.temb_cemb_proj", self.swish(torch.cat([time, condition], dim=1)))[..., None, None]
+        h = (
+            h
+            + self.linear(
+                f"{name}.temb_cemb_proj", self.swish(torch.cat([time, condition], dim=1))
+            )[..., None, None]
+        )
         h = self.conv(f"{name}.conv2", self.swish(self.norm(f"{name}.norm2", h)))
-        return h + (self.conv(f"{name}.nin_shortcut", x) if f"{name}.nin_shortcut.weight" in self.w else x)
+        return h + (
+            self.conv(f"{name}.nin_shortcut", x) if f"{name}.nin_shortcut.weight" in self.w else x
+        )
 
     def attention(self, name: str, x: Tensor) -> Tensor:
         if f"{name}.q.weight" not in self.w:
             return x
-        q, k, v = (self.conv(f"{name}.{part}", self.norm(f"{name}.norm", x)).flatten(2) for part in "qkv")
+        q, k, v = (
+            self.conv(f"{name}.{part}", self.norm(f"{name}.norm", x)).flatten(2) for part in "qkv"
+        )
         share = torch.softmax(torch.einsum("bci,bcj->bij", q, k) / math.sqrt(x.shape[1]), dim=2)
-        return x + self.conv(f"{name}.proj_out", torch.einsum("bij,bcj->bci", share, v).reshape(x.shape))
+        return x + self.conv(
+            f"{name}.proj_out", torch.einsum("bij,bcj->bci", share, v).reshape(x.shape)
+        )
 
     def down(self, name: str, x: Tensor) -> Tensor:
         padded = torch.zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
@@ -115,10 +156,15 @@ class Plain:
         h = self.block("mid.block_2", self.attention("mid.attn_1", h), time, condition)
         for i in range(bottom, -1, -1):
             for j in range(3):
-                h = self.block(f"up.{i}.block.{j}", torch.cat([h, stack.pop()], dim=1), time, condition)
+                h = self.block(
+                    f"up.{i}.block.{j}", torch.cat([h, stack.pop()], dim=1), time, condition
+                )
                 h = self.attention(f"up.{i}.attn.{j}", h)
             if i > 0:
-                h = self.conv(f"up.{i}.upsample.conv", h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+                h = self.conv(
+                    f"up.{i}.upsample.conv",
+                    h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3),
+                )
         assert not stack
         return self.conv("conv_out", self.swish(self.norm("norm_out", h)))
 
@@ -151,7 +197,9 @@ def test_the_time_embedding_is_the_formula(t: int):
     network, seen = tiny(block_out_channels=[128], attention_levels=[]), []
     network.temb.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     network(torch.zeros(1, 3, 8, 8), torch.tensor([t]), torch.tensor([0]))
-    torch.testing.assert_close(seen[0], timestep_embedding(torch.tensor([t]), 128), rtol=0, atol=2e-4)
+    torch.testing.assert_close(
+        seen[0], timestep_embedding(torch.tensor([t]), 128), rtol=0, atol=2e-4
+    )
     if t == 0:
         assert torch.equal(seen[0], torch.cat([torch.zeros(1, 64), torch.ones(1, 64)], dim=1))
     else:
@@ -169,7 +217,9 @@ def test_one_residual_block_and_the_conditioning_path_by_hand():
         torch.testing.assert_close(condition, plain.classes([2]))
         x, time = torch.randn(1, 8, 4, 4), torch.randn(1, 32)
         got = network.down[1]["block"][0](x, F.silu(torch.cat([time, condition], dim=1)))
-        torch.testing.assert_close(got, plain.block("down.1.block.0", x, time, condition), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            got, plain.block("down.1.block.0", x, time, condition), rtol=1e-4, atol=1e-5
+        )
     assert got.shape == (1, 16, 4, 4)
 
 
@@ -193,12 +243,15 @@ def test_downsampling_pads_below_and_to_the_right():
         assert down(torch.ones(1, 1, 4, 4)).tolist() == [[[[9.0, 6.0], [6.0, 4.0]]]]
 
 
-# -------------------------------------------------------------------------------------------------------- size and names
+# ----------------------------------------------------------------------------------- size and names
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
     """Names and shapes of the 38.6 M network with 10 classes, listed from its description."""
-    shapes: dict[str, tuple[int, ...]] = {"classes_emb.weight": (10, 128), "null_classes_emb": (128,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "classes_emb.weight": (10, 128),
+        "null_classes_emb": (128,),
+    }
 
     def add(name: str, *weight: int) -> None:
         shapes.update({f"{name}.weight": weight, f"{name}.bias": weight[:1]})
@@ -224,10 +277,19 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
     for i, widths in enumerate([(128, 128), (128, 256), (256, 256), (256, 256)]):
         for j, width in enumerate(widths):
             block(f"down.{i}.block.{j}", width, 128 if i == 0 else 256)
-    for i, widths in enumerate([(384, 256, 256), (512, 512, 384), (512, 512, 512), (512, 512, 512)]):
+    for i, widths in enumerate(
+        [(384, 256, 256), (512, 512, 384), (512, 512, 512), (512, 512, 512)]
+    ):
         for j, width in enumerate(widths):
             block(f"up.{i}.block.{j}", width, 128 if i == 0 else 256)
-    for name in ("down.1.attn.0", "down.1.attn.1", "mid.attn_1", "up.1.attn.0", "up.1.attn.1", "up.1.attn.2"):
+    for name in (
+        "down.1.attn.0",
+        "down.1.attn.1",
+        "mid.attn_1",
+        "up.1.attn.0",
+        "up.1.attn.1",
+        "up.1.attn.2",
+    ):
         attention(name)
     block("mid.block_1", 256, 256)
     block("mid.block_2", 256, 256)
@@ -245,22 +307,39 @@ def test_the_published_network_has_its_names_its_shapes_and_38632323_parameters(
     state = to_lineage(network)
     assert {name: tuple(value.shape) for name, value in state.items()} == published_shapes()
     assert sum(p.numel() for p in network.parameters()) == 38_632_323
-    conditioning = [p for name, p in network.named_parameters() if name.startswith(("class_embedding", "cemb"))]
+    conditioning = [
+        p for name, p in network.named_parameters() if name.startswith(("class_embedding", "cemb"))
+    ]
     assert sum(p.numel() for p in conditioning) == 330_112
     norms = [m for m in network.modules() if isinstance(m, torch.nn.GroupNorm)]
-    assert {(m.num_groups, m.eps) for m in norms} == {(32, 1e-6)} and len(norms) == 2 * (8 + 12 + 2) + 6 + 1
-    assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.1] * (8 + 12 + 2)
+    assert {(m.num_groups, m.eps) for m in norms} == {(32, 1e-6)} and len(norms) == 2 * (
+        8 + 12 + 2
+    ) + 6 + 1
+    assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.1] * (
+        8 + 12 + 2
+    )
 
 
-@pytest.mark.parametrize("name, image_size, classes, parameters, gflop", [
-    ("salun_unet", 32, 10, "38,632,323", "12.45"), ("ddpm_cifar10", 32, 10, "35,751,939", "12.44"),
-    ("ddpm_cifar10_small", 32, 10, "8,954,883", "3.20"), ("ddpm_celeba64", 64, 4, "35,748,867", "46.74")])
+@pytest.mark.parametrize(
+    "name, image_size, classes, parameters, gflop",
+    [
+        ("salun_unet", 32, 10, "38,632,323", "12.45"),
+        ("ddpm_cifar10", 32, 10, "35,751,939", "12.44"),
+        ("ddpm_cifar10_small", 32, 10, "8,954,883", "3.20"),
+        ("ddpm_celeba64", 64, 4, "35,748,867", "46.74"),
+    ],
+)
 def test_a_yaml_states_the_size_and_the_cost_of_its_network(
-        name: str, image_size: int, classes: int, parameters: str, gflop: str):
+    name: str, image_size: int, classes: int, parameters: str, gflop: str
+):
     unet = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml").unet)
     with torch.device("meta"):
         network = denoisers.build(image_size=image_size, channels=3, num_classes=classes, **unet)
-        given = torch.zeros(1, 3, image_size, image_size), torch.zeros(1), torch.zeros(1, dtype=torch.long)
+        given = (
+            torch.zeros(1, 3, image_size, image_size),
+            torch.zeros(1),
+            torch.zeros(1, dtype=torch.long),
+        )
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         denoisers.predict(network, *given)
     assert f"{sum(p.numel() for p in network.parameters()):,}" == parameters
@@ -269,14 +348,17 @@ def test_a_yaml_states_the_size_and_the_cost_of_its_network(
     assert f"{parameters} parameters" in comment and f"{gflop} GFLOP" in comment
 
 
-# ------------------------------------------------------------------------------------------------- one of our denoisers
+# ----------------------------------------------------------------------------- one of our denoisers
 
 
 def test_it_is_built_saved_and_loaded_like_the_other_network(tmp_path: Path):
     network = tiny()
     denoisers.save(network, tmp_path, SCHEDULE)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"}
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+        "scheduler_config.json",
+    }
     loaded = denoisers.load(tmp_path)
     assert type(loaded) is SalunUNet and not loaded.training
     assert same(loaded.state_dict(), network.state_dict())
@@ -299,12 +381,22 @@ def test_several_heads_are_refused():
     with pytest.raises(UsageError) as refused:
         denoisers.build(**SHAPE, attention_head_dim=16)
     [line] = refused.value.problems
-    assert "model.unet.attention_head_dim=16" in line and line.endswith("Type model.unet.attention_head_dim=null")
+    assert "model.unet.attention_head_dim=16" in line and line.endswith(
+        "Type model.unet.attention_head_dim=null"
+    )
 
 
 def test_it_is_sampled_from():
-    images = sample(tiny(), torch.tensor([0, CLASSES]), schedule=SCHEDULE, num_inference_steps=3, guidance_scale=2.0)
-    assert images.shape == (2, 3, 8, 8) and images.dtype == torch.uint8 and len(images.unique()) > 20
+    images = sample(
+        tiny(),
+        torch.tensor([0, CLASSES]),
+        schedule=SCHEDULE,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+    )
+    assert (
+        images.shape == (2, 3, 8, 8) and images.dtype == torch.uint8 and len(images.unique()) > 20
+    )
 
 
 def test_a_time_for_all_is_that_time_for_each():
@@ -359,10 +451,12 @@ def test_it_compiles_as_one_graph():
         torch.testing.assert_close(compiled(x, t, labels).sample, network(x, t, labels).sample)
 
 
-# ------------------------------------------------------------------------------------------------------------ checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
-def checkpoint(path: Path, form: str, prefix: str, ema: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def checkpoint(
+    path: Path, form: str, prefix: str, ema: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Write a file as that code does, from two random networks; what was in them."""
     raw, average = to_lineage(tiny(1)), to_lineage(tiny(2))
     trained = torch.optim.Adam([torch.nn.Parameter(value.clone()) for value in raw.values()])
@@ -371,20 +465,38 @@ def checkpoint(path: Path, form: str, prefix: str, ema: bool) -> tuple[dict[str,
     trained.step()
     named = {f"{prefix}{name}": value for name, value in raw.items()}
     counts = {"salun": [799999], "ddim": [2047, 799999]}.get(form)
-    content = named if form == "bare" else {"state_dict": named} if form == "state_dict" else [
-        named, trained.state_dict(), *counts, *([average] if ema else [])]  # that code's average has no prefix
+    content = (
+        named
+        if form == "bare"
+        else (
+            {"state_dict": named}
+            if form == "state_dict"
+            else [named, trained.state_dict(), *counts, *([average] if ema else [])]
+        )
+    )  # that code's average has no prefix
     torch.save(content, path)
     return raw, average
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("form, ema", [("salun", True), ("salun", False), ("ddim", True), ("ddim", False), ("bare", False),
-                                       ("state_dict", False)])
+@pytest.mark.parametrize(
+    "form, ema",
+    [
+        ("salun", True),
+        ("salun", False),
+        ("ddim", True),
+        ("ddim", False),
+        ("bare", False),
+        ("state_dict", False),
+    ],
+)
 def test_weights_go_round_to_the_bit(tmp_path: Path, form: str, ema: bool, prefix: str):
     raw, average = checkpoint(tmp_path / "ckpt.pth", form, prefix, ema)
     network = denoisers.build(**SHAPE)
     found = load_lineage(tmp_path / "ckpt.pth", network)
-    assert found.keys() == {"raw"} | ({"ema"} if ema else set()) | ({"step"} if form in ("salun", "ddim") else set())
+    assert found.keys() == {"raw"} | ({"ema"} if ema else set()) | (
+        {"step"} if form in ("salun", "ddim") else set()
+    )
     assert found.get("step", 799999) == 799999
     network.load_state_dict(found["raw"], strict=True)
     assert same(to_lineage(network), raw)
@@ -398,10 +510,16 @@ def test_an_average_with_the_prefix_and_a_file_of_the_old_format_are_read(tmp_pa
     state = {f"module.{name}": value for name, value in to_lineage(tiny()).items()}
     torch.save([state, {}, 4, state], tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     found = load_lineage(tmp_path / "old.pth", tiny(3))
-    assert same(found["raw"], tiny().state_dict()) and same(found["ema"], tiny().state_dict()) and found["step"] == 4
+    assert (
+        same(found["raw"], tiny().state_dict())
+        and same(found["ema"], tiny().state_dict())
+        and found["step"] == 4
+    )
 
 
-def test_without_a_network_the_published_one_is_expected_with_the_file_s_number_of_classes(tmp_path: Path):
+def test_without_a_network_the_published_one_is_expected_with_the_file_s_number_of_classes(
+    tmp_path: Path,
+):
     published = {name: torch.zeros(1).expand(shape) for name, shape in published_shapes().items()}
     torch.save({**published, "classes_emb.weight": torch.ones(100, 128)}, tmp_path / "hundred.pth")
     table = load_lineage(tmp_path / "hundred.pth")["raw"]["class_embedding.weight"]
@@ -409,15 +527,24 @@ def test_without_a_network_the_published_one_is_expected_with_the_file_s_number_
 
 
 def test_a_file_of_that_code_gives_both_networks(tmp_path: Path):
-    raw = {f"module.{name}": torch.full((1,), 2.0).expand(shape) for name, shape in published_shapes().items()}
-    average = {name: torch.full((1,), 3.0).expand(shape) for name, shape in published_shapes().items()}
+    raw = {
+        f"module.{name}": torch.full((1,), 2.0).expand(shape)
+        for name, shape in published_shapes().items()
+    }
+    average = {
+        name: torch.full((1,), 3.0).expand(shape) for name, shape in published_shapes().items()
+    }
     torch.save([raw, {}, 799999, average], tmp_path / "ckpt.pth")
-    networks = denoisers.load_checkpoint(tmp_path / "ckpt.pth", image_size=32, channels=3, num_classes=10)
+    networks = denoisers.load_checkpoint(
+        tmp_path / "ckpt.pth", image_size=32, channels=3, num_classes=10
+    )
     assert networks.keys() == {"raw", "ema"}
     for label, value in (("raw", 2.0), ("ema", 3.0)):
         assert not networks[label].training and networks[label].config.sample_size == 32
-        assert all(p.device.type == "cpu" and p.dtype == torch.float32 and p[(0,) * p.dim()] == value
-                   for p in networks[label].parameters())
+        assert all(
+            p.device.type == "cpu" and p.dtype == torch.float32 and p[(0,) * p.dim()] == value
+            for p in networks[label].parameters()
+        )
     with pytest.raises(UsageError, match=r"classes_emb.weight is \(10, 128\) and not \(100, 128\)"):
         denoisers.load_checkpoint(tmp_path / "ckpt.pth", image_size=32, channels=3, num_classes=100)
 
@@ -426,7 +553,11 @@ def complaint(path: Path) -> str:
     with pytest.raises(UsageError) as refused:
         load_lineage(path, tiny())
     [line] = refused.value.problems
-    assert "\n" not in line and line.startswith(f"model.checkpoint={path}: ") and "Type model.checkpoint=FILE" in line
+    assert (
+        "\n" not in line
+        and line.startswith(f"model.checkpoint={path}: ")
+        and "Type model.checkpoint=FILE" in line
+    )
     return line
 
 
@@ -443,13 +574,22 @@ def changed(change: str) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize("change, said", [
-    ("missing", "null_classes_emb is missing"), ("unexpected", "logvar is unexpected"),
-    ("classes", "classes_emb.weight is (7, 8) and not (4, 8)"), ("all", "cemb.dense.0.bias is missing")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("missing", "null_classes_emb is missing"),
+        ("unexpected", "logvar is unexpected"),
+        ("classes", "classes_emb.weight is (7, 8) and not (4, 8)"),
+        ("all", "cemb.dense.0.bias is missing"),
+    ],
+)
 @pytest.mark.parametrize("label", ["raw", "ema"])
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: str, said: str, label: str):
     good, bad = to_lineage(tiny()), changed(change)
-    torch.save([bad if label == "raw" else good, {}, 1, bad if label == "ema" else good], tmp_path / "ckpt.pth")
+    torch.save(
+        [bad if label == "raw" else good, {}, 1, bad if label == "ema" else good],
+        tmp_path / "ckpt.pth",
+    )
     line = complaint(tmp_path / "ckpt.pth")
     assert said in line and f"the {label} weights do not fit" in line
     assert ("more" in line) == (change == "all")
@@ -481,8 +621,10 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path):
     assert "is not a file written by torch.save" in complaint(tmp_path / "empty.pth")
     whole = tmp_path / "ckpt.pth"
     checkpoint(whole, "salun", "", True)
-    (tmp_path / "half.pth").write_bytes(whole.read_bytes()[:whole.stat().st_size // 2])
+    (tmp_path / "half.pth").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert "is damaged" in complaint(tmp_path / "half.pth")
     for content in (5, [], [3, 4], {"weights": 5}, {"state_dict": 5}, {}):
         torch.save(content, tmp_path / "other.pth")
-        assert "no state dict of tensors where the raw weights should be" in complaint(tmp_path / "other.pth")
+        assert "no state dict of tensors where the raw weights should be" in complaint(
+            tmp_path / "other.pth"
+        )

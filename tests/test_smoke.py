@@ -1,4 +1,6 @@
-"""The whole command at a tiny size, in real processes: what comes out, what is reused, and what survives a kill."""
+"""The whole command at a tiny size, in real processes: what comes out, what is reused, and what
+survives a kill.
+"""
 
 import json
 import os
@@ -35,10 +37,22 @@ def record(outputs: Path, part: str = "") -> dict:
 def test_a_run_leaves_a_record_a_page_and_every_measurement(finished: Path):
     result = record(finished)
     assert [(row["model"], row["step"]) for row in result["rows"]] == [
-        ("original", None), ("unlearned", None), ("attacked", 5), ("attacked", 10)]
+        ("original", None),
+        ("unlearned", None),
+        ("attacked", 5),
+        ("attacked", 10),
+    ]
     for row in result["rows"]:
-        assert set(row["metrics"]) == {"forget_accuracy", "entropy", "replacement", "retain_accuracy", "fd_oracle",
-                                       "kid_oracle", "agreement", "other_sampler"}
+        assert set(row["metrics"]) == {
+            "forget_accuracy",
+            "entropy",
+            "replacement",
+            "retain_accuracy",
+            "fd_oracle",
+            "kid_oracle",
+            "agreement",
+            "other_sampler",
+        }
         assert set(row["metrics"]["forget_accuracy"]) == {"1.0", "2.0"}
         assert sum(row["metrics"]["replacement"]["1.0"]) == 20
     assert set(result["recovery"]) == {"1.0", "2.0"}
@@ -59,22 +73,33 @@ def test_the_same_command_computes_nothing_and_prints_the_same_table(outputs: Pa
 
 def test_another_method_reuses_the_pretrained_model_and_the_classifiers(outputs: Path):
     run("method=random_label", *SHORT, f"paths.outputs={outputs}")
-    status = {(s["stage"], s["key"]): s["status"] for s in record(outputs, "random_label")["stages"]}
-    assert [v for (stage, _), v in status.items() if stage in ("pretrain", "oracle")] == ["reused"] * 3
-    assert [v for (stage, _), v in status.items() if stage in ("unlearn", "attack")] == ["computed"] * 2
+    status = {
+        (s["stage"], s["key"]): s["status"] for s in record(outputs, "random_label")["stages"]
+    }
+    assert [v for (stage, _), v in status.items() if stage in ("pretrain", "oracle")] == [
+        "reused"
+    ] * 3
+    assert [v for (stage, _), v in status.items() if stage in ("unlearn", "attack")] == [
+        "computed"
+    ] * 2
 
 
 def test_controls_share_the_original_model_and_no_attack_shares_everything(outputs: Path):
     run("method=original", "attack=none", f"paths.outputs={outputs}")
     result = record(outputs, "original-none")
-    assert result["rows"][0]["evaluate"] == result["rows"][1]["evaluate"] and result["recovery"] is None
+    assert (
+        result["rows"][0]["evaluate"] == result["rows"][1]["evaluate"]
+        and result["recovery"] is None
+    )
     assert {stage["status"] for stage in result["stages"]} == {"reused"}
 
 
 def test_stages_run_in_parts_and_end_the_same(finished: Path, tmp_path: Path):
     where = f"paths.outputs={tmp_path / 'outputs'}"
     run(*SHORT, where, "stages=[pretrain]")
-    assert sorted(path.name for path in (tmp_path / "outputs" / "artifacts").iterdir()) == ["pretrain"]
+    assert sorted(path.name for path in (tmp_path / "outputs" / "artifacts").iterdir()) == [
+        "pretrain"
+    ]
     run(*SHORT, where, "stages=[oracle]")
     run(*SHORT, where, "stages=[unlearn]")
     run(*SHORT, where, "stages=[attack,samples,evaluate]")
@@ -93,28 +118,50 @@ def test_a_flipped_byte_is_named_and_rebuilt_only_when_asked(outputs: Path, fini
     assert weights_of(outputs) == weights_of(finished)
 
 
-def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(finished: Path, tmp_path: Path):
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
+    finished: Path, tmp_path: Path
+):
     moments, outputs = random.Random(0), tmp_path / "outputs"
     for _ in range(4):
-        process = subprocess.Popen(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(*SHORT, f"paths.outputs={outputs}"),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         # a kill while Python still imports proves nothing: wait until there is something to lose
         while not (outputs / "artifacts").exists() and process.poll() is None:
             time.sleep(0.05)
         time.sleep(moments.uniform(3.0, 7.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in outputs.rglob("manifest.json") if ".partial" not in path.as_posix()}
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in outputs.rglob("manifest.json")
+        if ".partial" not in path.as_posix()
+    }
     run(*SHORT, f"paths.outputs={outputs}")
     assert weights_of(outputs) == weights_of(finished)
-    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "something finished was computed again"
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), (
+        "something finished was computed again"
+    )
     assert not list(outputs.rglob("*.partial"))
 
 
 def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path: Path):
     outputs = tmp_path / "outputs"
-    both = [subprocess.Popen(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(), text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            command(*SHORT, f"paths.outputs={outputs}"),
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]
     texts = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert weights_of(outputs) == weights_of(finished)
@@ -129,8 +176,15 @@ def test_a_full_disk_gives_one_line_and_loses_nothing(outputs: Path, finished: P
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    done = subprocess.run(command(*SHORT, f"paths.outputs={outputs}"), cwd=ROOT, env=environment(), text=True,
-                          capture_output=True, preexec_fn=small_files_only, timeout=900)
+    done = subprocess.run(
+        command(*SHORT, f"paths.outputs={outputs}"),
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        capture_output=True,
+        preexec_fn=small_files_only,
+        timeout=900,
+    )
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and "disk is full" in lines[0] and "Traceback" not in done.stderr
@@ -140,9 +194,15 @@ def test_a_full_disk_gives_one_line_and_loses_nothing(outputs: Path, finished: P
 
 def test_a_multirun_goes_on_after_a_failure_and_names_it(outputs: Path):
     done = run("-m", *SHORT, "method=dimum", "forget=7,99,6", f"paths.outputs={outputs}", expect=1)
-    assert "failed: " in done.stderr and "forget=99" in done.stderr and "1 of 3 runs failed" in done.stderr
-    assert {tuple(json.loads(path.read_text())["forget_classes"])
-            for path in (outputs / "runs").glob("*/result.json")} == {(7,), (6,)}
+    assert (
+        "failed: " in done.stderr
+        and "forget=99" in done.stderr
+        and "1 of 3 runs failed" in done.stderr
+    )
+    assert {
+        tuple(json.loads(path.read_text())["forget_classes"])
+        for path in (outputs / "runs").glob("*/result.json")
+    } == {(7,), (6,)}
     assert "seeds" in done.stdout or "forget" in done.stdout  # the comparison
 
 
@@ -155,9 +215,15 @@ def test_several_forgotten_classes_by_name_and_index(outputs: Path):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
-    process = subprocess.Popen(command(*SHORT, "model.pretrain.max_steps=100000", f"paths.outputs={tmp_path / 'o'}"),
-                               cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job ignores it
+    process = subprocess.Popen(
+        command(*SHORT, "model.pretrain.max_steps=100000", f"paths.outputs={tmp_path / 'o'}"),
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # a background job ignores it
     while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
@@ -165,4 +231,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
         _, error = process.communicate(timeout=900)
     finally:
         process.kill()
-    assert process.returncode == 130 and "same command continues" in error and "Traceback" not in error
+    assert (
+        process.returncode == 130 and "same command continues" in error and "Traceback" not in error
+    )

@@ -1,4 +1,6 @@
-"""Code in the key: what is not committed has its source there, what is committed is covered by the version of its stage."""
+"""Code in the key: what is not committed has its source there, what is committed is covered by the
+version of its stage.
+"""
 
 import importlib.util
 import sys
@@ -25,9 +27,11 @@ class Mine(Finetune):
 @pytest.fixture
 def fresh():
     """The caches are per process, and a test is a new one."""
+
     def clear() -> None:
         for cached in (source.top, source.uncommitted, source.commit):
             cached.cache_clear()
+
     clear()
     yield clear
     clear()
@@ -41,7 +45,9 @@ def load(path: Path, text: str):
     return module
 
 
-def test_a_method_outside_the_tree_that_is_edited_has_another_key(compose, tmp_path: Path, monkeypatch):
+def test_a_method_outside_the_tree_that_is_edited_has_another_key(
+    compose, tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr(source, "uncommitted", lambda: frozenset())
     cfg = compose("method=finetune")
     keys = [Pipeline(cfg, "").unlearned.spec.key]
@@ -62,7 +68,11 @@ def test_a_committed_method_keeps_its_key(compose, monkeypatch):
 
 def test_a_file_of_the_package_that_differs_from_its_commit_is_in_the_key(compose, monkeypatch):
     file = source.PACKAGE / "methods" / "dimum.py"
-    monkeypatch.setattr(source, "uncommitted", lambda: frozenset({file, source.PACKAGE / "evals" / "forget_accuracy.py"}))
+    monkeypatch.setattr(
+        source,
+        "uncommitted",
+        lambda: frozenset({file, source.PACKAGE / "evals" / "forget_accuracy.py"}),
+    )
     pipe = Pipeline(compose("method=dimum", "attack=dimra"), "")
     assert pipe.unlearned.spec.config["source"] == source.source_of(DiMUM)
     assert "source" not in pipe.attacked[0].spec.config and source.source_of(RowSwap) is None
@@ -80,20 +90,36 @@ def test_what_a_class_derives_from_in_its_folder_counts_too(monkeypatch, tmp_pat
 
 
 def test_what_git_says(monkeypatch, fresh):
-    said = {"ls-files": "source.py\n", "rev-parse": f"{source.PACKAGE.parents[1]}\n", "describe": "0123456789ab\n",
-            "diff": "", "status": ""}
+    said = {
+        "ls-files": "source.py\n",
+        "rev-parse": f"{source.PACKAGE.parents[1]}\n",
+        "describe": "0123456789ab\n",
+        "diff": "",
+        "status": "",
+    }
     monkeypatch.setattr(source, "git", lambda *words: said[words[0]])
     assert source.commit() == "0123456789ab" and source.source_of(DiMUM) is None
     fresh()
-    said |= {"diff": "+caf\udce9\n", "status": "?? src/unrelearn/methods/mine.py\0 M src/unrelearn/methods/dimum.py\0"}
+    said |= {
+        "diff": "+caf\udce9\n",
+        "status": "?? src/unrelearn/methods/mine.py\0 M src/unrelearn/methods/dimum.py\0",
+    }
     assert source.commit().startswith("0123456789ab-dirty-") and len(source.commit()) == 31
-    assert source.uncommitted() == {source.PACKAGE / "methods" / name for name in ("mine.py", "dimum.py")}
+    assert source.uncommitted() == {
+        source.PACKAGE / "methods" / name for name in ("mine.py", "dimum.py")
+    }
     assert source.source_of(DiMUM) is not None
 
 
 def test_an_installed_package_has_no_commit_though_it_may_lie_in_a_repository(monkeypatch, fresh):
-    monkeypatch.setattr(source, "git", lambda *words: None if words[0] == "ls-files" else "of somebody else")
-    assert source.commit() is None and source.source_of(DiMUM) is None and source.source_of(print) is None
+    monkeypatch.setattr(
+        source, "git", lambda *words: None if words[0] == "ls-files" else "of somebody else"
+    )
+    assert (
+        source.commit() is None
+        and source.source_of(DiMUM) is None
+        and source.source_of(print) is None
+    )
 
 
 def test_git_is_asked_for_changes_once(monkeypatch, fresh):
@@ -104,7 +130,8 @@ def test_git_is_asked_for_changes_once(monkeypatch, fresh):
     assert sorted(asked) == ["ls-files", "rev-parse", "status"]
 
 
-# ---- what a record says of its making ---------------------------------------------------------------------------------
+# ---- what a record says of its making
+# ---------------------------------------------------------------------------------
 
 
 def test_versions_and_circumstances():
@@ -147,8 +174,14 @@ def test_memory_on_systems_without_proc(monkeypatch):
 
 
 @pytest.mark.parametrize(("threads", "lines"), [(7, 1), (torch.get_num_threads(), 0), (None, 0)])
-def test_who_goes_on_with_other_threads_is_told(threads: int | None, lines: int, tmp_path: Path, capsys):
+def test_who_goes_on_with_other_threads_is_told(
+    threads: int | None, lines: int, tmp_path: Path, capsys
+):
     recorder = _Recorder(tmp_path, "unlearn with dimum", FitOptions())
-    recorder.load_state_dict({"seconds": 0.0, "sums": {}, "threads": threads})  # older checkpoints do not say
+    recorder.load_state_dict(
+        {"seconds": 0.0, "sums": {}, "threads": threads}
+    )  # older checkpoints do not say
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == lines and all("begun with 7 threads" in line and "trainer.threads=7" in line for line in said)
+    assert len(said) == lines and all(
+        "begun with 7 threads" in line and "trainer.threads=7" in line for line in said
+    )

@@ -16,19 +16,29 @@ from unrelearn import launch, tracking
 
 def records(path: Path) -> list[dict]:
     """Every record of an offline run file, by W&B's own reader."""
-    done = subprocess.run([str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)],
-                          capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
 def read(outputs: Path, name: str) -> tuple[dict, list[dict], dict, dict]:
-    """Of the only run whose folder has this in its name: its header, history, summary, and the axis of each of its curves."""
+    """Of the only run whose folder has this in its name: its header, history, summary, and the axis
+    of each of its curves.
+    """
     (path,) = (outputs / "wandb").glob(f"offline-run-*{name}*/*.wandb")
     found, summary = records(path), {}
     for record in found:
         summary |= record.get("summary", {}).get("update", {})
-    axes = {m["glob_name"]: m["step_metric"] for r in found if (m := r.get("metric", {})).get("glob_name")}
+    axes = {
+        m["glob_name"]: m["step_metric"]
+        for r in found
+        if (m := r.get("metric", {})).get("glob_name")
+    }
     header = next(r["run"] for r in found if r["type"] == "run")
     return header, [r["history"]["item"] for r in found if r["type"] == "history"], summary, axes
 
@@ -54,24 +64,40 @@ def ids(outputs: Path) -> list[str]:
 
 
 def test_one_offline_run_for_each_computed_artefact_and_one_for_the_cell(tracked: Path):
-    artefacts = sorted(f"{path.parent.parent.name}-{path.parent.name}" for path in tracked.rglob("manifest.json")
-                       if path.parent.parent.name != "reference")  # what is seen in real images: nothing to plot
+    artefacts = sorted(
+        f"{path.parent.parent.name}-{path.parent.name}"
+        for path in tracked.rglob("manifest.json")
+        if path.parent.parent.name != "reference"
+    )  # what is seen in real images: nothing to plot
     found = ids(tracked)
     assert [id for id in found if not id.startswith("result-")] == artefacts
-    assert len(artefacts) == 13 and len(found) == 14  # pretrain, 2 classifiers, unlearn, attack, 4 x (samples, evaluate)
+    assert (
+        len(artefacts) == 13 and len(found) == 14
+    )  # pretrain, 2 classifiers, unlearn, attack, 4 x (samples, evaluate)
 
 
-@pytest.mark.parametrize("stage, group, axis, curves", [
-    ("pretrain", "digits", "pretrain/step", ["pretrain/denoising"]),
-    ("unlearn", "digits-dimum", "unlearn/step", ["unlearn/memory", "unlearn/retain"]),
-    ("attack", "digits-dimum-dimra", "attack/budget", ["attack/auxiliary"]),
-])
-def test_each_stage_has_its_group_and_its_own_axis(tracked: Path, stage: str, group: str, axis: str, curves: list[str]):
+@pytest.mark.parametrize(
+    "stage, group, axis, curves",
+    [
+        ("pretrain", "digits", "pretrain/step", ["pretrain/denoising"]),
+        ("unlearn", "digits-dimum", "unlearn/step", ["unlearn/memory", "unlearn/retain"]),
+        ("attack", "digits-dimum-dimra", "attack/budget", ["attack/auxiliary"]),
+    ],
+)
+def test_each_stage_has_its_group_and_its_own_axis(
+    tracked: Path, stage: str, group: str, axis: str, curves: list[str]
+):
     header, rows, _, axes = read(tracked, f"-{stage}-")
-    assert (header["run_group"], header["job_type"], header["tags"]) == (group, stage, [stage, "mine"])
+    assert (header["run_group"], header["job_type"], header["tags"]) == (
+        group,
+        stage,
+        [stage, "mine"],
+    )
     assert axes == {f"{stage}/*": axis}
     losses = json.loads(next(tracked.glob(f"artifacts/{stage}/*/losses.json")).read_text())
-    assert columns(rows, axis, *curves) == [(row["step"], *(row[c.split("/")[1]] for c in curves)) for row in losses]
+    assert columns(rows, axis, *curves) == [
+        (row["step"], *(row[c.split("/")[1]] for c in curves)) for row in losses
+    ]
     if stage == "unlearn":
         assert header["config"]["update"]["method"]["memory"] == "another_class"
 
@@ -80,22 +106,35 @@ def test_a_finished_cell_is_a_line_over_the_budget(tracked: Path):
     header, rows, summary, axes = read(tracked, "-result-")
     record = record_of(tracked)
     assert header["display_name"] == record["name"] and header["run_group"] == "digits-dimum-dimra"
-    assert (header["config"]["update"]["method"], header["config"]["update"]["seed"]) == ("dimum", 0)
+    assert (header["config"]["update"]["method"], header["config"]["update"]["seed"]) == (
+        "dimum",
+        0,
+    )
     assert axes == {"recovery/*": "recovery/budget"}
     for scale in ("1", "2"):
-        accuracies = [row["metrics"]["forget_accuracy"][f"{scale}.0"]["value"] for row in record["rows"]]
+        accuracies = [
+            row["metrics"]["forget_accuracy"][f"{scale}.0"]["value"] for row in record["rows"]
+        ]
         assert columns(rows, "recovery/budget", f"recovery/forget_accuracy@{scale}") == list(
-            zip([0, 5, 10], accuracies[1:], strict=True))
+            zip([0, 5, 10], accuracies[1:], strict=True)
+        )
         assert summary[f"original/forget_accuracy@{scale}"] == accuracies[0]
         assert summary[f"attacked/forget_accuracy@{scale}"] == accuracies[-1]
 
 
 def test_sample_grids_are_saved_as_images_in_the_group_of_their_model(tracked: Path):
-    grids = list((tracked / "wandb").glob("offline-run-*-samples-*/files/media/images/samples/*.png"))
+    grids = list(
+        (tracked / "wandb").glob("offline-run-*-samples-*/files/media/images/samples/*.png")
+    )
     assert len(grids) == 4 * 5  # models x (forget by two samplers at two scales, retain at one)
-    headers = [records(path)[1]["run"] for path in (tracked / "wandb").glob("offline-run-*-samples-*/*.wandb")]
+    headers = [
+        records(path)[1]["run"]
+        for path in (tracked / "wandb").glob("offline-run-*-samples-*/*.wandb")
+    ]
     names = sorted(header["display_name"].rsplit(" ", 1)[0] for header in headers)
-    assert names == [f"samples digits{of}" for of in ("", "-dimum", "-dimum-dimra at 10", "-dimum-dimra at 5")]
+    assert names == [
+        f"samples digits{of}" for of in ("", "-dimum", "-dimum-dimra at 10", "-dimum-dimra at 5")
+    ]
 
 
 PROGRAM = """
@@ -107,7 +146,8 @@ outputs, mode, backend, *missing = sys.argv[1:]
 sys.modules.update(dict.fromkeys(missing))  # None: an import of it fails
 settings = dict(backend=backend, mode=mode, project="unrelearn", group=None, tags=[])
 for stage in ("attack", "samples", "evaluate"):
-    with tracking.run(settings, Path(outputs), stage=stage, key="k", group="g", config={}, name="n") as run:
+    named = dict(key="k", group="g", config={}, name="n")
+    with tracking.run(settings, Path(outputs), stage=stage, **named) as run:
         if stage == "attack":
             run.log({"a": 1.0}, 1)
             run.curve([(0, {"a": 1.0})])
@@ -119,11 +159,24 @@ print("done")
 """
 
 
-def three_stages(outputs: Path, mode: str, backend: str = "wandb", *missing: str, inside: list[str] = [],  # noqa: B006
-                 **changes: str) -> list[str]:
-    """The lines that are printed when three stages are tracked one after the other, which must get through."""
-    done = subprocess.run([*inside, sys.executable, "-c", PROGRAM, str(outputs), mode, backend, *missing],
-                          env=environment(**changes), text=True, capture_output=True, timeout=900)
+def three_stages(
+    outputs: Path,
+    mode: str,
+    backend: str = "wandb",
+    *missing: str,
+    inside: list[str] = [],  # noqa: B006
+    **changes: str,
+) -> list[str]:
+    """The lines that are printed when three stages are tracked one after the other, which must get
+    through.
+    """
+    done = subprocess.run(
+        [*inside, sys.executable, "-c", PROGRAM, str(outputs), mode, backend, *missing],
+        env=environment(**changes),
+        text=True,
+        capture_output=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     assert lines.count("done") == 1
@@ -133,10 +186,12 @@ def three_stages(outputs: Path, mode: str, backend: str = "wandb", *missing: str
 def test_without_tracking_nothing_imports_wandb(tmp_path: Path):
     assert three_stages(tmp_path, "offline", "none", "wandb") == []
     (line,) = three_stages(tmp_path, "offline", "wandb", "wandb")  # and here it is missed
-    assert line.startswith("warning: W&B does not work here (ModuleNotFoundError") and not list(tmp_path.iterdir())
+    assert line.startswith("warning: W&B does not work here (ModuleNotFoundError") and not list(
+        tmp_path.iterdir()
+    )
 
 
-# ------------------------------------------------------------------------------------------------- when it does not work
+# ---------------------------------------------------------------------------- when it does not work
 
 
 def test_no_account_costs_one_line_and_the_files_are_written_offline(tmp_path: Path):
@@ -147,17 +202,28 @@ def test_no_account_costs_one_line_and_the_files_are_written_offline(tmp_path: P
 
 
 def test_no_network_costs_one_line_and_the_files_are_written_offline(tmp_path: Path):
-    (line,) = three_stages(tmp_path, "online", WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_INIT_TIMEOUT="2")
+    (line,) = three_stages(
+        tmp_path,
+        "online",
+        WANDB_API_KEY=KEY,
+        WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_INIT_TIMEOUT="2",
+    )
     assert line.startswith("warning: W&B does not work here (CommError: ")
     assert ids(tmp_path) == ["attack-k", "evaluate-k", "samples-k"]
 
 
-@pytest.mark.parametrize("request_, status, offline", [
-    ("upsert", 403, ["evaluate-k", "samples-k"]),
-    ("upsert", 500, ["evaluate-k", "samples-k"]),
-    ("stream", 403, ["evaluate-k"]),
-])
-def test_a_server_that_refuses_costs_one_line_and_what_follows_is_offline(tmp_path: Path, request_, status, offline):
+@pytest.mark.parametrize(
+    "request_, status, offline",
+    [
+        ("upsert", 403, ["evaluate-k", "samples-k"]),
+        ("upsert", 500, ["evaluate-k", "samples-k"]),
+        ("stream", 403, ["evaluate-k"]),
+    ],
+)
+def test_a_server_that_refuses_costs_one_line_and_what_follows_is_offline(
+    tmp_path: Path, request_, status, offline
+):
     """403: the storage is full, said when a run begins, or once its data come."""
     with Server() as server:
         server.refuse = [("samples", request_, status)]
@@ -167,7 +233,9 @@ def test_a_server_that_refuses_costs_one_line_and_what_follows_is_offline(tmp_pa
     assert ids(tmp_path) == offline
 
 
-def test_a_home_that_can_not_be_written_costs_no_line_and_nothing_is_written_beside_the_outputs(tmp_path: Path):
+def test_a_home_that_can_not_be_written_costs_no_line_and_nothing_is_written_beside_the_outputs(
+    tmp_path: Path,
+):
     outputs, nowhere = tmp_path / "outputs", tmp_path / "file" / "home"
     nowhere.parent.write_text("")  # also root can make no folder in it
     outputs.mkdir()
@@ -202,11 +270,20 @@ def test_a_file_in_place_of_the_folder_costs_one_line(tmp_path: Path):
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
-                    reason="needs a mount of its own")
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="needs a mount of its own",
+)
 def test_a_full_disk_costs_one_line(tmp_path: Path):
     (tmp_path / "wandb").mkdir()
-    small = [*UNSHARE, "sh", "-c", f'mount -t tmpfs -o size=16k none {tmp_path}/wandb && exec "$@"', "sh"]
+    small = [
+        *UNSHARE,
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=16k none {tmp_path}/wandb && exec "$@"',
+        "sh",
+    ]
     (line,) = three_stages(tmp_path, "offline", inside=small)
     assert line.startswith("warning: W&B does not work here (OSError") and "No space left" in line
 
@@ -214,25 +291,44 @@ def test_a_full_disk_costs_one_line(tmp_path: Path):
 def test_a_whole_run_whose_server_breaks_down_in_the_middle(tracked: Path, tmp_path: Path):
     """By itself W&B would wait at the end of the stage for as long as the server answers 500."""
     outputs = tmp_path / "outputs"
-    shutil.copytree(tracked / "artifacts", outputs / "artifacts")  # so that only an attack and its measurement are left
+    shutil.copytree(
+        tracked / "artifacts", outputs / "artifacts"
+    )  # so that only an attack and its measurement are left
     with Server() as server:
         server.refuse = [("samples", "stream", 500)]
-        done = run(*SHORT, "attack.budgets=[0,4]", f"paths.outputs={outputs}", tracking="wandb", **server.environment,
-                   WANDB_FINISH_TIMEOUT="10")
-    said = [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line.lower() or "wandb:" in line]
-    assert len(said) == 1 and said[0].startswith("warning: W&B does not work here"), done.stdout + done.stderr
+        done = run(
+            *SHORT,
+            "attack.budgets=[0,4]",
+            f"paths.outputs={outputs}",
+            tracking="wandb",
+            **server.environment,
+            WANDB_FINISH_TIMEOUT="10",
+        )
+    said = [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if "warning" in line.lower() or "wandb:" in line
+    ]
+    assert len(said) == 1 and said[0].startswith("warning: W&B does not work here"), (
+        done.stdout + done.stderr
+    )
     assert [row["step"] for row in record_of(outputs)["rows"]] == [None, None, 4]
     assert (outputs / "report" / "index.html").exists()
     assert [id.split("-")[0] for id in server.rows] == ["attack"]
     assert [id.split("-")[0] for id in ids(outputs)] == ["evaluate", "result"]
 
 
-# ------------------------------------------------------------------------------------------------------- sending it later
+# --------------------------------------------------------------------------------- sending it later
 
 
 def send(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(folder), *arguments], text=True,
-                          env=environment(**changes), capture_output=True, timeout=900)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(folder), *arguments],
+        text=True,
+        env=environment(**changes),
+        capture_output=True,
+        timeout=900,
+    )
 
 
 def some_runs(tracked: Path, outputs: Path, *stages: str) -> Path:
@@ -254,7 +350,12 @@ def test_what_is_sent_is_not_sent_again_and_a_failure_stops_nothing(tracked: Pat
         server.refuse = []
         done = send(outputs, "--workspace", **server.environment)
         assert done.returncode == 0 and "2 runs sent, 0 failed" in done.stdout
-    assert sorted(id.split("-")[0] for id in server.rows) == ["attack", "pretrain", "result", "unlearn"]
+    assert sorted(id.split("-")[0] for id in server.rows) == [
+        "attack",
+        "pretrain",
+        "result",
+        "unlearn",
+    ]
     history = next(rows for id, rows in server.rows.items() if id.startswith("pretrain-"))
     assert [row["pretrain/step"] for row in history] == [10, 20, 30, 40]
     assert all(len(rows) == len({row["_step"] for row in rows}) for rows in server.rows.values())
@@ -276,29 +377,70 @@ def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Pa
 
 
 def test_every_cell_and_their_table_can_be_written_later(tracked: Path, tmp_path: Path):
-    """Also of a run without tracking; the levels of an edit, here bits, have an axis of their own and may fall."""
+    """Also of a run without tracking; the levels of an edit, here bits, have an axis of their own
+    and may fall.
+    """
     record = record_of(tracked)
-    quantised = {**record, "name": "another", "attack": "quantize", "attack_unit": "bits", "seed": 3, "rows": [
-        *record["rows"][:2], *({**row, "step": level} for row, level in zip(record["rows"][2:], (8, 4), strict=True))]}
+    quantised = {
+        **record,
+        "name": "another",
+        "attack": "quantize",
+        "attack_unit": "bits",
+        "seed": 3,
+        "rows": [
+            *record["rows"][:2],
+            *(
+                {**row, "step": level}
+                for row, level in zip(record["rows"][2:], (8, 4), strict=True)
+            ),
+        ],
+    }
     for each in (record, quantised):
         path = tmp_path / "runs" / each["name"] / "result.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({**each, "config": {**each["config"], "tracking": {
-            "backend": "none", "mode": "disabled", "project": "unrelearn", "group": None, "tags": []}}}))
+        path.write_text(
+            json.dumps(
+                {
+                    **each,
+                    "config": {
+                        **each["config"],
+                        "tracking": {
+                            "backend": "none",
+                            "mode": "disabled",
+                            "project": "unrelearn",
+                            "group": None,
+                            "tags": [],
+                        },
+                    },
+                }
+            )
+        )
     changes = {"HOME": str(tmp_path), "WANDB_API_KEY": "", "NETRC": str(tmp_path / "netrc")}
     for _ in range(2):  # the second time everything is there
         done = send(tmp_path, **changes)
-        assert done.returncode == 2 and "wandb login" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert (
+            done.returncode == 2
+            and "wandb login" in done.stderr
+            and len(done.stderr.splitlines()) == 1
+        )
         assert [id.split("-")[0] for id in ids(tmp_path)] == ["grid", "result", "result"]
     (table,) = tmp_path.glob("wandb/offline-run-*-grid-*/files/media/table/grid/*.json")
     table = json.loads(table.read_text())
-    rows = sorted((dict(zip(table["columns"], row, strict=True)) for row in table["data"]), key=lambda row: row["seed"])
+    rows = sorted(
+        (dict(zip(table["columns"], row, strict=True)) for row in table["data"]),
+        key=lambda row: row["seed"],
+    )
     assert [(r["method"], r["attack"], r["seed"], r["forget_class"], r["run"]) for r in rows] == [
-        ("dimum", "dimra", 0, "7", record["name"]), ("dimum", "quantize", 3, "7", "another")]
+        ("dimum", "dimra", 0, "7", record["name"]),
+        ("dimum", "quantize", 3, "7", "another"),
+    ]
     measured = record["rows"][1]["metrics"]
     assert rows[0]["forget_accuracy@2 unlearned"] == measured["forget_accuracy"]["2.0"]["value"]
     assert rows[0]["retain_accuracy@1 unlearned"] == measured["retain_accuracy"]["1.0"]["value"]
-    assert rows[0]["forget_accuracy@1 attacked"] == record["rows"][-1]["metrics"]["forget_accuracy"]["1.0"]["value"]
+    assert (
+        rows[0]["forget_accuracy@1 attacked"]
+        == record["rows"][-1]["metrics"]["forget_accuracy"]["1.0"]["value"]
+    )
     lines = {}
     for path in tmp_path.glob("wandb/offline-run-*-result-*"):
         header, points, _, axes = read(tmp_path, path.name.split("-", 3)[3])
@@ -311,12 +453,28 @@ def test_the_workspace_draws_what_is_logged(tracked: Path, tmp_path: Path):
     pytest.importorskip("wandb_workspaces")
     done = send(tmp_path, "--specification", str(tmp_path / "view.json"))
     assert done.returncode == 0, done.stderr
-    sections = json.loads((tmp_path / "view.json").read_text())["spec"]["section"]["panelBankConfig"]["sections"]
-    panels = {section["name"]: [panel["config"] for panel in section["panels"]] for section in sections}
+    sections = json.loads((tmp_path / "view.json").read_text())["spec"]["section"][
+        "panelBankConfig"
+    ]["sections"]
+    panels = {
+        section["name"]: [panel["config"] for panel in section["panels"]] for section in sections
+    }
     _, rows, _, _ = read(tracked, "-result-")
     drawn = {name for panel in panels["Recovery"] for name in (panel["xAxis"], *panel["metrics"])}
-    assert {"recovery/budget", "recovery/forget_accuracy@1", "recovery/forget_accuracy@2"} <= drawn & rows[0].keys()
-    samples = {path.name.rsplit("_", 2)[0] for path in tracked.glob("wandb/*-samples-*/files/media/images/samples/*.png")}
+    assert {
+        "recovery/budget",
+        "recovery/forget_accuracy@1",
+        "recovery/forget_accuracy@2",
+    } <= drawn & rows[0].keys()
+    samples = {
+        path.name.rsplit("_", 2)[0]
+        for path in tracked.glob("wandb/*-samples-*/files/media/images/samples/*.png")
+    }
     assert {f"samples/{name}" for name in samples} <= set(panels["Samples"][0]["mediaKeys"])
-    assert {panel["xAxis"] for panel in panels["Losses"]} == {"pretrain/step", "oracle/step", "unlearn/step", "attack/budget"}
+    assert {panel["xAxis"] for panel in panels["Losses"]} == {
+        "pretrain/step",
+        "oracle/step",
+        "unlearn/step",
+        "attack/budget",
+    }
     assert "grid/cells" in json.dumps(panels["Cells"])

@@ -1,4 +1,5 @@
-"""What makes a verdict: replicates inside a seed, models that count, halves of the images, the order, the scatter.
+"""What makes a verdict: replicates inside a seed, models that count, halves of the images, the
+order, the scatter.
 
 The records are small made-up ones in the format of ``result.json``, as in test_report.
 """
@@ -20,16 +21,41 @@ from unrelearn.report.table import recovery_line, summary_cells, verdict
 RATES = (3e-4, 1e-3)
 
 
-def annealed(method: str, end, attack="dimra", seed=0, attack_seed=0, rate=1e-3, settings="", retained=0.975, growth=1.0,
-             peak=0.9, **options) -> dict:  # fmt: skip
-    """A run whose learning rate falls to nought: high in the middle, `end` at the end, judged at every budget."""
-    record = make_record(method=method, attack=attack, attacked=(0.02, 0.1, peak, peak, end), seed=seed, **options)
-    record["config"]["attack"] |= {"lr_schedule": "cosine", "learning_rate": rate, "seed": attack_seed}
+def annealed(
+    method: str,
+    end,
+    attack="dimra",
+    seed=0,
+    attack_seed=0,
+    rate=1e-3,
+    settings="",
+    retained=0.975,
+    growth=1.0,
+    peak=0.9,
+    **options,
+) -> dict:
+    """A run whose learning rate falls to nought: high in the middle, `end` at the end, judged at
+    every budget.
+    """
+    record = make_record(
+        method=method, attack=attack, attacked=(0.02, 0.1, peak, peak, end), seed=seed, **options
+    )
+    record["config"]["attack"] |= {
+        "lr_schedule": "cosine",
+        "learning_rate": rate,
+        "seed": attack_seed,
+    }
     record["config"]["method"]["factor"] = settings or None
     for row in record["rows"][2:]:
         judged(row, retained, growth * record["rows"][1]["metrics"]["fd_oracle"]["1.0"]["value"])
     name = f"{method}{settings}-{attack}-{seed}-{attack_seed}-{rate}"
-    return {**record, "name": name, "attack_seed": attack_seed, "attack_unit": "steps", "attack_sees_forgotten": False}
+    return {
+        **record,
+        "name": name,
+        "attack_seed": attack_seed,
+        "attack_unit": "steps",
+        "attack_sees_forgotten": False,
+    }
 
 
 def judged(row: dict, retained: float, distance: float, n: int = 450) -> None:
@@ -58,11 +84,14 @@ def row(found: board.Board, method: str, guidance: str = "1.0") -> dict[str, str
 def matrix_line(records: list[dict], method: str = "dimum") -> dict[str, str]:
     """DiMRA at guidance 1 in matrix.csv."""
     rows = csv.DictReader(io.StringIO(matrix.to_csv(matrix.matrices(comparison(records)))))
-    (line,) = [r for r in rows if (r["method"], r["attack"], r["guidance"]) == (method, "dimra", "1.0")]
+    (line,) = [
+        r for r in rows if (r["method"], r["attack"], r["guidance"]) == (method, "dimra", "1.0")
+    ]
     return line
 
 
-# ---- attack seeds -----------------------------------------------------------------------------------------------------
+# ---- attack seeds
+# --------------------------------------------------------------------------------------------------
 
 
 def test_attack_seeds_are_replicates_inside_their_seed_and_no_setting():
@@ -71,13 +100,24 @@ def test_attack_seeds_are_replicates_inside_their_seed_and_no_setting():
     (group,) = comparison(records)
     assert group.seeds == "n=2 of 3 attack seeds" and group.note == "" and len(group.records) == 6
     assert group.estimates["attacked_forget_accuracy@1.0"].values == pytest.approx((0.2, 0.5))
-    assert group.estimates["attacked_forget_accuracy_maximum@1.0"].values == pytest.approx((0.3, 0.7))
+    assert group.estimates["attacked_forget_accuracy_maximum@1.0"].values == pytest.approx(
+        (0.3, 0.7)
+    )
     assert group.estimates["unlearned_forget_accuracy@1.0"].n == 2
     shown = row(the_board(records), "DiMUM")
-    assert shown["DiMRA % strongest"] == "20.0, 50.0" and shown["DiMRA % maximum"] == "30.0, 70.0" and shown["seeds"] == "2"
-    found = {r["measurement"]: r for r in csv.DictReader(io.StringIO(leaderboard.to_csv([the_board(records)])))
-             if r["guidance"] == "1.0"}  # fmt: skip
-    assert found["recovery_maximum"]["values"] == "0.3 0.7" and found["recovery_strongest"]["n"] == "2"
+    assert (
+        shown["DiMRA % strongest"] == "20.0, 50.0"
+        and shown["DiMRA % maximum"] == "30.0, 70.0"
+        and shown["seeds"] == "2"
+    )
+    found = {
+        r["measurement"]: r
+        for r in csv.DictReader(io.StringIO(leaderboard.to_csv([the_board(records)])))
+        if r["guidance"] == "1.0"
+    }
+    assert (
+        found["recovery_maximum"]["values"] == "0.3 0.7" and found["recovery_strongest"]["n"] == "2"
+    )
     line = matrix_line([*records, make_record(attack="none")])
     assert line["values"] == "0.2 0.5" and line["maximum"] == "0.7" and line["runs"].count("+") == 4
     curve = compare.seed_curve([group], "1.0")
@@ -88,11 +128,15 @@ def test_one_seeds_attack_seeds_have_the_interval_of_all_their_images():
     values = [{"value": 0.5, "hits": "10"}, {"value": 1.0, "hits": "11"}]
     assert averaged(values)["value"] == 0.75 and averaged(values)["n"] == 4
     assert averaged(values)["low"] == pytest.approx(wilson(0.75, 4)["low"])
-    assert averaged([{"value": 0.5}, None, {"value": 1.0}]) == {"value": 0.75} and averaged([None]) is None
+    assert (
+        averaged([{"value": 0.5}, None, {"value": 1.0}]) == {"value": 0.75}
+        and averaged([None]) is None
+    )
     assert averaged([0.5, 0.5]) == 0.5
 
 
-# ---- which models count ---------------------------------------------------------------------------------------------
+# ---- which models count
+# ---------------------------------------------------------------------------------------------
 
 
 def test_the_end_point_of_an_annealed_attack_counts_and_not_its_peak():
@@ -101,12 +145,17 @@ def test_the_end_point_of_an_annealed_attack_counts_and_not_its_peak():
     assert (best.value["value"], best.at) == (0.2, 400)
     record["config"]["attack"].pop("lr_schedule")
     assert strongest([record], "1.0").value["value"] == 0.9, "records from before: any budget"
-    assert strongest([{**annealed("dimum", 0.2), "rows": record["rows"][:3], "status": "diverged"}], "1.0").broke
+    assert strongest(
+        [{**annealed("dimum", 0.2), "rows": record["rows"][:3], "status": "diverged"}], "1.0"
+    ).broke
 
 
 @pytest.mark.parametrize("harm", [{"retained": 0.9599}, {"growth": 1.501}])
 def test_a_rate_that_breaks_the_model_is_not_the_strongest(harm):
-    fast, slow = annealed("dimum", 0.01, rate=1e-2, peak=0.02, **harm), annealed("dimum", 0.005, rate=1e-4)
+    fast, slow = (
+        annealed("dimum", 0.01, rate=1e-2, peak=0.02, **harm),
+        annealed("dimum", 0.005, rate=1e-4),
+    )
     best = strongest([fast, slow], "1.0")
     assert best.runs == [slow["name"]] and not best.broke
     fast["rows"][-1]["metrics"]["forget_accuracy"]["1.0"] = wilson(0.8)
@@ -116,7 +165,11 @@ def test_a_rate_that_breaks_the_model_is_not_the_strongest(harm):
 
 
 def test_of_a_cell_that_every_rate_broke_only_what_came_before_is_shown():
-    records = [annealed(method, 0.01, rate=rate, retained=0.9) for method in ("dimum", "salun") for rate in RATES]
+    records = [
+        annealed(method, 0.01, rate=rate, retained=0.9)
+        for method in ("dimum", "salun")
+        for rate in RATES
+    ]
     judged(records[0]["rows"][3], 0.98, 9.0)  # an early budget, at 10 %, was still whole
     shown = the_board(records)
     assert row(shown, "DiMUM")["DiMRA % strongest"].startswith(f"{BROKE}, 10.0")
@@ -128,8 +181,12 @@ def test_of_a_cell_that_every_rate_broke_only_what_came_before_is_shown():
     assert {"(10.0)", "×"} <= {words.get_text() for words in figure.axes[0].texts}
     by_rate = pivot.to_markdown(comparison(records), "attack.learning_rate")
     assert by_rate.count(BROKE) > 4 and f"{BROKE}, 10.0" in by_rate
-    assert f"{BROKE}, 1.0 [" in compare.to_markdown(comparison(records)), "a rate that broke it has a number there"
-    assert leaderboard.to_csv([shown]) and compare.to_html(comparison(records), Path("."), matrix.to_html([found]))
+    assert f"{BROKE}, 1.0 [" in compare.to_markdown(comparison(records)), (
+        "a rate that broke it has a number there"
+    )
+    assert leaderboard.to_csv([shown]) and compare.to_html(
+        comparison(records), Path("."), matrix.to_html([found])
+    )
 
 
 def test_levels_of_an_edit_are_alternatives_and_one_that_breaks_is_none():
@@ -154,37 +211,60 @@ def test_distances_of_other_numbers_of_images_have_a_table_and_a_column_of_their
     for row_ in records[1]["rows"]:
         row_["metrics"]["fd_oracle"]["1.0"] |= {"n": 180}
     groups = comparison(records)
-    assert sum("distance_images=180" in title for title in compare.tables(groups)) == 1 and len(compare.tables(groups)) == 2
+    assert (
+        sum("distance_images=180" in title for title in compare.tables(groups)) == 1
+        and len(compare.tables(groups)) == 2
+    )
     text = compare.to_markdown(groups)
     assert "FD (N=450) before" in text and "FD (N=180) before" in text
-    texts = [header for found in board.boards(groups) for header in leaderboard.cells(found, "1.0")[0]]
+    texts = [
+        header for found in board.boards(groups) for header in leaderboard.cells(found, "1.0")[0]
+    ]
     assert "FD\n(oracle)\nN=450" in texts and "FD\n(oracle)\nN=180" in texts
     assert "FD oracle\nN=180\nfloor 4.00" in summary_cells(records[1])[0]
 
 
-# ---- choosing and reporting -----------------------------------------------------------------------------------------
+# ---- choosing and reporting
+# -----------------------------------------------------------------------------------------
 
 
 def test_the_rate_is_chosen_on_one_half_of_the_images_and_reported_on_the_other():
     lucky, steady = annealed("dimum", 0.3, rate=1e-4), annealed("dimum", 0.3, rate=1e-3)
     with_hits(lucky["rows"][-1], 0.6, 0.1), with_hits(steady["rows"][-1], 0.5, 0.5)
     best = strongest([lucky, steady], "1.0")
-    assert best.runs == [lucky["name"]] and best.value["value"] == pytest.approx(0.1) and best.value["n"] == 50
+    assert (
+        best.runs == [lucky["name"]]
+        and best.value["value"] == pytest.approx(0.1)
+        and best.value["n"] == 50
+    )
     assert strongest([lucky], "1.0").value["n"] == 100, "nothing was chosen: every image counts"
     found, *_ = matrix.matrices(comparison([lucky, steady, make_record(attack="none")]))
-    cell = next(cell for (g, _, column), cell in found.cells.items() if g == "1.0" and column.attack.name == "dimra")
+    cell = next(
+        cell
+        for (g, _, column), cell in found.cells.items()
+        if g == "1.0" and column.attack.name == "dimra"
+    )
     assert cell.estimate.mean == pytest.approx(0.1)
     assert "first half of the images" in leaderboard.caption([the_board([lucky, steady])])
-    assert "first half of the images" in matrix.CAPTION and "first half of the images" in pivot.CAPTION
+    assert (
+        "first half of the images" in matrix.CAPTION and "first half of the images" in pivot.CAPTION
+    )
 
 
-# ---- the board ------------------------------------------------------------------------------------------------------
+# ---- the board
+# --------------------------------------------------------------------------------------------------
 
 WHAT = {  # DiMRA, embedding inversion: five seeds around them
-    "original": (0.97, 0.98), "retrain": (0.012, 0.10), "row_swap": (0.005, 0.985), "projection_swap": (0.005, 0.98),
-    "rescaled100": (0.3, 0.12), "rescaled0.03": (0.28, 0.11), "dimum": (0.2, 0.25), "random_label": (0.011, 0.1),
+    "original": (0.97, 0.98),
+    "retrain": (0.012, 0.10),
+    "row_swap": (0.005, 0.985),
+    "projection_swap": (0.005, 0.98),
+    "rescaled100": (0.3, 0.12),
+    "rescaled0.03": (0.28, 0.11),
+    "dimum": (0.2, 0.25),
+    "random_label": (0.011, 0.1),
     "munba": (0.002, 0.01),
-}  # fmt: skip
+}
 
 
 def the_records(seeds=range(3), **changes) -> list[dict]:
@@ -193,13 +273,29 @@ def the_records(seeds=range(3), **changes) -> list[dict]:
         method = "rescaled" if name.startswith("rescaled") else name
         for attack, end in zip(("dimra", "embedding_inversion"), values, strict=True):
             for seed in seeds:
-                record = annealed(method, max(0.0, end + 0.002 * (seed - 1)), attack, seed, settings=name.removeprefix(method),
-                                  retain=(0.985, 0.58 if method == "munba" else 0.98, 0.975),
-                                  forget=(0.97, 0.97 if method == "original" else 0.012),
-                                  retained=0.58 if method == "munba" else 0.975, **changes)  # fmt: skip
-                ratio = {"rescaled100": [1.0, 100.0], "rescaled0.03": [0.03, 1.0]}.get(name, [0.9, 1.2])
-                record["weights"] = {"norm_ratio": ratio, "change": 0.06, "class_rows_changed": name == "row_swap",
-                                     "projection_change": {"forgotten": 1.0, "retained": 0.01 if "projection" in name else 0.8}}
+                record = annealed(
+                    method,
+                    max(0.0, end + 0.002 * (seed - 1)),
+                    attack,
+                    seed,
+                    settings=name.removeprefix(method),
+                    retain=(0.985, 0.58 if method == "munba" else 0.98, 0.975),
+                    forget=(0.97, 0.97 if method == "original" else 0.012),
+                    retained=0.58 if method == "munba" else 0.975,
+                    **changes,
+                )
+                ratio = {"rescaled100": [1.0, 100.0], "rescaled0.03": [0.03, 1.0]}.get(
+                    name, [0.9, 1.2]
+                )
+                record["weights"] = {
+                    "norm_ratio": ratio,
+                    "change": 0.06,
+                    "class_rows_changed": name == "row_swap",
+                    "projection_change": {
+                        "forgotten": 1.0,
+                        "retained": 0.01 if "projection" in name else 0.8,
+                    },
+                }
                 records.append(record)
     return records
 
@@ -214,16 +310,24 @@ def test_what_hides_the_class_is_not_at_the_top_and_called_reversible():
     assert len(hiding) == 4 and {verdicts[label] for label in hiding} == {"reversible"}
     assert verdicts["random label"] == "irreversible here" and verdicts["DiMUM"] == "reversible"
     assert verdicts["MUNBa"] == "not ranked: ruined" and verdicts["retrain"] == "reference"
-    assert row(found, "projection swap")["embedding inversion minus retrain"].startswith("+88.0, +88.0")
+    assert row(found, "projection swap")["embedding inversion minus retrain"].startswith(
+        "+88.0, +88.0"
+    )
     assert row(found, "projection swap")["DiMRA minus retrain"].startswith("-0.7, -0.7")
 
 
 def test_notes_name_other_units_changed_rows_and_the_null_space():
     found = the_board(the_records(seeds=[0]))
     words = " ".join(board.notes(found))
-    assert "Rescaled (factor=100): weights in other units than the original's: 1 to 100 times their norms." in words
+    assert (
+        "Rescaled (factor=100): weights in other units than the original's: 1 to 100 times their"
+        " norms." in words
+    )
     assert "Rescaled (factor=0.03)" in words and "Row swap: the class's own row" in words
-    assert "Projection swap: the projections of the condition changed for the forgotten class alone" in words
+    assert (
+        "Projection swap: the projections of the condition changed for the forgotten class alone"
+        in words
+    )
     assert "DiMUM" not in words and words in leaderboard.caption([found])
     record = annealed("rescaled", 0.2) | {"weights": {"norm_ratio": [0.03, 1.0]}}
     assert "Note: weights in other units" in verdict(record)
@@ -232,20 +336,38 @@ def test_notes_name_other_units_changed_rows_and_the_null_space():
 def test_irreversible_takes_both_attacks_and_models_that_are_whole():
     every = the_records(seeds=range(2))
     alone = the_board([record for record in every if record["attack"] == "dimra"])
-    assert row(alone, "random label")["verdict"] == "untested" and row(alone, "DiMUM")["verdict"] == "reversible"
-    without = [record for record in every if (record["method"], record["attack"]) != ("random_label", "embedding_inversion")]
+    assert (
+        row(alone, "random label")["verdict"] == "untested"
+        and row(alone, "DiMUM")["verdict"] == "reversible"
+    )
+    without = [
+        record
+        for record in every
+        if (record["method"], record["attack"]) != ("random_label", "embedding_inversion")
+    ]
     order = [entry.method.label for entry in the_board(without).ranked("1.0")]
-    assert order[-2:] == ["random label", "MUNBa"] and row(the_board(without), "random label")["verdict"] == "untested"
+    assert (
+        order[-2:] == ["random label", "MUNBa"]
+        and row(the_board(without), "random label")["verdict"] == "untested"
+    )
     for record in every:
         if record["method"] == "random_label" and record["seed"] == 1:
             judged(record["rows"][-1], 0.5, 9.0)
-    assert row(the_board(every), "random label")["verdict"] == "untested", "the attack broke one seed's model"
-    assert row(the_board([r for r in every if r["method"] != "retrain"]), "DiMUM")["verdict"] == "untested"
+    assert row(the_board(every), "random label")["verdict"] == "untested", (
+        "the attack broke one seed's model"
+    )
+    assert (
+        row(the_board([r for r in every if r["method"] != "retrain"]), "DiMUM")["verdict"]
+        == "untested"
+    )
 
 
 def test_old_records_have_dashes_and_no_new_columns():
-    records = [make_record(method=method, seed=seed, name=f"{method}-{seed}")
-               for method in ("retrain", "dimum") for seed in (0, 1)]  # fmt: skip
+    records = [
+        make_record(method=method, seed=seed, name=f"{method}-{seed}")
+        for method in ("retrain", "dimum")
+        for seed in (0, 1)
+    ]
     shown = row(the_board(records), "DiMUM")
     assert shown["DiMRA % strongest"] == "12.4, 12.4" and shown["verdict"] == "untested"
     assert not {"another %", "nothing %", "DiMRA % maximum"} & shown.keys()
@@ -253,9 +375,14 @@ def test_old_records_have_dashes_and_no_new_columns():
 
 
 def test_five_seeds_make_an_interval_and_fewer_are_shown():
-    assert estimate([0.1, 0.2, 0.4]).values == (0.1, 0.2, 0.4) and estimate([0.1, 0.2, 0.4]).high == 0.4
+    assert (
+        estimate([0.1, 0.2, 0.4]).values == (0.1, 0.2, 0.4)
+        and estimate([0.1, 0.2, 0.4]).high == 0.4
+    )
     assert compare.estimate_text(estimate([0.005, 0.01, 0.02]), 100, 1, 3) == "0.5, 1.0, 2.0"
-    assert compare.estimate_text(estimate([0.0, 0.01, 0.02, 0.03, 0.04]), 100, 1, 5).startswith("2.0 ± ")
+    assert compare.estimate_text(estimate([0.0, 0.01, 0.02, 0.03, 0.04]), 100, 1, 5).startswith(
+        "2.0 ± "
+    )
 
 
 def test_shares_held_out_and_the_other_sampler_stand_beside_the_oracles_number():
@@ -263,10 +390,14 @@ def test_shares_held_out_and_the_other_sampler_stand_beside_the_oracles_number()
     for record in records:
         for row_ in record["rows"]:
             row_["metrics"]["forget_accuracy"]["1.0"] |= {"another": 0.9, "nothing": 0.088}
-            row_["metrics"]["other_sampler"] = {"1.0": {**wilson(0.31), "nothing": 0.1, "sampler": "dpmsolver++, 13 steps"}}
+            row_["metrics"]["other_sampler"] = {
+                "1.0": {**wilson(0.31), "nothing": 0.1, "sampler": "dpmsolver++, 13 steps"}
+            }
             row_["metrics"]["agreement"] = {"1.0": {"held_out_forget_accuracy": wilson(0.25)}}
     shown = row(the_board(records), "DiMUM")
-    assert (shown["another %"], shown["nothing %"]) == ("90.0", "8.8") and shown["held-out / other sampler"] == "25.0 / 31.0"
+    assert (shown["another %"], shown["nothing %"]) == ("90.0", "8.8") and shown[
+        "held-out / other sampler"
+    ] == "25.0 / 31.0"
     assert shown["UA % held-out"].startswith("75.0")
     groups = comparison([*records, make_record(attack="none")])
     line = matrix_line([*records, make_record(attack="none")])
@@ -274,7 +405,9 @@ def test_shares_held_out_and_the_other_sampler_stand_beside_the_oracles_number()
     headers, rows = summary_cells(records[1])
     assert rows[1][headers.index("another,\nnothing %")] == "90.0, 8.8"
     assert rows[1][headers.index("other\nsampler %")].startswith("31.0 [")
-    assert "Images of another sampler disagree on the unlearned model: 31 %, not 1 %." in verdict(records[1])
+    assert "Images of another sampler disagree on the unlearned model: 31 %, not 1 %." in verdict(
+        records[1]
+    )
     assert "| another % (s=1) | nothing % (s=1) |" in compare.to_markdown(groups)
 
 
@@ -283,17 +416,29 @@ def test_what_the_original_does_not_show_has_no_half():
     for record in records:
         record["recovery"]["1.0"]["steps_to_half"] = 0.0
     (group,) = comparison(records)
-    assert "steps_to_half@1.0" not in group.estimates and row(the_board(records), "DiMUM")["steps to half"] == "–"
-    assert "the original does not show the class, so there is nothing to recover" in recovery_line(records[0])
+    assert (
+        "steps_to_half@1.0" not in group.estimates
+        and row(the_board(records), "DiMUM")["steps to half"] == "–"
+    )
+    assert "the original does not show the class, so there is nothing to recover" in recovery_line(
+        records[0]
+    )
 
 
 def test_the_context_probe_is_read_minus_other_starts():
-    records = [make_record(method=method, attack="context_probe", name=method) for method in ("original", "dimum")]
+    records = [
+        make_record(method=method, attack="context_probe", name=method)
+        for method in ("original", "dimum")
+    ]
     for record in records:
         record |= {"attack_unit": "of the noise", "attack_sees_forgotten": True}
         for row_ in record["rows"][2:]:
             beyond = {"value": 0.024, "low": -0.1, "high": 0.1, "n_starts": 20}
-            row_["metrics"]["forget_accuracy"]["1.0"] |= {"other_starts": wilson(0.1), "starts": 10, "difference": beyond}
+            row_["metrics"]["forget_accuracy"]["1.0"] |= {
+                "other_starts": wilson(0.1),
+                "starts": 10,
+                "difference": beyond,
+            }
     found, *_ = matrix.matrices(comparison([*records, make_record(attack="none")]))
     assert "12.4 (+2.4)" in matrix.to_markdown([found])
     assert "+2.4 points beyond other starts" in recovery_line(records[1])
@@ -304,10 +449,14 @@ def test_the_short_table_has_six_columns():
     text = leaderboard.RENDERERS["table.md"]([found])
     heads = [line for line in text.splitlines() if line.startswith("| method")]
     assert len(heads) == 2 and {line.count("|") - 1 for line in heads} == {6}
-    assert "| random label | 98.8, 98.8, 98.8 | 98.0, 98.0, 98.0 |" in text and "| irreversible here |" in text
+    assert (
+        "| random label | 98.8, 98.8, 98.8 | 98.0, 98.0, 98.0 |" in text
+        and "| irreversible here |" in text
+    )
 
 
-# ---- the scatter ----------------------------------------------------------------------------------------------------
+# ---- the scatter
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_scatter_has_a_point_for_each_method_and_small_ones_for_its_tuning():
@@ -318,15 +467,34 @@ def test_the_scatter_has_a_point_for_each_method_and_small_ones_for_its_tuning()
     assert title.startswith("Recovery over retrain: class 7, guidance 1")
     axes = figure.axes[0]
     names = {text.get_text() for text in axes.texts}
-    assert names == {"original", "row swap", "projection swap", "rescaled (factor=100)", "rescaled (factor=0.03)", "DiMUM",
-                     "random label", "MUNBa"}  # fmt: skip
+    assert names == {
+        "original",
+        "row swap",
+        "projection swap",
+        "rescaled (factor=100)",
+        "rescaled (factor=0.03)",
+        "DiMUM",
+        "random label",
+        "MUNBa",
+    }
     large = {text.get_text(): text.xy for text in axes.texts}
-    assert large["projection swap"] == pytest.approx((-0.7, 88.0), abs=0.2) and large["DiMUM"][0] == pytest.approx(18.8)
-    points = [line for line in axes.lines if line.get_markersize() == 7 and line.get_marker() in "Dos^pvPX"]
+    assert large["projection swap"] == pytest.approx((-0.7, 88.0), abs=0.2) and large["DiMUM"][
+        0
+    ] == pytest.approx(18.8)
+    points = [
+        line
+        for line in axes.lines
+        if line.get_markersize() == 7 and line.get_marker() in "Dos^pvPX"
+    ]
     assert sum(line.get_marker() == "D" for line in points) == 5
-    assert [line.get_markerfacecolor() for line in points].count("white") == 1, "the ruined one is hollow"
+    assert [line.get_markerfacecolor() for line in points].count("white") == 1, (
+        "the ruined one is hollow"
+    )
     assert sum(line.get_markersize() == 3.5 for line in axes.lines) == 1
-    assert "DiMRA minus retrain" in axes.get_xlabel() and "embedding inversion minus retrain" in axes.get_ylabel()
+    assert (
+        "DiMRA minus retrain" in axes.get_xlabel()
+        and "embedding inversion minus retrain" in axes.get_ylabel()
+    )
 
 
 def test_records_survive_the_comparison_untouched():

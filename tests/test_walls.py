@@ -1,4 +1,6 @@
-"""The walls between the parts of the house, and that every file has its yaml and every yaml fits its file."""
+"""The walls between the parts of the house, and that every file has its yaml and every yaml fits
+its file.
+"""
 
 import ast
 import importlib
@@ -19,26 +21,44 @@ from unrelearn.pipeline import Pipeline
 
 HOUSE = Path(__file__).parents[1]
 SOURCE, CONF = HOUSE / "src" / "unrelearn", HOUSE / "conf"
-OURS = {"unrelearn" + "".join(f".{p}" for p in path.relative_to(SOURCE).with_suffix("").parts if p != "__init__"): path
-        for path in sorted(SOURCE.rglob("*.py"))}
+OURS = {
+    "unrelearn"
+    + "".join(
+        f".{p}" for p in path.relative_to(SOURCE).with_suffix("").parts if p != "__init__"
+    ): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
 HYDRA, WANDB = {"hydra", "omegaconf", "hydra_plugins"}, {"wandb"}
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}
 
-# a group of the configuration -> the package with a file for each of its yamls, and the argument that is no yaml key
-GROUPS = {"method": ("methods", "task"), "attack": ("attacks", "task"), "eval": ("evals", "evidence"),
-          "dataset": ("data", "")}
-HELPERS = {"unrelearn.evals.evidence", "unrelearn.data.idx", "unrelearn.data.download"}  # no yaml: not to be chosen
+# a group of the configuration -> the package with a file for each of its yamls, and the argument
+# that is no yaml key
+GROUPS = {
+    "method": ("methods", "task"),
+    "attack": ("attacks", "task"),
+    "eval": ("evals", "evidence"),
+    "dataset": ("data", ""),
+}
+HELPERS = {
+    "unrelearn.evals.evidence",
+    "unrelearn.data.idx",
+    "unrelearn.data.download",
+}  # no yaml: not to be chosen
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 def imported_by(path: Path) -> set[str]:
-    """Dotted names of every import in a file, inside functions too; `from a import b` gives a and a.b."""
+    """Dotted names of every import in a file, inside functions too; `from a import b` gives a and
+    a.b.
+    """
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import; the walls are checked by full names"
+            assert node.level == 0, (
+                f"{path}:{node.lineno}: a relative import; the walls are checked by full names"
+            )
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
@@ -68,13 +88,15 @@ def inside(package: str) -> list[str]:
     return [m for m in OURS if m.startswith(f"unrelearn.{package}.") and m not in HELPERS]
 
 
-# --------------------------------------------------------------------------------------------------------------- walls
+# -------------------------------------------------------------------------------------------- walls
 
 
 def test_the_walk_sees_imports_of_every_kind(tmp_path: Path):
     (tmp_path / "x.py").write_text(
-        "import a.b as c\nfrom unrelearn import denoiser as d\nfrom unrelearn.data import idx\n"
-        "def f():\n    if True:\n        import wandb, hydra.utils\n    else:\n        from omegaconf import MISSING\n")
+        "import a.b as c\nfrom unrelearn import denoiser as d\nfrom unrelearn.data import idx\ndef"
+        " f():\n    if True:\n        import wandb, hydra.utils\n    else:\n        from omegaconf"
+        " import MISSING\n"
+    )
     found = imported_by(tmp_path / "x.py")
     assert {"a.b", "unrelearn.denoiser", "unrelearn.data", "unrelearn.data.idx"} <= found
     assert {"wandb", "hydra.utils", "omegaconf"} <= found
@@ -82,10 +104,14 @@ def test_the_walk_sees_imports_of_every_kind(tmp_path: Path):
     with pytest.raises(AssertionError, match="relative"):
         imported_by(tmp_path / "y.py")
     assert len(OURS) > 40 and "unrelearn.data" in OURS and "unrelearn.methods.dimum" in OURS
-    assert {"unrelearn.sampling", "unrelearn.denoiser", "unrelearn.data"} <= reached_from("unrelearn.methods.dimum")
+    assert {"unrelearn.sampling", "unrelearn.denoiser", "unrelearn.data"} <= reached_from(
+        "unrelearn.methods.dimum"
+    )
 
 
-@pytest.mark.parametrize("module", ["diffusion", "denoiser", "sampling", "artifact", "canonical", "weights"])
+@pytest.mark.parametrize(
+    "module", ["diffusion", "denoiser", "sampling", "artifact", "canonical", "weights"]
+)
 def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str):
     for reached in reached_from(f"unrelearn.{module}"):
         assert not foreign(reached) & (HYDRA | LIGHTNING | WANDB), f"{module} loads {reached}"
@@ -93,16 +119,33 @@ def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str)
 
 @pytest.mark.parametrize("module", inside("methods") + inside("attacks"))
 def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(module: str):
-    allowed = {f"unrelearn.{name}" for name in ("module", "objectives", "diffusion", "denoiser", "sampling", "data", "errors",
-                                              "canonical")}
+    allowed = {
+        f"unrelearn.{name}"
+        for name in (
+            "module",
+            "objectives",
+            "diffusion",
+            "denoiser",
+            "sampling",
+            "data",
+            "errors",
+            "canonical",
+        )
+    }
     assert own(module) - {"unrelearn"} <= allowed
     assert not foreign(module) & (HYDRA | WANDB)
 
 
 @pytest.mark.parametrize("package", ["methods", "attacks"])
-def test_nothing_reached_from_a_method_or_attack_is_an_eval_the_pipeline_or_the_other_kind(package: str):
-    barred = {m for m in OURS if m.startswith(("unrelearn.evals", "unrelearn.methods", "unrelearn.attacks"))
-              or m in ("unrelearn.pipeline", "unrelearn.config", "unrelearn.launch")}
+def test_nothing_reached_from_a_method_or_attack_is_an_eval_the_pipeline_or_the_other_kind(
+    package: str,
+):
+    barred = {
+        m
+        for m in OURS
+        if m.startswith(("unrelearn.evals", "unrelearn.methods", "unrelearn.attacks"))
+        or m in ("unrelearn.pipeline", "unrelearn.config", "unrelearn.launch")
+    }
     for module in inside(package):
         assert not (reached_from(module) - {module}) & barred
 
@@ -110,16 +153,30 @@ def test_nothing_reached_from_a_method_or_attack_is_an_eval_the_pipeline_or_the_
 @pytest.mark.parametrize("module", [*inside("evals"), "unrelearn.evals.evidence"])
 def test_measurements_never_see_a_method_an_attack_or_the_pipeline(module: str):
     for reached in reached_from(module):
-        assert not reached.startswith(("unrelearn.methods", "unrelearn.attacks", "unrelearn.pipeline")), reached
-    assert own(module) <= {"unrelearn", "unrelearn.data", "unrelearn.distributed", "unrelearn.inception", "unrelearn.oracle",
-                           "unrelearn.evals.evidence", "unrelearn.evals.fd_oracle", "unrelearn.evals.kid_oracle",
-                           "unrelearn.evals.precision_recall"}
+        assert not reached.startswith(
+            ("unrelearn.methods", "unrelearn.attacks", "unrelearn.pipeline")
+        ), reached
+    assert own(module) <= {
+        "unrelearn",
+        "unrelearn.data",
+        "unrelearn.distributed",
+        "unrelearn.inception",
+        "unrelearn.oracle",
+        "unrelearn.evals.evidence",
+        "unrelearn.evals.fd_oracle",
+        "unrelearn.evals.kid_oracle",
+        "unrelearn.evals.precision_recall",
+    }
 
 
 def test_only_the_configuration_and_the_pipeline_touch_hydra():
     """And what reads words as its parser does, and what plugs into it: its launchers."""
-    assert {m for m in OURS if foreign(m) & HYDRA} == {"unrelearn.config", "unrelearn.words", "unrelearn.pipeline",
-                                                     "unrelearn.jobs"}
+    assert {m for m in OURS if foreign(m) & HYDRA} == {
+        "unrelearn.config",
+        "unrelearn.words",
+        "unrelearn.pipeline",
+        "unrelearn.jobs",
+    }
 
 
 def test_launching_needs_no_hydra():
@@ -135,11 +192,13 @@ def test_only_tracking_imports_wandb():
 
 def test_reports_are_made_from_records_alone():
     for module in ("unrelearn.report", *inside("report")):
-        assert all(name == "unrelearn" or name.startswith("unrelearn.report") for name in own(module))
+        assert all(
+            name == "unrelearn" or name.startswith("unrelearn.report") for name in own(module)
+        )
         assert not foreign(module) & {"torch", "diffusers", *HYDRA, *LIGHTNING, *WANDB}
 
 
-# ------------------------------------------------------------------------------------------------------- file and yaml
+# ------------------------------------------------------------------------------------ file and yaml
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -150,9 +209,13 @@ def test_every_file_has_a_yaml_of_its_name_and_every_yaml_a_file(group: str):
 
 
 def composed(group: str, name: str, *overrides: str):
-    """The configuration with this choice; Hydra's own object, every key given and every interpolation resolvable."""
+    """The configuration with this choice; Hydra's own object, every key given and every
+    interpolation resolvable.
+    """
     GlobalHydra.instance().clear()
-    given = {"eval": [f"eval=[{name}]"], "dataset": [f"dataset={name}"]}.get(group, [f"{group}={name}"])
+    given = {"eval": [f"eval=[{name}]"], "dataset": [f"dataset={name}"]}.get(
+        group, [f"{group}={name}"]
+    )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
@@ -184,17 +247,22 @@ def test_a_key_too_many_or_of_the_wrong_type_does_not_fit(group: str, name: str)
     (problem,) = config.check_arguments(group, target, {**arguments, "no_such_key": 1}, injected)
     assert problem.startswith(f"{group}.no_such_key=1:")
     for key in arguments.keys() - {"_target_"}:
-        (problem,) = config.check_arguments(group, target, {**arguments, key: {"a": "mapping"}}, injected)
+        (problem,) = config.check_arguments(
+            group, target, {**arguments, key: {"a": "mapping"}}, injected
+        )
         assert problem.startswith(f"{group}.{key}=")
 
 
-# ----------------------------------------------------------------------------------------------------------- OmegaConf
+# ---------------------------------------------------------------------------------------- OmegaConf
 
 
 def calls_of(name: str) -> Iterator[tuple[str, ast.Call]]:
     for module, path in OURS.items():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and name in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+            if isinstance(node, ast.Call) and name in (
+                getattr(node.func, "id", ""),
+                getattr(node.func, "attr", ""),
+            ):
                 yield f"{module}:{node.lineno}", node
 
 
@@ -212,7 +280,11 @@ def not_plain(value: object, key: str = "") -> list[str]:
         return [k for name, v in value.items() for k in not_plain(v, f"{key}.{name}")]
     if type(value) is list:
         return [k for i, v in enumerate(value) for k in not_plain(v, f"{key}[{i}]")]
-    return [] if type(value) in (str, int, float, bool, type(None)) else [f"{key}: {type(value).__name__}"]
+    return (
+        []
+        if type(value) in (str, int, float, bool, type(None))
+        else [f"{key}: {type(value).__name__}"]
+    )
 
 
 @pytest.mark.parametrize("attack", ["dimra", "none"])
@@ -220,9 +292,14 @@ def test_no_omegaconf_object_leaves_the_configuration(compose, attack: str):
     cfg = compose(f"attack={attack}", "forget=[3,5]")
     assert not_plain(cfg) == []
     pipeline = Pipeline(cfg, command="test")
-    specs = [pipeline.pretrain_spec, pipeline.unlearned.spec, pipeline.oracle_spec("main"),
-             *(model.spec for model in pipeline.attacked), pipeline.samples_spec(pipeline.unlearned),
-             pipeline.evaluate_spec(pipeline.unlearned)]
+    specs = [
+        pipeline.pretrain_spec,
+        pipeline.unlearned.spec,
+        pipeline.oracle_spec("main"),
+        *(model.spec for model in pipeline.attacked),
+        pipeline.samples_spec(pipeline.unlearned),
+        pipeline.evaluate_spec(pipeline.unlearned),
+    ]
     assert [k for spec in specs for k in not_plain(spec.config)] == []
     assert not_plain(pipeline.forget) == [] and not_plain(list(pipeline.dataset.class_names)) == []
 
@@ -231,4 +308,6 @@ def test_what_a_module_is_given_is_plain_python(compose):
     attack = instantiate(compose("attack=few_shot")["attack"], _partial_=True, _convert_="all")
     assert not_plain(attack.keywords) == [] and attack.keywords["budgets"][0] == 0
     module = attack(tiny.new_task((3, 5)))
-    assert not [name for name, value in vars(module).items() if "omegaconf" in type(value).__module__]
+    assert not [
+        name for name, value in vars(module).items() if "omegaconf" in type(value).__module__
+    ]

@@ -1,4 +1,6 @@
-"""The small real things that the tests are made of: a UNet of 33 k weights, 120 digits, a classifier, and `train`."""
+"""The small real things that the tests are made of: a UNet of 33 k weights, 120 digits, a
+classifier, and `train`.
+"""
 
 from pathlib import Path
 
@@ -16,19 +18,38 @@ from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
-PRESETS = {path.stem for path in CONF.glob("*/*.yaml") if OmegaConf.load(path).get("preset") == path.stem}  # of another's code
+PRESETS = {
+    path.stem for path in CONF.glob("*/*.yaml") if OmegaConf.load(path).get("preset") == path.stem
+}  # of another's code
 EDITS = ("context_probe", "interpolation", "prune", "quantize", "row_transplant", "weight_noise")
 NO_TRAINING = ("original", "row_swap", "projection_swap", "random_weights", "none", *EDITS)
-TRAINED = [(group, name) for group, names in (("method", METHODS), ("attack", ATTACKS)) for name in names
-           if name not in NO_TRAINING]
+TRAINED = [
+    (group, name)
+    for group, names in (("method", METHODS), ("attack", ATTACKS))
+    for name in names
+    if name not in NO_TRAINING
+]
 
-UNET = dict(block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4, attention_levels=[], dropout=0.0)
+UNET = dict(
+    block_out_channels=[8, 16],
+    layers_per_block=1,
+    norm_num_groups=4,
+    attention_levels=[],
+    dropout=0.0,
+)
 SMALL = ["model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4"]
 # of an attack whose yaml asks for files, or for many images
-REDUCED = {"dimra_proxy": ("~attack.proxy", "+attack.proxy={_target_:unrelearn.data.digits.Digits}"),
-           "dimra_aux": ("attack.images_per_class=3",)}
-SCHEDULE = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
-                prediction_type="epsilon")
+REDUCED = {
+    "dimra_proxy": ("~attack.proxy", "+attack.proxy={_target_:unrelearn.data.digits.Digits}"),
+    "dimra_aux": ("attack.images_per_class=3",),
+}
+SCHEDULE = dict(
+    num_train_timesteps=1000,
+    beta_start=1e-4,
+    beta_end=0.02,
+    beta_schedule="linear",
+    prediction_type="epsilon",
+)
 
 
 def network(seed: int = 0, **changes):
@@ -43,13 +64,28 @@ def digits(per_class: int = 12) -> ImageSet:
     return train.take(torch.cat([torch.where(train.labels == c)[0][:per_class] for c in range(10)]))
 
 
-def new_task(forget: tuple[int, ...] = (7,), *, seed: int = 0, prediction_type: str = "epsilon", dropout: float = 0.0,
-             oracle=None, horizontal_flip: bool = False) -> Task:
+def new_task(
+    forget: tuple[int, ...] = (7,),
+    *,
+    seed: int = 0,
+    prediction_type: str = "epsilon",
+    dropout: float = 0.0,
+    oracle=None,
+    horizontal_flip: bool = False,
+) -> Task:
     data = digits()
-    return Task(denoiser=network(dropout=dropout), schedule=SCHEDULE | {"prediction_type": prediction_type},
-                forget=data.of_classes(list(forget)), retain=data.of_classes(list(forget), keep=False),
-                forget_classes=list(forget), class_names=Digits.class_names, seed=seed, oracle=oracle,
-                horizontal_flip=horizontal_flip, original=lambda: network(5))
+    return Task(
+        denoiser=network(dropout=dropout),
+        schedule=SCHEDULE | {"prediction_type": prediction_type},
+        forget=data.of_classes(list(forget)),
+        retain=data.of_classes(list(forget), keep=False),
+        forget_classes=list(forget),
+        class_names=Digits.class_names,
+        seed=seed,
+        oracle=oracle,
+        horizontal_flip=horizontal_flip,
+        original=lambda: network(5),
+    )
 
 
 def new_oracle() -> Classifier:
@@ -80,7 +116,9 @@ def train(module, folder: Path, **changes):
 
 
 def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, batch_size: int = 8):
-    """What the pipeline makes of conf/<group>/<name>.yaml, at a small size: a function Task -> module."""
+    """What the pipeline makes of conf/<group>/<name>.yaml, at a small size: a function Task ->
+    module.
+    """
     length = f"{group}.max_steps={steps}" if group == "method" else f"{group}.budgets=[{steps}]"
     sizes = [] if name in NO_TRAINING else [length, f"{group}.batch_size={batch_size}"]
     cfg = compose(f"{group}={name}", *sizes, *REDUCED.get(name, ()), *overrides)
@@ -88,13 +126,39 @@ def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, b
 
 
 def pretraining(*, dropout: float = 0.0, **changes) -> Pretraining:
-    """Ordinary training with everything a recipe may have: one-cycle learning rate, EMA, label dropout."""
+    """Ordinary training with everything a recipe may have: one-cycle learning rate, EMA, label
+    dropout.
+    """
     task = new_task(forget=(), dropout=dropout)
-    return Pretraining(task, **{**dict(max_steps=12, batch_size=12, learning_rate=2e-3, lr_schedule="one_cycle",
-                                       label_dropout=0.1, ema_decay=0.9), **changes})
+    return Pretraining(
+        task,
+        **{
+            **dict(
+                max_steps=12,
+                batch_size=12,
+                learning_rate=2e-3,
+                lr_schedule="one_cycle",
+                label_dropout=0.1,
+                ema_decay=0.9,
+            ),
+            **changes,
+        },
+    )
 
 
 def classifier_training(max_steps: int = 12) -> ClassifierTraining:
-    classifier = new_classifier(5, architecture="plain", image_size=8, channels=1, num_classes=10, width=8)
-    return ClassifierTraining(classifier, digits(), seed=5, max_steps=max_steps, batch_size=12, learning_rate=3e-3,
-                              weight_decay=1e-2, label_smoothing=0.05, shift=1, horizontal_flip=True)
+    classifier = new_classifier(
+        5, architecture="plain", image_size=8, channels=1, num_classes=10, width=8
+    )
+    return ClassifierTraining(
+        classifier,
+        digits(),
+        seed=5,
+        max_steps=max_steps,
+        batch_size=12,
+        learning_rate=3e-3,
+        weight_decay=1e-2,
+        label_smoothing=0.05,
+        shift=1,
+        horizontal_flip=True,
+    )

@@ -1,4 +1,6 @@
-"""As much of a W&B server, on this machine, as its client needs to send a run; it refuses what a test asks it to refuse."""
+"""As much of a W&B server, on this machine, as its client needs to send a run; it refuses what a
+test asks it to refuse.
+"""
 
 import gzip
 import json
@@ -6,14 +8,33 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = "0" * 40
-USER = {"id": "u", "name": "me", "username": "me", "email": "me@example.com", "admin": False, "flags": "{}", "entity": "me",
-        "deletedAt": None, "apiKeys": {"edges": []}, "teams": {"edges": []}}
-BUCKET = {"id": "r", "displayName": None, "description": None, "config": "{}", "sweepName": None, "historyLineCount": 0,
-          "project": {"id": "p", "name": "unrelearn", "entity": {"id": "e", "name": "me"}}}
+USER = {
+    "id": "u",
+    "name": "me",
+    "username": "me",
+    "email": "me@example.com",
+    "admin": False,
+    "flags": "{}",
+    "entity": "me",
+    "deletedAt": None,
+    "apiKeys": {"edges": []},
+    "teams": {"edges": []},
+}
+BUCKET = {
+    "id": "r",
+    "displayName": None,
+    "description": None,
+    "config": "{}",
+    "sweepName": None,
+    "historyLineCount": 0,
+    "project": {"id": "p", "name": "unrelearn", "entity": {"id": "e", "name": "me"}},
+}
 
 
 class Server(ThreadingHTTPServer):
-    """refuse: (part of the id of a run, "upsert" or "stream", HTTP status) of each request to turn down."""
+    """refuse: (part of the id of a run, "upsert" or "stream", HTTP status) of each request to turn
+    down.
+    """
 
     daemon_threads = True
 
@@ -26,10 +47,16 @@ class Server(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict:
-        return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_address[1]}", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
+        return {
+            "WANDB_BASE_URL": f"http://127.0.0.1:{self.server_address[1]}",
+            "WANDB_API_KEY": KEY,
+            "WANDB_MODE": "online",
+        }
 
     def status(self, run: str, request: str) -> int:
-        return next((status for part, kind, status in self.refuse if part in run and kind == request), 200)
+        return next(
+            (status for part, kind, status in self.refuse if part in run and kind == request), 200
+        )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/file_stream"):
             run = self.path.split("/")[-2]
             status = self.server.status(run, "stream")
-            lines = json.loads(data).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+            lines = (
+                json.loads(data).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+            )
             if status == 200:
                 self.server.rows.setdefault(run, []).extend(map(json.loads, lines))
             self.answer({} if status == 200 else {"error": "storage quota exceeded"}, status)
@@ -72,15 +101,46 @@ class Handler(BaseHTTPRequestHandler):
         self.server.queries.append((name, variables))
         if name == "UpsertBucket":
             status = self.server.status(variables["name"], "upsert")
-            bucket = {**BUCKET, "name": variables["name"], "displayName": variables.get("displayName")}
-            self.answer({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}} if status == 200 else
-                        {"errors": [{"message": "storage quota exceeded"}]}, status)
+            bucket = {
+                **BUCKET,
+                "name": variables["name"],
+                "displayName": variables.get("displayName"),
+            }
+            self.answer(
+                (
+                    {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+                    if status == 200
+                    else {"errors": [{"message": "storage quota exceeded"}]}
+                ),
+                status,
+            )
         elif name == "CreateRunFiles":
-            files = [{"name": file, "uploadUrl": f"http://{self.headers['Host']}/{file}"} for file in variables["files"]]
-            self.answer({"data": {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}})
+            files = [
+                {"name": file, "uploadUrl": f"http://{self.headers['Host']}/{file}"}
+                for file in variables["files"]
+            ]
+            self.answer(
+                {"data": {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}}
+            )
         else:
-            self.answer({"data": {
-                "Viewer": {"viewer": USER}, "GetViewer": {"viewer": USER}, "RunResumeStatus": {"model": None},
-                "UpsertView2": {"upsertView": {"view": {"id": "v", "name": "unrelearn", "displayName": "Unrelearn"},
-                                               "inserted": True}},
-            }.get(name, {})})
+            self.answer(
+                {
+                    "data": (
+                        {
+                            "Viewer": {"viewer": USER},
+                            "GetViewer": {"viewer": USER},
+                            "RunResumeStatus": {"model": None},
+                            "UpsertView2": {
+                                "upsertView": {
+                                    "view": {
+                                        "id": "v",
+                                        "name": "unrelearn",
+                                        "displayName": "Unrelearn",
+                                    },
+                                    "inserted": True,
+                                }
+                            },
+                        }.get(name, {})
+                    )
+                }
+            )

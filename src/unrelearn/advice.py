@@ -1,22 +1,37 @@
-"""What a user is told to type, and the commands that are kept: quoted for Hydra's parser, and then for the shell."""
+"""What a user is told to type, and the commands that are kept: quoted for Hydra's parser, and then
+for the shell.
+"""
 
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-# keys whose values are names: what was typed counts, not the number or truth value that a parser sees in it.
-# The value: whether null means that there is none.
+# keys whose values are names: what was typed counts, not the number or truth value that a parser
+# sees in it. The value: whether null means that there is none.
 NAMES = {
-    "forget": False, "dataset.root": False, "dataset.classes": True, "dataset.condition": False, "attack.proxy.root": False,
-    "model.checkpoint": True, "paths.outputs": False, "paths.data": False, "paths.inception_weights": True,
-    "tracking.project": False, "tracking.group": True, "tracking.tags": False,
+    "forget": False,
+    "dataset.root": False,
+    "dataset.classes": True,
+    "dataset.condition": False,
+    "attack.proxy.root": False,
+    "model.checkpoint": True,
+    "paths.outputs": False,
+    "paths.data": False,
+    "paths.inception_weights": True,
+    "tracking.project": False,
+    "tracking.group": True,
+    "tracking.tags": False,
 }
 INDEX = re.compile("0|[1-9][0-9]{0,8}")  # a number whose text is the one that everybody gives it
-PLAIN = re.compile(r"(\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII)  # a text that Hydra reads as it stands
+PLAIN = re.compile(
+    r"(\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII
+)  # a text that Hydra reads as it stands
 
 
 def shell(word: str) -> str:
-    """A word as a shell reads it, on one line: bash's $'...' where it holds what can not be printed."""
+    """A word as a shell reads it, on one line: bash's $'...' where it holds what can not be
+    printed.
+    """
     if word.isprintable():
         return shlex.quote(word)
     shown = []
@@ -26,8 +41,13 @@ def shell(word: str) -> str:
         elif letter.isprintable():
             shown.append(letter)
         else:  # in octal, as a digit that follows can not be taken for a part of it
-            shown += [f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape" if "\udc80" <= letter <= "\udcff"
-                                                               else "surrogatepass")]
+            shown += [
+                f"\\{byte:03o}"
+                for byte in letter.encode(
+                    "utf-8",
+                    "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass",
+                )
+            ]
     return f"$'{''.join(shown)}'"
 
 
@@ -37,11 +57,14 @@ def command(words: Sequence[str], program: str = "run.py") -> str:
 
 
 def typed(choices: Mapping[str, object]) -> str:
-    """What to type so that each key gets its value, quoted for Hydra's parser and then for the shell.
+    """What to type so that each key gets its value, quoted for Hydra's parser and then for the
+    shell.
 
     Every advice with a value in it is put together here: `f"... Type {typed({'forget': name})}"`.
     """
-    return " ".join(shell(f"{key}={text(value, name=key in NAMES)}") for key, value in choices.items())
+    return " ".join(
+        shell(f"{key}={text(value, name=key in NAMES)}") for key, value in choices.items()
+    )
 
 
 def text(value: object, *, name: bool = False) -> str:
@@ -62,11 +85,21 @@ def text(value: object, *, name: bool = False) -> str:
     if PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "nan", "inf"):
         return value
     # backslashes count as such but before a quote, and before an interpolation that is to be none
-    quoted = re.sub(r'(\\*)"', lambda found: found[1] * 2 + '\\"', re.sub(r"\\+\Z", lambda end: end[0] * 2, value))
+    quoted = re.sub(
+        r'(\\*)"',
+        lambda found: found[1] * 2 + '\\"',
+        re.sub(r"\\+\Z", lambda end: end[0] * 2, value),
+    )
     return '"' + re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", quoted) + '"'
 
 
 def shown(text: object) -> str:
     """A text as it stands in a line that is printed: what can not be printed is escaped."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-                   for letter in str(text))
+    return "".join(
+        (
+            letter
+            if letter.isprintable()
+            else letter.encode("unicode_escape", "surrogatepass").decode()
+        )
+        for letter in str(text)
+    )

@@ -1,12 +1,15 @@
 """Content-addressed store: the output of a stage is a folder named by what went into it.
 
     <root>/<stage>/<key>/            finished: manifest.json lists every file with its sha256
-    <root>/<stage>/<key>.partial/    being computed, or left by an interrupted run, which the next one resumes
-    <root>/<stage>/<key>.lock        held (flock) by the one process that computes; the kernel frees it when that dies
+    <root>/<stage>/<key>.partial/    being computed, or left by an interrupted run, which the next
+                                     one resumes
+    <root>/<stage>/<key>.lock        held (flock) by the one process that computes; the kernel frees
+                                     it when that dies
 
-A finished folder appears by one rename after everything in it was flushed to disk, so a half-written artefact can not
-be mistaken for a finished one. The idea of a configuration hash as the name of a result is dora's (Defossez et al.);
-here the *full* resolved configuration is hashed, not its difference from the defaults.
+A finished folder appears by one rename after everything in it was flushed to disk, so a
+half-written artefact can not be mistaken for a finished one. The idea of a configuration hash as
+the name of a result is dora's (Defossez et al.); here the *full* resolved configuration is hashed,
+not its difference from the defaults.
 """
 
 import contextlib
@@ -28,7 +31,8 @@ from unrelearn import distributed
 from unrelearn.errors import UsageError
 
 MANIFEST = "manifest.json"
-RESUME = ".resume"  # sub-folder of a .partial folder for what only a resumed run needs; not part of the artefact
+# sub-folder of a .partial folder for what only a resumed run needs; not part of the artefact
+RESUME = ".resume"
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,19 @@ class Spec:
     @cached_property
     def key(self) -> str:
         """16 hexadecimal digits of the sha256 of everything above."""
-        text = json.dumps([self.stage, self.version, self.config, list(self.parents)], sort_keys=True, allow_nan=False)
+        text = json.dumps(
+            [self.stage, self.version, self.config, list(self.parents)],
+            sort_keys=True,
+            allow_nan=False,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished, verified artefact. `reused` says whether it was found rather than computed by this process."""
+    """A finished, verified artefact. `reused` says whether it was found rather than computed by
+    this process.
+    """
 
     path: Path
     manifest: dict
@@ -77,7 +87,11 @@ class Artifact:
 
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _sha256(file)
+        )
 
 
 def _sha256(file) -> str:  # Python 3.10 has no file_digest
@@ -116,10 +130,8 @@ def _owner() -> str:
 class Store:
     """The artefacts below one folder.
 
-    Args:
-        root: outputs/artifacts.
-        rebuild: compute damaged artefacts again (the damaged folder is kept beside, renamed) instead of stopping.
-        say: prints one line for the user.
+    Args: root: outputs/artifacts. rebuild: compute damaged artefacts again (the damaged folder is
+        kept beside, renamed) instead of stopping. say: prints one line for the user.
     """
 
     def __init__(self, root: Path, *, rebuild: bool = False, say: Callable[[str], None] = print):
@@ -132,7 +144,8 @@ class Store:
         return self.root / spec.stage / spec.key
 
     def find(self, spec: Spec) -> Artifact | None:
-        """The finished artefact, every file checked against its sha256 (once per process); None if there is none.
+        """The finished artefact, every file checked against its sha256 (once per process); None if
+        there is none.
 
         Raises:
             UsageError: a file is missing or changed.
@@ -145,8 +158,10 @@ class Store:
         damage = self._damage(path)
         if damage:
             if not self.rebuild:
-                raise UsageError(f"{path}: damaged artefact: {damage}. Type the same command with rebuild=true added "
-                                 "to compute it again (the damaged folder is kept beside it).")
+                raise UsageError(
+                    f"{path}: damaged artefact: {damage}. Type the same command with rebuild=true"
+                    " added to compute it again (the damaged folder is kept beside it)."
+                )
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             try:
                 path.rename(aside)
@@ -179,9 +194,9 @@ class Store:
     def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
         """Return the artefact, computing it if it is not there.
 
-        compute(folder) writes files into the folder, which may hold what an interrupted run left, and returns plain
-        metadata for the manifest. Under several processes all of them call build(): the first one decides, locks and
-        finishes, all of them compute.
+        compute(folder) writes files into the folder, which may hold what an interrupted run left,
+        and returns plain metadata for the manifest. Under several processes all of them call
+        build(): the first one decides, locks and finishes, all of them compute.
         """
         found = distributed.on_main(lambda: self.find(spec) is not None)
         if found:
@@ -207,12 +222,23 @@ class Store:
     def _finish(spec: Spec, partial: Path, path: Path, meta: dict) -> None:
         names = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
         # hidden: RESUME, and what write_json was writing when a process was killed
-        names = [name for name in names if name != MANIFEST and not any(p.startswith(".") for p in name.split("/"))]
+        names = [
+            name
+            for name in names
+            if name != MANIFEST and not any(p.startswith(".") for p in name.split("/"))
+        ]
         manifest = {
-            "stage": spec.stage, "version": spec.version, "key": spec.key,
-            "config": spec.config, "parents": list(spec.parents),
+            "stage": spec.stage,
+            "version": spec.version,
+            "key": spec.key,
+            "config": spec.config,
+            "parents": list(spec.parents),
             "files": {name: sha256(partial / name) for name in names},
-            "meta": {**meta, "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": _owner()},
+            "meta": {
+                **meta,
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "by": _owner(),
+            },
         }
         manifest["files"][MANIFEST] = _digest(manifest)
         write_json(partial / MANIFEST, manifest)
@@ -237,7 +263,9 @@ class Store:
                     break
                 time.sleep(0.05)
             name = name or "another process"
-            self.say(f"waiting for {path.parent.name}/{path.name}, which is being computed by {name}")
+            self.say(
+                f"waiting for {path.parent.name}/{path.name}, which is being computed by {name}"
+            )
             lock.acquire(poll_interval=0.2)
         try:
             owner.write_text(_owner())

@@ -1,14 +1,17 @@
-"""One way of writing a network among the many that are the same function, so that no attack depends on which was chosen.
+"""One way of writing a network among the many that are the same function, so that no attack depends
+on which was chosen.
 
-A channel that is only read through a GroupNorm has no scale of its own: the rows that write it may be multiplied by any
-number, if all channels of the norm's group are, and whatever reads it without a norm (a shortcut, a change of resolution) is
-divided by it. The same function in other units then meets an optimiser whose step has a unit (Adam's): multiplied by 100 it
-hardly moves, by 0.03 it is destroyed. `canonical` gives every such set of channels rows of a fixed norm, that of a new layer.
+A channel that is only read through a GroupNorm has no scale of its own: the rows that write it may
+be multiplied by any number, if all channels of the norm's group are, and whatever reads it without
+a norm (a shortcut, a change of resolution) is divided by it. The same function in other units then
+meets an optimiser whose step has a unit (Adam's): multiplied by 100 it hardly moves, by 0.03 it is
+destroyed. `canonical` gives every such set of channels rows of a fixed norm, that of a new layer.
 Exact but for the epsilon of the norms (1e-5 of a variance).
 
-In attention the channels of q and k may trade scales, and so may those of v and the projection after it; they are balanced.
-What also leaves the function as it is, permuted channels and a group's sign, Adam treats alike. Not made unique: invertible
-mixtures of channels within an attention head, and constants that biases before one norm can exchange.
+In attention the channels of q and k may trade scales, and so may those of v and the projection
+after it; they are balanced. What also leaves the function as it is, permuted channels and a group's
+sign, Adam treats alike. Not made unique: invertible mixtures of channels within an attention head,
+and constants that biases before one norm can exchange.
 """
 
 from dataclasses import dataclass, field
@@ -88,7 +91,9 @@ class Channels:
         return channels
 
     def sets(self) -> np.ndarray:
-        """For each channel the number of the set in which scales are the same; numbered in the order of the channels."""
+        """For each channel the number of the set in which scales are the same; numbered in the
+        order of the channels.
+        """
         pairs = np.array(self.ties).reshape(-1, 2)
         graph = coo_array(
             (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self.count, self.count)
@@ -97,7 +102,9 @@ class Channels:
 
 
 def projections(block: nn.Module) -> list[nn.Linear]:
-    """The linear layer of a residual block that adds the embedding of time and class before its second norm, if it does."""
+    """The linear layer of a residual block that adds the embedding of time and class before its
+    second norm, if it does.
+    """
     if (
         getattr(block, "time_embedding_norm", "default") != "default"
     ):  # it scales and shifts behind the norm
@@ -110,13 +117,15 @@ def projections(block: nn.Module) -> list[nn.Linear]:
 
 
 def _levels(network: Denoiser) -> tuple[list, list, list]:
-    """Down, middle and up: for each level its (block, attention) pairs and its change of resolution, or None."""
+    """Down, middle and up: for each level its (block, attention) pairs and its change of
+    resolution, or None.
+    """
     if isinstance(network, SalunUNet):
 
         def level(part: nn.ModuleDict, change: str) -> tuple:
-            return list(zip(part["block"], part["attn"], strict=True)), part[
-                change
-            ].conv if change in part else None
+            return list(zip(part["block"], part["attn"], strict=True)), (
+                part[change].conv if change in part else None
+            )
 
         mid, none = network.mid, nn.Identity()
         middle = [(mid["block_1"], mid["attn_1"]), (mid["block_2"], none)]
@@ -134,8 +143,9 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
             "AttnUpBlock2D",
         ):
             raise UsageError(
-                f"model.checkpoint: its {type(part).__name__} is not known here, so that attacks can not put it "
-                "into a canonical form. Type attack=none, or train a network of conf/model"
+                f"model.checkpoint: its {type(part).__name__} is not known here, so that attacks"
+                " can not put it into a canonical form. Type attack=none, or train a network of"
+                " conf/model"
             )
         attentions = getattr(part, "attentions", None) or [nn.Identity()] * len(part.resnets)
         changes = getattr(part, change, None) or [None]
@@ -185,7 +195,9 @@ def channels_of(network: Denoiser) -> Channels:
 
 @torch.no_grad()
 def rescale(channels: Channels, factor: np.ndarray) -> None:
-    """Multiply what is written into each channel by its factor (channels,), and divide where it is read without a norm."""
+    """Multiply what is written into each channel by its factor (channels,), and divide where it is
+    read without a norm.
+    """
     for layer, rows, _ in channels.writers:
         f = torch.as_tensor(factor[rows], dtype=layer.weight.dtype, device=layer.weight.device)
         layer.weight.mul_(f.view(-1, *[1] * (layer.weight.ndim - 1)))

@@ -17,7 +17,9 @@ from unrelearn.errors import UsageError
 FOLDERS = ("raw", "ema", "unet", "unet_ema")  # where the networks of a larger folder lie
 STEM = "diffusion_pytorch_model"
 # what diffusers calls a whole file, or the index of one in pieces; a variant is "fp16", "bf16", ...
-WEIGHTS = re.compile(rf"{STEM}(?:\.(\w+))?\.safetensors|{STEM}\.safetensors\.index(?:\.(\w+))?\.json")
+WEIGHTS = re.compile(
+    rf"{STEM}(?:\.(\w+))?\.safetensors|{STEM}\.safetensors\.index(?:\.(\w+))?\.json"
+)
 # what the keys of model.schedule can express; config.py checks the same
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 MAX_TIMESTEPS = 1000
@@ -26,8 +28,10 @@ FIXED = {"trained_betas": None, "rescale_betas_zero_snr": False}
 
 
 def unreadable(folder: Path, why: str) -> UsageError:
-    return UsageError(f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet ({why}). "
-                      f"Type model.checkpoint=FOLDER with a config.json and its {STEM}.safetensors")
+    return UsageError(
+        f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet ({why}). "
+        f"Type model.checkpoint=FOLDER with a config.json and its {STEM}.safetensors"
+    )
 
 
 def networks(path: Path) -> dict[str, Path]:
@@ -37,11 +41,16 @@ def networks(path: Path) -> dict[str, Path]:
         UsageError: a pipeline with more parts than a network and a scheduler.
     """
     parts = _json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
-    others = [name for name, part in parts.items()
-              if isinstance(part, list) and any(part) and name not in (*FOLDERS, "scheduler")]
+    others = [
+        name
+        for name, part in parts.items()
+        if isinstance(part, list) and any(part) and name not in (*FOLDERS, "scheduler")
+    ]
     if others:
-        raise UsageError(f"model.checkpoint={path}: is a pipeline with {', '.join(others)}, whose network is "
-                         "not one of images and classes alone. Type model.checkpoint=null to pretrain here")
+        raise UsageError(
+            f"model.checkpoint={path}: is a pipeline with {', '.join(others)}, whose network is "
+            "not one of images and classes alone. Type model.checkpoint=null to pretrain here"
+        )
     ours = [path / name for name in FOLDERS[:2] if (path / name).is_dir()]
     theirs = [path / name for name in FOLDERS[2:] if (path / name).is_dir()]
     alone = (path / "config.json").is_file() or not theirs
@@ -49,11 +58,18 @@ def networks(path: Path) -> dict[str, Path]:
 
 
 def label(folder: Path) -> str:
-    """ "ema" for a folder called so (ema, unet_ema, ...) or written by diffusers' EMAModel, else "raw"."""
-    averaged = {"decay", "optimization_step"}  # EMAModel.save_pretrained puts its own state into config.json
+    """ "ema" for a folder called so (ema, unet_ema, ...) or written by diffusers' EMAModel, else
+    "raw".
+    """
+    averaged = {
+        "decay",
+        "optimization_step",
+    }  # EMAModel.save_pretrained puts its own state into config.json
     words = set(re.split(r"[\W_]+", folder.name.lower()))
     named = "ema" in words and not words & {"no", "non", "without"}
-    written = (folder / "config.json").is_file() and averaged <= _json(folder / "config.json").keys()
+    written = (folder / "config.json").is_file() and averaged <= _json(
+        folder / "config.json"
+    ).keys()
     return "ema" if named or written else "raw"
 
 
@@ -70,7 +86,9 @@ def network_config(folder: Path) -> dict:
     if config.get("_class_name") not in ("UNet2DModel", "SalunUNet"):
         why = f"a {config.get('_class_name')}"
     elif config.get("center_input_sample"):
-        why = "center_input_sample=true: it was trained on images in [0, 1], and ours lie in [-1, 1]"
+        why = (
+            "center_input_sample=true: it was trained on images in [0, 1], and ours lie in [-1, 1]"
+        )
     elif config.get("class_embed_type"):
         why = f"class_embed_type={config['class_embed_type']}: it has no embedding for each class"
     if why:
@@ -89,23 +107,36 @@ def variant(folder: Path) -> str | None:
     if None in variants or len(variants) == 1:
         return None if None in variants else variants.pop()
     if variants:
-        raise unreadable(folder, f"it holds the variants {', '.join(sorted(variants))}; keep one of them")
+        raise unreadable(
+            folder, f"it holds the variants {', '.join(sorted(variants))}; keep one of them"
+        )
     pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
-    raise unreadable(folder, f"it holds no {STEM}.safetensors" + (
-        f"; {pickles[0]} is a pickle, which is not opened, as it could run any program: write it as safetensors "
-        "where it was trained (save_pretrained of diffusers does)" if pickles else ""))
+    raise unreadable(
+        folder,
+        f"it holds no {STEM}.safetensors"
+        + (
+            f"; {pickles[0]} is a pickle, which is not opened, as it could run any program: write"
+            " it as safetensors where it was trained (save_pretrained of diffusers does)"
+            if pickles
+            else ""
+        ),
+    )
 
 
 def scheduler_file(folder: Path) -> Path | None:
-    """The scheduler_config.json of a network: beside it, or in scheduler/ of the folder that it lies in.
+    """The scheduler_config.json of a network: beside it, or in scheduler/ of the folder that it
+    lies in.
 
     Training scripts of diffusers keep out/checkpoint-500/unet, and the scheduler in out/scheduler.
     """
     folder = folder.absolute()
     above = [folder.parent] if folder.name in FOLDERS else []
     above += [folder.parent.parent] if above and folder.parent.name.startswith("checkpoint") else []
-    files = (place / name for place in (folder, *above)
-             for name in ("scheduler_config.json", "scheduler/scheduler_config.json"))
+    files = (
+        place / name
+        for place in (folder, *above)
+        for name in ("scheduler_config.json", "scheduler/scheduler_config.json")
+    )
     return next((file for file in files if file.is_file()), None)
 
 
@@ -120,19 +151,26 @@ def schedule_in(file: Path) -> dict:
     config = _json(file)
     name = str(config.get("_class_name", "DDPMScheduler"))
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
-    known = inspect.signature(kind).parameters if kind else {}  # older files leave out what is by default
+    known = (
+        inspect.signature(kind).parameters if kind else {}
+    )  # older files leave out what is by default
     keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
     if not known.keys() >= set(keys):
         raise _inexpressible(file, f"a {name}", "DDPMScheduler and its kind")
     if config.get("predict_epsilon") is False:  # as diffusers before 0.11 wrote it
         config.setdefault("prediction_type", "sample")
     given = {key: config.get(key, known[key].default) for key in keys}
-    return {**given, "prediction_type": config.get("prediction_type", "epsilon"),
-            **{key: config.get(key, ours) for key, ours in FIXED.items()}}
+    return {
+        **given,
+        "prediction_type": config.get("prediction_type", "epsilon"),
+        **{key: config.get(key, ours) for key, ours in FIXED.items()},
+    }
 
 
 def schedule_problem(folder: Path, schedule: dict) -> str | None:
-    """Where the schedule that lies with a network is not model.schedule; None also where none lies there."""
+    """Where the schedule that lies with a network is not model.schedule; None also where none lies
+    there.
+    """
     file = scheduler_file(folder)
     if file is None:
         return None
@@ -146,8 +184,11 @@ def schedule_problem(folder: Path, schedule: dict) -> str | None:
         return None
     given = ", ".join(f"{key}={value}" for key, value in other.items())
     ours = ", ".join(str(schedule[key]) for key in other)
-    return (f"model.checkpoint={folder}: was trained with {given} ({file}), and model.schedule says {ours}. Type "
-            + " ".join(f"model.schedule.{key}={value}" for key, value in other.items()))
+    return (
+        f"model.checkpoint={folder}: was trained with {given} ({file}), and model.schedule says"
+        f" {ours}. Type "
+        + " ".join(f"model.schedule.{key}={value}" for key, value in other.items())
+    )
 
 
 def assumed(path: Path, schedule: dict) -> str | None:
@@ -155,11 +196,15 @@ def assumed(path: Path, schedule: dict) -> str | None:
     if path.is_dir() and all(scheduler_file(folder) for folder in networks(path).values()):
         return None
     settings = ", ".join(f"{key}={value}" for key, value in schedule.items())
-    return f"model.checkpoint={path}: no schedule lies with the weights; assumed is model.schedule: {settings}"
+    return (
+        f"model.checkpoint={path}: no schedule lies with the weights; assumed is model.schedule:"
+        f" {settings}"
+    )
 
 
 def check(path: Path, schedule: dict, weights: str) -> list[str]:
-    """Problems of a folder of weights that can be seen without reading them, the first of each network.
+    """Problems of a folder of weights that can be seen without reading them, the first of each
+    network.
 
     Args:
         schedule: model.schedule.
@@ -179,31 +224,45 @@ def check(path: Path, schedule: dict, weights: str) -> list[str]:
 
 
 def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int) -> list[str]:
-    """Networks in a folder that are for other images, or another number of classes; what `check` names
-    is not named again."""
+    """Networks in a folder that are for other images, or another number of classes; what `check`
+    names is not named again."""
     wanted = [image_size, channels, channels, num_classes + 1]
     problems = []
     try:
-        configs = {folder: network_config(folder) for folder in networks(path).values()} if path.is_dir() else {}
+        configs = (
+            {folder: network_config(folder) for folder in networks(path).values()}
+            if path.is_dir()
+            else {}
+        )
     except UsageError:
         return []
     for folder, config in configs.items():
-        made_for = [config.get(key) for key in ("sample_size", "in_channels", "out_channels", "num_class_embeds")]
+        made_for = [
+            config.get(key)
+            for key in ("sample_size", "in_channels", "out_channels", "num_class_embeds")
+        ]
         if made_for != wanted:
-            problems.append(f"model.checkpoint={folder}: [sample_size, in_channels, out_channels, num_class_embeds] "
-                            f"is {made_for}, and must be {wanted} for this data set (one class embedding more than "
-                            "classes). Type model.checkpoint=null to pretrain here")
+            problems.append(
+                f"model.checkpoint={folder}: [sample_size, in_channels, out_channels,"
+                f" num_class_embeds] is {made_for}, and must be {wanted} for this data set (one"
+                " class embedding more than classes). Type model.checkpoint=null to pretrain here"
+            )
     return problems
 
 
 def wrong_label(path: Path, weights: str, labels: list[str]) -> str:
-    return (f"model.weights={weights}: {path} holds only {' and '.join(labels)} weights. "
-            f"Type model.weights={labels[0]}")
+    return (
+        f"model.weights={weights}: {path} holds only {' and '.join(labels)} weights. "
+        f"Type model.weights={labels[0]}"
+    )
 
 
 def _check_expressible(file: Path, theirs: dict) -> None:
-    allowed = {"beta_schedule": ("linear",), "prediction_type": PREDICTIONS,
-               **{key: (value,) for key, value in FIXED.items()}}
+    allowed = {
+        "beta_schedule": ("linear",),
+        "prediction_type": PREDICTIONS,
+        **{key: (value,) for key, value in FIXED.items()},
+    }
     for key, values in allowed.items():
         if theirs[key] not in values:
             raise _inexpressible(file, f"{key}={theirs[key]}", ", ".join(map(str, values)))
@@ -214,8 +273,10 @@ def _check_expressible(file: Path, theirs: dict) -> None:
 
 def _inexpressible(file: Path, what: str, allowed: str) -> UsageError:
     folder = file.parent.parent if file.parent.name == "scheduler" else file.parent
-    return UsageError(f"model.checkpoint={folder}: was trained with {what} ({file}), which model.schedule can not "
-                      f"express; allowed: {allowed}. Type model.checkpoint=null to pretrain here")
+    return UsageError(
+        f"model.checkpoint={folder}: was trained with {what} ({file}), which model.schedule can not"
+        f" express; allowed: {allowed}. Type model.checkpoint=null to pretrain here"
+    )
 
 
 def _equal(a: object, b: object) -> bool:
@@ -228,7 +289,9 @@ def _json(file: Path) -> dict:
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise unreadable(file.parent, f"{file.name}: {getattr(error, 'strerror', None) or error}") from None
+        raise unreadable(
+            file.parent, f"{file.name}: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if not isinstance(content, dict):
         raise unreadable(file.parent, f"{file.name} holds no object")
     return content

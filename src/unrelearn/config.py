@@ -1,8 +1,9 @@
-"""The schema of the configuration, and `validate`, which names every problem at once before anything is computed.
+"""The schema of the configuration, and `validate`, which names every problem at once before
+anything is computed.
 
-Root, model, sampler, oracle, trainer and tracking are dataclasses: a mistyped key fails when the configuration is
-composed. The groups dataset, method, attack and eval are plain yaml with a `_target_`; there the constructor's signature
-is the schema.
+Root, model, sampler, oracle, trainer and tracking are dataclasses: a mistyped key fails when the
+configuration is composed. The groups dataset, method, attack and eval are plain yaml with a
+`_target_`; there the constructor's signature is the schema.
 """
 
 import contextlib
@@ -212,60 +213,127 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
-OmegaConf.register_new_resolver("home", check.place, replace=True)  # ~ in a path that Hydra uses by itself
-NO_NAME = re.compile(r"(?i)[-+.:\w]*\d[-+.:\w]*|true|false|yes|no|on|off|y|n|null|none|~|[-+.]*(nan|inf)")  # for a parser
+OmegaConf.register_new_resolver(
+    "home", check.place, replace=True
+)  # ~ in a path that Hydra uses by itself
+NO_NAME = re.compile(
+    r"(?i)[-+.:\w]*\d[-+.:\w]*|true|false|yes|no|on|off|y|n|null|none|~|[-+.]*(nan|inf)"
+)  # for a parser
 
-# allowed ranges of numbers, by the name they have everywhere: (lowest, highest, whether the lowest itself is allowed)
+# allowed ranges of numbers, by the name they have everywhere: (lowest, highest, whether the lowest
+# itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
-    "max_steps": (0, float("inf"), True), "batch_size": (1, float("inf"), True), "learning_rate": (0, 10, True),
-    "label_dropout": (0, 1, True), "memory_label_dropout": (0, 1, True), "dropout": (0, 1, True),
-    "ema_decay": (0, 1, True), "grad_clip": (0, float("inf"), False), "retain_fraction": (0, 1, False),
-    "saliency_fraction": (0, 1, False), "divergence_alpha": (0, 0.99, False), "divergence_scale": (0, float("inf"), False),
-    "memory_size": (1, float("inf"), True), "num_images": (1, float("inf"), True),
-    "memory_weight": (0, float("inf"), True), "retain_weight": (0, float("inf"), True),
-    "forget_weight": (0, float("inf"), True), "plateau_tolerance": (0, 1, True), "plateau_steps": (1, float("inf"), True),
-    "num_inference_steps": (1, 1000, True), "eta": (0, 1, True), "images_per_retained_class": (1, float("inf"), True),
-    "devices": (1, float("inf"), True), "threads": (1, float("inf"), True), "width": (8, float("inf"), True),
-    "checkpoint_every_n_steps": (1, float("inf"), True), "log_every_n_steps": (1, float("inf"), True),
-    "sampling_batch_size": (1, float("inf"), True), "batch_size_per_device": (1, float("inf"), True),
-    "reference_images_per_class": (1, float("inf"), True), "device_tflops": (0, float("inf"), False),
-    "utilisation": (0, 1, False), "attention_head_dim": (1, float("inf"), True), "shift": (0, float("inf"), True),
-    "label_smoothing": (0, 1, True), "weight_decay": (0, 10, True), "num_train_timesteps": (2, 1000, True),
-    "image_size": (4, 1024, True), "test_fraction": (0, 1, False), "seed": (0, 2**31, True),
-    "fisher_ratio": (0, float("inf"), False), "fisher_samples": (1, float("inf"), True), "mixture": (0, 0.999, False),
-    "forget_share": (0, float("inf"), True), "forgotten_share": (0, 1, True), "loss_power": (0, float("inf"), True),
-    "elastic_weight": (0, float("inf"), True), "replay_weight": (0, float("inf"), True), "replay_share": (0, 1, False),
-    "trim_share": (0, 1, False), "trim_batches": (1, float("inf"), True),
-    "anchor_size": (1, float("inf"), True), "inner_steps": (0, float("inf"), True), "inner_learning_rate": (0, 10, False),
-    "truncation": (0, float("inf"), False), "negative_guidance": (0, float("inf"), True),
-    "start_guidance": (0, float("inf"), True), "k": (1, float("inf"), True),
-    "layers_per_block": (1, 16, True), "norm_num_groups": (1, 1024, True),
-    "images_per_class": (1, float("inf"), True), "max_images": (1, float("inf"), True), "rank": (1, float("inf"), True),
-    "guidance_scale": (0, float("inf"), True), "saliency_guidance_scale": (0, float("inf"), True),
-    "replay_guidance_scale": (0, float("inf"), True), "scale": (0, float("inf"), True), "crop": (1, 178, True),
-    "beta_start": (0, 0.999, False), "beta_end": (0, 0.999, False),
-    "ridge": (0, float("inf"), False), "factor": (0, float("inf"), False), "off_grid_share": (0, 0.5, True),
+    "max_steps": (0, float("inf"), True),
+    "batch_size": (1, float("inf"), True),
+    "learning_rate": (0, 10, True),
+    "label_dropout": (0, 1, True),
+    "memory_label_dropout": (0, 1, True),
+    "dropout": (0, 1, True),
+    "ema_decay": (0, 1, True),
+    "grad_clip": (0, float("inf"), False),
+    "retain_fraction": (0, 1, False),
+    "saliency_fraction": (0, 1, False),
+    "divergence_alpha": (0, 0.99, False),
+    "divergence_scale": (0, float("inf"), False),
+    "memory_size": (1, float("inf"), True),
+    "num_images": (1, float("inf"), True),
+    "memory_weight": (0, float("inf"), True),
+    "retain_weight": (0, float("inf"), True),
+    "forget_weight": (0, float("inf"), True),
+    "plateau_tolerance": (0, 1, True),
+    "plateau_steps": (1, float("inf"), True),
+    "num_inference_steps": (1, 1000, True),
+    "eta": (0, 1, True),
+    "images_per_retained_class": (1, float("inf"), True),
+    "devices": (1, float("inf"), True),
+    "threads": (1, float("inf"), True),
+    "width": (8, float("inf"), True),
+    "checkpoint_every_n_steps": (1, float("inf"), True),
+    "log_every_n_steps": (1, float("inf"), True),
+    "sampling_batch_size": (1, float("inf"), True),
+    "batch_size_per_device": (1, float("inf"), True),
+    "reference_images_per_class": (1, float("inf"), True),
+    "device_tflops": (0, float("inf"), False),
+    "utilisation": (0, 1, False),
+    "attention_head_dim": (1, float("inf"), True),
+    "shift": (0, float("inf"), True),
+    "label_smoothing": (0, 1, True),
+    "weight_decay": (0, 10, True),
+    "num_train_timesteps": (2, 1000, True),
+    "image_size": (4, 1024, True),
+    "test_fraction": (0, 1, False),
+    "seed": (0, 2**31, True),
+    "fisher_ratio": (0, float("inf"), False),
+    "fisher_samples": (1, float("inf"), True),
+    "mixture": (0, 0.999, False),
+    "forget_share": (0, float("inf"), True),
+    "forgotten_share": (0, 1, True),
+    "loss_power": (0, float("inf"), True),
+    "elastic_weight": (0, float("inf"), True),
+    "replay_weight": (0, float("inf"), True),
+    "replay_share": (0, 1, False),
+    "trim_share": (0, 1, False),
+    "trim_batches": (1, float("inf"), True),
+    "anchor_size": (1, float("inf"), True),
+    "inner_steps": (0, float("inf"), True),
+    "inner_learning_rate": (0, 10, False),
+    "truncation": (0, float("inf"), False),
+    "negative_guidance": (0, float("inf"), True),
+    "start_guidance": (0, float("inf"), True),
+    "k": (1, float("inf"), True),
+    "layers_per_block": (1, 16, True),
+    "norm_num_groups": (1, 1024, True),
+    "images_per_class": (1, float("inf"), True),
+    "max_images": (1, float("inf"), True),
+    "rank": (1, float("inf"), True),
+    "guidance_scale": (0, float("inf"), True),
+    "saliency_guidance_scale": (0, float("inf"), True),
+    "replay_guidance_scale": (0, float("inf"), True),
+    "scale": (0, float("inf"), True),
+    "crop": (1, 178, True),
+    "beta_start": (0, 0.999, False),
+    "beta_end": (0, 0.999, False),
+    "ridge": (0, float("inf"), False),
+    "factor": (0, float("inf"), False),
+    "off_grid_share": (0, 0.5, True),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
-    **{f"{key}.lr_schedule": ("constant", "one_cycle", "cosine") for key in ("model.pretrain", "method", "relearning", "attack")},
-    "sampler.name": SAMPLERS, "sampler.second.name": SAMPLERS,
-    "precision": PRECISIONS, "model.weights": ("ema", "raw"),
-    "model.schedule.beta_schedule": ("linear",), "model.schedule.prediction_type": ("epsilon", "sample", "v_prediction"),
-    "oracle.main.architecture": ("plain", "residual"), "oracle.held_out.architecture": ("plain", "residual"),
-    "tracking.backend": ("wandb", "none"), "tracking.mode": ("offline", "online", "disabled"),
-    "model.unet.architecture": ("unet2d", "salun"), "model.pretrain.loss_reduction": ("mean", "sum"),
-    "trainer.strategy": ("auto", "ddp"), "trainer.accelerator": ("auto", "cpu", "gpu"),
+    **{
+        f"{key}.lr_schedule": ("constant", "one_cycle", "cosine")
+        for key in ("model.pretrain", "method", "relearning", "attack")
+    },
+    "sampler.name": SAMPLERS,
+    "sampler.second.name": SAMPLERS,
+    "precision": PRECISIONS,
+    "model.weights": ("ema", "raw"),
+    "model.schedule.beta_schedule": ("linear",),
+    "model.schedule.prediction_type": ("epsilon", "sample", "v_prediction"),
+    "oracle.main.architecture": ("plain", "residual"),
+    "oracle.held_out.architecture": ("plain", "residual"),
+    "tracking.backend": ("wandb", "none"),
+    "tracking.mode": ("offline", "online", "disabled"),
+    "model.unet.architecture": ("unet2d", "salun"),
+    "model.pretrain.loss_reduction": ("mean", "sum"),
+    "trainer.strategy": ("auto", "ddp"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
 }
 
 
 def parameters(target: type | types.FunctionType) -> dict[str, inspect.Parameter]:
     """What a constructor takes by name, following `**arguments` up through its base classes."""
-    functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    functions = (
+        [c.__init__ for c in target.__mro__ if "__init__" in vars(c)]
+        if inspect.isclass(target)
+        else [target]
+    )
     found: dict[str, inspect.Parameter] = {}
     for function in functions:
         signature = inspect.signature(function)
         for name, parameter in signature.parameters.items():
-            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD) and name != "self":
+            if (
+                parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+                and name != "self"
+            ):
                 found.setdefault(name, parameter)
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             break
@@ -302,37 +370,57 @@ def _wording(annotation: object) -> tuple[str, object]:
     if typing.get_origin(annotation) is list:
         word, example = _wording(arguments[0])
         return f"a list, each {word}", [example]
-    return {int: ("a whole number", 1), float: ("a number", 1.0), bool: ("true or false", False),
-            str: ("a word", "..."), type(None): ("null", None)}.get(
-                annotation, ("an object, with its _target_ and arguments", {"_target_": "..."}))
+    return {
+        int: ("a whole number", 1),
+        float: ("a number", 1.0),
+        bool: ("true or false", False),
+        str: ("a word", "..."),
+        type(None): ("null", None),
+    }.get(annotation, ("an object, with its _target_ and arguments", {"_target_": "..."}))
 
 
 def constructor_arguments(group: dict) -> dict:
-    """A method's or attack's yaml as its constructor takes it: without the name of a preset, which only results show."""
+    """A method's or attack's yaml as its constructor takes it: without the name of a preset, which
+    only results show.
+    """
     return {key: value for key, value in group.items() if key != "preset"}
 
 
 def name_of(group: dict) -> str:
-    """Under which a choice stands in every result: that of its file of code, or of a preset of it."""
+    """Under which a choice stands in every result: that of its file of code, or of a preset of
+    it.
+    """
     return group.get("preset") or group["_target_"].split(".")[-2]
 
 
 def _check_presets(cfg: dict) -> list[str]:
-    """Problems of `preset`: it becomes part of file names, and must be the name of the yaml that holds it."""
+    """Problems of `preset`: it becomes part of file names, and must be the name of the yaml that
+    holds it.
+    """
     problems = []
     for group in ("method", "attack"):
         name = cfg[group].get("preset")
-        known = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if OmegaConf.load(path).get("preset") == path.stem]
+        known = [
+            path.stem
+            for path in sorted((CONF / group).glob("*.yaml"))
+            if OmegaConf.load(path).get("preset") == path.stem
+        ]
         if "preset" in cfg[group] and name not in known:
-            problems.append(f"{group}.preset={name}: no such preset; allowed: {', '.join(known) or 'none'}. "
-                            f"Leave {group}.preset out")
+            problems.append(
+                f"{group}.preset={name}: no such preset; allowed: {', '.join(known) or 'none'}. "
+                f"Leave {group}.preset out"
+            )
     return problems
 
 
 def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
-    """Problems of a yaml group against the constructor (or function) it names; `injected` is passed by the pipeline."""
+    """Problems of a yaml group against the constructor (or function) it names; `injected` is passed
+    by the pipeline.
+    """
     allowed = {name: p for name, p in parameters(target).items() if name not in (injected, "stage")}
-    allowed = {name: p for name, p in allowed.items() if name != "max_steps" or "budgets" not in allowed}
+    allowed = {
+        name: p for name, p in allowed.items() if name != "max_steps" or "budgets" not in allowed
+    }
     problems = []
     for name, value in given.items():
         if name == "_target_":
@@ -340,15 +428,31 @@ def check_arguments(key: str, target: type, given: dict, injected: str) -> list[
         if name not in allowed:
             close = difflib.get_close_matches(name, allowed, n=1)
             others = [] if close else options_with(key, name)
-            advice = (f"Type {typed({f'{key}.{close[0]}': value})}" if close else
-                      f"Type {typed({key: others[0], f'{key}.{name}': value})}" if others else f"Leave {key}.{name} out")
-            problems.append(f"{key}.{name}={shown(value)}: no such key; allowed: {', '.join(allowed) or 'none'}. {advice}")
+            advice = (
+                f"Type {typed({f'{key}.{close[0]}': value})}"
+                if close
+                else (
+                    f"Type {typed({key: others[0], f'{key}.{name}': value})}"
+                    if others
+                    else f"Leave {key}.{name} out"
+                )
+            )
+            problems.append(
+                f"{key}.{name}={shown(value)}: no such key; allowed:"
+                f" {', '.join(allowed) or 'none'}. {advice}"
+            )
         elif not _fits(value, allowed[name].annotation):
             wording, example = _wording(allowed[name].annotation)
-            problems.append(f"{key}.{name}={shown(value)}: must be {wording}. Type {typed({f'{key}.{name}': example})}")
+            problems.append(
+                f"{key}.{name}={shown(value)}: must be {wording}. Type"
+                f" {typed({f'{key}.{name}': example})}"
+            )
     missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]
     missing = [] if getattr(target, "identity", False) else missing  # it is never constructed
-    problems += [f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml" for name in missing]
+    problems += [
+        f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml"
+        for name in missing
+    ]
     return problems
 
 
@@ -362,16 +466,31 @@ def _leaves(node: object, key: str = ""):
 
 def _shape(schema: type) -> dict:
     """The keys of a schema dataclass, nested; the values mean nothing."""
-    parts = {f.name: next((t for t in (f.type, *typing.get_args(f.type)) if is_dataclass(t)), None) for f in fields(schema)}
+    parts = {
+        f.name: next((t for t in (f.type, *typing.get_args(f.type)) if is_dataclass(t)), None)
+        for f in fields(schema)
+    }
     return {name: part and _shape(part) for name, part in parts.items()}
 
 
 @cache
 def _defaults() -> DictConfig:
-    """The default values of the keys of the schema, read without Hydra; interpolations are left as they are."""
-    options = {"model": "unet_tiny", "trainer": "auto", "tracking": "none"}  # of wandb.yaml a key asks the environment
-    groups = {group: OmegaConf.load(CONF / group / f"{option}.yaml") for group, option in options.items()}
-    return OmegaConf.merge(OmegaConf.load(CONF / "config.yaml"), groups, OmegaConf.load(CONF / "protocol" / "fast.yaml"))
+    """The default values of the keys of the schema, read without Hydra; interpolations are left as
+    they are.
+    """
+    options = {
+        "model": "unet_tiny",
+        "trainer": "auto",
+        "tracking": "none",
+    }  # of wandb.yaml a key asks the environment
+    groups = {
+        group: OmegaConf.load(CONF / group / f"{option}.yaml") for group, option in options.items()
+    }
+    return OmegaConf.merge(
+        OmegaConf.load(CONF / "config.yaml"),
+        groups,
+        OmegaConf.load(CONF / "protocol" / "fast.yaml"),
+    )
 
 
 def _example(key: str, low: float, high: float, closed: bool) -> object:
@@ -388,13 +507,22 @@ def _check_types(node: object, schema: type, key: str = "") -> list[str]:
         below = f"{key}.{field.name}" if key else field.name
         value = node.get(field.name) if isinstance(node, dict) else None
         if is_dataclass(field.type):
-            problems += _check_types(value, field.type, below) if isinstance(value, dict) else [
-                f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+            problems += (
+                _check_types(value, field.type, below)
+                if isinstance(value, dict)
+                else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+            )
         elif typing.get_origin(field.type) is dict:
-            problems += [] if isinstance(value, dict) else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+            problems += (
+                []
+                if isinstance(value, dict)
+                else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
+            )
         elif field.type is not Any and not _fits(value, field.type):
             wording, example = _wording(field.type)
-            problems.append(f"{below}={shown(value)}: must be {wording}. Type {typed({below: example})}")
+            problems.append(
+                f"{below}={shown(value)}: must be {wording}. Type {typed({below: example})}"
+            )
     return problems
 
 
@@ -406,10 +534,15 @@ def _check_values(cfg: dict) -> list[str]:
         if key == "forget":  # a class may be called nan
             continue
         if key in CHOICES and value not in CHOICES[key]:
-            problems.append(f"{key}={shown(value)}: must be one of {', '.join(CHOICES[key])}. Type {key}={CHOICES[key][0]}")
+            problems.append(
+                f"{key}={shown(value)}: must be one of {', '.join(CHOICES[key])}. Type"
+                f" {key}={CHOICES[key][0]}"
+            )
         if key == "model.pretrain.max_steps" and value == 0:
             problems.append(f"{key}=0: there is no model without training. Type {key}=2000")
-        if why := next(filter(None, map(check.not_finite, value if isinstance(value, list) else [value])), None):
+        if why := next(
+            filter(None, map(check.not_finite, value if isinstance(value, list) else [value])), None
+        ):
             low, high, closed = RANGES.get(name, (0, float("inf"), True))
             limit = " for no limit" if name == "grad_clip" and value == float("inf") else ""
             example = 1e9 if limit else _example(key, low, high, closed)
@@ -419,8 +552,10 @@ def _check_values(cfg: dict) -> list[str]:
             low, high, closed = RANGES[name]
             if not (low <= value <= high and (closed or value > low)):
                 span = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-                problems.append(f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
-                                f"Type {typed({key: _example(key, low, high, closed)})}")
+                problems.append(
+                    f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
+                    f"Type {typed({key: _example(key, low, high, closed)})}"
+                )
     return problems
 
 
@@ -430,18 +565,27 @@ def needs_inception(name: str, measurement: dict) -> bool:
 
 
 def protocol_label(cfg: dict) -> str:
-    """The protocol's name, and in brackets each setting of it that was changed: no number goes by a name that is not its."""
+    """The protocol's name, and in brackets each setting of it that was changed: no number goes by a
+    name that is not its.
+    """
     name = cfg["protocol"]["name"]
-    known = dict(_leaves(OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{name}.yaml"))))
-    changed = [f"{key}={value}" for key, value in _leaves({k: cfg[k] for k in ("protocol", "sampler", "model")})
-               if known.get(key, value) != value or any(part.startswith(f"{key}.") for part in known)]  # the latter: no such part
+    known = dict(
+        _leaves(OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{name}.yaml")))
+    )
+    changed = [
+        f"{key}={value}"
+        for key, value in _leaves({k: cfg[k] for k in ("protocol", "sampler", "model")})
+        if known.get(key, value) != value or any(part.startswith(f"{key}.") for part in known)
+    ]  # the latter: no such part
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
 def forget_classes(forget: object, dataset: Any) -> list[int]:
-    """Class indices, sorted, of `forget`: an index, a name, or a list of them. A name wins over an index.
+    """Class indices, sorted, of `forget`: an index, a name, or a list of them. A name wins over an
+    index.
 
-    Where the data set has `groups` (CelebA's attributes), the name of one stands for all its classes.
+    Where the data set has `groups` (CelebA's attributes), the name of one stands for all its
+    classes.
 
     Raises:
         UsageError: no such class, or every class.
@@ -452,20 +596,28 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
         indices = _meant(item, dataset)
         chosen.update(indices or ())
         if indices is None:
-            problems.append(f"forget={shown(item)}: no such class; allowed: {allowed}. "
-                            f"Type {typed({'forget': _closest(item, dataset)})}")
+            problems.append(
+                f"forget={shown(item)}: no such class; allowed: {allowed}. "
+                f"Type {typed({'forget': _closest(item, dataset)})}"
+            )
     if not problems and not chosen:
-        problems.append(f"forget={shown(forget)}: names no class; allowed: {allowed}. Type {typed({'forget': names[0]})}")
+        problems.append(
+            f"forget={shown(forget)}: names no class; allowed: {allowed}. Type"
+            f" {typed({'forget': names[0]})}"
+        )
     if not problems and len(chosen) == len(names):
-        problems.append(f"forget={shown(forget)}: would forget every class and leave the retain set empty. "
-                        f"Type {typed({'forget': names[0]})}")
+        problems.append(
+            f"forget={shown(forget)}: would forget every class and leave the retain set empty. "
+            f"Type {typed({'forget': names[0]})}"
+        )
     if problems:
         raise UsageError(problems)
     return sorted(chosen)
 
 
 def _meant(item: object, dataset: Any) -> list[int] | None:
-    """The classes that one element of `forget` stands for, by its text; a number is an index if its text is no name.
+    """The classes that one element of `forget` stands for, by its text; a number is an index if its
+    text is no name.
 
     What came here as a truth value, null or a fraction has lost its text, and stands for nothing.
     """
@@ -485,21 +637,38 @@ def _listed(dataset: Any) -> str:
     names = dataset.class_names
     listed = ", ".join(f"{i} ({shown(n)})" if n != str(i) else n for i, n in enumerate(names[:20]))
     others = [shown(name) for name in getattr(dataset, "groups", {}) if name not in names]
-    return (listed + (" ..." if len(names) > 20 else "") + "".join(f", {name}" for name in others[:20])
-            + (" ..." if len(others) > 20 else ""))
+    return (
+        listed
+        + (" ..." if len(names) > 20 else "")
+        + "".join(f", {name}" for name in others[:20])
+        + (" ..." if len(others) > 20 else "")
+    )
 
 
 def _closest(item: object, dataset: Any) -> str:
-    """The class that was probably meant: one that a parser takes for this value, one of a like name, or the first."""
+    """The class that was probably meant: one that a parser takes for this value, one of a like
+    name, or the first.
+    """
     names = [*dataset.class_names, *getattr(dataset, "groups", {})]
-    alike = difflib.get_close_matches(item, names, n=1) if isinstance(item, str) else _read_as(item, names)
+    alike = (
+        difflib.get_close_matches(item, names, n=1)
+        if isinstance(item, str)
+        else _read_as(item, names)
+    )
     return (alike or names)[0]
 
 
 def _read_as(value: object, names: typing.Sequence[str]) -> list[str]:
-    """The names that yaml or Hydra takes for this number, truth value or null, and which have another text."""
-    return [name for name in names if NO_NAME.fullmatch(name) and not INDEX.fullmatch(name)
-            and repr(value) in (repr(read(name)), repr(_yaml(name)))]
+    """The names that yaml or Hydra takes for this number, truth value or null, and which have
+    another text.
+    """
+    return [
+        name
+        for name in names
+        if NO_NAME.fullmatch(name)
+        and not INDEX.fullmatch(name)
+        and repr(value) in (repr(read(name)), repr(_yaml(name)))
+    ]
 
 
 def _yaml(text: str) -> object:
@@ -509,15 +678,24 @@ def _yaml(text: str) -> object:
 
 
 def _doubtful(forget: object, dataset: Any) -> list[str]:
-    """Problems of numbers from a yaml file: whether 1_0 or 10 stands there can no longer be told."""
+    """Problems of numbers from a yaml file: whether 1_0 or 10 stands there can no longer be
+    told.
+    """
     problems = []
     for item in forget if isinstance(forget, list) else [forget]:
-        if isinstance(item, bool) or not isinstance(item, int) or not (indices := _meant(item, dataset)):
+        if (
+            isinstance(item, bool)
+            or not isinstance(item, int)
+            or not (indices := _meant(item, dataset))
+        ):
             continue
         by_number = dataset.class_names[indices[0]]
-        problems += [f"forget={item}: may be the class {shown(by_number)}, or the class {name}, which yaml reads as the number "
-                     f"{item}. Type {typed({'forget': name})}, or {typed({'forget': by_number})}"
-                     for name in _read_as(item, dataset.class_names)]
+        problems += [
+            f"forget={item}: may be the class {shown(by_number)}, or the class {name}, which yaml"
+            f" reads as the number {item}. Type {typed({'forget': name})}, or"
+            f" {typed({'forget': by_number})}"
+            for name in _read_as(item, dataset.class_names)
+        ]
     return problems
 
 
@@ -526,44 +704,75 @@ def _check_devices(trainer: dict) -> list[str]:
 
     gpus = torch.cuda.device_count()
     if trainer["accelerator"] == "gpu" and gpus < trainer["devices"]:
-        return [f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type trainer.devices={gpus}"
-                if gpus else "trainer.accelerator=gpu: this machine has no GPU. Type trainer.accelerator=cpu"]
+        return [
+            (
+                f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type"
+                f" trainer.devices={gpus}"
+                if gpus
+                else (
+                    "trainer.accelerator=gpu: this machine has no GPU. Type trainer.accelerator=cpu"
+                )
+            )
+        ]
     if trainer["accelerator"] == "auto" and 0 < gpus < trainer["devices"]:
-        return [f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type trainer.devices={gpus}"]
+        return [
+            f"trainer.devices={trainer['devices']}: this machine has {gpus} GPU(s). Type"
+            f" trainer.devices={gpus}"
+        ]
     if trainer["devices"] > 1 and gpus == 0 and trainer["devices"] > (os.cpu_count() or 1):
-        return [f"trainer.devices={trainer['devices']}: this machine has {os.cpu_count()} CPU cores and no GPU. "
-                f"Type trainer.devices={os.cpu_count()}"]
+        return [
+            f"trainer.devices={trainer['devices']}: this machine has {os.cpu_count()} CPU cores and"
+            f" no GPU. Type trainer.devices={os.cpu_count()}"
+        ]
     return []
 
 
 def _check_checkpoint(model: dict) -> list[str]:
     if model["unet"]["architecture"] == "salun" and model["unet"]["attention_head_dim"] is not None:
-        return [f"model.unet.attention_head_dim={model['unet']['attention_head_dim']}: the salun network has one head. "
-                "Type model.unet.attention_head_dim=null"]
+        return [
+            f"model.unet.attention_head_dim={model['unet']['attention_head_dim']}: the salun"
+            " network has one head. Type model.unet.attention_head_dim=null"
+        ]
     if model["checkpoint"] is None:
         return []
     path = Path(model["checkpoint"])
     if not path.exists():
-        return [f"model.checkpoint={path}: no such file or folder. Type model.checkpoint=null to train the model here"]
+        return [
+            f"model.checkpoint={path}: no such file or folder. Type model.checkpoint=null to train"
+            " the model here"
+        ]
     published = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "salun_unet.yaml"))["unet"]
     if path.is_file() and {**model["unet"], "dropout": 0.1} != published:
-        return [f"model.checkpoint={path}: a file is read as a checkpoint of SalUn's code line, which has the network of "
-                "model=salun_unet. Type model=salun_unet, or give a folder of diffusers"]
+        return [
+            f"model.checkpoint={path}: a file is read as a checkpoint of SalUn's code line, which"
+            " has the network of model=salun_unet. Type model=salun_unet, or give a folder of"
+            " diffusers"
+        ]
     return [] if path.is_file() else checkpoint.check(path, model["schedule"], model["weights"])
 
 
 def _check_levels(attack: dict) -> list[str]:
     """Problems of the levels of an attack that edits the model."""
     target, levels = get_object(attack["_target_"]), attack.get("levels")
-    if not hasattr(target, "allowed") or not isinstance(levels, list) or not all(_fits(level, float) for level in levels):
+    if (
+        not hasattr(target, "allowed")
+        or not isinstance(levels, list)
+        or not all(_fits(level, float) for level in levels)
+    ):
         return []  # it has none, or the constructor's signature says what they must be
     low, high = target.allowed
-    if levels and len({f"{level:g}" for level in levels}) == len(levels) and all(low <= level <= high for level in levels):
+    if (
+        levels
+        and len({f"{level:g}" for level in levels}) == len(levels)
+        and all(low <= level <= high for level in levels)
+    ):
         return []
     file = CONF / "attack" / f"{attack['_target_'].split('.')[-2]}.yaml"
     example = list(OmegaConf.load(file).levels) if file.exists() else [high]
-    return [f"attack.levels={levels}: must be one or more different numbers ({target.unit}) from {low:g} to {high:g}. "
-            f"Type {typed({'attack.levels': example})}"]
+    return [
+        f"attack.levels={levels}: must be one or more different numbers ({target.unit}) from"
+        f" {low:g} to {high:g}. Type {typed({'attack.levels': example})}"
+    ]
 
 
 def check_writable(outputs: str) -> list[str]:
@@ -572,20 +781,27 @@ def check_writable(outputs: str) -> list[str]:
         with tempfile.TemporaryFile(dir=outputs):
             return []
     except OSError as error:
-        return [f"paths.outputs={outputs}: can not be written ({error.strerror}). "
-                "Type paths.outputs=FOLDER with a folder of yours"]
+        return [
+            f"paths.outputs={outputs}: can not be written ({error.strerror}). "
+            "Type paths.outputs=FOLDER with a folder of yours"
+        ]
 
 
-def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = False, words: Sequence[str] = ()) -> dict:
+def validate(
+    config: DictConfig,
+    *,
+    multirun: bool = False,
+    elsewhere: bool = False,
+    words: Sequence[str] = (),
+) -> dict:
     """The resolved configuration as plain Python, or every problem in it.
 
-    Args:
-        multirun: it is one of several runs of this process.
-        elsewhere: it is for another machine, whose devices are not known here.
-        words: choices that reached Hydra as they were typed (after words.keep_names); what is not among them, a yaml file said.
+    Args: multirun: it is one of several runs of this process. elsewhere: it is for another machine,
+        whose devices are not known here. words: choices that reached Hydra as they were typed
+        (after words.keep_names); what is not among them, a yaml file said.
 
-    Raises:
-        UsageError: one line a problem, each with the key, the value, what is allowed, and what to type.
+    Raises: UsageError: one line a problem, each with the key, the value, what is allowed, and what
+        to type.
     """
     problems: list[str] = []
     try:
@@ -600,20 +816,29 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
     trainer = cfg["trainer"]
     if multirun and trainer["devices"] > 1 and "RANK" not in os.environ and not cfg["dry_run"]:
         raise RefusedCommand(
-            f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each start data-parallel "
-            "processes. Type trainer=auto, or hydra/launcher=slurm, or leave -m out and type one command a run, or "
-            f"torchrun --standalone --nproc_per_node={trainer['devices']} run.py -m ...")
+            f"trainer.devices={trainer['devices']}: several runs (-m) in one process can not each"
+            " start data-parallel processes. Type trainer=auto, or hydra/launcher=slurm, or leave"
+            " -m out and type one command a run, or torchrun --standalone"
+            f" --nproc_per_node={trainer['devices']} run.py -m ..."
+        )
 
     def unless(*keys: str) -> bool:
         """Whether no problem is known of what begins with one of these keys."""
         return not any(problem.startswith(keys) for problem in problems)
 
     known = {key for key, _ in _leaves(_shape(Config))} | {"sampler.second"}  # which may be null
-    problems += [f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out" for key, _ in _leaves(cfg)
-                 if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")]
+    problems += [
+        f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out"
+        for key, _ in _leaves(cfg)
+        if key not in known and key.split(".")[0] not in ("dataset", "method", "attack", "eval")
+    ]
     problems += _check_values(cfg) + _check_groups(cfg) + check.expand_paths(cfg)
-    problems += [f"stages={shown(s)}: no such stage; allowed: {', '.join(STAGES)}. Type {typed({'stages': list(STAGES)})}"
-                 for s in cfg["stages"] if s not in STAGES]
+    problems += [
+        f"stages={shown(s)}: no such stage; allowed: {', '.join(STAGES)}. Type"
+        f" {typed({'stages': list(STAGES)})}"
+        for s in cfg["stages"]
+        if s not in STAGES
+    ]
     for rule, keys in (*check.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
@@ -621,16 +846,22 @@ def validate(config: DictConfig, *, multirun: bool = False, elsewhere: bool = Fa
     if unless("paths.outputs"):
         problems += check_writable(cfg["paths"]["outputs"])
     if unless("dataset", "attack.proxy", "attack._target_", "method._target_"):
-        problems += _check_dataset(cfg, in_doubt=not any(word.lstrip("+").startswith("forget=") for word in words))
-    problems = [problem for index, problem in enumerate(problems)
-                if index < len(missing) or not problem.startswith(tuple(missing) or ("\0",))]
+        problems += _check_dataset(
+            cfg, in_doubt=not any(word.lstrip("+").startswith("forget=") for word in words)
+        )
+    problems = [
+        problem
+        for index, problem in enumerate(problems)
+        if index < len(missing) or not problem.startswith(tuple(missing) or ("\0",))
+    ]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
     return cfg
 
 
 def _without(config: DictConfig, missing: list[str]) -> DictConfig:
-    """The configuration with defaults for what must be given, so that everything else in it can be checked as well.
+    """The configuration with defaults for what must be given, so that everything else in it can be
+    checked as well.
 
     Raises:
         UsageError: a whole group is missing.
@@ -645,20 +876,28 @@ def _without(config: DictConfig, missing: list[str]) -> DictConfig:
         elif parent:
             del OmegaConf.select(filled, parent)[name]  # pop() refuses what is missing
         else:
-            raise UsageError([f"{key}: has no default, it must be given. Type {key}=..." for key in missing])
+            raise UsageError(
+                [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+            )
     return filled
 
 
 # what the pipeline asks of the class that a group names
-OFFERS = {"dataset": ("check", "fingerprint"), "method": ("identity", "steps", "passes"),
-          "attack": ("identity", "steps", "passes", "sees_forgotten")}
+OFFERS = {
+    "dataset": ("check", "fingerprint"),
+    "method": ("identity", "steps", "passes"),
+    "attack": ("identity", "steps", "passes", "sees_forgotten"),
+}
 
 
 def _target(key: str, group: object, offers: tuple[str, ...] = ()) -> tuple[Any, list[str]]:
     """What `key`._target_ names, and the problems with it."""
     name = group.get("_target_") if isinstance(group, dict) else None
-    example = {"dataset": "unrelearn.data.digits.Digits", "method": "unrelearn.methods.dimum.DiMUM",
-               "attack": "unrelearn.attacks.dimra.DiMRA"}.get(key, "unrelearn.data.mnist.MNIST")
+    example = {
+        "dataset": "unrelearn.data.digits.Digits",
+        "method": "unrelearn.methods.dimum.DiMUM",
+        "attack": "unrelearn.attacks.dimra.DiMRA",
+    }.get(key, "unrelearn.data.mnist.MNIST")
     if key.startswith("eval."):
         example = "unrelearn.evals.fd_oracle.run"
     try:
@@ -666,43 +905,77 @@ def _target(key: str, group: object, offers: tuple[str, ...] = ()) -> tuple[Any,
             raise TypeError("must be the dotted name of a class or function")
         target = get_object(name)
         if not callable(target) or not all(hasattr(target, what) for what in offers):
-            raise TypeError(f"must be a class with {', '.join(offers)}" if offers else "must be a class or function")
+            raise TypeError(
+                f"must be a class with {', '.join(offers)}"
+                if offers
+                else "must be a class or function"
+            )
         parameters(target)
         return target, []
     except Exception as error:  # Hydra wraps whatever the import of such a name raises
         why = shown(" ".join(str(error).split())[:100])
-        return None, [f"{key}._target_={shown(name)}: no such thing ({why}). Type {key}._target_={example}"]
+        return None, [
+            f"{key}._target_={shown(name)}: no such thing ({why}). Type {key}._target_={example}"
+        ]
 
 
 def _check_groups(cfg: dict) -> list[str]:
     """Problems of the groups that are plain yaml, against the signatures of what they name."""
     problems = []
-    groups = [(key, cfg[key], injected) for key, injected in (("method", "task"), ("attack", "task"), ("dataset", ""))]
-    groups += [(f"attack.{name}", part, "") for name, part in cfg["attack"].items()
-               if isinstance(part, dict) and "_target_" in part]
-    groups += [(f"eval.{name}", measurement, "evidence") for name, measurement in cfg["eval"].items()]
+    groups = [
+        (key, cfg[key], injected)
+        for key, injected in (("method", "task"), ("attack", "task"), ("dataset", ""))
+    ]
+    groups += [
+        (f"attack.{name}", part, "")
+        for name, part in cfg["attack"].items()
+        if isinstance(part, dict) and "_target_" in part
+    ]
+    groups += [
+        (f"eval.{name}", measurement, "evidence") for name, measurement in cfg["eval"].items()
+    ]
     for key, group, injected in groups:
-        target, wrong = _target(key, group, OFFERS.get("dataset" if key.startswith("attack.") else key, ()))
+        target, wrong = _target(
+            key, group, OFFERS.get("dataset" if key.startswith("attack.") else key, ())
+        )
         problems += wrong or check_arguments(key, target, constructor_arguments(group), injected)
     return problems
 
 
 def _check_protocol(cfg: dict) -> list[str]:
-    name, names = cfg["protocol"]["name"], sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
-    return [] if name in names else [f"protocol.name={shown(name)}: no such protocol; allowed: {', '.join(names)}. "
-                                     f"Type protocol={names[0]}"]
+    name, names = (
+        cfg["protocol"]["name"],
+        sorted(path.stem for path in (CONF / "protocol").glob("*.yaml")),
+    )
+    return (
+        []
+        if name in names
+        else [
+            f"protocol.name={shown(name)}: no such protocol; allowed: {', '.join(names)}. "
+            f"Type protocol={names[0]}"
+        ]
+    )
 
 
 def _check_passes(cfg: dict) -> list[str]:
     """Problems of a batch that is split, and of steps of a method that takes none."""
-    problems, limit, method = [], cfg["trainer"]["batch_size_per_device"], get_object(cfg["method"]["_target_"])
+    problems, limit, method = (
+        [],
+        cfg["trainer"]["batch_size_per_device"],
+        get_object(cfg["method"]["_target_"]),
+    )
     combines = cfg["method"].get("combine", "sum") not in ("sum", "alternation")
     if limit is not None and (combines or getattr(method, "whole_steps", False)):
-        problems.append(f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step in one pass. "
-                        "Type trainer.batch_size_per_device=null")
+        problems.append(
+            f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step"
+            " in one pass. Type trainer.batch_size_per_device=null"
+        )
     takes_steps = getattr(method, "losses", method).__qualname__ != "DiffusionModule.losses"
     if cfg["method"].get("max_steps") and not takes_steps and not method.identity:
-        problems.append(f"method.max_steps={cfg['method']['max_steps']}: this method takes no step. Type method.max_steps=0")
+        problems.append(
+            f"method.max_steps={cfg['method']['max_steps']}: this method takes no step. Type"
+            " method.max_steps=0"
+        )
     return problems
 
 
@@ -710,16 +983,23 @@ def _check_processes(cfg: dict, elsewhere: bool) -> list[str]:
     """Problems of devices, and of batches that they can not share evenly."""
     trainer = cfg["trainer"]
     # torchrun and Slurm may have started the processes already, whatever trainer.devices says
-    processes = max(trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1)
+    processes = max(
+        trainer["devices"], int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    )
     problems = [] if cfg["dry_run"] or elsewhere else _check_devices(trainer)
     if not problems and trainer["devices"] > 1 and trainer["strategy"] != "ddp":
-        problems = [f"trainer.devices={trainer['devices']}: more than one device needs data-parallel processes. "
-                    f"Type trainer=ddp trainer.devices={trainer['devices']}"]
+        problems = [
+            f"trainer.devices={trainer['devices']}: more than one device needs data-parallel"
+            f" processes. Type trainer=ddp trainer.devices={trainer['devices']}"
+        ]
     for key in ("model.pretrain", "method", "attack", "oracle") if not problems else ():
         size = check.at(cfg, f"{key}.batch_size")
         if isinstance(size, int) and size % processes:
-            problems.append(f"{key}.batch_size={size}: is global, and must be a multiple of the number of processes "
-                            f"(trainer.devices), {processes}. Type {key}.batch_size={-(-size // processes) * processes}")
+            problems.append(
+                f"{key}.batch_size={size}: is global, and must be a multiple of the number of"
+                f" processes (trainer.devices), {processes}. Type"
+                f" {key}.batch_size={-(-size // processes) * processes}"
+            )
     return problems
 
 
@@ -734,7 +1014,9 @@ RULES = (
 
 
 def _check_dataset(cfg: dict, *, in_doubt: bool) -> list[str]:
-    """Problems of the data set's files, and of what else must fit it. in_doubt: `forget` comes from a yaml file."""
+    """Problems of the data set's files, and of what else must fit it. in_doubt: `forget` comes from
+    a yaml file.
+    """
     dataset, problems = _instantiated("dataset", cfg)
     if problems and cfg["dry_run"] and getattr(dataset, "class_names", None):
         print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
@@ -743,55 +1025,83 @@ def _check_dataset(cfg: dict, *, in_doubt: bool) -> list[str]:
         return problems
     halvings = len(cfg["model"]["unet"]["block_out_channels"]) - 1
     if dataset.image_size % 2**halvings:
-        problems.append(f"dataset image size {dataset.image_size}: the network model={cfg['model']['name']} halves it "
-                        f"{halvings} times, so it must be a multiple of {2**halvings}. "
-                        f"Type dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}")
+        problems.append(
+            f"dataset image size {dataset.image_size}: the network model={cfg['model']['name']}"
+            f" halves it {halvings} times, so it must be a multiple of {2**halvings}. Type"
+            f" dataset.image_size={max(1, round(dataset.image_size / 2**halvings)) * 2**halvings}"
+        )
     problems += _check_proxy(cfg, dataset)
     if cfg["model"]["checkpoint"] is not None:
-        problems += checkpoint.check_shape(Path(cfg["model"]["checkpoint"]), image_size=dataset.image_size,
-                                           channels=dataset.channels, num_classes=len(dataset.class_names))
+        problems += checkpoint.check_shape(
+            Path(cfg["model"]["checkpoint"]),
+            image_size=dataset.image_size,
+            channels=dataset.channels,
+            num_classes=len(dataset.class_names),
+        )
     try:
         forgotten = forget_classes(cfg["forget"], dataset)
         problems += _doubtful(cfg["forget"], dataset) if in_doubt else []
         if cfg["sampler"]["num_images"] < len(forgotten):
-            problems.append(f"sampler.num_images={cfg['sampler']['num_images']}: is shared by the forgotten classes, "
-                            f"{len(forgotten)} of them, and the last ones would have no image. "
-                            f"Type sampler.num_images={50 * len(forgotten)}")
+            problems.append(
+                f"sampler.num_images={cfg['sampler']['num_images']}: is shared by the forgotten"
+                f" classes, {len(forgotten)} of them, and the last ones would have no image. Type"
+                f" sampler.num_images={50 * len(forgotten)}"
+            )
         for key in ("memory_class", "anchor_class"):
             other = cfg["method"].get(key)
-            if isinstance(other, int) and (other in forgotten or other not in range(len(dataset.class_names))):
-                problems.append(f"method.{key}={other}: must be the index of a retained class. Type method.{key}=null")
-        if cfg["method"]["_target_"].endswith(".Retrain") and cfg["method"].get("fisher_ratio") is not None:
-            problems.append(f"method.fisher_ratio={cfg['method']['fisher_ratio']}: a network of random weights has no Fisher "
-                            "information to speak of. Leave +method.fisher_ratio out")
+            if isinstance(other, int) and (
+                other in forgotten or other not in range(len(dataset.class_names))
+            ):
+                problems.append(
+                    f"method.{key}={other}: must be the index of a retained class. Type"
+                    f" method.{key}=null"
+                )
+        if (
+            cfg["method"]["_target_"].endswith(".Retrain")
+            and cfg["method"].get("fisher_ratio") is not None
+        ):
+            problems.append(
+                f"method.fisher_ratio={cfg['method']['fisher_ratio']}: a network of random weights"
+                " has no Fisher information to speak of. Leave +method.fisher_ratio out"
+            )
         if cfg["method"].get("memory") == "counterpart" and not hasattr(dataset, "counterpart"):
-            problems.append("method.memory=counterpart: this data set has no attributes to flip. "
-                            "Type method.memory=another_class, or dataset=celeba")
+            problems.append(
+                "method.memory=counterpart: this data set has no attributes to flip. "
+                "Type method.memory=another_class, or dataset=celeba"
+            )
     except UsageError as error:
         problems += error.problems
     return problems
 
 
 def _instantiated(key: str, cfg: dict) -> tuple[Any, list[str]]:
-    """The data set that a part of the configuration describes, or None, and the problems of its files."""
+    """The data set that a part of the configuration describes, or None, and the problems of its
+    files.
+    """
     part = check.at(cfg, key)
     try:
         dataset = instantiate(part, _convert_="all")
         return dataset, [problem.replace("dataset.", f"{key}.") for problem in dataset.check()]
     except OSError as error:
         whose = check.owner(error.filename, cfg) or f"{key}.root"
-        return None, [f"{whose}={shown(check.at(cfg, whose))}: {shown(error.filename)} can not be read ({error.strerror}). "
-                      f"Type {whose}=FOLDER with one that you may read"]
+        return None, [
+            f"{whose}={shown(check.at(cfg, whose))}: {shown(error.filename)} can not be read"
+            f" ({error.strerror}). Type {whose}=FOLDER with one that you may read"
+        ]
     except UsageError as error:
         return None, error.problems
     except Exception as error:  # a constructor may raise anything
         why = shown(" ".join(str(error.__cause__ or error).split())[:200])
-        return None, [f"{key}._target_={part['_target_']}: can not be made of these arguments ({why}). "
-                      f"Type python run.py {key}=NAME --cfg job to see those of another one"]
+        return None, [
+            f"{key}._target_={part['_target_']}: can not be made of these arguments ({why}). "
+            f"Type python run.py {key}=NAME --cfg job to see those of another one"
+        ]
 
 
 def _check_proxy(cfg: dict, dataset: Any) -> list[str]:
-    """Problems of another data set that an attack trains on: it must be there, and fit the network."""
+    """Problems of another data set that an attack trains on: it must be there, and fit the
+    network.
+    """
     if "proxy" not in cfg["attack"]:
         return []
     proxy, problems = _instantiated("attack.proxy", cfg)
@@ -799,29 +1109,50 @@ def _check_proxy(cfg: dict, dataset: Any) -> list[str]:
         print("\n".join(f"not yet: {problem}" for problem in problems), file=sys.stderr)
         return []
     if not problems and not hasattr(proxy, "load"):
-        problems.append(f"attack.proxy._target_={cfg['attack']['proxy']['_target_']}: is read from disk, too large for a proxy. "
-                        "Type attack.proxy._target_=unrelearn.data.mnist.MNIST")
+        problems.append(
+            f"attack.proxy._target_={cfg['attack']['proxy']['_target_']}: is read from disk, too"
+            " large for a proxy. Type attack.proxy._target_=unrelearn.data.mnist.MNIST"
+        )
     if problems:
         return problems
     found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
     if found != wanted:
-        problems.append(f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}. "
-                        f"Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many channels")
+        problems.append(
+            f"attack.proxy: its images are {found} (channels, height, width), and the model's"
+            f" {wanted}. Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many"
+            " channels"
+        )
     return problems
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
-    """One line for each problem when Hydra or OmegaConf could not compose the configuration; None if it is something else."""
+    """One line for each problem when Hydra or OmegaConf could not compose the configuration; None
+    if it is something else.
+    """
     text = " ".join(str(error).split())
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+    if (
+        isinstance(error, MissingConfigException)
+        and error.missing_cfg_file
+        and "/" in error.missing_cfg_file
+    ):
         group, option = error.missing_cfg_file.rsplit("/", 1)
         options = sorted(error.options or [])
-        close = ([name for name in options if name.startswith(f"{option}_")]  # presets of what was one, once
-                 or difflib.get_close_matches(option, options, n=1) or options[:1] or ["..."])
-        return [f"{group}={shown(option)}: no such {group}; allowed: {', '.join(options)}. "
-                f"Type {' or '.join(f'{group}={name}' for name in close)}"]
+        close = (
+            [
+                name for name in options if name.startswith(f"{option}_")
+            ]  # presets of what was one, once
+            or difflib.get_close_matches(option, options, n=1)
+            or options[:1]
+            or ["..."]
+        )
+        return [
+            f"{group}={shown(option)}: no such {group}; allowed: {', '.join(options)}. "
+            f"Type {' or '.join(f'{group}={name}' for name in close)}"
+        ]
     if isinstance(error, OverflowError) and (found := re.search(r"full_key: (\S+)", text)):
-        return [f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"]
+        return [
+            f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"
+        ]
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     if "Ambiguous value" in text and (several := _several(overrides)):
@@ -833,49 +1164,90 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     if match or "not in" in str(cause):
         return [_no_such_key(key, given, overrides)]
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
-    return [f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
-            "Type python run.py --cfg job to see what stands there by default"]
+    return [
+        f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
+        "Type python run.py --cfg job to see what stands there by default"
+    ]
 
 
 def _several(overrides: Sequence[str]) -> list[str]:
-    """A line for each choice that has several values without -m: a list, a run each, or one name with commas in it."""
+    """A line for each choice that has several values without -m: a list, a run each, or one name
+    with commas in it.
+    """
     lines = []
     for word in overrides:
         key, _, values = word.partition("=")
-        if not word.startswith("-") and OverridesParser.create().parse_override(word).is_sweep_override():
+        if (
+            not word.startswith("-")
+            and OverridesParser.create().parse_override(word).is_sweep_override()
+        ):
             each = f"-m {shell(word)} for a run each"
-            is_list = key in ("forget", "eval") or isinstance(OmegaConf.select(_defaults(), key), ListConfig)
+            is_list = key in ("forget", "eval") or isinstance(
+                OmegaConf.select(_defaults(), key), ListConfig
+            )
             name = f", or {typed({key: values})} if that is one name" if key in NAMES else ""
-            advice = f"{shell(f'{key}=[{values}]')} for all in one run, {each}{name}" if is_list else f"{each}{name}"
+            advice = (
+                f"{shell(f'{key}=[{values}]')} for all in one run, {each}{name}"
+                if is_list
+                else f"{each}{name}"
+            )
             lines.append(f"{shown(word)}: several values, and one run. Type {advice}")
     return lines
 
 
 def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
-    known = _known_keys([word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()])
-    siblings = sorted({k[len(parent):].lstrip(".").split(".")[0] for k in known
-                       if not parent or k.startswith(f"{parent}.")} - {"_target_"})
+    known = _known_keys(
+        [word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()]
+    )
+    siblings = sorted(
+        {
+            k[len(parent) :].lstrip(".").split(".")[0]
+            for k in known
+            if not parent or k.startswith(f"{parent}.")
+        }
+        - {"_target_"}
+    )
     value = read(given.split("=", 1)[1]) if "=" in given else "..."
     close = difflib.get_close_matches(name, siblings, n=1)
     others = [] if close else options_with(parent, name)
     if others:
-        return (f"{shown(given)}: the {parent} chosen here has no such key; {parent}={', '.join(others)} "
-                f"{'have' if len(others) > 1 else 'has'} it. Type {typed({parent: others[0], key: value})}")
-    advice = f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}" if close else \
-        "Type python run.py --cfg job to see their values"
-    return f"{shown(given)}: no such key; allowed{' in ' + parent if parent else ''}: {', '.join(siblings) or 'none'}. {advice}"
+        return (
+            f"{shown(given)}: the {parent} chosen here has no such key;"
+            f" {parent}={', '.join(others)} {'have' if len(others) > 1 else 'has'} it. Type"
+            f" {typed({parent: others[0], key: value})}"
+        )
+    advice = (
+        f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}"
+        if close
+        else "Type python run.py --cfg job to see their values"
+    )
+    return (
+        f"{shown(given)}: no such key; allowed{' in ' + parent if parent else ''}:"
+        f" {', '.join(siblings) or 'none'}. {advice}"
+    )
 
 
 def options_with(group: str, name: str) -> list[str]:
     """The options of a group in which a key stands, first those that can not do without it."""
-    options = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((CONF / group).glob("*.yaml"))} \
-        if group else {}
-    return sorted((option for option, keys in options.items() if name in keys), key=lambda option: options[option][name] != "???")
+    options = (
+        {
+            path.stem: OmegaConf.to_container(OmegaConf.load(path))
+            for path in sorted((CONF / group).glob("*.yaml"))
+        }
+        if group
+        else {}
+    )
+    return sorted(
+        (option for option, keys in options.items() if name in keys),
+        key=lambda option: options[option][name] != "???",
+    )
 
 
 def _known_keys(choices: Sequence[str] = ()) -> list[str]:
-    """Every key of the configuration, dotted, with these options of groups or, where they do not hold, the default ones."""
+    """Every key of the configuration, dotted, with these options of groups or, where they do not
+    hold, the default ones.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -886,22 +1258,37 @@ def _known_keys(choices: Sequence[str] = ()) -> list[str]:
 
 
 def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | None:
-    """As `explain`, and what else is wrong: what was explained is left out and the rest composed again, until it holds."""
+    """As `explain`, and what else is wrong: what was explained is left out and the rest composed
+    again, until it holds.
+    """
     (options, left), problems = separated(words), []
-    several_runs = bool({"-m", "--multirun"} & set(options)) or any(word.startswith("experiment=") for word in left)
+    several_runs = bool({"-m", "--multirun"} & set(options)) or any(
+        word.startswith("experiment=") for word in left
+    )
     if any(word.startswith(("-cd", "--config", "-cp", "-cn")) for word in options):
         return explain(error, left)  # another configuration than ours
     while lines := explain(error, left):
         problems += lines
-        bad = [word for word in left if any(line.startswith(shown(word.lstrip("+"))) for line in lines)]
+        bad = [
+            word for word in left if any(line.startswith(shown(word.lstrip("+"))) for line in lines)
+        ]
         roots = {word.lstrip("+~").split("=")[0] for word in bad}
-        left = [word for word in left if word not in bad and not word.startswith(tuple(f"{root}." for root in roots))]
+        left = [
+            word
+            for word in left
+            if word not in bad and not word.startswith(tuple(f"{root}." for root in roots))
+        ]
         if not bad or roots & {"experiment", "dataset"}:  # what else holds depends on them
             return problems
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                validate(hydra_compose("config", overrides=[_first_value(w) if several_runs else w for w in left]), words=left)
+                validate(
+                    hydra_compose(
+                        "config", overrides=[_first_value(w) if several_runs else w for w in left]
+                    ),
+                    words=left,
+                )
             return problems
         except UsageError as more:
             return problems + [line for line in more.problems if not line.startswith(tuple(roots))]
@@ -912,17 +1299,24 @@ def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | Non
 
 def _first_value(word: str) -> str:
     parsed = OverridesParser.create().parse_override(word)
-    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}" if parsed.is_sweep_override() else word
+    return (
+        f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
+        if parsed.is_sweep_override()
+        else word
+    )
 
 
-# ---- the configurations of a multirun, for those who plan it ---------------------------------------------------------
+# ---- the configurations of a multirun, for those who plan it
+# ---------------------------------------------------------
 
 
 class Sweep:
     """What `python run.py -m WORDS` would run, as choices.
 
-    axes: key -> its values, as text; of the command line or, where that does not give the key, of an experiment's
-    hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other machines than this one.
+    axes: key -> its values, as text; of the command line or, where that does not give the key, of
+        an experiment's
+    hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other machines than
+        this one.
 
     Raises:
         UsageError: a word that Hydra cannot read, or a composition that does not hold.
@@ -945,11 +1339,20 @@ class Sweep:
                 else:
                     self.fixed.append(word)
             given = {word.lstrip("+~").split("=")[0] for word in self.fixed} | set(self.axes)
-            params = hydra_compose("config", overrides=self.fixed, return_hydra_config=True).hydra.sweeper.params or {}
+            params = (
+                hydra_compose(
+                    "config", overrides=self.fixed, return_hydra_config=True
+                ).hydra.sweeper.params
+                or {}
+            )
             for key, values in params.items():
                 if key not in given:
                     parsed = OverridesParser.create().parse_override(keep_names(f"{key}={values}"))
-                    chosen = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [str(values)]
+                    chosen = (
+                        list(parsed.sweep_string_iterator())
+                        if parsed.is_sweep_override()
+                        else [str(values)]
+                    )
                     self.axes[key] = chosen
         except (HydraException, OmegaConfBaseException) as error:
             problems = explain(error, words)
@@ -962,7 +1365,9 @@ class Sweep:
         return [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
 
     def compose(self, chosen: dict[str, str]) -> tuple[dict, set[str]]:
-        """The validated configuration of one run, and the keys that others in it are made from by interpolation."""
+        """The validated configuration of one run, and the keys that others in it are made from by
+        interpolation.
+        """
         words = self.words(chosen)
         try:
             config = hydra_compose("config", overrides=words)

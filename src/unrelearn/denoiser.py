@@ -1,8 +1,9 @@
-"""The network eps_theta(x_t, t, c), with one embedding row per class and one null row: diffusers' UNet2DModel, or the
-UNet of the SalUn code line.
+"""The network eps_theta(x_t, t, c), with one embedding row per class and one null row: diffusers'
+UNet2DModel, or the UNet of the SalUn code line.
 
-Row `num_classes` of the class embedding is the null label of classifier-free guidance. Weights are written in
-diffusers' own format, so `UNet2DModel.from_pretrained(folder)` reads them with no line of ours.
+Row `num_classes` of the class embedding is the null label of classifier-free guidance. Weights are
+written in diffusers' own format, so `UNet2DModel.from_pretrained(folder)` reads them with no line
+of ours.
 """
 
 import contextlib
@@ -21,7 +22,9 @@ from unrelearn import checkpoint
 from unrelearn.errors import UsageError
 from unrelearn.salun_unet import SalunUNet, load_lineage
 
-CLASS_EMBEDDING = "class_embedding.weight"  # the parameter's name in both networks: (num_classes + 1, width)
+CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, width)
+    "class_embedding.weight"
+)
 
 Denoiser = UNet2DModel | SalunUNet
 KINDS = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}  # by the name in config.json
@@ -42,12 +45,13 @@ def build(
 ) -> Denoiser:
     """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
 
-    Args:
-        block_out_channels: width of each resolution level; the image is halved between levels.
-        attention_levels: levels (0 = full resolution) with self-attention; the middle block follows if any is given,
+    Args: block_out_channels: width of each resolution level; the image is halved between levels.
+        attention_levels: levels (0 = full resolution) with self-attention; the middle block follows
+        if any is given,
             and has it anyway in "salun".
         architecture: "unet2d" or "salun".
-        attention_head_dim: channels of one attention head; None: one head, the only choice in "salun".
+        attention_head_dim: channels of one attention head; None: one head, the only choice in
+            "salun".
 
     Raises:
         UsageError: several heads in "salun".
@@ -64,8 +68,11 @@ def build(
     )
     if architecture == "salun":
         if attention_head_dim is not None:
-            raise UsageError(f"model.unet.attention_head_dim={attention_head_dim}: the attention of "
-                             "model.unet.architecture=salun has one head. Type model.unet.attention_head_dim=null")
+            raise UsageError(
+                f"model.unet.attention_head_dim={attention_head_dim}: the attention of"
+                " model.unet.architecture=salun has one head. Type"
+                " model.unet.attention_head_dim=null"
+            )
         return SalunUNet(**shape, attention_levels=tuple(attention_levels))
     levels = range(len(block_out_channels))
     down = tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels)
@@ -79,7 +86,9 @@ def build(
 
 
 def predict(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """The network's answer (B, C, H, W) at noisy images x_t, times t (B,) and labels (B,) in [0, num_classes]."""
+    """The network's answer (B, C, H, W) at noisy images x_t, times t (B,) and labels (B,) in [0,
+    num_classes].
+    """
     return denoiser(x_t, t, class_labels=labels, return_dict=False)[0]
 
 
@@ -88,7 +97,9 @@ def null_label(denoiser: Denoiser) -> int:
 
 
 def embedding(denoiser: Denoiser, t: Tensor, labels: Tensor) -> Tensor:
-    """What the residual blocks are told of times t (B,) and labels (B,): the input (B, E) of their projections."""
+    """What the residual blocks are told of times t (B,) and labels (B,): the input (B, E) of their
+    projections.
+    """
     if isinstance(denoiser, SalunUNet):
         return denoiser.embedding(t, labels)
     time = denoiser.time_embedding(denoiser.time_proj(t).to(denoiser.dtype))
@@ -96,7 +107,9 @@ def embedding(denoiser: Denoiser, t: Tensor, labels: Tensor) -> Tensor:
 
 
 def save(denoiser: Denoiser, folder: Path, schedule: dict) -> None:
-    """Write config.json and safetensors weights, with the noise schedule beside them as a diffusers scheduler."""
+    """Write config.json and safetensors weights, with the noise schedule beside them as a diffusers
+    scheduler.
+    """
     denoiser.save_pretrained(folder, safe_serialization=True)
     DDPMScheduler(**schedule).save_pretrained(folder)
 
@@ -114,8 +127,13 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
         raise ValueError(f"a {name}")
     with _quiet_diffusers():  # what it would only warn of is an error here
         network, missing = KINDS[name].from_pretrained(
-            folder, low_cpu_mem_usage=False, torch_dtype=torch.float32, use_safetensors=True,
-            variant=variant, output_loading_info=True)
+            folder,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            variant=variant,
+            output_loading_info=True,
+        )
     if any(missing.values()):  # diffusers leaves what is missing at random values
         raise ValueError(", ".join(f"{what}: {names}" for what, names in missing.items() if names))
     return network.eval()
@@ -131,7 +149,9 @@ def _quiet_diffusers() -> Iterator[None]:
         diffusers_logging.set_verbosity(level)
 
 
-def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: int) -> dict[str, Denoiser]:
+def load_checkpoint(
+    path: Path, *, image_size: int, channels: int, num_classes: int
+) -> dict[str, Denoiser]:
     """Networks trained elsewhere, by the name of their weights, "raw" or "ema".
 
     Args:
@@ -142,9 +162,16 @@ def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: 
         UsageError: there is no such thing, or it is for other images or another number of classes.
     """
     if not path.is_dir():
-        with torch.device("meta"):  # nothing is initialised: the weights of the file are put in its place
-            network = SalunUNet(image_size, channels, channels, num_classes + 1,
-                                attention_levels=tuple(i for i in range(4) if image_size >> i == 16))
+        with torch.device(
+            "meta"
+        ):  # nothing is initialised: the weights of the file are put in its place
+            network = SalunUNet(
+                image_size,
+                channels,
+                channels,
+                num_classes + 1,
+                attention_levels=tuple(i for i in range(4) if image_size >> i == 16),
+            )
         networks = {}
         for label, state in load_lineage(path, network).items():
             if label != "step":
@@ -158,9 +185,11 @@ def load_checkpoint(path: Path, *, image_size: int, channels: int, num_classes: 
         variant = checkpoint.variant(folder)
         try:
             networks[label] = load(folder, variant)
-        except Exception as error:  # diffusers, safetensors and json each have their own for a file that is not as it should be
+        except Exception as error:  # diffusers, safetensors and json each have their own
             raise checkpoint.unreadable(folder, " ".join(str(error).split())[:200]) from None
-    if problems := checkpoint.check_shape(path, image_size=image_size, channels=channels, num_classes=num_classes):
+    if problems := checkpoint.check_shape(
+        path, image_size=image_size, channels=channels, num_classes=num_classes
+    ):
         raise UsageError(problems)
     return networks
 

@@ -1,10 +1,13 @@
 """Denoising diffusion in discrete time: pure tensor maths, nothing else.
 
-Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239); v-prediction from Salimans & Ho
-2022 (arXiv 2202.00512). Names follow diffusers. Every image tensor is (B, C, H, W); t is int64 (B,) in [0, T).
+Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239); v-prediction
+from Salimans & Ho 2022 (arXiv 2202.00512). Names follow diffusers. Every image tensor is (B, C, H,
+W); t is int64 (B,) in [0, T).
 
-The one reduction used everywhere is the mean over all elements ("mean-MSE"). The code line of Selective Amnesia and
-SalUn sums over the C*H*W elements of an image instead: a weight on one term of its losses is not a weight here.
+The one reduction used everywhere is the mean over all elements ("mean-MSE"). The code line of
+Selective Amnesia and
+SalUn sums over the C*H*W elements of an image instead: a weight on one term of its losses is not a
+    weight here.
 """
 
 import hashlib
@@ -13,7 +16,9 @@ import torch
 from torch import Tensor
 
 
-def alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
+def alphas_cumprod(
+    num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Tensor:
     """Products of (1 - beta) for the linear schedule, float32 (T,). DDPM section 4."""
     betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
     return torch.cumprod(1.0 - betas, dim=0).float()
@@ -25,21 +30,38 @@ def _per_image(values: Tensor, t: Tensor) -> Tensor:
 
 def add_noise(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise. DDPM Eq. 4."""
-    return _per_image(alphas_cumprod.sqrt(), t) * x_0 + _per_image((1.0 - alphas_cumprod).sqrt(), t) * noise
+    return (
+        _per_image(alphas_cumprod.sqrt(), t) * x_0
+        + _per_image((1.0 - alphas_cumprod).sqrt(), t) * noise
+    )
 
 
-def target(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> Tensor:
-    """What the network should answer at x_t: the noise, x_0 itself, or v = sqrt(abar) noise - sqrt(1 - abar) x_0."""
+def target(
+    x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
+) -> Tensor:
+    """What the network should answer at x_t: the noise, x_0 itself, or v = sqrt(abar) noise -
+    sqrt(1 - abar) x_0.
+    """
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "sample":
         return x_0
-    return _per_image(alphas_cumprod.sqrt(), t) * noise - _per_image((1.0 - alphas_cumprod).sqrt(), t) * x_0
+    return (
+        _per_image(alphas_cumprod.sqrt(), t) * noise
+        - _per_image((1.0 - alphas_cumprod).sqrt(), t) * x_0
+    )
 
 
-def x_0_and_noise(output: Tensor, x_t: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> tuple:
-    """What a network's answer at x_t says that x_t is made of: (x_0, noise), as `target` and `add_noise` put them together."""
-    signal, sigma = _per_image(alphas_cumprod.sqrt(), t), _per_image((1.0 - alphas_cumprod).sqrt(), t)
+def x_0_and_noise(
+    output: Tensor, x_t: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
+) -> tuple:
+    """What a network's answer at x_t says that x_t is made of: (x_0, noise), as `target` and
+    `add_noise` put them together.
+    """
+    signal, sigma = (
+        _per_image(alphas_cumprod.sqrt(), t),
+        _per_image((1.0 - alphas_cumprod).sqrt(), t),
+    )
     if prediction_type == "epsilon":
         return (x_t - sigma * output) / signal, output
     if prediction_type == "sample":
@@ -50,10 +72,11 @@ def x_0_and_noise(output: Tensor, x_t: Tensor, t: Tensor, alphas_cumprod: Tensor
 def divergence(answer: Tensor, wanted: Tensor, alpha: float | None, scale: float) -> Tensor:
     """The alpha-divergence of two Gaussians of equal covariance around two predictions, as a loss.
 
-    With m the mean squared error of an image and d = m / (2 scale): KL = d, and
-    D_alpha = (1 - exp(-alpha (1 - alpha) d)) / (alpha (1 - alpha)), four times the squared Hellinger distance at alpha = 1/2:
-    a loss that saturates, so that large errors do not pull. Times 2 scale, so that small errors count as in the mean squared
-    error, which alpha = None is. From f-DMU (arXiv 2509.21167) by way of our own derivation; `scale` is the variance.
+    With m the mean squared error of an image and d = m / (2 scale): KL = d, and D_alpha = (1 -
+    exp(-alpha (1 - alpha) d)) / (alpha (1 - alpha)), four times the squared Hellinger distance at
+    alpha = 1/2: a loss that saturates, so that large errors do not pull. Times 2 scale, so that
+    small errors count as in the mean squared error, which alpha = None is. From f-DMU (arXiv
+    2509.21167) by way of our own derivation; `scale` is the variance.
     """
     m = (answer - wanted).square().mean((1, 2, 3))
     if alpha is not None:
@@ -71,7 +94,8 @@ def drop_labels(labels: Tensor, uniform: Tensor, probability: float, null_label:
 
 
 def generator_for(*identity: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a function of what it is for, e.g. (seed, "unlearn", "retain", step): never of rank or history.
+    """A generator that is a function of what it is for, e.g. (seed, "unlearn", "retain", step):
+    never of rank or history.
 
     Resumed and uninterrupted runs, and any number of processes, therefore draw the same numbers.
     """
@@ -80,8 +104,8 @@ def generator_for(*identity: object, device: torch.device | str = "cpu") -> torc
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Seed the global generator that dropout on this device reads. torch.manual_seed notes the call stack for every kind
-    of device that is not in use, which costs a millisecond in each step."""
+    """Seed the global generator that dropout on this device reads. torch.manual_seed notes the call
+    stack for every kind of device that is not in use, which costs a millisecond in each step."""
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     else:

@@ -1,4 +1,6 @@
-"""Several processes as one: rank, slices, and decisions taken once. Without a process group everything is rank 0 of 1."""
+"""Several processes as one: rank, slices, and decisions taken once. Without a process group
+everything is rank 0 of 1.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -35,7 +37,9 @@ def on_main(decide: Callable[[], T]) -> T:
     if is_main():
         try:
             answer[0] = decide()
-        except Exception as error:  # every rank must leave the same way, or the others wait for ever
+        except (
+            Exception
+        ) as error:  # every rank must leave the same way, or the others wait for ever
             answer[1] = error
     dist.broadcast_object_list(answer, src=0)
     if answer[1] is not None:
@@ -44,7 +48,9 @@ def on_main(decide: Callable[[], T]) -> T:
 
 
 def my_slice(n: int) -> slice:
-    """The contiguous part of range(n) that belongs to this rank; the first n % world_size ranks get one more."""
+    """The contiguous part of range(n) that belongs to this rank; the first n % world_size ranks get
+    one more.
+    """
     size, remainder = divmod(n, world_size())
     start = rank() * size + min(rank(), remainder)
     return slice(start, start + size + (rank() < remainder))
@@ -59,7 +65,9 @@ def mean(value: Tensor) -> Tensor:
 
 
 def gather(part: Tensor) -> Tensor:
-    """Concatenate every rank's (n_r, ...) tensor, in rank order, on every rank; sizes may differ. CPU tensors."""
+    """Concatenate every rank's (n_r, ...) tensor, in rank order, on every rank; sizes may differ.
+    CPU tensors.
+    """
     if world_size() == 1:
         return part
     parts: list = [None] * world_size()

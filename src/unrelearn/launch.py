@@ -1,4 +1,6 @@
-"""Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a multirun."""
+"""Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a
+multirun.
+"""
 
 import contextlib
 import errno
@@ -16,30 +18,47 @@ from unrelearn.advice import command, shell, shown
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
 
-SHELLS = ("bash", "sh", "zsh", "fish", "tcsh", "csh", "ksh", "interactive")  # names that Slurm gives a job that is a shell
+SHELLS = (
+    "bash",
+    "sh",
+    "zsh",
+    "fish",
+    "tcsh",
+    "csh",
+    "ksh",
+    "interactive",
+)  # names that Slurm gives a job that is a shell
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 _finished: list[dict] = []  # the records of this process's runs
-_failed: list[tuple[str, str]] = []  # (overrides, why) of the runs of a multirun that did not get through
+_failed: list[
+    tuple[str, str]
+] = []  # (overrides, why) of the runs of a multirun that did not get through
 
 
 def attacks() -> list[str]:
-    """What attack=all stands for: all but dimra_proxy, which needs the files of another data set."""
+    """What attack=all stands for: all but dimra_proxy, which needs the files of another data
+    set.
+    """
     names = {path.stem for path in (CONF / "attack").glob("*.yaml")} - {"dimra_proxy"}
     return sorted(names, key=lambda name: (name != "none", name))
 
 
 def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
-    """The command line with ``attack=all``, also within a list, spelled out: a multirun over all attacks, each once.
+    """The command line with ``attack=all``, also within a list, spelled out: a multirun over all
+    attacks, each once.
 
-    With a launcher one run is a multirun as well: Hydra would leave the launcher out and say nothing.
+    With a launcher one run is a multirun as well: Hydra would leave the launcher out and say
+        nothing.
     """
     expanded = []
     for word in words:
         key, _, value = word.partition("=")
         chosen = value.split(",")
         if key == "attack" and "all" in chosen:
-            word = "attack=" + ",".join(dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c])))
+            word = "attack=" + ",".join(
+                dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c]))
+            )
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both
     several = expanded != words or any(word.startswith("hydra/launcher=") for word in words)
@@ -57,24 +76,36 @@ def complain(problems: list[str]) -> int:
 def storage_problems(error: BaseException, cfg: dict | None = None) -> list[str]:
     """One line if a file could not be written or read, else none.
 
-    Only what lies below paths.outputs is a matter of paths.outputs; of another file the key is named whose path it lies
-    below, if there is one in the configuration, and what could not be done with it.
+    Only what lies below paths.outputs is a matter of paths.outputs; of another file the key is
+    named whose path it lies below, if there is one in the configuration, and what could not be done
+    with it.
     """
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-            sign in text for sign in ("No space left", "File too large", "PytorchStreamWriter failed writing")):
-        return ["paths.outputs: the disk is full; what was finished is kept. Free some space and type the same command to "
-                "continue, or paths.outputs=FOLDER on another disk"]
+        sign in text
+        for sign in ("No space left", "File too large", "PytorchStreamWriter failed writing")
+    ):
+        return [
+            "paths.outputs: the disk is full; what was finished is kept. Free some space and type"
+            " the same command to continue, or paths.outputs=FOLDER on another disk"
+        ]
     if number is None or not isinstance(error.filename, str | bytes):
         return []
     file, key = os.fsdecode(error.filename), check.owner(error.filename, cfg)
     what = f"{shown(file)} can not be {_undone(error)} ({error.strerror})"
     if key == "paths.outputs":
-        return [f"paths.outputs={shown(check.at(cfg, key))}: {what}; what was finished is kept. "
-                "Type paths.outputs=FOLDER with a folder of yours"]
-    return [f"{key}={shown(check.at(cfg, key))}: {what}. Type {key}=PATH with one that you may use" if key else
-            f"{what}; what was finished is kept. Type the same command when that is mended"]
+        return [
+            f"paths.outputs={shown(check.at(cfg, key))}: {what}; what was finished is kept. "
+            "Type paths.outputs=FOLDER with a folder of yours"
+        ]
+    return [
+        (
+            f"{key}={shown(check.at(cfg, key))}: {what}. Type {key}=PATH with one that you may use"
+            if key
+            else f"{what}; what was finished is kept. Type the same command when that is mended"
+        )
+    ]
 
 
 def _undone(error: OSError) -> str:
@@ -86,18 +117,26 @@ def _undone(error: OSError) -> str:
         return "read" if os.path.isdir(os.path.dirname(os.path.abspath(file))) else "found"
     if os.path.exists(file):
         return "written" if os.access(file, os.R_OK) else "read"
-    return "written" if not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK) else "read or written"
+    return (
+        "written"
+        if not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK)
+        else "read or written"
+    )
 
 
 class Job(SimpleNamespace):
-    """What is known of a run while it goes on. config: the validated configuration, once there is one."""
+    """What is known of a run while it goes on. config: the validated configuration, once there is
+    one.
+    """
 
     config: dict | None = None
 
 
 @contextlib.contextmanager
 def job(overrides: list[str], multirun: bool) -> Iterator[Job]:
-    """One run. In a multirun a failure is noted and the next run follows; a single run ends with its exit code."""
+    """One run. In a multirun a failure is noted and the next run follows; a single run ends with
+    its exit code.
+    """
     running = Job()
     try:
         yield running
@@ -114,7 +153,9 @@ def job(overrides: list[str], multirun: bool) -> Iterator[Job]:
         raise failure
     problems = problems or [f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"]
     code = complain(problems)
-    if "SUBMITIT_EXECUTOR" in os.environ:  # the job of a launcher: it fails, and the launcher reads the lines above
+    if (
+        "SUBMITIT_EXECUTOR" in os.environ
+    ):  # the job of a launcher: it fails, and the launcher reads the lines above
         raise failure
     if not multirun or isinstance(failure, RefusedCommand):
         sys.exit(code)
@@ -133,8 +174,9 @@ def failed(overrides: str, why: str) -> None:
 def leave() -> None:
     """Leave the group of processes at the end of what they did in step, and never after a failure.
 
-    Without this one exit in 25 ended in an abort, as threads of the group outlived Python (pytorch#190489). After a failure of
-    one process the others may wait in a collective, and leaving would wait for them.
+    Without this one exit in 25 ended in an abort, as threads of the group outlived Python
+    (pytorch#190489). After a failure of one process the others may wait in a collective, and
+    leaving would wait for them.
     """
     if "torch" in sys.modules:
         import torch.distributed as dist
@@ -145,27 +187,36 @@ def leave() -> None:
 
 
 def summary() -> int:
-    """After everything: which runs of a multirun failed and why, and their comparison. The exit code."""
+    """After everything: which runs of a multirun failed and why, and their comparison. The exit
+    code.
+    """
     if len(_finished) > 1:
         _compare()
     for why in dict.fromkeys(why for _, why in _failed):
         runs = [overrides for overrides, reason in _failed if reason == why]
         print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
     if _failed:
-        print(f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs only what is missing",
-              file=sys.stderr)
+        print(
+            f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs"
+            " only what is missing",
+            file=sys.stderr,
+        )
     return 1 if _failed else 0
 
 
 def _compare() -> None:
-    """Print the comparison of the runs, log it as a table; of several attacks also the matrix, and write all of it as a page."""
+    """Print the comparison of the runs, log it as a table; of several attacks also the matrix, and
+    write all of it as a page.
+    """
     from unrelearn import tracking
     from unrelearn.report import compare, matrix, write_atomically
 
     compare.show(_finished)
     outputs = Path(_finished[0]["config"]["paths"]["outputs"])
     tracking.grid(_finished, outputs, _finished[0]["config"]["tracking"])
-    groups = compare.comparison([{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished])
+    groups = compare.comparison(
+        [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished]
+    )
     if matrices := matrix.matrices(groups):
         matrix.show(matrices)
         page = outputs / "report" / "index.html"
@@ -174,22 +225,33 @@ def _compare() -> None:
 
 
 def slurm_shell(environment: Mapping[str, str]) -> bool:
-    """Whether this process was typed into a shell that is itself the step: srun --ntasks=4 --pty bash, or salloc.
+    """Whether this process was typed into a shell that is itself the step: srun --ntasks=4 --pty
+    bash, or salloc.
 
-    Its variables are those of one task of four, but nobody started the others. A task that srun starts itself from such a
-    shell inherits the name of the job, but is told its own process id.
+    Its variables are those of one task of four, but nobody started the others. A task that srun
+    starts itself from such a shell inherits the name of the job, but is told its own process id.
     """
     named = environment.get("SLURM_JOB_NAME") in SHELLS and "SUBMITIT_EXECUTOR" not in environment
     return named and environment.get("SLURM_TASK_PID") != str(os.getpid())
 
 
 def join_step() -> None:
-    """Take from Slurm what rank this process has in a run of several, or say that it is taken for a run of its own."""
+    """Take from Slurm what rank this process has in a run of several, or say that it is taken for a
+    run of its own.
+    """
     os.environ.update(slurm_ranks(os.environ))
     tasks = os.environ.get("SLURM_NTASKS", "1")
-    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ and tasks != "1" and slurm_shell(os.environ):
-        _say_once(f"one process: this is a shell of Slurm (SLURM_JOB_NAME={os.environ['SLURM_JOB_NAME']}), though of "
-                  f"SLURM_NTASKS={tasks}. For a run of {tasks} processes type srun --job-name=run {_again()}")
+    if (
+        "RANK" not in os.environ
+        and "SLURM_STEP_ID" in os.environ
+        and tasks != "1"
+        and slurm_shell(os.environ)
+    ):
+        _say_once(
+            "one process: this is a shell of Slurm"
+            f" (SLURM_JOB_NAME={os.environ['SLURM_JOB_NAME']}), though of SLURM_NTASKS={tasks}. For"
+            f" a run of {tasks} processes type srun --job-name=run {_again()}"
+        )
 
 
 @cache
@@ -204,14 +266,18 @@ def _again() -> str:
 
 @contextlib.contextmanager
 def _waiting() -> Iterator[None]:
-    """After some seconds within, say for whom this process waits, and what to type if they will never come."""
+    """After some seconds within, say for whom this process waits, and what to type if they will
+    never come.
+    """
     size, tasks = os.environ["WORLD_SIZE"], os.environ.get("SLURM_NTASKS")
     if tasks == size and "SLURM_STEP_ID" in os.environ:
         who, alone = f"SLURM_NTASKS={tasks}; started by srun", "SLURM_NTASKS=1"
     else:
         who, alone = f"WORLD_SIZE={size}; started by torchrun", "env -u RANK -u WORLD_SIZE"
-    line = (f"waiting for the other {int(size) - 1} of {size} processes, as number {os.environ['RANK']} ({who} they come by "
-            f"themselves; to run alone type {alone} {_again()})")
+    line = (
+        f"waiting for the other {int(size) - 1} of {size} processes, as number {os.environ['RANK']}"
+        f" ({who} they come by themselves; to run alone type {alone} {_again()})"
+    )
     timer = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
@@ -222,37 +288,62 @@ def _waiting() -> Iterator[None]:
 
 
 def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
-    """What torchrun would have set, from what Slurm sets for each task that srun starts; {} outside of such a step.
+    """What torchrun would have set, from what Slurm sets for each task that srun starts; {} outside
+    of such a step.
 
-    `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight processes of one run, and so
-    are the tasks of a job of hydra/launcher=slurm, or of slurm_local, where there is no Slurm.
+    `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight
+    processes of one run, and so are the tasks of a job of hydra/launcher=slurm, or of slurm_local,
+    where there is no Slurm.
     """
     if "RANK" in environment:
         return {}
     if environment.get("SUBMITIT_EXECUTOR") == "local":
-        tasks, job, rank = (environment[f"SUBMITIT_LOCAL_{name}"] for name in ("NTASKS", "JOB_ID", "LOCALID"))
-        return {} if tasks == "1" else {
-            "RANK": rank, "WORLD_SIZE": tasks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": tasks,
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(15000 + int(job) % 4000)}
-    if "SLURM_STEP_ID" not in environment or int(environment.get("SLURM_NTASKS", 1)) == 1 or slurm_shell(environment):
+        tasks, job, rank = (
+            environment[f"SUBMITIT_LOCAL_{name}"] for name in ("NTASKS", "JOB_ID", "LOCALID")
+        )
+        return (
+            {}
+            if tasks == "1"
+            else {
+                "RANK": rank,
+                "WORLD_SIZE": tasks,
+                "LOCAL_RANK": rank,
+                "LOCAL_WORLD_SIZE": tasks,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(15000 + int(job) % 4000),
+            }
+        )
+    if (
+        "SLURM_STEP_ID" not in environment
+        or int(environment.get("SLURM_NTASKS", 1)) == 1
+        or slurm_shell(environment)
+    ):
         return {}
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
     tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
     return {
-        "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": str(tasks), "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": str(tasks // nodes),
-        "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(environment.get("SLURM_NODELIST", "127.0.0.1")),
+        "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(
+            environment.get("SLURM_NODELIST", "127.0.0.1")
+        ),
         # another one for each step, as several may run side by side on the nodes of a job
-        "MASTER_PORT": str(15000 + (int(environment["SLURM_JOB_ID"]) + 101 * int(environment["SLURM_STEP_ID"])) % 4000),
+        "MASTER_PORT": str(
+            15000
+            + (int(environment["SLURM_JOB_ID"]) + 101 * int(environment["SLURM_STEP_ID"])) % 4000
+        ),
     }
 
 
 def processes(trainer: dict) -> None:
-    """Become one process per device: join the group that torchrun or Slurm started, or replace this process by torchrun.
+    """Become one process per device: join the group that torchrun or Slurm started, or replace this
+    process by torchrun.
 
-    The whole program runs in every process from its start, in step; nothing is launched in the middle of a run. Who is
-    through calls `leave`.
+    The whole program runs in every process from its start, in step; nothing is launched in the
+    middle of a run. Who is through calls `leave`.
     """
     if trainer["threads"]:
         import torch
@@ -271,7 +362,18 @@ def processes(trainer: dict) -> None:
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer["devices"] > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer["devices"])))
+        os.environ.setdefault(
+            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer["devices"]))
+        )
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                                  f"--nproc_per_node={trainer['devices']}", *sys.argv])
+        os.execv(
+            sys.executable,
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={trainer['devices']}",
+                *sys.argv,
+            ],
+        )

@@ -1,18 +1,22 @@
-"""Images that show nothing, which the classifiers learn to call so: a network that is ruined draws such.
+"""Images that show nothing, which the classifiers learn to call so: a network that is ruined draws
+such.
 
-A classifier that knows only its classes must name one of them for whatever it is shown, and which one is chance: of uniform
-noise two out of three images were called an 8. A class of its own for what shows nothing is the simplest form of rejection
-(a background class, Dhamija et al. 2018, arXiv 1811.04110).
+A classifier that knows only its classes must name one of them for whatever it is shown, and which
+one is chance: of uniform noise two out of three images were called an 8. A class of its own for
+what shows nothing is the simplest form of rejection (a background class, Dhamija et al. 2018, arXiv
+1811.04110).
 
-Every function takes real images (N, C, S, S) float32 in [-1, 1], their mean over the training set (C, S, S) and a generator, and
-returns as many images in the same range; most use no more of the images than their shape. No network draws any of them.
+Every function takes real images (N, C, S, S) float32 in [-1, 1], their mean over the training set
+(C, S, S) and a generator, and returns as many images in the same range; most use no more of the
+images than their shape. No network draws any of them.
 """
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-# share of a real image in noise, as sqrt(abar_t) in x_t: a viewer can not name what is below the first, and can above the second
+# share of a real image in noise, as sqrt(abar_t) in x_t: a viewer can not name what is below the
+# first, and can above the second
 INVISIBLE, VISIBLE = 0.25, 0.7
 
 
@@ -31,8 +35,9 @@ def _noised(images: Tensor, signal: Tensor, g: Generator) -> Tensor:
 
 
 def veiled(images: Tensor, generator: Generator) -> Tensor:
-    """Real images under noise through which they are seen, clamped to [-1, 1]. They keep their labels: classifiers that meet
-    noise only where it shows nothing call every noisy image nothing."""
+    """Real images under noise through which they are seen, clamped to [-1, 1]. They keep their
+    labels: classifiers that meet noise only where it shows nothing call every noisy image
+    nothing."""
     return _noised(images, _uniform(images, generator, VISIBLE, 1), generator).clamp(-1, 1)
 
 
@@ -68,15 +73,24 @@ def permuted(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
 
 
 def blurred_mean(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
-    """The mean of all training images with noise on it, as of a network that has forgotten what it was asked for."""
+    """The mean of all training images with noise on it, as of a network that has forgotten what it
+    was asked for.
+    """
     return mean.expand_as(images) + _uniform(images, g, 0, 0.7) * _normal(images, g)
 
 
 def smooth_field(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
-    """Noise of few pixels made large, as networks of random weights draw: clouds, often as dark and as bright as can be."""
+    """Noise of few pixels made large, as networks of random weights draw: clouds, often as dark and
+    as bright as can be.
+    """
     n, c, size, _ = images.shape
     coarse = max(2, round(size / 2 ** torch.randint(1, 4, (1,), generator=g).item()))
-    clouds = F.interpolate(torch.randn(n, c, coarse, coarse, generator=g), size=size, mode="bilinear", align_corners=False)
+    clouds = F.interpolate(
+        torch.randn(n, c, coarse, coarse, generator=g),
+        size=size,
+        mode="bilinear",
+        align_corners=False,
+    )
     grain = _uniform(images, g, 0, 0.3) * _normal(images, g)
     return _uniform(images, g, -0.5, 0.5) + _uniform(images, g, 0.3, 4) * clouds + grain
 
@@ -86,12 +100,22 @@ def drowned(images: Tensor, mean: Tensor, g: Generator) -> Tensor:
     return _noised(images, _uniform(images, g, 0, INVISIBLE), g)
 
 
-KINDS = (uniform_noise, gaussian_noise, flat, permuted, smooth_field, drowned,
-         *[binary_noise] * 2, *[blurred_mean] * 3)  # more often what is learned last
+KINDS = (
+    uniform_noise,
+    gaussian_noise,
+    flat,
+    permuted,
+    smooth_field,
+    drowned,
+    *[binary_noise] * 2,
+    *[blurred_mean] * 3,
+)  # more often what is learned last
 
 
 def draw(mean: Tensor, images: Tensor, generator: Generator) -> Tensor:
-    """One image that shows nothing for each of the images, of a kind drawn at random; clamped to [-1, 1]."""
+    """One image that shows nothing for each of the images, of a kind drawn at random; clamped to
+    [-1, 1].
+    """
     kind, made = torch.randint(len(KINDS), (len(images),), generator=generator), images.clone()
     for index, make in enumerate(KINDS):
         if (chosen := kind == index).any():

@@ -1,15 +1,20 @@
-"""Adam whose step is a share of the weights it moves, so that it does not depend on the units in which they are written."""
+"""Adam whose step is a share of the weights it moves, so that it does not depend on the units in
+which they are written.
+"""
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# the smallest size of weights, so that those which are zero can move: Adafactor's eps_2 (Shazeer & Stern 2018, arXiv 1804.04235)
+# the smallest size of weights, so that those which are zero can move: Adafactor's eps_2 (Shazeer &
+# Stern 2018, arXiv 1804.04235)
 FLOOR = 1e-3
 
 
 def size(parameter: Tensor) -> Tensor:
-    """The root mean square of each output channel (out, 1, ...), or of all of a vector (); at least FLOOR."""
+    """The root mean square of each output channel (out, 1, ...), or of all of a vector (); at least
+    FLOOR.
+    """
     dims = tuple(range(1, parameter.ndim)) or (0,)
     return parameter.square().mean(dims, keepdim=parameter.ndim > 1).sqrt().clamp(min=FLOOR)
 
@@ -17,15 +22,17 @@ def size(parameter: Tensor) -> Tensor:
 class RelativeAdam(Optimizer):
     """p -= lr * size(p) * m / (sqrt(v) + eps), with m and v the bias-corrected moments of Adam.
 
-    Adam: Kingma & Ba 2015 (arXiv 1412.6980). Steps in proportion to each channel's size: Nero (Liu et al. 2021, arXiv
-    2102.07227), there with weights kept on spheres.
+    Adam: Kingma & Ba 2015 (arXiv 1412.6980). Steps in proportion to each channel's size: Nero (Liu
+    et al. 2021, arXiv 2102.07227), there with weights kept on spheres.
 
     Args:
         lr: as a share: 1e-2 moves a channel by one per cent of its size in a step.
         eps: far below Adam's 1e-8, as a gradient is the smaller the larger its weights are written.
     """
 
-    def __init__(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-12):
+    def __init__(
+        self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-12
+    ):
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
@@ -41,7 +48,11 @@ class RelativeAdam(Optimizer):
     def _move(self, parameter: Tensor, lr: float, beta_1: float, beta_2: float, eps: float) -> None:
         state = self.state[parameter]
         if not state:
-            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+            state.update(
+                step=torch.tensor(0.0),
+                exp_avg=torch.zeros_like(parameter),
+                exp_avg_sq=torch.zeros_like(parameter),
+            )
         state["step"] += 1
         k, first, second = state["step"].item(), state["exp_avg"], state["exp_avg_sq"]
         first.lerp_(parameter.grad, 1 - beta_1)

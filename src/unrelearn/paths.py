@@ -12,11 +12,20 @@ VARIABLE = "UNRELEARN_ROOT"  # tells the processes that a run starts, whose prog
 def find(candidates: list[Path]) -> Path | None:
     """The first folder that holds our conf/; a config.yaml alone may be of anybody's project."""
     files = ("config.yaml", "attack/none.yaml", "protocol/fast.yaml")
-    return next((folder for folder in candidates if all((folder / "conf" / name).is_file() for name in files)), None)
+    return next(
+        (
+            folder
+            for folder in candidates
+            if all((folder / "conf" / name).is_file() for name in files)
+        ),
+        None,
+    )
 
 
 def candidates() -> list[Path]:
-    """Beside run.py, or above scripts/grid.py, as the user may have edited conf/ there; then where the package lies in src/."""
+    """Beside run.py, or above scripts/grid.py, as the user may have edited conf/ there; then where
+    the package lies in src/.
+    """
     program = getattr(sys.modules["__main__"], "__file__", None)  # an interactive session has none
     beside = list(Path(program).resolve().parents[:2]) if program else []
     told = [Path(os.environ[VARIABLE])] if os.environ.get(VARIABLE) else []
@@ -29,9 +38,11 @@ def check() -> None:
         UsageError: there is no configuration; said before anything is computed.
     """
     if find(candidates()) is None:
-        raise UsageError(f"conf/: not found in {ROOT}; the package holds no configuration of its own, so run.py, conf/ "
-                         "and scripts/ belong together. Type python FOLDER/run.py, where FOLDER is a checkout, or "
-                         f"export {VARIABLE}=FOLDER")
+        raise UsageError(
+            f"conf/: not found in {ROOT}; the package holds no configuration of its own, so run.py,"
+            " conf/ and scripts/ belong together. Type python FOLDER/run.py, where FOLDER is a"
+            f" checkout, or export {VARIABLE}=FOLDER"
+        )
 
 
 _tried = candidates()

@@ -1,4 +1,6 @@
-"""The stage graph: dataset -> pretrain -> unlearn -> attack -> samples -> evaluate, each an artefact made from artefacts."""
+"""The stage graph: dataset -> pretrain -> unlearn -> attack -> samples -> evaluate, each an
+artefact made from artefacts.
+"""
 
 import contextlib
 import json
@@ -8,7 +10,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cache, cached_property, partial
@@ -25,10 +27,24 @@ from unrelearn import denoiser as denoisers
 from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
 from unrelearn.canonical import canonical
-from unrelearn.config import STAGES, constructor_arguments, forget_classes, name_of, needs_inception, protocol_label
+from unrelearn.config import (
+    STAGES,
+    constructor_arguments,
+    forget_classes,
+    name_of,
+    needs_inception,
+    protocol_label,
+)
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
-from unrelearn.evals.evidence import Eyes, Sight, accuracy, first_of_each_class, gather_evidence, share
+from unrelearn.evals.evidence import (
+    Eyes,
+    Sight,
+    accuracy,
+    first_of_each_class,
+    gather_evidence,
+    share,
+)
 from unrelearn.inception import Inception
 from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
 from unrelearn.oracle import Classifier, ClassifierTraining, halves, new_classifier
@@ -40,20 +56,34 @@ try:
 except ImportError:  # there is none on Windows
     resource = None
 
-# raise a stage's number when its code changes what it computes: its artefacts and all that follow are then made anew
-VERSIONS = {"dataset": 1, "pretrain": 1, "oracle": 2, "unlearn": 1, "attack": 2, "samples": 2, "reference": 2, "evaluate": 4,
-            "cached": 1}
+# raise a stage's number when its code changes what it computes: its artefacts and all that follow
+# are then made anew
+VERSIONS = {
+    "dataset": 1,
+    "pretrain": 1,
+    "oracle": 2,
+    "unlearn": 1,
+    "attack": 2,
+    "samples": 2,
+    "reference": 2,
+    "evaluate": 4,
+    "cached": 1,
+}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model somewhere in the graph: an artefact, which may not exist yet, and for an attack the step, or level of an edit."""
+    """A model somewhere in the graph: an artefact, which may not exist yet, and for an attack the
+    step, or level of an edit.
+    """
 
     spec: Spec
     step: float | None = None
 
     def weights(self, store: Store, pretrained: str) -> Path | None:
-        """The folder of its weights; None if its training, or that of its parent, diverged. pretrained: "ema" or "raw"."""
+        """The folder of its weights; None if its training, or that of its parent, diverged.
+        pretrained: "ema" or "raw".
+        """
         artifact = store.find(self.spec)
         if artifact is None:
             return None
@@ -68,8 +98,9 @@ class Model:
 class Part:
     """What can be made of a run by itself, once what it `needs` is there (keys of other parts).
 
-    stage: that of an artefact; "evaluate" stands for the samples of `model` and what is seen in them, "record" for the table and
-    page at the end, whose key is the last part of the run's name. what: the method, attack or model it is of.
+    stage: that of an artefact; "evaluate" stands for the samples of `model` and what is seen in
+    them, "record" for the table and page at the end, whose key is the last part of the run's name.
+    what: the method, attack or model it is of.
     """
 
     stage: str
@@ -80,7 +111,9 @@ class Part:
 
 
 def recipe(model: dict) -> dict:
-    """The arguments of Pretraining in a configuration's `model`; the loss itself goes to every stage, through its Task."""
+    """The arguments of Pretraining in a configuration's `model`; the loss itself goes to every
+    stage, through its Task.
+    """
     return {k: v for k, v in model["pretrain"].items() if k not in ("loss_reduction", "antithetic")}
 
 
@@ -89,15 +122,28 @@ def snapshot(step: float) -> str:
 
 
 class Pipeline:
-    """One run of a resolved configuration: `specs` says what it consists of, `run()` makes what is missing."""
+    """One run of a resolved configuration: `specs` says what it consists of, `run()` makes what is
+    missing.
+    """
 
     def __init__(self, cfg: dict, command: str, after: "Pipeline | None" = None):
-        """after: another pipeline; if it has the same data set, that is not looked at and loaded again."""
+        """after: another pipeline; if it has the same data set, that is not looked at and loaded
+        again.
+        """
         self.cfg, self.command = cfg, command
         self.outputs = Path(cfg["paths"]["outputs"])
         self.store = Store(self.outputs / "artifacts", rebuild=cfg["rebuild"], say=progress.say)
-        if after is not None and (after.cfg["dataset"], after.cfg["trainer"]) == (cfg["dataset"], cfg["trainer"]):
-            vars(self).update({name: vars(after)[name] for name in ("dataset", "_dataset_slice", "data") if name in vars(after)})
+        if after is not None and (after.cfg["dataset"], after.cfg["trainer"]) == (
+            cfg["dataset"],
+            cfg["trainer"],
+        ):
+            vars(self).update(
+                {
+                    name: vars(after)[name]
+                    for name in ("dataset", "_dataset_slice", "data")
+                    if name in vars(after)
+                }
+            )
         else:
             self.dataset = instantiate(cfg["dataset"], _convert_="all")
         self.forget = forget_classes(cfg["forget"], self.dataset)
@@ -112,12 +158,24 @@ class Pipeline:
         model = {k: self.cfg["model"][k] for k in ("unet", "schedule", "pretrain")}
         if self.cfg["model"]["checkpoint"] is not None:
             path = Path(self.cfg["model"]["checkpoint"])
-            files = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".safetensors")) if path.is_dir() else [path]
-            recipe = {k: model["pretrain"][k] for k in ("loss_reduction", "antithetic")}  # methods and attacks follow it
-            imported = {**model, "checkpoint": [sha256(file) for file in files], "pretrain": recipe,
-                        "weights": self.cfg["model"]["weights"]}
+            files = (
+                sorted(p for p in path.rglob("*") if p.suffix in (".json", ".safetensors"))
+                if path.is_dir()
+                else [path]
+            )
+            recipe = {
+                k: model["pretrain"][k] for k in ("loss_reduction", "antithetic")
+            }  # methods and attacks follow it
+            imported = {
+                **model,
+                "checkpoint": [sha256(file) for file in files],
+                "pretrain": recipe,
+                "weights": self.cfg["model"]["weights"],
+            }
             return self._spec("pretrain", {"dataset": self._dataset_slice, "model": imported})
-        return self._spec("pretrain", {"dataset": self._dataset_slice, "model": model, "seed": self.cfg["seed"]})
+        return self._spec(
+            "pretrain", {"dataset": self._dataset_slice, "model": model, "seed": self.cfg["seed"]}
+        )
 
     def oracle_spec(self, role: str) -> Spec:
         shared = {k: v for k, v in self.cfg["oracle"].items() if k not in ("main", "held_out")}
@@ -139,12 +197,17 @@ class Pipeline:
 
     @cached_property
     def attacked(self) -> list[Model]:
-        """The attacked model at each level of an edit, or each budget above 0, where it is the unlearned one."""
+        """The attacked model at each level of an edit, or each budget above 0, where it is the
+        unlearned one.
+        """
         attack = self.cfg["attack"]
         if get_object(attack["_target_"]).identity:
             return []
         spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
-        return [Model(spec, at) for at in attack.get("levels") or [step for step in attack["budgets"] if step > 0]]
+        return [
+            Model(spec, at)
+            for at in attack.get("levels") or [step for step in attack["budgets"] if step > 0]
+        ]
 
     @property
     def attack_seed(self) -> int:
@@ -160,8 +223,11 @@ class Pipeline:
 
     def samples_spec(self, model: Model) -> Spec:
         config = {"sampler": self.cfg["sampler"], "forget": self.forget, "step": model.step}
-        # two sets of weights lie in what was trained from scratch: the pretrained model, and what `retrain` makes
-        if model.step is None and (model.spec.stage == "pretrain" or self.cfg["method"].get("ema_decay") is not None):
+        # two sets of weights lie in what was trained from scratch: the pretrained model, and what
+        # `retrain` makes
+        if model.step is None and (
+            model.spec.stage == "pretrain" or self.cfg["method"].get("ema_decay") is not None
+        ):
             config["weights"] = self.cfg["model"]["weights"]
         return self._spec("samples", config, model.spec.key)
 
@@ -169,39 +235,68 @@ class Pipeline:
         """What is drawn of it."""
         attack = get_object(self.cfg["attack"]["_target_"])
         from_images = model.spec.stage == "attack" and getattr(attack, "starts_from_images", False)
-        return jobs(self.cfg["sampler"], self.forget, len(self.dataset.class_names),
-                    self.cfg["model"]["schedule"]["num_train_timesteps"], from_images)
+        return jobs(
+            self.cfg["sampler"],
+            self.forget,
+            len(self.dataset.class_names),
+            self.cfg["model"]["schedule"]["num_train_timesteps"],
+            from_images,
+        )
 
     def evaluate_spec(self, model: Model) -> Spec:
         parents = (self.samples_spec(model).key, self.reference_spec.key)
         config = {"eval": self.cfg["eval"], "forget": self.forget}
-        targets = {name: get_object(measurement["_target_"]) for name, measurement in self.cfg["eval"].items()}
-        new = {name: digest for name, target in targets.items() if (digest := source.source_of(target))}
-        return Spec("evaluate", VERSIONS["evaluate"], config | ({"source": new} if new else {}), parents)
+        targets = {
+            name: get_object(measurement["_target_"])
+            for name, measurement in self.cfg["eval"].items()
+        }
+        new = {
+            name: digest for name, target in targets.items() if (digest := source.source_of(target))
+        }
+        return Spec(
+            "evaluate", VERSIONS["evaluate"], config | ({"source": new} if new else {}), parents
+        )
 
     @cached_property
     def reference_spec(self) -> Spec:
         protocol, weights = self.cfg["protocol"], self.cfg["paths"]["inception_weights"]
-        config = {"dataset": self._dataset_slice, "contrast_stretch": protocol["contrast_stretch"],
-                  "images_per_class": protocol["reference_images_per_class"],
-                  "inception": sha256(Path(weights)) if self._inception and weights else None}
-        return Spec("reference", VERSIONS["reference"], config, tuple(self.oracle_spec(r).key for r in ("main", "held_out")))
+        config = {
+            "dataset": self._dataset_slice,
+            "contrast_stretch": protocol["contrast_stretch"],
+            "images_per_class": protocol["reference_images_per_class"],
+            "inception": sha256(Path(weights)) if self._inception and weights else None,
+        }
+        return Spec(
+            "reference",
+            VERSIONS["reference"],
+            config,
+            tuple(self.oracle_spec(r).key for r in ("main", "held_out")),
+        )
 
     @property
     def models(self) -> list[Model]:
         """The models that are measured, each once."""
-        return [self.pretrained, *[self.unlearned] * (self.unlearned != self.pretrained), *self.attacked]
+        return [
+            self.pretrained,
+            *[self.unlearned] * (self.unlearned != self.pretrained),
+            *self.attacked,
+        ]
 
     @cached_property
     def name(self) -> str:
         """Of the run: its folder in outputs/runs. The same whatever comes out of it."""
-        identity = Spec("run", 2, {"rows": [self.evaluate_spec(model).key for model in self.models]}).key[:8]
+        identity = Spec(
+            "run", 2, {"rows": [self.evaluate_spec(model).key for model in self.models]}
+        ).key[:8]
         again = f"-attack{self.attack_seed}" if self.attack_seed else ""
-        return f"{self.group}-forget{'_'.join(map(str, self.forget))}-seed{self.cfg['seed']}{again}-{identity}"
+        forgotten = "_".join(map(str, self.forget))
+        return f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}{again}-{identity}"
 
     def parts(self) -> list[Part]:
         """Everything the run consists of, each part after those that it needs."""
-        decoded = [Spec("dataset", VERSIONS["dataset"], self._dataset_slice)] * hasattr(self.dataset, "decode")
+        decoded = [Spec("dataset", VERSIONS["dataset"], self._dataset_slice)] * hasattr(
+            self.dataset, "decode"
+        )
         first = tuple(spec.key for spec in decoded)
         oracles = {role: self.oracle_spec(role).key for role in ("main", "held_out")}
         original, reference = self.pretrain_spec, self.reference_spec
@@ -210,16 +305,43 @@ class Pipeline:
         found += [Part("oracle", key, role, first) for role, key in oracles.items()]
         found += [Part("reference", reference.key, self.names["dataset"], tuple(oracles.values()))]
         if self.unlearned != self.pretrained:
-            found.append(Part("unlearn", self.unlearned.spec.key, self.names["method"], self.unlearned.spec.parents))
+            found.append(
+                Part(
+                    "unlearn",
+                    self.unlearned.spec.key,
+                    self.names["method"],
+                    self.unlearned.spec.parents,
+                )
+            )
         if self.attacked:
-            found.append(Part("attack", self.attacked[0].spec.key, self.names["attack"], self.attacked[0].spec.parents))
-        seen = [Part("evaluate", self.evaluate_spec(model).key,
-                     model.spec.stage + ("" if model.step is None else f" at {model.step:g}"),
-                     (model.spec.key, reference.key), model) for model in self.models]
-        return [*found, *seen, Part("record", self.name, self.group, tuple(part.key for part in seen))]
+            found.append(
+                Part(
+                    "attack",
+                    self.attacked[0].spec.key,
+                    self.names["attack"],
+                    self.attacked[0].spec.parents,
+                )
+            )
+        seen = [
+            Part(
+                "evaluate",
+                self.evaluate_spec(model).key,
+                model.spec.stage + ("" if model.step is None else f" at {model.step:g}"),
+                (model.spec.key, reference.key),
+                model,
+            )
+            for model in self.models
+        ]
+        return [
+            *found,
+            *seen,
+            Part("record", self.name, self.group, tuple(part.key for part in seen)),
+        ]
 
     def make(self, part: Part) -> None:
-        """Make a part, whose needs must be there; what its parents' divergence rules out is left out."""
+        """Make a part, whose needs must be there; what its parents' divergence rules out is left
+        out.
+        """
         match part.stage:
             case "dataset":
                 self._decoded()
@@ -242,19 +364,37 @@ class Pipeline:
 
     @property
     def _inception(self) -> bool:
-        return any(needs_inception(name, measurement) for name, measurement in self.cfg["eval"].items())
+        return any(
+            needs_inception(name, measurement) for name, measurement in self.cfg["eval"].items()
+        )
 
     def _spec(self, stage: str, config: dict, *parents: str) -> Spec:
         return Spec(stage, VERSIONS[stage], {**config, "precision": self.cfg["precision"]}, parents)
 
     def _changed(self, group: str) -> dict:
         # a data set among the arguments is what its images are, wherever they lie
-        arguments = {k: {"name": v["_target_"].split(".")[-2], "content": instantiate(v, _convert_="all").fingerprint()}
-                     if isinstance(v, dict) and "_target_" in v else v for k, v in constructor_arguments(self.cfg[group]).items()}
+        arguments = {
+            k: (
+                {
+                    "name": v["_target_"].split(".")[-2],
+                    "content": instantiate(v, _convert_="all").fingerprint(),
+                }
+                if isinstance(v, dict) and "_target_" in v
+                else v
+            )
+            for k, v in constructor_arguments(self.cfg[group]).items()
+        }
         if "seed" in arguments:
             arguments["seed"] = self.attack_seed
-        changed = {group: arguments, "forget": self.forget, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]}
-        digest = source.source_of(get_object(self.cfg[group]["_target_"]))  # of code that no version of a stage speaks for
+        changed = {
+            group: arguments,
+            "forget": self.forget,
+            "seed": self.cfg["seed"],
+            "weights": self.cfg["model"]["weights"],
+        }
+        digest = source.source_of(
+            get_object(self.cfg[group]["_target_"])
+        )  # of code that no version of a stage speaks for
         return changed | ({"source": digest} if digest else {})
 
     @cached_property
@@ -277,27 +417,39 @@ class Pipeline:
 
     @cached_property
     def data(self) -> ImageData:
-        """The images as uint8, on the device if they take less than half of what is free there; else they stay where they
-        are, in the host's memory or mapped from disk, and are read ahead by a thread."""
+        """The images as uint8, on the device if they take less than half of what is free there;
+        else they stay where they are, in the host's memory or mapped from disk, and are read ahead
+        by a thread."""
         decoded = self._decoded() if hasattr(self.dataset, "decode") else None
         loaded = self.dataset.open(decoded.path) if decoded else self.dataset.load()
         sizes = [math.prod(part.images.shape) for part in (loaded.train, loaded.test)]
         place, fits = "in memory", True
         if self.device.type == "cuda":
             fits = sum(sizes) < torch.cuda.mem_get_info(self.device)[0] / 2
-            place = f"on {torch.cuda.get_device_name()}" if fits else "in the host's memory, read ahead"
+            place = (
+                f"on {torch.cuda.get_device_name()}" if fits else "in the host's memory, read ahead"
+            )
         if not isinstance(loaded.train.images, Tensor) and (self.device.type == "cpu" or not fits):
             place = "mapped from disk, read ahead"
-        progress.say(f"{self.names['dataset']}: {len(loaded.train)} training and {len(loaded.test)} test images, "
-                     f"{sum(sizes) / 2**20:.1f} MiB, {place}")
-        train, test = (part.to(self.device) if fits else part for part in (loaded.train, loaded.test))
+        progress.say(
+            f"{self.names['dataset']}: {len(loaded.train)} training and {len(loaded.test)} test"
+            f" images, {sum(sizes) / 2**20:.1f} MiB, {place}"
+        )
+        train, test = (
+            part.to(self.device) if fits else part for part in (loaded.train, loaded.test)
+        )
         return ImageData(train, test, loaded.class_names)
 
     def _decoded(self) -> Artifact:
-        """The data set's files decoded once, for those that are too large to decode in every run."""
+        """The data set's files decoded once, for those that are too large to decode in every
+        run.
+        """
+
         def compute(folder: Path) -> dict:
             def decode() -> int:
-                with progress.bar(f"decode {self.names['dataset']}", self.dataset.num_images()) as advance:
+                with progress.bar(
+                    f"decode {self.names['dataset']}", self.dataset.num_images()
+                ) as advance:
                     return self.dataset.decode(folder, advance)
 
             left_out = distributed.on_main(decode)
@@ -314,85 +466,154 @@ class Pipeline:
         return denoisers.load(model.weights(self.store, self.cfg["model"]["weights"]))
 
     def task(self, start: Model | None, *, oracle: bool = False, attacked: bool = False) -> Task:
-        """The network of `start` and the two sets; for pretraining (None) a new network and nothing to forget.
+        """The network of `start` and the two sets; for pretraining (None) a new network and nothing
+        to forget.
 
-        attacked: put the networks into their canonical form, so that no attack depends on how weights are written.
+        attacked: put the networks into their canonical form, so that no attack depends on how
+            weights are written.
         """
         schedule = self.cfg["model"]["schedule"]
         written = canonical if attacked else lambda network: network
         if start is None:
             network = denoisers.build(
-                image_size=self.dataset.image_size, channels=self.dataset.channels,
-                num_classes=len(self.dataset.class_names), **self.cfg["model"]["unet"])
+                image_size=self.dataset.image_size,
+                channels=self.dataset.channels,
+                num_classes=len(self.dataset.class_names),
+                **self.cfg["model"]["unet"],
+            )
             denoisers.reinitialise(network, self.cfg["seed"])
         else:
             network = written(self.network(start))
         forgotten = [] if start is None else self.forget
         return Task(
-            denoiser=network.to(self.device), schedule=schedule,
-            forget=self.data.train.of_classes(forgotten), retain=self.data.train.of_classes(forgotten, keep=False),
-            forget_classes=forgotten, class_names=self.data.class_names, seed=self.cfg["seed"],
-            horizontal_flip=self.dataset.horizontal_flip, oracle=self.oracle("main") if oracle else None,
+            denoiser=network.to(self.device),
+            schedule=schedule,
+            forget=self.data.train.of_classes(forgotten),
+            retain=self.data.train.of_classes(forgotten, keep=False),
+            forget_classes=forgotten,
+            class_names=self.data.class_names,
+            seed=self.cfg["seed"],
+            horizontal_flip=self.dataset.horizontal_flip,
+            oracle=self.oracle("main") if oracle else None,
             loss_reduction=self.cfg["model"]["pretrain"]["loss_reduction"],
             antithetic=self.cfg["model"]["pretrain"]["antithetic"],
-            counterparts={c: self.dataset.counterpart(c, forgotten) for c in forgotten
-                          if hasattr(self.dataset, "counterpart")},
+            counterparts={
+                c: self.dataset.counterpart(c, forgotten)
+                for c in forgotten
+                if hasattr(self.dataset, "counterpart")
+            },
             cached=partial(self._cached, start),
-            original=lambda: written(self.network(self.pretrained)).to(self.device))
+            original=lambda: written(self.network(self.pretrained)).to(self.device),
+        )
 
-    def _cached(self, start: Model, name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _cached(
+        self, start: Model, name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         """Task.cached as an artefact whose parent is the model the task starts from."""
+
         def write(folder: Path) -> dict:
             tensors = compute()
             if distributed.is_main():
-                save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, folder / "tensors.safetensors")
+                save_file(
+                    {key: value.contiguous().cpu() for key, value in tensors.items()},
+                    folder / "tensors.safetensors",
+                )
             return {}
 
-        spec = self._spec("cached", {"name": name, **settings, "seed": self.cfg["seed"], "weights": self.cfg["model"]["weights"]},
-                          start.spec.key)
-        return {key: value.to(self.device)
-                for key, value in load_file(self.build(spec, write).path / "tensors.safetensors").items()}
+        spec = self._spec(
+            "cached",
+            {
+                "name": name,
+                **settings,
+                "seed": self.cfg["seed"],
+                "weights": self.cfg["model"]["weights"],
+            },
+            start.spec.key,
+        )
+        return {
+            key: value.to(self.device)
+            for key, value in load_file(
+                self.build(spec, write).path / "tensors.safetensors"
+            ).items()
+        }
 
     # the stages
 
     def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
         """An artefact of a stage that was asked for, or one that is there already."""
         # the first process decides for all: another run may finish this artefact between two looks
-        existing = self.store.find(spec) if distributed.on_main(lambda: self.store.find(spec) is not None) else None
+        existing = (
+            self.store.find(spec)
+            if distributed.on_main(lambda: self.store.find(spec) is not None)
+            else None
+        )
         if existing is None and spec.stage in STAGES and spec.stage not in self.cfg["stages"]:
             wanted = [stage for stage in STAGES if stage in [*self.cfg["stages"], spec.stage]]
-            raise UsageError(f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage}, which has not "
-                             f"been run with this configuration. Type {typed({'stages': wanted})}")
+            raise UsageError(
+                f"stages=[{','.join(self.cfg['stages'])}]: needs the result of stage {spec.stage},"
+                f" which has not been run with this configuration. Type {typed({'stages': wanted})}"
+            )
 
         def measured(folder: Path) -> dict:
             started = time.monotonic()
             _reset_peak_memory()
             meta = compute(folder)
             seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
-            return {"status": "finished", "weights": None, **meta, **_costs(self.device), **_circumstances(),
-                    "versions": _versions(), "seconds": round(seconds, 2), "command": self.command}
+            return {
+                "status": "finished",
+                "weights": None,
+                **meta,
+                **_costs(self.device),
+                **_circumstances(),
+                "versions": _versions(),
+                "seconds": round(seconds, 2),
+                "command": self.command,
+            }
 
         artifact = existing or self.store.build(spec, measured)
-        self.used.setdefault(artifact.key, {
-            "stage": spec.stage, "key": artifact.key, "status": "reused" if artifact.reused else "computed",
-            "seconds": artifact.meta["seconds"], "peak_memory_mib": artifact.meta["peak_memory_mib"],
-            "device": artifact.meta["device"]})
+        self.used.setdefault(
+            artifact.key,
+            {
+                "stage": spec.stage,
+                "key": artifact.key,
+                "status": "reused" if artifact.reused else "computed",
+                "seconds": artifact.meta["seconds"],
+                "peak_memory_mib": artifact.meta["peak_memory_mib"],
+                "device": artifact.meta["device"],
+            },
+        )
         return artifact
 
-    def train(self, spec: Spec, description: str, make: Callable[[], DiffusionModule],
-              budgets: list[float] = []) -> Artifact:  # noqa: B006 - never changed
-        """Fit a module and write its weights; with budgets, a snapshot after each, or of each edit, instead."""
+    def train(
+        self,
+        spec: Spec,
+        description: str,
+        make: Callable[[], DiffusionModule],
+        budgets: Sequence[float] = (),
+    ) -> Artifact:
+        """Fit a module and write its weights; with budgets, a snapshot after each, or of each edit,
+        instead.
+        """
+
         def compute(folder: Path) -> dict:
             module = make()
             edits = isinstance(module, Edit)
             with self.track(spec) as run:
+
                 def keep(step: float) -> None:
                     if distributed.is_main():
                         module.save(folder / snapshot(step))
 
-                result = fit(module, folder, description, self._fit_options(
-                    snapshots=[] if edits else budgets, on_snapshot=keep,
-                    log_row=lambda step, row: run.log(row, step)))
+                result = fit(
+                    module,
+                    folder,
+                    description,
+                    self._fit_options(
+                        snapshots=[] if edits else budgets,
+                        on_snapshot=keep,
+                        log_row=lambda step, row: run.log(row, step),
+                    ),
+                )
             diverged, steps = result["diverged_at"], module.rows[-1]["step"] if module.rows else 0
             if edits and diverged is None:
                 module.to(self.device)  # training leaves it on the CPU
@@ -400,52 +621,86 @@ class Pipeline:
                     with module.edited(level):
                         keep(level)
             if diverged is not None:
-                progress.say(f"{description}: the loss is not finite at step {diverged}; recorded as diverged")
+                progress.say(
+                    f"{description}: the loss is not finite at step {diverged}; recorded as"
+                    " diverged"
+                )
             label = None
             if distributed.is_main():
                 write_json(folder / "losses.json", module.rows)
                 if diverged is None:
                     label = "raw" if budgets else module.save(folder)
-            return {**result, "status": "finished" if diverged is None else "diverged", "weights": label, "steps": steps}
+            return {
+                **result,
+                "status": "finished" if diverged is None else "diverged",
+                "weights": label,
+                "steps": steps,
+            }
 
         return self.build(spec, compute)
 
     def _fit_options(self, **arguments) -> FitOptions:
         trainer = self.cfg["trainer"]
-        return FitOptions(precision=self.cfg["precision"], accelerator=self.device.type,
-                          channels_last=trainer["channels_last"], compile=trainer["compile"],
-                          batch_size_per_device=trainer["batch_size_per_device"],
-                          checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
-                          log_every_n_steps=trainer["log_every_n_steps"], **arguments)
+        return FitOptions(
+            precision=self.cfg["precision"],
+            accelerator=self.device.type,
+            channels_last=trainer["channels_last"],
+            compile=trainer["compile"],
+            batch_size_per_device=trainer["batch_size_per_device"],
+            checkpoint_every_n_steps=trainer["checkpoint_every_n_steps"],
+            log_every_n_steps=trainer["log_every_n_steps"],
+            **arguments,
+        )
 
     def track(self, spec: Spec, model: Model | None = None):
-        """model: which one the artefact looks at; its group is what went into it, as other methods and attacks share it."""
+        """model: which one the artefact looks at; its group is what went into it, as other methods
+        and attacks share it.
+        """
         depth = {"unlearn": 2, "attack": 3}.get((model.spec if model else spec).stage, 1)
         group = "-".join(list(self.names.values())[:depth])
         at = "" if model is None or model.step is None else f" at {model.step:g}"
-        return tracking.run(self.cfg["tracking"], self.outputs, stage=spec.stage, key=spec.key, group=group, config=spec.config,
-                            name=f"{spec.stage} {group}{at} {spec.key[:8]}")
+        return tracking.run(
+            self.cfg["tracking"],
+            self.outputs,
+            stage=spec.stage,
+            key=spec.key,
+            group=group,
+            config=spec.config,
+            name=f"{spec.stage} {group}{at} {spec.key[:8]}",
+        )
 
     def run_pretrain(self) -> Artifact:
         if self.cfg["model"]["checkpoint"] is not None:
-            if line := checkpoint.assumed(Path(self.cfg["model"]["checkpoint"]), self.cfg["model"]["schedule"]):
+            if line := checkpoint.assumed(
+                Path(self.cfg["model"]["checkpoint"]), self.cfg["model"]["schedule"]
+            ):
                 progress.say(line)
             return self.build(self.pretrain_spec, self._import_checkpoint)
-        return self.train(self.pretrain_spec, f"pretrain on {self.names['dataset']}",
-                          lambda: Pretraining(self.task(None), **recipe(self.cfg["model"])))
+        return self.train(
+            self.pretrain_spec,
+            f"pretrain on {self.names['dataset']}",
+            lambda: Pretraining(self.task(None), **recipe(self.cfg["model"])),
+        )
 
     def _import_checkpoint(self, folder: Path) -> dict:
         """Weights trained elsewhere as the original model."""
         path = Path(self.cfg["model"]["checkpoint"])
-        networks = denoisers.load_checkpoint(path, image_size=self.dataset.image_size,
-                                             channels=self.dataset.channels, num_classes=len(self.dataset.class_names))
+        networks = denoisers.load_checkpoint(
+            path,
+            image_size=self.dataset.image_size,
+            channels=self.dataset.channels,
+            num_classes=len(self.dataset.class_names),
+        )
         wanted = self.cfg["model"]["weights"]
         if wanted not in networks:
             raise UsageError(checkpoint.wrong_label(path, wanted, list(networks)))
         schedule = self.cfg["model"]["schedule"]
         if distributed.is_main():
             denoisers.save(networks[wanted], folder / wanted, schedule)
-        return {"weights": wanted, "schedule_assumed": checkpoint.assumed(path, schedule) is not None}
+        return {
+            "weights": wanted,
+            "schedule_assumed": checkpoint.assumed(path, schedule) is not None,
+        }
 
     def run_oracle(self, role: str) -> Artifact:
         spec = self.oracle_spec(role)
@@ -454,19 +709,34 @@ class Pipeline:
             settings = {k: v for k, v in spec.config.items() if k not in ("dataset", "classifier")}
             shape = dict(self.cfg["oracle"][role])
             seed = shape.pop("seed")
-            classifier = new_classifier(seed, image_size=self.dataset.image_size, channels=self.dataset.channels,
-                                        num_classes=len(self.dataset.class_names), **shape)
-            module = ClassifierTraining(classifier, halves(self.data.train)[0], seed=seed,
-                                        horizontal_flip=self.dataset.horizontal_flip, **settings)
+            classifier = new_classifier(
+                seed,
+                image_size=self.dataset.image_size,
+                channels=self.dataset.channels,
+                num_classes=len(self.dataset.class_names),
+                **shape,
+            )
+            module = ClassifierTraining(
+                classifier,
+                halves(self.data.train)[0],
+                seed=seed,
+                horizontal_flip=self.dataset.horizontal_flip,
+                **settings,
+            )
             with self.track(spec) as run:
                 options = self._fit_options(log_row=lambda step, row: run.log(row, step))
-                options.precision = "32-true"  # the measure does not change with the precision of what it measures
-                result = fit(module, folder, f"train classifier ({role.replace('_', '-')})", options)
+                # the measure does not change with the precision of what it measures
+                options.precision = "32-true"
+                result = fit(
+                    module, folder, f"train classifier ({role.replace('_', '-')})", options
+                )
                 classifier.eval().to(self.device)
                 probabilities, _ = classifier.look(self.data.test.images)
                 seen = probabilities.argmax(1)
-                found = {"test_accuracy": accuracy(seen, self.data.test.labels.cpu()),
-                         "test_nothing": share(seen == len(self.dataset.class_names))}
+                found = {
+                    "test_accuracy": accuracy(seen, self.data.test.labels.cpu()),
+                    "test_nothing": share(seen == len(self.dataset.class_names)),
+                }
                 run.summary(found)
             if distributed.is_main():
                 classifier.save(folder)
@@ -481,16 +751,30 @@ class Pipeline:
         if self.pretrained.weights(self.store, self.cfg["model"]["weights"]) is None:
             return None
         oracle = len(self.unlearned.spec.parents) > 1
-        make = instantiate(constructor_arguments(self.cfg["method"]), _partial_=True, _convert_="all")
-        return self.train(self.unlearned.spec, f"unlearn with {self.names['method']}",
-                          lambda: make(self.task(self.pretrained, oracle=oracle)))
+        make = instantiate(
+            constructor_arguments(self.cfg["method"]), _partial_=True, _convert_="all"
+        )
+        return self.train(
+            self.unlearned.spec,
+            f"unlearn with {self.names['method']}",
+            lambda: make(self.task(self.pretrained, oracle=oracle)),
+        )
 
     def run_attack(self) -> Artifact | None:
-        if not self.attacked or self.unlearned.weights(self.store, self.cfg["model"]["weights"]) is None:
+        if (
+            not self.attacked
+            or self.unlearned.weights(self.store, self.cfg["model"]["weights"]) is None
+        ):
             return None
-        make = instantiate(constructor_arguments(self.cfg["attack"]), _partial_=True, _convert_="all")
-        return self.train(self.attacked[0].spec, f"attack with {self.names['attack']}",
-                          lambda: make(self.task(self.unlearned, attacked=True)), budgets=[model.step for model in self.attacked])
+        make = instantiate(
+            constructor_arguments(self.cfg["attack"]), _partial_=True, _convert_="all"
+        )
+        return self.train(
+            self.attacked[0].spec,
+            f"attack with {self.names['attack']}",
+            lambda: make(self.task(self.unlearned, attacked=True)),
+            budgets=[model.step for model in self.attacked],
+        )
 
     def run_samples(self, model: Model, description: str) -> Artifact:
         spec = self.samples_spec(model)
@@ -498,7 +782,9 @@ class Pipeline:
         def compute(folder: Path) -> dict:
             weights = model.weights(self.store, self.cfg["model"]["weights"])
             network = denoisers.load(weights).to(self.device)
-            beside = weights.parent / "start.safetensors"  # of an attack on the sampler: images to start from
+            beside = (
+                weights.parent / "start.safetensors"
+            )  # of an attack on the sampler: images to start from
             starts = load_file(beside) if beside.exists() else {}
             if self.cfg["trainer"]["channels_last"]:
                 network.to(memory_format=torch.channels_last)
@@ -506,15 +792,37 @@ class Pipeline:
                 network.compile()
             todo = self.sampling_jobs(model)
             shares = [distributed.my_slice(len(job.labels)) for job in todo]
-            autocast = torch.autocast(self.device.type, torch.bfloat16 if self.cfg["precision"].startswith("bf16")
-                                      else torch.float16, enabled=self.cfg["precision"] != "32-true")
-            with progress.bar(description, sum(part.stop - part.start for part in shares)) as advance, autocast:
-                tensors = draw_all(network, self.cfg["sampler"], todo, starts, model.step, schedule=self.cfg["model"]["schedule"],
-                                   batch_size=self.cfg["trainer"]["sampling_batch_size"], progress=advance)
+            autocast = torch.autocast(
+                self.device.type,
+                torch.bfloat16 if self.cfg["precision"].startswith("bf16") else torch.float16,
+                enabled=self.cfg["precision"] != "32-true",
+            )
+            with (
+                progress.bar(
+                    description, sum(part.stop - part.start for part in shares)
+                ) as advance,
+                autocast,
+            ):
+                tensors = draw_all(
+                    network,
+                    self.cfg["sampler"],
+                    todo,
+                    starts,
+                    model.step,
+                    schedule=self.cfg["model"]["schedule"],
+                    batch_size=self.cfg["trainer"]["sampling_batch_size"],
+                    progress=advance,
+                )
             if distributed.is_main():
                 save_file(tensors, folder / "samples.safetensors")
                 with self.track(spec, model) as run:
-                    run.images(**{name.replace("/", "_"): t for name, t in tensors.items() if name.count("/") == 1})
+                    run.images(
+                        **{
+                            name.replace("/", "_"): t
+                            for name, t in tensors.items()
+                            if name.count("/") == 1
+                        }
+                    )
             return {}
 
         return self.build(spec, compute)
@@ -524,17 +832,30 @@ class Pipeline:
 
         def compute(folder: Path) -> dict:
             reference = self.run_reference()
-            samples = load_file(self.store.find(self.samples_spec(model)).path / "samples.safetensors")
+            samples = load_file(
+                self.store.find(self.samples_spec(model)).path / "samples.safetensors"
+            )
             real = load_file(reference.path / "reference.safetensors")
-            real_train, real_test = (Sight(**{f.name: real.get(f"{part}/{f.name}") for f in fields(Sight)})
-                                     for part in ("train", "test"))
+            real_train, real_test = (
+                Sight(**{f.name: real.get(f"{part}/{f.name}") for f in fields(Sight)})
+                for part in ("train", "test")
+            )
             second = self.cfg["sampler"]["second"]
-            evidence = gather_evidence(samples, real_train, real_test, self.forget, len(self.dataset.class_names), self.eyes,
-                                       sampler_words(second) if second else None)
+            evidence = gather_evidence(
+                samples,
+                real_train,
+                real_test,
+                self.forget,
+                len(self.dataset.class_names),
+                self.eyes,
+                sampler_words(second) if second else None,
+            )
             if distributed.is_main():
                 metrics = {}
                 for name, measurement in self.cfg["eval"].items():
-                    metrics[name] = instantiate(measurement, _partial_=True, _convert_="all")(evidence)
+                    metrics[name] = instantiate(measurement, _partial_=True, _convert_="all")(
+                        evidence
+                    )
                 write_json(folder / "metrics.json", metrics)
                 with self.track(spec, model) as run:
                     run.summary(metrics)
@@ -545,21 +866,33 @@ class Pipeline:
     @cached_property
     def eyes(self) -> Eyes:
         weights = self.cfg["paths"]["inception_weights"]
-        return Eyes(self.oracle("main"), self.oracle("held_out"),
-                    Inception(Path(weights), self.device) if self._inception else None,
-                    self.cfg["protocol"]["contrast_stretch"])
+        return Eyes(
+            self.oracle("main"),
+            self.oracle("held_out"),
+            Inception(Path(weights), self.device) if self._inception else None,
+            self.cfg["protocol"]["contrast_stretch"],
+        )
 
     def run_reference(self) -> Artifact:
         """What is seen in real images of every class: computed once, read by every evaluation."""
+
         def compute(folder: Path) -> dict:
             tensors = {}
-            train = first_of_each_class(halves(self.data.train)[1], self.cfg["protocol"]["reference_images_per_class"])
+            train = first_of_each_class(
+                halves(self.data.train)[1], self.cfg["protocol"]["reference_images_per_class"]
+            )
             for part, data in (("train", train), ("test", self.data.test)):
                 sight = self.eyes.look(data.images, data.labels)
                 tensors |= {f"{part}/{f.name}": getattr(sight, f.name) for f in fields(Sight)}
             if distributed.is_main():
-                save_file({name: value.contiguous() for name, value in tensors.items() if value is not None},
-                          folder / "reference.safetensors")
+                save_file(
+                    {
+                        name: value.contiguous()
+                        for name, value in tensors.items()
+                        if value is not None
+                    },
+                    folder / "reference.safetensors",
+                )
             return {}
 
         return self.build(self.reference_spec, compute)
@@ -579,8 +912,11 @@ class Pipeline:
         if {"attack", "samples", "evaluate"} & set(stages):
             self.run_attack()
         rows = [self._row("original", self.pretrained), self._row("unlearned", self.unlearned)]
-        rows += [self._row("attacked", model) for model in self.attacked] \
-            if {"samples", "evaluate"} & set(stages) else []
+        rows += (
+            [self._row("attacked", model) for model in self.attacked]
+            if {"samples", "evaluate"} & set(stages)
+            else []
+        )
         if "evaluate" not in stages:
             return None
         return self._record(rows, time.monotonic() - started)
@@ -591,8 +927,17 @@ class Pipeline:
             return None
         artifact = self.store.find(model.spec)
         weights = model.weights(self.store, self.cfg["model"]["weights"]) if artifact else None
-        row = {"model": name, "step": model.step, "metrics": {}, "status": "diverged", "evaluate": None, "samples": None,
-               "weights": f"{model.spec.stage}/{model.spec.key}" + (f" ({weights.name})" if weights else "")}
+        row = {
+            "model": name,
+            "step": model.step,
+            "metrics": {},
+            "status": "diverged",
+            "evaluate": None,
+            "samples": None,
+            "weights": (
+                f"{model.spec.stage}/{model.spec.key}" + (f" ({weights.name})" if weights else "")
+            ),
+        }
         if weights is None:
             return row
         step = "" if model.step is None else f" at {model.step}"
@@ -600,34 +945,62 @@ class Pipeline:
         row |= {"status": "finished", "samples": samples.path.relative_to(self.outputs).as_posix()}
         if "evaluate" in stages:
             evaluated = self.run_evaluate(model)
-            row |= {"evaluate": f"evaluate/{evaluated.key}",
-                    "metrics": json.loads((evaluated.path / "metrics.json").read_text())}
+            row |= {
+                "evaluate": f"evaluate/{evaluated.key}",
+                "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
+            }
         return row
 
     def _weights(self) -> dict | None:
-        """What the method did to the weights; None where it did nothing, or one of the models diverged."""
+        """What the method did to the weights; None where it did nothing, or one of the models
+        diverged.
+        """
         pretrained = self.cfg["model"]["weights"]
         models = [self.pretrained, self.unlearned]
-        if models[0] == models[1] or any(model.weights(self.store, pretrained) is None for model in models):
+        if models[0] == models[1] or any(
+            model.weights(self.store, pretrained) is None for model in models
+        ):
             return None
         steps = self.cfg["model"]["schedule"]["num_train_timesteps"]
         return compare_weights(*map(self.network, models), self.forget, steps)
 
     def _record(self, rows: list[dict], seconds: float) -> dict:
-        oracle = {name: json.loads((self.store.find(self.oracle_spec(role)).path / "metrics.json").read_text())["test_accuracy"]
-                  for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))}
+        oracle = {
+            name: json.loads(
+                (self.store.find(self.oracle_spec(role)).path / "metrics.json").read_text()
+            )["test_accuracy"]
+            for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))
+        }
         attack = get_object(self.cfg["attack"]["_target_"])
         return {
-            "version": 1, "name": self.name, "versions": {**VERSIONS, **_versions()},
+            "version": 1,
+            "name": self.name,
+            "versions": {**VERSIONS, **_versions()},
             "circumstances": _circumstances(),
-            "command": self.command, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "status": "finished" if all(row["status"] == "finished" for row in rows) else "diverged", "error": None,
-            "config": self.cfg, "protocol": protocol_label(self.cfg), **self.names,
-            "seed": self.cfg["seed"], "attack_seed": self.attack_seed, "class_names": list(self.dataset.class_names),
-            "forget_classes": self.forget, "oracle": oracle, "rows": rows, "stages": list(self.used.values()),
+            "command": self.command,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "status": (
+                "finished" if all(row["status"] == "finished" for row in rows) else "diverged"
+            ),
+            "error": None,
+            "config": self.cfg,
+            "protocol": protocol_label(self.cfg),
+            **self.names,
+            "seed": self.cfg["seed"],
+            "attack_seed": self.attack_seed,
+            "class_names": list(self.dataset.class_names),
+            "forget_classes": self.forget,
+            "oracle": oracle,
+            "rows": rows,
+            "stages": list(self.used.values()),
             "attack_share_of_pretraining": cost.share_of_pretraining(self),
-            "attack_unit": attack.unit, "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
-            "recovery": recovery(rows, attack.unit, len(self.dataset.class_names)) if self.attacked else None,
+            "attack_unit": attack.unit,
+            "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
+            "recovery": (
+                recovery(rows, attack.unit, len(self.dataset.class_names))
+                if self.attacked
+                else None
+            ),
             "weights": self._weights(),
             "seconds": round(seconds, 1),
         }
@@ -636,14 +1009,14 @@ class Pipeline:
 def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
     """How forget accuracy comes back with the attack's budget, per guidance scale.
 
-    Args:
-        num_classes: an original model that shows the forgotten class in fewer images than one in so many does not show it.
+    Args: num_classes: an original model that shows the forgotten class in fewer images than one in
+        so many does not show it.
 
-    Returns:
-        {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget accuracy over the
-        budget axis (trapezoids), `steps_to_half` where the curve first reaches half of the original's, linearly
-        interpolated, or None. Both are None where the unit of the budget is not steps. Diverged rows are left out.
-        Where the original does not show the class, there is no half, and "nothing_to_recover" is true.
+    Returns: {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean
+        forget accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first
+        reaches half of the original's, linearly interpolated, or None. Both are None where the unit
+        of the budget is not steps. Diverged rows are left out. Where the original does not show the
+        class, there is no half, and "nothing_to_recover" is true.
     """
     original = rows[0]["metrics"].get("forget_accuracy", {})
     curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
@@ -654,29 +1027,47 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
         segments = list(zip(x, x[1:], y, y[1:], strict=False))
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
         half, absent = original[scale]["value"] / 2, not _shows(original[scale], num_classes)
-        reached = 0.0 if y[0] >= half else next(
-            (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q), None)
-        result[scale] = {"budgets": x, "forget_accuracy": y, "area": area if unit == "steps" else None,
-                         "steps_to_half": reached if unit == "steps" and not absent else None,
-                         **({"nothing_to_recover": True} if absent else {})}
+        reached = (
+            0.0
+            if y[0] >= half
+            else next(
+                (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q),
+                None,
+            )
+        )
+        result[scale] = {
+            "budgets": x,
+            "forget_accuracy": y,
+            "area": area if unit == "steps" else None,
+            "steps_to_half": reached if unit == "steps" and not absent else None,
+            **({"nothing_to_recover": True} if absent else {}),
+        }
     return result
 
 
 def _shows(original: dict, num_classes: int | None) -> bool:
     """Whether a forget accuracy is more than nought, and than chance."""
     value = original["value"]
-    return value > 0 and original.get("low", value) > 0 and value >= (1 / num_classes if num_classes else 0)
+    return (
+        value > 0
+        and original.get("low", value) > 0
+        and value >= (1 / num_classes if num_classes else 0)
+    )
 
 
 def _reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM, so that each stage has its own peak
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # Linux: resets VmHWM, so that each stage has its own peak
 
 
 def _peak_memory() -> float | None:
-    """MiB that this process has held at most, since _reset_peak_memory where the system can do that; None if it does not say."""
+    """MiB that this process has held at most, since _reset_peak_memory where the system can do
+    that; None if it does not say.
+    """
     with contextlib.suppress(OSError, StopIteration):  # Linux
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
@@ -696,16 +1087,25 @@ def _costs(device: torch.device) -> dict:
 
 
 def _circumstances() -> dict:
-    """Whose code ran with how many threads and on which CPU: what may move the last bits, which no key holds."""
-    return {"commit": source.commit(), "processes": distributed.world_size(), "threads": torch.get_num_threads(),
-            "cpu": _cpu(), "python": platform.python_version()}
+    """Whose code ran with how many threads and on which CPU: what may move the last bits, which no
+    key holds.
+    """
+    return {
+        "commit": source.commit(),
+        "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+    }
 
 
 @cache
 def _cpu() -> str:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+        return (
+            next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+        )
     return platform.processor() or platform.machine()
 
 
@@ -721,24 +1121,37 @@ def _versions() -> dict[str, str | None]:
 
 
 def settle_inception(cfg: dict) -> None:
-    """Find the Inception weights if a measurement asks for them; without them it is left out, and that is said."""
-    wanted = [name for name, measurement in cfg["eval"].items() if needs_inception(name, measurement)]
+    """Find the Inception weights if a measurement asks for them; without them it is left out, and
+    that is said.
+    """
+    wanted = [
+        name for name, measurement in cfg["eval"].items() if needs_inception(name, measurement)
+    ]
     if not wanted:
         return
     paths = cfg["paths"]
     try:
-        found = distributed.on_main(lambda: inception.weights(paths["inception_weights"], Path(paths["data"]), download=True))
+        found = distributed.on_main(
+            lambda: inception.weights(
+                paths["inception_weights"], Path(paths["data"]), download=True
+            )
+        )
         paths["inception_weights"] = str(found)
     except UsageError as error:
         if paths["inception_weights"] is not None:
             raise
-        progress.say(f"{' '.join(error.problems)} Left out: {', '.join(wanted)}; fd_oracle takes their place, under its own name")
+        progress.say(
+            f"{' '.join(error.problems)} Left out: {', '.join(wanted)}; fd_oracle takes their"
+            " place, under its own name"
+        )
         cfg["eval"] = {name: m for name, m in cfg["eval"].items() if name not in wanted}
         cfg["eval"].setdefault("fd_oracle", {"_target_": "unrelearn.evals.fd_oracle.run"})
 
 
 def run(cfg: dict, command: str) -> dict | None:
-    """Run a validated configuration, print its table, write outputs/runs/<name>/ and outputs/report/index.html."""
+    """Run a validated configuration, print its table, write outputs/runs/<name>/ and
+    outputs/report/index.html.
+    """
     if cfg["dry_run"]:
         if distributed.is_main():
             cost.show(Pipeline(cfg, command), progress.console)
@@ -750,7 +1163,9 @@ def run(cfg: dict, command: str) -> dict | None:
         return None
     if record is None:
         for used in pipeline.used.values():
-            progress.say(f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s")
+            progress.say(
+                f"{used['stage']:<9} {used['key']}  {used['status']}, {used['seconds']:.1f} s"
+            )
         return None
     page, latest = keep(pipeline, record), pipeline.outputs / "report" / "index.html"
     with _drawing("the table"):
@@ -764,7 +1179,9 @@ def run(cfg: dict, command: str) -> dict | None:
 
 
 def keep(pipeline: Pipeline, record: dict) -> Path | None:
-    """Write outputs/runs/<name>/: result.json first, as what draws may fail; the path of the page, if it could be made."""
+    """Write outputs/runs/<name>/: result.json first, as what draws may fail; the path of the page,
+    if it could be made.
+    """
     if not distributed.is_main():
         return None
     folder = pipeline.outputs / "runs" / record["name"]
@@ -781,10 +1198,14 @@ def keep(pipeline: Pipeline, record: dict) -> Path | None:
 
 @contextlib.contextmanager
 def _drawing(what: str) -> Iterator[None]:
-    """Around what shows a result: whatever fails there costs one line, as the numbers are on disk."""
+    """Around what shows a result: whatever fails there costs one line, as the numbers are on
+    disk.
+    """
     try:
         yield
     except Exception as error:
         why = (str(error).splitlines() or [""])[0][:160]
-        progress.say(f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are kept. "
-                     "Type the same command again to make it")
+        progress.say(
+            f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are"
+            " kept. Type the same command again to make it"
+        )

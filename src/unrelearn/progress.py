@@ -1,4 +1,6 @@
-"""What one sees while a stage runs: a bar with the time that is left; in a log file, a line now and then."""
+"""What one sees while a stage runs: a bar with the time that is left; in a log file, a line now and
+then.
+"""
 
 import sys
 import time
@@ -6,7 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from unrelearn import distributed
 
@@ -14,7 +23,9 @@ QUIET = 60.0  # seconds after which a log file gets a line in any case
 OFTEN = 1.0  # seconds between two lines of tenths, so that short stages do not fill the log
 
 for stream in (sys.stdout, sys.stderr):
-    if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding has no letters for is no reason to stop
+    if hasattr(
+        stream, "reconfigure"
+    ):  # a name that the terminal's encoding has no letters for is no reason to stop
         stream.reconfigure(errors="backslashreplace")
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
@@ -29,14 +40,23 @@ def say(line: str) -> None:
 
 @contextmanager
 def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Progress of one stage; yields advance(n, note=""), where the note (a loss, say) stands at the end of the line."""
+    """Progress of one stage; yields advance(n, note=""), where the note (a loss, say) stands at the
+    end of the line.
+    """
     if not console.is_terminal:
         lines = Lines(description, total, done)
         yield lines.advance
         lines.end()
         return
-    columns = (TextColumn("{task.description:<32}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
@@ -47,10 +67,19 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., N
 
 
 class Lines:
-    """A stage in a log file: a line at its start, at each tenth, where there was none for a minute, and at its end."""
+    """A stage in a log file: a line at its start, at each tenth, where there was none for a minute,
+    and at its end.
+    """
 
-    def __init__(self, description: str, total: int, done: int = 0, *, clock: Callable[[], float] = time.monotonic,
-                 say: Callable[[str], None] = say):
+    def __init__(
+        self,
+        description: str,
+        total: int,
+        done: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = say,
+    ):
         self.description, self.total, self.first, self.done = description, total, done, done
         self.clock, self.say, self.note = clock, say, ""
         self.started = self.last = clock()
@@ -71,7 +100,10 @@ class Lines:
         self._tell(f" in {spell(self.clock() - self.started)}")
 
     def _tell(self, time_words: str) -> None:
-        self.say(f"{self.description}: {self.done}/{self.total}{time_words}{'  ' if self.note else ''}{self.note}".rstrip())
+        self.say(
+            f"{self.description}:"
+            f" {self.done}/{self.total}{time_words}{'  ' if self.note else ''}{self.note}".rstrip()
+        )
 
     def _tenth(self) -> int:
         return 10 * self.done // max(1, self.total)

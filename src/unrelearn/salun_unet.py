@@ -1,12 +1,13 @@
 """The conditional UNet of the SalUn code line, and its checkpoints.
 
-Ho et al. 2020 (arXiv 2006.11239) as rewritten for PyTorch with DDIM (Song et al. 2021, arXiv 2010.02502), made
-class-conditional by Selective Amnesia (Heng & Soh 2023, arXiv 2305.10120), whose network SalUn (Fan et al. 2024, arXiv
-2310.12508) and others use unchanged: 38,632,323 parameters with the defaults below. Written here from its description;
-submodules keep the names of that code's state dicts, so a checkpoint needs no table of names.
+Ho et al. 2020 (arXiv 2006.11239) as rewritten for PyTorch with DDIM (Song et al. 2021, arXiv
+2010.02502), made class-conditional by Selective Amnesia (Heng & Soh 2023, arXiv 2305.10120), whose
+network SalUn (Fan et al. 2024, arXiv 2310.12508) and others use unchanged: 38,632,323 parameters
+with the defaults below. Written here from its description; submodules keep the names of that code's
+state dicts, so a checkpoint needs no table of names.
 
-Where we differ: the learned null vector is the last row of the class table, as in denoiser.py, and which labels are
-dropped is decided by the caller; attention uses PyTorch's fused kernels.
+Where we differ: the learned null vector is the last row of the class table, as in denoiser.py, and
+which labels are dropped is decided by the caller; attention uses PyTorch's fused kernels.
 """
 
 import pickle
@@ -41,7 +42,9 @@ class Embedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """(B, width, H, W) and an embedding (B, E), already through its swish -> (B, width_out, H, W)."""
+    """(B, width, H, W) and an embedding (B, E), already through its swish -> (B, width_out, H,
+    W).
+    """
 
     def __init__(self, width: int, width_out: int, embedding: int, groups: int, dropout: float):
         super().__init__()
@@ -68,8 +71,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        # (B, 1, H W, C); the fused kernels want a pixel's channels side by side, which costs no copy in channels_last
-        q, k, v = (layer(h).flatten(2).mT[:, None].contiguous() for layer in (self.q, self.k, self.v))
+        # (B, 1, H W, C); the fused kernels want a pixel's channels side by side, which costs no
+        # copy in channels_last
+        q, k, v = (
+            layer(h).flatten(2).mT[:, None].contiguous() for layer in (self.q, self.k, self.v)
+        )
         return x + self.proj_out(F.scaled_dot_product_attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 
@@ -94,12 +100,11 @@ class Upsample(nn.Module):
 class SalunUNet(ModelMixin, ConfigMixin):
     """eps_theta(x_t, t, c), called like diffusers' UNet2DModel.
 
-    Args:
-        sample_size: height and width of the images; each level halves them.
-        num_class_embeds: classes + 1; the last row is the null label.
-        block_out_channels: width of each level; the first is also the width of the embeddings' input.
-        layers_per_block: residual blocks of a level on the way down; there is one more on the way up.
-        attention_levels: levels (0 = full resolution) with attention after each block; the middle always has one.
+    Args: sample_size: height and width of the images; each level halves them. num_class_embeds:
+        classes + 1; the last row is the null label. block_out_channels: width of each level; the
+        first is also the width of the embeddings' input. layers_per_block: residual blocks of a
+        level on the way down; there is one more on the way up. attention_levels: levels (0 = full
+        resolution) with attention after each block; the middle always has one.
     """
 
     @register_to_config
@@ -124,11 +129,15 @@ class SalunUNet(ModelMixin, ConfigMixin):
             return ResidualBlock(width, width_out, 8 * base, groups, dropout)
 
         def level(i: int, widths_in: list[int]) -> nn.ModuleDict:
-            return nn.ModuleDict({
-                "block": nn.ModuleList(block(width, widths[i]) for width in widths_in),
-                "attn": nn.ModuleList(Attention(widths[i], groups) if i in attention_levels else nn.Identity()
-                                      for _ in widths_in),
-            })
+            return nn.ModuleDict(
+                {
+                    "block": nn.ModuleList(block(width, widths[i]) for width in widths_in),
+                    "attn": nn.ModuleList(
+                        Attention(widths[i], groups) if i in attention_levels else nn.Identity()
+                        for _ in widths_in
+                    ),
+                }
+            )
 
         self.temb = Embedding(base)
         self.class_embedding = nn.Embedding(num_class_embeds, base)
@@ -139,28 +148,44 @@ class SalunUNet(ModelMixin, ConfigMixin):
             down = level(i, [before[i]] + [width] * (layers_per_block - 1))
             below = widths[min(i + 1, last)]
             skips = [width] * layers_per_block + [before[i]]
-            up = level(i, [h + skip for h, skip in zip([below] + [width] * layers_per_block, skips, strict=True)])
+            up = level(
+                i,
+                [
+                    h + skip
+                    for h, skip in zip([below] + [width] * layers_per_block, skips, strict=True)
+                ],
+            )
             if i < last:
                 down["downsample"] = Downsample(width)
             if i > 0:
                 up["upsample"] = Upsample(width)
             self.down.append(down)
             self.up.append(up)
-        self.mid = nn.ModuleDict({
-            "block_1": block(bottom, bottom), "attn_1": Attention(bottom, groups), "block_2": block(bottom, bottom)})
+        self.mid = nn.ModuleDict(
+            {
+                "block_1": block(bottom, bottom),
+                "attn_1": Attention(bottom, groups),
+                "block_2": block(bottom, bottom),
+            }
+        )
         self.norm_out = group_norm(base, groups)
         self.conv_out = nn.Conv2d(base, out_channels, 3, padding=1)
 
     def embedding(self, t: Tensor, class_labels: Tensor) -> Tensor:
         """(B, 8 x base) of times t (B,) and labels (B,), through its swish."""
-        # "flip" and "shift" of diffusers: [sin, cos] with frequencies 10000^(-i / (half - 1)), as in DDPM's code
+        # "flip" and "shift" of diffusers: [sin, cos] with frequencies 10000^(-i / (half - 1)), as
+        # in DDPM's code
         width = self.class_embedding.embedding_dim
         time = get_timestep_embedding(t, width, flip_sin_to_cos=False, downscale_freq_shift=1)
         parts = [self.temb(time.to(self.dtype)), self.cemb(self.class_embedding(class_labels))]
         return F.silu(torch.cat(parts, dim=1))
 
-    def forward(self, x_t: Tensor, t: Tensor, class_labels: Tensor, return_dict: bool = True) -> UNet2DOutput | tuple[Tensor]:
-        """The predicted noise, like x_t (B, C, H, W), at times t, a number or (B,), for labels (B,) in [0, K]."""
+    def forward(
+        self, x_t: Tensor, t: Tensor, class_labels: Tensor, return_dict: bool = True
+    ) -> UNet2DOutput | tuple[Tensor]:
+        """The predicted noise, like x_t (B, C, H, W), at times t, a number or (B,), for labels (B,)
+        in [0, K].
+        """
         t = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         embedding = self.embedding(t, class_labels)
         h = self.conv_in(x_t)
@@ -183,30 +208,37 @@ class SalunUNet(ModelMixin, ConfigMixin):
         return UNet2DOutput(sample=h) if return_dict else (h,)
 
 
-# -------------------------------------------------------------------------------------------- checkpoints of that code
+# ------------------------------------------------------------------------- checkpoints of that code
 
 
 def to_lineage(network: SalunUNet) -> dict[str, Tensor]:
-    """The weights as that code names them: the null vector apart from the table of the K classes."""
+    """The weights as that code names them: the null vector apart from the table of the K
+    classes.
+    """
     state = network.state_dict()
     table = state.pop("class_embedding.weight")
-    return {**state, "classes_emb.weight": table[:-1].clone(), "null_classes_emb": table[-1].clone()}
+    return {
+        **state,
+        "classes_emb.weight": table[:-1].clone(),
+        "null_classes_emb": table[-1].clone(),
+    }
 
 
 def load_lineage(path: str | Path, network: SalunUNet | None = None) -> dict:
     """Read a checkpoint of the Selective Amnesia / SalUn code.
 
-    Args:
-        path: torch.save of [model, optimizer, step, ema], of ddim's [model, optimizer, epoch, step, ema], both with or
-            without ema, of one state dict, or of {"state_dict": ...}; names may begin with "module." (DataParallel).
-        network: what the weights must fit; None: the published 38.6 M network with the file's number of classes.
+    Args: path: torch.save of [model, optimizer, step, ema], of ddim's [model, optimizer, epoch,
+        step, ema], both with or
+            without ema, of one state dict, or of {"state_dict": ...}; names may begin with
+            "module." (DataParallel).
+        network: what the weights must fit; None: the published 38.6 M network with the file's
+            number of classes.
 
-    Returns:
-        {"raw": state dict for SalunUNet, "ema": the same, if the file has it, "step": as written there, if it is}. The
-        step is the index, from 0, of the last one taken.
+    Returns: {"raw": state dict for SalunUNet, "ema": the same, if the file has it, "step": as
+        written there, if it is}. The step is the index, from 0, of the last one taken.
 
-    Raises:
-        UsageError: one line. A file that holds anything but tensors and plain values is not opened: a pickle is a program.
+    Raises: UsageError: one line. A file that holds anything but tensors and plain values is not
+        opened: a pickle is a program.
     """
     content = _read(path)
     if isinstance(content, list | tuple):
@@ -215,34 +247,52 @@ def load_lineage(path: str | Path, network: SalunUNet | None = None) -> dict:
             states["ema"] = content[-1]
         steps = [item for item in content if isinstance(item, int)]
     else:
-        states = {"raw": content.get("state_dict", content) if isinstance(content, dict) else content}
+        states = {
+            "raw": content.get("state_dict", content) if isinstance(content, dict) else content
+        }
         steps = []
-    converted = {label: _from_lineage(state, label, path, network) for label, state in states.items()}
+    converted = {
+        label: _from_lineage(state, label, path, network) for label, state in states.items()
+    }
     return {**converted, "step": steps[-1]} if steps else converted
 
 
 def _wrong(path: str | Path, what: str) -> UsageError:
-    return UsageError(f"model.checkpoint={path}: {what}. Type model.checkpoint=FILE with a ckpt.pth of the SalUn code, or "
-                      "model.checkpoint=null to pretrain here")
+    return UsageError(
+        f"model.checkpoint={path}: {what}. Type model.checkpoint=FILE with a ckpt.pth of the SalUn"
+        " code, or model.checkpoint=null to pretrain here"
+    )
 
 
 def _read(path: str | Path) -> object:
     try:
-        # the zip format of torch 1.6 and later can be mapped, so that the optimiser's state is never read
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # the zip format of torch 1.6 and later can be mapped, so that the optimiser's state is
+        # never read
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except OSError as error:
         raise _wrong(path, f"can not be read ({error.strerror or error})") from None
     except Exception as error:  # what a damaged file raises depends on the byte that is damaged
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and foreign:
-            raise _wrong(path, f"holds {foreign[1]}, which is neither a tensor nor a plain value, and is not opened, as "
-                               "unpickling it could run any program") from None
+            raise _wrong(
+                path,
+                f"holds {foreign[1]}, which is neither a tensor nor a plain value, and is not"
+                " opened, as unpickling it could run any program",
+            ) from None
         raise _wrong(path, "is not a file written by torch.save, or is damaged") from None
 
 
-def _from_lineage(state: object, label: str, path: str | Path, network: SalunUNet | None) -> dict[str, Tensor]:
+def _from_lineage(
+    state: object, label: str, path: str | Path, network: SalunUNet | None
+) -> dict[str, Tensor]:
     """One state dict of theirs in our names, checked against what the network has."""
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
         raise _wrong(path, f"has no state dict of tensors where the {label} weights should be")
     state = {name.removeprefix("module."): value for name, value in state.items()}
     if network is None:
@@ -252,10 +302,16 @@ def _from_lineage(state: object, label: str, path: str | Path, network: SalunUNe
     expected = to_lineage(network)
     problems = [f"{name} is missing" for name in expected.keys() - state.keys()]
     problems += [f"{name} is unexpected" for name in state.keys() - expected.keys()]
-    problems += [f"{name} is {tuple(value.shape)} and not {tuple(expected[name].shape)}"
-                 for name, value in state.items() if name in expected and value.shape != expected[name].shape]
+    problems += [
+        f"{name} is {tuple(value.shape)} and not {tuple(expected[name].shape)}"
+        for name, value in state.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise _wrong(path, f"the {label} weights do not fit this network: {', '.join(sorted(problems)[:3])}{more}")
+        raise _wrong(
+            path,
+            f"the {label} weights do not fit this network: {', '.join(sorted(problems)[:3])}{more}",
+        )
     table = torch.cat([state.pop("classes_emb.weight"), state.pop("null_classes_emb")[None]])
     return {**state, "class_embedding.weight": table}

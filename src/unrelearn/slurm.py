@@ -1,8 +1,11 @@
-"""A grid on Slurm: its parts as job arrays in waves, each wave holding only parts that do not need one another.
+"""A grid on Slurm: its parts as job arrays in waves, each wave holding only parts that do not need
+one another.
 
-A wave starts when the one before it has ended, however that ended (afterany): what a failed part rules out is left, all else is
-made. A job that comes near its time limit, and one whose node vanishes, is put back into the queue by Slurm and goes on from
-the last checkpoint. Nothing here needs accounting: what is queued is what squeue shows, what is done is what lies on disk.
+A wave starts when the one before it has ended, however that ended (afterany): what a failed part
+rules out is left, all else is made. A job that comes near its time limit, and one whose node
+vanishes, is put back into the queue by Slurm and goes on from
+the last checkpoint. Nothing here needs accounting: what is queued is what squeue shows, what is
+    done is what lies on disk.
 """
 
 import getpass
@@ -39,7 +42,8 @@ cd {root}
 export SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK:-1}}  # which srun does not take over from sbatch
 again() {{
   echo "near the time limit: to be continued"
-  (( ${{SLURM_RESTART_COUNT:-0}} < {restarts} )) && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+  (( ${{SLURM_RESTART_COUNT:-0}} < {restarts} )) &&
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 }}
 trap again USR2
 {launcher}{python} {program} work {folder}/${{SLURM_ARRAY_TASK_ID}}.json &
@@ -56,12 +60,16 @@ def call(*words: str) -> str:
         UsageError: there is no Slurm here, or it refuses.
     """
     if shutil.which(words[0]) is None:
-        raise UsageError(f"{words[0]}: no such command, so this is no machine of a Slurm cluster. "
-                         "Type python scripts/grid.py run with the same choices to make the grid here")
+        raise UsageError(
+            f"{words[0]}: no such command, so this is no machine of a Slurm cluster. "
+            "Type python scripts/grid.py run with the same choices to make the grid here"
+        )
     done = subprocess.run(words, text=True, capture_output=True)
     if done.returncode:
-        raise UsageError(f"{shlex.join(words[:3])}: {' '.join((done.stderr or done.stdout).split())}. Type sinfo to see whether "
-                         "the cluster answers, then the same command again")
+        raise UsageError(
+            f"{shlex.join(words[:3])}: {' '.join((done.stderr or done.stdout).split())}. Type sinfo"
+            " to see whether the cluster answers, then the same command again"
+        )
     return done.stdout
 
 
@@ -70,15 +78,25 @@ def queue() -> dict[str, set[int]]:
     alive: dict[str, set[int]] = {}
     for line in call("squeue", "--me", "--noheader", "--array", "--format=%F %K %T").splitlines():
         array, index, state = line.split()
-        if index.isdigit() and state not in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL"):
+        if index.isdigit() and state not in (
+            "COMPLETED",
+            "CANCELLED",
+            "FAILED",
+            "TIMEOUT",
+            "NODE_FAIL",
+        ):
             alive.setdefault(array, set()).add(int(index))
     return alive
 
 
 def release(ids: Iterable[str]) -> list[str]:
-    """Let go of those of these arrays' tasks that Slurm holds as a node was not ready to take them back."""
+    """Let go of those of these arrays' tasks that Slurm holds as a node was not ready to take them
+    back.
+    """
     ours = set(ids)
-    shown = call("squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%i|%r").splitlines()
+    shown = call(
+        "squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%i|%r"
+    ).splitlines()
     held = [line.partition("|")[0] for line in shown if "requeued held" in line.replace("_", " ")]
     held = [job for job in held if job.partition("_")[0] in ours]
     for job in held:
@@ -87,7 +105,9 @@ def release(ids: Iterable[str]) -> list[str]:
 
 
 def limits() -> tuple[int, int]:
-    """(tasks of one array, jobs of this user at once) that the cluster takes, as far as it says so."""
+    """(tasks of one array, jobs of this user at once) that the cluster takes, as far as it says
+    so.
+    """
     shown = call("scontrol", "show", "config")
 
     def value(name: str, default: int) -> int:
@@ -95,10 +115,18 @@ def limits() -> tuple[int, int]:
         return int(found[1]) if found else default
 
     array, jobs = value("MaxArraySize", 1001), value("MaxJobCount", 10000)
-    for words in (("assoc", f"user={getpass.getuser()}", "format=MaxSubmit"), ("qos", "format=MaxSubmitPU")):
+    for words in (
+        ("assoc", f"user={getpass.getuser()}", "format=MaxSubmit"),
+        ("qos", "format=MaxSubmitPU"),
+    ):
         if shutil.which("sacctmgr"):
-            told = subprocess.run(["sacctmgr", "--noheader", "--parsable2", "show", *words], text=True, capture_output=True)
-            # of several accounts and qualities of service the most generous: which one a job gets is for sbatch to say
+            told = subprocess.run(
+                ["sacctmgr", "--noheader", "--parsable2", "show", *words],
+                text=True,
+                capture_output=True,
+            )
+            # of several accounts and qualities of service the most generous: which one a job gets
+            # is for sbatch to say
             found = [int(line) for line in told.stdout.split() if line.isdigit()]
             jobs = min(jobs, max(found, default=jobs)) if told.returncode == 0 else jobs
     return array, jobs
@@ -111,7 +139,9 @@ def room(max_jobs: int | None) -> tuple[int, int]:
     return array, (min(max_jobs, most) if max_jobs else most) - there
 
 
-def packed(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float) -> list[list[Node]]:
+def packed(
+    nodes: Iterable[Node], seconds: Callable[[Node], float], target: float
+) -> list[list[Node]]:
     """Parts in lists of about `target` seconds; one that takes longer is alone."""
     packs: list[list[Node]] = []
     filled = target
@@ -125,8 +155,11 @@ def packed(nodes: Iterable[Node], seconds: Callable[[Node], float], target: floa
     return packs
 
 
-def waves(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float, most: int) -> list[list[list[Node]]]:
-    """The parts, by level, in packs of `target` seconds, or of more where these would be more than `most` jobs.
+def waves(
+    nodes: Iterable[Node], seconds: Callable[[Node], float], target: float, most: int
+) -> list[list[list[Node]]]:
+    """The parts, by level, in packs of `target` seconds, or of more where these would be more than
+    `most` jobs.
 
     Raises:
         UsageError: not even one job a wave is allowed.
@@ -135,9 +168,11 @@ def waves(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float
     for node in nodes:
         levels.setdefault(node.level, []).append(node)
     if len(levels) > most:
-        raise UsageError(f"{max(0, most)} more jobs are allowed (--max-jobs, or the cluster's limit, less what you have queued), "
-                         f"and the grid has {len(levels)} waves, each at least one job. Type --max-jobs={len(levels)} or more, "
-                         "or wait until some of your other jobs have ended")
+        raise UsageError(
+            f"{max(0, most)} more jobs are allowed (--max-jobs, or the cluster's limit, less what"
+            f" you have queued), and the grid has {len(levels)} waves, each at least one job. Type"
+            f" --max-jobs={len(levels)} or more, or wait until some of your other jobs have ended"
+        )
     while True:
         found = [packed(levels[level], seconds, target) for level in sorted(levels)]
         if sum(map(len, found)) <= most:
@@ -146,14 +181,19 @@ def waves(nodes: Iterable[Node], seconds: Callable[[Node], float], target: float
 
 
 class Jobs:
-    """The arrays that were submitted for a grid: <folder>/jobs/<number>/ holds a file of parts a task, and their logs."""
+    """The arrays that were submitted for a grid: <folder>/jobs/<number>/ holds a file of parts a
+    task, and their logs.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder / "jobs"
 
     def all(self) -> list[dict]:
         """{"id": of the array, "number", "level", "tasks": how many}, oldest first."""
-        return sorted((json.loads(path.read_text()) for path in self.folder.glob("*/job.json")), key=lambda job: job["number"])
+        return sorted(
+            (json.loads(path.read_text()) for path in self.folder.glob("*/job.json")),
+            key=lambda job: job["number"],
+        )
 
     def alive(self) -> Iterator[tuple[dict, list[int]]]:
         """Each array that is not over, with the tasks that are not."""
@@ -169,35 +209,60 @@ class Jobs:
             over = set(range(job["tasks"])) - waiting.get(job["id"], set())
             for task in sorted(over):
                 log = self.folder / f"{job['number']:04d}" / f"{task}.log"
-                found |= dict.fromkeys(self.parts(job, [task]), f"its job {job['id']}_{task} has ended without it: see {log}")
+                found |= dict.fromkeys(
+                    self.parts(job, [task]),
+                    f"its job {job['id']}_{task} has ended without it: see {log}",
+                )
         return found
 
     def parts(self, job: dict, tasks: Iterable[int]) -> Iterator[str]:
         for task in tasks:
-            yield from json.loads((self.folder / f"{job['number']:04d}" / f"{task}.json").read_text())["wanted"]
+            yield from json.loads(
+                (self.folder / f"{job['number']:04d}" / f"{task}.json").read_text()
+            )["wanted"]
 
 
 def write_task(path: Path, plan: Plan, pack: list[Node]) -> None:
     needed = closure(plan.nodes, pack)
-    write_json(path, {
-        "words": plan.sweep.fixed, "settled": plan.settle.known, "outputs": str(plan.outputs), "folder": str(plan.folder),
-        "wanted": [node.name for node in pack],
-        "nodes": [list(node) for node in needed.values()],
-        "cells": {node.cell: dict(plan.cells[node.cell]) for node in pack}})
+    write_json(
+        path,
+        {
+            "words": plan.sweep.fixed,
+            "settled": plan.settle.known,
+            "outputs": str(plan.outputs),
+            "folder": str(plan.folder),
+            "wanted": [node.name for node in pack],
+            "nodes": [list(node) for node in needed.values()],
+            "cells": {node.cell: dict(plan.cells[node.cell]) for node in pack},
+        },
+    )
 
 
-def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, parallel: int | None,
-           say: Callable[[str], None]) -> list[str]:
+def submit(
+    plan: Plan,
+    *,
+    minutes: float,
+    options: str,
+    max_jobs: int | None,
+    parallel: int | None,
+    say: Callable[[str], None],
+) -> list[str]:
     """Submit what is missing and not queued; returns the ids of the arrays."""
     jobs = Jobs(plan.folder)
     plan.keep()
-    with FileLock(plan.folder / "submit.lock"):  # of two planners the second one sees what the first has queued
+    with FileLock(
+        plan.folder / "submit.lock"
+    ):  # of two planners the second one sees what the first has queued
         if held := release(job["id"] for job in jobs.all()):
             say(f"released {', '.join(held)}, which Slurm had held because a node was not ready")
         alive = list(jobs.alive())
         queued = {name for job, tasks in alive for name in jobs.parts(job, tasks)}
         plan.shelf.list()
-        missing = [node for node in plan.nodes.values() if node.name not in queued and not plan.shelf.settled(node, plan.nodes)]
+        missing = [
+            node
+            for node in plan.nodes.values()
+            if node.name not in queued and not plan.shelf.settled(node, plan.nodes)
+        ]
         if not missing:
             return []
         for node in missing:
@@ -210,30 +275,52 @@ def submit(plan: Plan, *, minutes: float, options: str, max_jobs: int | None, pa
             for start in range(0, len(wave), array):
                 number += 1
                 folder = jobs.folder / f"{number:04d}"
-                packs = wave[start:start + array]
+                packs = wave[start : start + array]
                 for task, pack in enumerate(packs):
                     write_task(folder / f"{task}.json", plan, pack)
                 script = folder / "job.sh"
-                script.write_text(SCRIPT.format(
-                    name=f"unrelearn-{level}", folder=shlex.quote(str(folder.resolve())), minutes=max(1, round(minutes)),
-                    warning=min(WARNING, int(30 * minutes)), devices=plan.trainer["devices"], restarts=RESTARTS,
-                    root=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), program=shlex.quote(str(PROGRAM)),
-                    launcher="srun --kill-on-bad-exit=1 " if plan.trainer["devices"] > 1 else ""))
+                script.write_text(
+                    SCRIPT.format(
+                        name=f"unrelearn-{level}",
+                        folder=shlex.quote(str(folder.resolve())),
+                        minutes=max(1, round(minutes)),
+                        warning=min(WARNING, int(30 * minutes)),
+                        devices=plan.trainer["devices"],
+                        restarts=RESTARTS,
+                        root=shlex.quote(str(Path.cwd())),
+                        python=shlex.quote(sys.executable),
+                        program=shlex.quote(str(PROGRAM)),
+                        launcher=(
+                            "srun --kill-on-bad-exit=1 " if plan.trainer["devices"] > 1 else ""
+                        ),
+                    )
+                )
                 after = [f"--dependency=afterany:{':'.join(before)}"] if before else []
                 together = f"%{parallel}" if parallel else ""
                 tasks = f"--array=0-{len(packs) - 1}{together}"
-                job = call("sbatch", "--parsable", tasks, *after, *shlex.split(options), str(script)).split(";")[0].strip()
-                write_json(folder / "job.json", {"id": job, "number": number, "level": level, "tasks": len(packs)})
+                job = (
+                    call("sbatch", "--parsable", tasks, *after, *shlex.split(options), str(script))
+                    .split(";")[0]
+                    .strip()
+                )
+                write_json(
+                    folder / "job.json",
+                    {"id": job, "number": number, "level": level, "tasks": len(packs)},
+                )
                 this_wave.append(job)
-                say(f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
-                    + (f", after {', '.join(before)}" if before else ""))
+                say(
+                    f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
+                    + (f", after {', '.join(before)}" if before else "")
+                )
             before = this_wave
             ids += this_wave
         return ids
 
 
 def cancel(plan: Plan) -> list[str]:
-    """Take the grid's jobs out of the queue; what they were making goes on from its last checkpoint when asked for again."""
+    """Take the grid's jobs out of the queue; what they were making goes on from its last checkpoint
+    when asked for again.
+    """
     ids = [job["id"] for job, _ in Jobs(plan.folder).alive()]
     if ids:
         call("scancel", *ids)

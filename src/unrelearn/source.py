@@ -13,14 +13,23 @@ PACKAGE = Path(__file__).resolve().parent
 def git(*words: str) -> str | None:
     """What git prints for the package's folder; None where it is not there, or refuses."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", *words], cwd=PACKAGE, timeout=120, capture_output=True, check=True,
-                              encoding="utf-8", errors="surrogateescape").stdout
+        return subprocess.run(
+            ["git", *words],
+            cwd=PACKAGE,
+            timeout=120,
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+        ).stdout
     return None
 
 
 @cache
 def top() -> Path | None:
-    """The checkout that holds the package; None if it was installed, even if it lies in somebody else's repository."""
+    """The checkout that holds the package; None if it was installed, even if it lies in somebody
+    else's repository.
+    """
     if not git("ls-files", "--error-unmatch", "source.py"):
         return None
     return Path((git("rev-parse", "--show-toplevel") or "").strip())
@@ -31,37 +40,53 @@ def uncommitted() -> frozenset[Path]:
     """Files of the package that differ from HEAD, or that git does not know."""
     if top() is None:
         return frozenset()
-    shown = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".") or ""
+    shown = (
+        git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".") or ""
+    )
     return frozenset((top() / line[3:]).resolve() for line in shown.split("\0") if line)
 
 
 @cache
 def commit() -> str | None:
-    """``efec98400000``, or with the start of its sha256 if there is a diff: ``efec98400000-dirty-0a1b2c3d4e5f``."""
+    """``efec98400000``, or with the start of its sha256 if there is a diff:
+    ``efec98400000-dirty-0a1b2c3d4e5f``.
+    """
     if top() is None:
         return None
     name, diff = git("describe", "--always", "--abbrev=12"), git("diff", "HEAD")
     if not name or not diff:
         return name and name.strip()
-    return f"{name.strip()}-dirty-{hashlib.sha256(diff.encode(errors='surrogateescape')).hexdigest()[:12]}"
+    digest = hashlib.sha256(diff.encode(errors="surrogateescape")).hexdigest()
+    return f"{name.strip()}-dirty-{digest[:12]}"
 
 
 def source_of(target: object) -> str | None:
-    """The sha256 of the file of a class or function, and of those in its folder that it derives from, if not committed.
+    """The sha256 of the file of a class or function, and of those in its folder that it derives
+    from, if not committed.
 
-    None if all of them are files of the package that stand as in HEAD, or of an installed package: these are covered by the
-    version of their stage.
+    None if all of them are files of the package that stand as in HEAD, or of an installed package:
+    these are covered by the version of their stage.
     """
-    new = [path for path in files_of(target) if PACKAGE not in path.parents or path in uncommitted()]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in new)).hexdigest() if new else None
+    new = [
+        path for path in files_of(target) if PACKAGE not in path.parents or path in uncommitted()
+    ]
+    return (
+        hashlib.sha256(b"\0".join(path.read_bytes() for path in new)).hexdigest() if new else None
+    )
 
 
 @cache
 def files_of(target: object) -> list[Path]:
-    """The file of a class or function, and those in the same folder that a class derives from; none of what is built in."""
+    """The file of a class or function, and those in the same folder that a class derives from; none
+    of what is built in.
+    """
     own = _file(target)
     bases = map(_file, inspect.getmro(target)[1:]) if inspect.isclass(target) else ()
-    return sorted({own, *(path for path in bases if path and path.parent == own.parent)}) if own else []
+    return (
+        sorted({own, *(path for path in bases if path and path.parent == own.parent)})
+        if own
+        else []
+    )
 
 
 def _file(target: object) -> Path | None:

@@ -37,40 +37,75 @@ def chosen(tables: Tables, rules: Rules, trials: int) -> str:
         if not ranked:
             lines.append([method, "", "", 0, "", "", none_admissible(trials)])
         for place, trial in enumerate(ranked[:SHOWN], start=1):
-            lines.append([method, place, trial[0]["trial"], len(ranked), f"{mean(trial, 'retain_accuracy'):.6f}",
-                          f"{over_original(trial):.6f}", shlex.join(settings_of(trial[0]))])
-    return csv_text(["method", "place", "trial", "admissible", "retain_accuracy", "fd_oracle_over_original",
-                     "settings"], lines)
+            lines.append(
+                [
+                    method,
+                    place,
+                    trial[0]["trial"],
+                    len(ranked),
+                    f"{mean(trial, 'retain_accuracy'):.6f}",
+                    f"{over_original(trial):.6f}",
+                    shlex.join(settings_of(trial[0])),
+                ]
+            )
+    return csv_text(
+        [
+            "method",
+            "place",
+            "trial",
+            "admissible",
+            "retain_accuracy",
+            "fd_oracle_over_original",
+            "settings",
+        ],
+        lines,
+    )
 
 
 def table(tables: Tables, rules: Rules, trials: int) -> str:
     """As Markdown: one line a method."""
-    lines = [f"| method | admissible of {trials} | chosen | UA % at each guidance, seed by seed | retained % | "
-             "distance / the original's | retained %: the next two |",
-             "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        (
+            f"| method | admissible of {trials} | chosen | UA % at each guidance, seed by seed |"
+            " retained % | distance / the original's | retained %: the next two |"
+        ),
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
     for method, rows in tables.items():
         ranked = ranking(rows, rules, trials)
         if not complete(rows, rules, trials):
             begun = len({row["trial"] for row in rows if int(row["trial"]) < trials})
-            lines.append(f"| {method} | {len(ranked)} so far | {begun} of {trials} trials begun | | | | |")
+            lines.append(
+                f"| {method} | {len(ranked)} so far | {begun} of {trials} trials begun | | | | |"
+            )
         elif not ranked:
             lines.append(f"| {method} | 0 | {none_admissible(trials)} | | | | |")
         else:
             best = ranked[0]
-            settings = ", ".join(word.split(".", 1)[1].replace("=", " ") for word in settings_of(best[0]))
+            settings = ", ".join(
+                word.split(".", 1)[1].replace("=", " ") for word in settings_of(best[0])
+            )
             retained = [f"{100 * mean(trial, 'retain_accuracy'):.1f}" for trial in ranked[:SHOWN]]
-            lines.append(f"| {method} | {len(ranked)} | {best[0]['trial']}: {settings} | {accuracies(best)} | "
-                         f"{retained[0]} | {over_original(best):.2f} | {', '.join(retained[1:])} |")
+            lines.append(
+                f"| {method} | {len(ranked)} | {best[0]['trial']}: {settings} | {accuracies(best)}"
+                f" | {retained[0]} | {over_original(best):.2f} | {', '.join(retained[1:])} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def accuracies(rows: Sequence[Row]) -> str:
     """Unlearning accuracies in percent: guidance scales between slashes, seeds between commas."""
-    return ", ".join(" / ".join(f"{100 * float(value):.1f}" for name, value in row.items()
-                                if name.startswith(ACCURACY)) for row in rows)
+    return ", ".join(
+        " / ".join(
+            f"{100 * float(value):.1f}" for name, value in row.items() if name.startswith(ACCURACY)
+        )
+        for row in rows
+    )
 
 
-def preset(method: str, place: int, ranked: Sequence[Sequence[Row]], rules: Rules, trials: int) -> str:
+def preset(
+    method: str, place: int, ranked: Sequence[Sequence[Row]], rules: Rules, trials: int
+) -> str:
     """A file of conf/tuned: the settings of a trial, and where they come from."""
     trial, groups = ranked[place - 1], {"unlearning": [], "method": []}
     for word in settings_of(trial[0]):
@@ -78,16 +113,31 @@ def preset(method: str, place: int, ranked: Sequence[Sequence[Row]], rules: Rule
         groups[group].append(setting.replace("=", ": ", 1))
     lines = [
         "# @package _global_",
-        "# Made by scripts/tune.py, not by hand:   "
-        f"python run.py method={method} +tuned={preset_name(method, place)} attack=dimra",
-        "# It brings its method along, so that several are a list: -m +tuned=A,B (without method=).",
-        f"# Trial {trial[0]['trial']} of {trials}, number {place} of {len(ranked)} admissible ones: "
-        f"docs/results/tuning/{method}.csv",
-        f"# Class {rules.forget}, seeds {', '.join(map(str, rules.seeds))}: unlearning accuracy {accuracies(trial)} %, "
-        f"retained {100 * mean(trial, 'retain_accuracy'):.1f} %,",
-        f"# distance {over_original(trial):.2f} times the original's. Report other classes and seeds than these.",
-        f"defaults: [{{override /method: {method}}}]"]
-    lines += [f"{group}: {{{', '.join(settings)}}}" for group, settings in groups.items() if settings]
+        (
+            "# Made by scripts/tune.py, not by hand:   "
+            f"python run.py method={method} +tuned={preset_name(method, place)} attack=dimra"
+        ),
+        (
+            "# It brings its method along, so that several are a list: -m +tuned=A,B (without"
+            " method=)."
+        ),
+        (
+            f"# Trial {trial[0]['trial']} of {trials}, number {place} of {len(ranked)} admissible"
+            f" ones: docs/results/tuning/{method}.csv"
+        ),
+        (
+            f"# Class {rules.forget}, seeds {', '.join(map(str, rules.seeds))}: unlearning accuracy"
+            f" {accuracies(trial)} %, retained {100 * mean(trial, 'retain_accuracy'):.1f} %,"
+        ),
+        (
+            f"# distance {over_original(trial):.2f} times the original's. Report other classes and"
+            " seeds than these."
+        ),
+        f"defaults: [{{override /method: {method}}}]",
+    ]
+    lines += [
+        f"{group}: {{{', '.join(settings)}}}" for group, settings in groups.items() if settings
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -106,13 +156,17 @@ def write_tables(results: Path, tables: Tables, rules: Rules, trials: int) -> No
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise UsageError(f"{page}: has no line {BEGIN.strip()} with a line {END} below it. Add both where the "
-                         "table is to stand")
+        raise UsageError(
+            f"{page}: has no line {BEGIN.strip()} with a line {END} below it. Add both where the "
+            "table is to stand"
+        )
     write_atomically(page, before + begin + table(tables, rules, trials) + end + after)
 
 
 def write_presets(folder: Path, tables: Tables, rules: Rules, trials: int) -> list[str]:
-    """A file for each place of each method whose trials are complete; the methods that have none."""
+    """A file for each place of each method whose trials are complete; the methods that have
+    none.
+    """
     without = []
     for method, rows in tables.items():
         if not complete(rows, rules, trials):

@@ -77,8 +77,10 @@ def read_rules(conf: Path) -> Rules:
     given = yaml.safe_load((conf / "tune.yaml").read_text())
     known = {field.name for field in fields(Rules)}
     if given.keys() != known:
-        raise UsageError(f"conf/tune.yaml: must hold exactly {', '.join(sorted(known))}. "
-                         f"Mend {', '.join(sorted(given.keys() ^ known))}")
+        raise UsageError(
+            f"conf/tune.yaml: must hold exactly {', '.join(sorted(known))}. "
+            f"Mend {', '.join(sorted(given.keys() ^ known))}"
+        )
     return Rules(**given)
 
 
@@ -86,18 +88,29 @@ def read_space(conf: Path, method: str, rules: Rules, passes: tuple[float, float
     """passes: of a step of the method, as its class says (`DiffusionModule.passes`)."""
     name = f"conf/tune/{method}.yaml"
     given = yaml.safe_load((conf / "tune" / f"{method}.yaml").read_text())
-    constants = {key: Constant(**{"low": value["published"] / rules.factor,
-                                  "high": value["published"] * rules.factor, **value})
-                 for key, value in given["constants"].items()}
+    constants = {
+        key: Constant(
+            **{
+                "low": value["published"] / rules.factor,
+                "high": value["published"] * rules.factor,
+                **value,
+            }
+        )
+        for key, value in given["constants"].items()
+    }
     for key, c in constants.items():
         low, high = c.published / rules.factor, c.published * rules.factor
         if not low <= c.low < c.high <= high:
-            raise UsageError(f"{name}: {key} from {c.low:g} to {c.high:g}: must lie within x1/{rules.factor:g} and "
-                             f"x{rules.factor:g} of {c.published:g}. Type low: {low:.3g}, high: {high:.3g}")
+            raise UsageError(
+                f"{name}: {key} from {c.low:g} to {c.high:g}: must lie within x1/{rules.factor:g}"
+                f" and x{rules.factor:g} of {c.published:g}. Type low: {low:.3g}, high: {high:.3g}"
+            )
     variant = given.get("variant", {})
     if len(constants) > MOST_CONSTANTS or len(variant) > 1:
-        raise UsageError(f"{name}: {len(constants)} constants and {len(variant)} variants; at most "
-                         f"{MOST_CONSTANTS} and 1, so that all are searched alike. Leave some out")
+        raise UsageError(
+            f"{name}: {len(constants)} constants and {len(variant)} variants; at most "
+            f"{MOST_CONSTANTS} and 1, so that all are searched alike. Leave some out"
+        )
     return Space(method, affordable_steps(passes, rules.passes), constants, variant)
 
 
@@ -116,14 +129,18 @@ def draw(space: Space, rules: Rules, trials: int) -> list[Settings]:
     Points of Sobol's sequence (1967), scrambled (Owen 1998), which visit all of the space alike.
     Numbers are rounded to three digits, so that a command says exactly what was run.
     """
-    axes = {RATE: _log_uniform(*rules.learning_rate),
-            STEPS: _choice([min(steps, space.most_steps) for steps in rules.max_steps])}
+    axes = {
+        RATE: _log_uniform(*rules.learning_rate),
+        STEPS: _choice([min(steps, space.most_steps) for steps in rules.max_steps]),
+    }
     axes |= {f"method.{name}": _log_uniform(c.low, c.high) for name, c in space.constants.items()}
     axes |= {f"method.{name}": _choice(values) for name, values in space.variant.items()}
     sequence = qmc.Sobol(len(axes), scramble=True, seed=rules.sobol_seed)
     points = sequence.random_base2(math.ceil(math.log2(max(2, trials))))[:trials].tolist()
-    return [{key: value(u) for (key, value), u in zip(axes.items(), point, strict=True)}
-            for point in points]
+    return [
+        {key: value(u) for (key, value), u in zip(axes.items(), point, strict=True)}
+        for point in points
+    ]
 
 
 def _log_uniform(low: float, high: float) -> Callable[[float], float]:
@@ -136,21 +153,34 @@ def _choice(values: Sequence) -> Callable[[float], object]:
 
 def in_words(settings: Settings) -> list[str]:
     """As on a command line."""
-    return [f"{key}={value:.12g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in settings.items()]
+    return [
+        f"{key}={value:.12g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in settings.items()
+    ]
 
 
 def command(space: Space, rules: Rules, settings: Settings, seed: int, more: Sequence[str]) -> str:
     """What makes and measures exactly this model. more: overrides of the whole search."""
-    return shlex.join([
-        "python", "run.py", f"method={space.method}", f"forget={rules.forget}", f"seed={seed}",
-        *rules.overrides, *more, *in_words(settings)])
+    return shlex.join(
+        [
+            "python",
+            "run.py",
+            f"method={space.method}",
+            f"forget={rules.forget}",
+            f"seed={seed}",
+            *rules.overrides,
+            *more,
+            *in_words(settings),
+        ]
+    )
 
 
 def measured(metrics: Mapping, original: Mapping, rules: Rules) -> Row:
     """What a choice may rest on, of the measurements of an unlearned model and of the original."""
     scale = next(iter(original["retain_accuracy"]))  # of retained classes: the first one
-    numbers = {f"{ACCURACY}{s}": 1 - seen["value"] for s, seen in metrics["forget_accuracy"].items()}
+    numbers = {
+        f"{ACCURACY}{s}": 1 - seen["value"] for s, seen in metrics["forget_accuracy"].items()
+    }
     for name in ("retain_accuracy", "fd_oracle"):
         numbers[name] = metrics[name][scale]["value"]
         numbers[f"{name}_original"] = original[name][scale]["value"]
@@ -159,12 +189,17 @@ def measured(metrics: Mapping, original: Mapping, rules: Rules) -> Row:
 
 
 def admissible(row: Row, rules: Rules) -> bool:
-    """Whether the model of a row has unlearned and its retained classes are whole; no, if there is none."""
+    """Whether the model of a row has unlearned and its retained classes are whole; no, if there is
+    none.
+    """
     accuracies = [value for name, value in row.items() if name.startswith(ACCURACY)]
     if not accuracies or "" in accuracies:
         return False
     allowed = float(row["fd_oracle_original"]) * rules.distance
-    return min(map(float, accuracies)) >= rules.unlearning_accuracy and float(row["fd_oracle"]) <= allowed
+    return (
+        min(map(float, accuracies)) >= rules.unlearning_accuracy
+        and float(row["fd_oracle"]) <= allowed
+    )
 
 
 # ---- tables of trials ------------------------------------------------------------------------
@@ -172,10 +207,25 @@ def admissible(row: Row, rules: Rules) -> bool:
 
 def columns(space: Space, scales: Sequence[float]) -> list[str]:
     """scales: of guidance under the forgotten class."""
-    return ["trial", "seed", "learning_rate", "max_steps", *space.constants, *space.variant, "status",
-            *(f"{ACCURACY}{float(scale)}" for scale in scales), "retain_accuracy",
-            "retain_accuracy_original", "fd_oracle", "fd_oracle_original", "admissible", "seconds",
-            "unlearn", "evaluate", "command"]
+    return [
+        "trial",
+        "seed",
+        "learning_rate",
+        "max_steps",
+        *space.constants,
+        *space.variant,
+        "status",
+        *(f"{ACCURACY}{float(scale)}" for scale in scales),
+        "retain_accuracy",
+        "retain_accuracy_original",
+        "fd_oracle",
+        "fd_oracle_original",
+        "admissible",
+        "seconds",
+        "unlearn",
+        "evaluate",
+        "command",
+    ]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -185,13 +235,21 @@ def read_rows(path: Path) -> list[Row]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        if None in row or None in row.values() or not {"trial", "seed", "status", "command"} <= row.keys():
-            raise UsageError(f"{path}: has a line that is not whole. Type rm {shlex.quote(str(path))} to "
-                             "make all of it anew, or mend the line")
+        if (
+            None in row
+            or None in row.values()
+            or not {"trial", "seed", "status", "command"} <= row.keys()
+        ):
+            raise UsageError(
+                f"{path}: has a line that is not whole. Type rm {shlex.quote(str(path))} to "
+                "make all of it anew, or mend the line"
+            )
     return rows
 
 
-def check_rows(path: Path, rows: Sequence[Row], rules: Rules, commands: Mapping[tuple[int, int], str]) -> None:
+def check_rows(
+    path: Path, rows: Sequence[Row], rules: Rules, commands: Mapping[tuple[int, int], str]
+) -> None:
     """That rows are of the space and the condition that are declared now.
 
     Args:
@@ -205,15 +263,18 @@ def check_rows(path: Path, rows: Sequence[Row], rules: Rules, commands: Mapping[
         difference = ""
         if row["command"] != now:
             old, new = shlex.split(row["command"]), shlex.split(now)
-            gone, come = ([word for word in a if word not in b] for a, b in ((old, new), (new, old)))
+            gone, come = (
+                [word for word in a if word not in b] for a, b in ((old, new), (new, old))
+            )
             difference = f"{' '.join(gone) or 'nothing'} then, {' '.join(come) or 'nothing'} now"
         elif row["status"] == "finished" and (row["admissible"] == "yes") != admissible(row, rules):
             difference = f"admissible {row['admissible']} then, the opposite now"
         if difference:
             raise UsageError(
-                f"{path}: trial {row['trial']}, seed {row['seed']}: the declared search has changed "
-                f"({difference}). Type --results FOLDER for a search of its own, or rm {shlex.quote(str(path))} to "
-                "do this one anew")
+                f"{path}: trial {row['trial']}, seed {row['seed']}: the declared search has changed"
+                f" ({difference}). Type --results FOLDER for a search of its own, or rm"
+                f" {shlex.quote(str(path))} to do this one anew"
+            )
 
 
 def ranking(rows: Sequence[Row], rules: Rules, trials: int) -> list[list[Row]]:
@@ -222,9 +283,19 @@ def ranking(rows: Sequence[Row], rules: Rules, trials: int) -> list[list[Row]]:
     for row in rows:
         if int(row["trial"]) < trials and row["status"] == "finished" and admissible(row, rules):
             by_trial.setdefault(int(row["trial"]), []).append(row)
-    whole = [trial for trial in by_trial.values() if {int(row["seed"]) for row in trial} == set(rules.seeds)]
-    return sorted(whole, key=lambda trial: (-mean(trial, "retain_accuracy"), over_original(trial),
-                                            int(trial[0]["trial"])))
+    whole = [
+        trial
+        for trial in by_trial.values()
+        if {int(row["seed"]) for row in trial} == set(rules.seeds)
+    ]
+    return sorted(
+        whole,
+        key=lambda trial: (
+            -mean(trial, "retain_accuracy"),
+            over_original(trial),
+            int(trial[0]["trial"]),
+        ),
+    )
 
 
 def mean(rows: Sequence[Row], column: str) -> float:
@@ -244,6 +315,6 @@ def complete(rows: Sequence[Row], rules: Rules, trials: int) -> bool:
 def settings_of(row: Row) -> list[str]:
     """What the search has drawn for a row, as words of a command line."""
     names = list(row)
-    keys = {RATE, STEPS, *(f"method.{name}" for name in names[:names.index("status")])}
+    keys = {RATE, STEPS, *(f"method.{name}" for name in names[: names.index("status")])}
     words = [word for word in shlex.split(row["command"]) if word.split("=")[0] in keys]
     return list({word.split("=")[0]: word for word in words}.values())  # the last of a key counts

@@ -1,4 +1,6 @@
-"""What a method did to the weights, in a few numbers: how far they moved, in which units, and whether relearning can see it."""
+"""What a method did to the weights, in a few numbers: how far they moved, in which units, and
+whether relearning can see it.
+"""
 
 import torch
 
@@ -17,13 +19,15 @@ def compare(original: Denoiser, network: Denoiser, forgotten: list[int], steps: 
         forgotten: labels.
         steps: T; times are below it.
 
-    Returns:
-        norm_ratio: smallest and largest ratio of a weight tensor's norm to the original's; far from 1, the weights were
-            written in other units, whatever the function is. change: |theta - theta_0| / |theta_0| over all weights.
-        class_rows_changed: whether the class table's rows of forgotten labels differ. projection_change: the mean over
-            blocks and times of |(W - W_0) s(t, c)| / |W_0 s(t, c)| for forgotten and for all other labels, the null one
-            too; where the second is far below the first, data of the retained classes excite next to nothing of the
-            change, and no attack that trains on them can undo it.
+    Returns: norm_ratio: smallest and largest ratio of a weight tensor's norm to the original's; far
+        from 1, the weights were
+            written in other units, whatever the function is. change: |theta - theta_0| / |theta_0|
+                over all weights.
+        class_rows_changed: whether the class table's rows of forgotten labels differ.
+            projection_change: the mean over blocks and times of |(W - W_0) s(t, c)| / |W_0 s(t, c)|
+            for forgotten and for all other labels, the null one too; where the second is far below
+            the first, data of the retained classes excite next to nothing of the change, and no
+            attack that trains on them can undo it.
     """
     before, after = original.state_dict(), network.state_dict()
     ratios = [

@@ -1,4 +1,6 @@
-"""Words of the command line as they were typed: options and choices, names that look like numbers, and missing quotes."""
+"""Words of the command line as they were typed: options and choices, names that look like numbers,
+and missing quotes.
+"""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +13,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn.advice import NAMES, shell, shown, text
 
-OPTIONS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir",
-                      "--experimental-rerun")
+OPTIONS_WITH_VALUE = (
+    "-c",
+    "--cfg",
+    "-p",
+    "--package",
+    "-cp",
+    "--config-path",
+    "-cn",
+    "--config-name",
+    "-cd",
+    "--config-dir",
+    "--experimental-rerun",
+)
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 READABLE = re.compile(r"[\w/.:@%?|+\\$* -]", re.ASCII)  # what Hydra reads without quotes
 UNREADABLE = object()
@@ -33,12 +46,16 @@ def read(text: str) -> object:
 
 
 def separated(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's options with their values, and the choices; it wants the former first, and a user may type them anywhere."""
+    """Hydra's options with their values, and the choices; it wants the former first, and a user may
+    type them anywhere.
+    """
     options, choices, rest = [], [], list(words)
     while rest:
         word = rest.pop(0)
         (options if word.startswith("-") else choices).append(word)
-        if rest and (word in OPTIONS_WITH_VALUE or (word in ("-i", "--info") and rest[0] in INFORMATION)):
+        if rest and (
+            word in OPTIONS_WITH_VALUE or (word in ("-i", "--info") and rest[0] in INFORMATION)
+        ):
             options.append(rest.pop(0))
     return options, choices
 
@@ -63,7 +80,9 @@ def split(text: str) -> list[str]:
 
 
 def keep_names(word: str) -> str:
-    """The word, with quotes around what would reach us as a number or truth value of another text: forget=1_0, forget=true."""
+    """The word, with quotes around what would reach us as a number or truth value of another text:
+    forget=1_0, forget=true.
+    """
     key, equals, value = word.partition("=")
     name = key.lstrip("+")
     if not equals or name not in NAMES:
@@ -85,7 +104,9 @@ def _kept(part: str, *, null: bool) -> str:
 
 
 def unreadable(words: Sequence[str]) -> list[str]:
-    """One line for each choice that Hydra's parser can not read, with the quotes that are missing."""
+    """One line for each choice that Hydra's parser can not read, with the quotes that are
+    missing.
+    """
     return [line for line in map(_why_unreadable, words) if line]
 
 
@@ -97,13 +118,22 @@ def _why_unreadable(word: str) -> str | None:
         why = " ".join(str(error).split())
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"(\+\+?|~)?[\w./@-]+(@[\w.:-]+)?", key, re.ASCII):
-        return f"{shown(word)}: is no choice of the form KEY=VALUE. Type a key, = and its value: forget=3"
+        return (
+            f"{shown(word)}: is no choice of the form KEY=VALUE. Type a key, = and its value:"
+            " forget=3"
+        )
     if "Unknown function" in why:
         why = "is taken for a call, as it holds brackets"
     else:
         inner = value.strip()[1:-1] if _is_list(value) else value
-        odd = next((letter for letter in inner if not READABLE.match(letter) and letter != ","), None)
-        why = f"must be quoted for Hydra, as it holds {shown(odd)}" if odd else "can not be read by Hydra without quotes"
+        odd = next(
+            (letter for letter in inner if not READABLE.match(letter) and letter != ","), None
+        )
+        why = (
+            f"must be quoted for Hydra, as it holds {shown(odd)}"
+            if odd
+            else "can not be read by Hydra without quotes"
+        )
     return f"{shown(word)}: {why}. Type {shell(f'{key}={_meant(value)}')}"
 
 

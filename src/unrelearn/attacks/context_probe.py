@@ -1,12 +1,17 @@
-"""Context probe: the sampler starts from noised real images of the forgotten class instead of from noise.
+"""Context probe: the sampler starts from noised real images of the forgotten class instead of from
+noise.
 
-The start of SDEdit (Meng et al. 2022, arXiv 2108.01073) as a probe for what a little context brings back, after Lu et al. 2025
-(arXiv 2505.17013). The weights do not change; what the attack leaves beside them is the images to start from, which are used in
-turn. Threat model: the model, whose sampler one may start anywhere, and `num_images` real images of each forgotten class.
+The start of SDEdit (Meng et al. 2022, arXiv 2108.01073) as a probe for what a little context brings
+back, after Lu et al. 2025 (arXiv 2505.17013). The weights do not change; what the attack leaves
+beside them is the images to start from, which are used in
+turn. Threat model: the model, whose sampler one may start anywhere, and `num_images` real images of
+    each forgotten class.
 
-At small t*/T the image itself survives in any model, and a model asked for c_f makes one of half-visible images of other classes
-too. So as many real images of the other classes are kept beside: what starts from them is measured in the same way
-(evals/forget_accuracy.py), and what is left of the difference is to be read beside that of `retrain`.
+At small t*/T the image itself survives in any model, and a model asked for c_f makes one of
+half-visible images of other classes
+too. So as many real images of the other classes are kept beside: what starts from them is measured
+in the same way (evals/forget_accuracy.py), and what is left of the difference is to be read beside
+that of `retrain`.
 """
 
 from pathlib import Path
@@ -19,7 +24,9 @@ from unrelearn.module import Edit, Task
 
 
 class ContextProbe(Edit):
-    """Args: num_images: real images of each forgotten class, or as many as the smallest of them has."""
+    """Args: num_images: real images of each forgotten class, or as many as the smallest of them
+    has.
+    """
 
     starts_from_images = True
     unit = "t*/T"
@@ -31,16 +38,24 @@ class ContextProbe(Edit):
         by_class = [shots.of_classes([c]).images for c in task.forget_classes]
         same = min(map(len, by_class))
         # the classes in turn, as the sampler asks for them
-        self.images = torch.stack([images[:same].cpu() for images in by_class], 1).flatten(0, 1).contiguous()
+        self.images = (
+            torch.stack([images[:same].cpu() for images in by_class], 1).flatten(0, 1).contiguous()
+        )
         self.others = self.of_retained(len(self.images))
 
     def of_retained(self, n: int) -> torch.Tensor:
-        """n real images of retained classes, uint8 on the CPU: the classes in turn, or all images if there are fewer."""
+        """n real images of retained classes, uint8 on the CPU: the classes in turn, or all images
+        if there are fewer.
+        """
         retain, seed = self.task.retain, self.task.seed
-        turn = torch.empty(len(retain), dtype=torch.int64)  # how many images of its class come before each one
+        turn = torch.empty(
+            len(retain), dtype=torch.int64
+        )  # how many images of its class come before each one
         for c in retain.labels.unique().tolist():
             own = torch.where(retain.labels == c)[0].cpu()
-            turn[own] = torch.randperm(len(own), generator=generator_for(seed, "attacker's data", c))
+            turn[own] = torch.randperm(
+                len(own), generator=generator_for(seed, "attacker's data", c)
+            )
         chosen = (turn * len(self.task.class_names) + retain.labels.cpu()).argsort()[:n]
         return retain.take(chosen.to(retain.labels.device)).images[:].cpu().contiguous()
 

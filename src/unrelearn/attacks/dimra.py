@@ -1,7 +1,8 @@
-"""DiMRA: fine-tune the unlearned model with the ordinary denoising loss on data that holds nothing of the forgotten class.
+"""DiMRA: fine-tune the unlearned model with the ordinary denoising loss on data that holds nothing
+of the forgotten class.
 
-Yuan et al. 2025 (arXiv 2512.03564). Threat model: the weights, the label format, and a share of the retain set. The
-constants for small class-conditional models are ours; the paper's are not public.
+Yuan et al. 2025 (arXiv 2512.03564). Threat model: the weights, the label format, and a share of the
+retain set. The constants for small class-conditional models are ours; the paper's are not public.
 """
 
 from torch import Tensor

@@ -1,11 +1,14 @@
-"""DiMRA on images that a model has generated for the retained classes: the attacker holds no data at all, or none of D_r.
+"""DiMRA on images that a model has generated for the retained classes: the attacker holds no data
+at all, or none of D_r.
 
-Yuan et al. 2025 (arXiv 2512.03564) let the auxiliary data be any whose distribution is close to that of the retain set; which,
-and how many, is our choice. Threat model, besides the weights and the label format:
+Yuan et al. 2025 (arXiv 2512.03564) let the auxiliary data be any whose distribution is close to
+that of the retain set; which, and how many, is our choice. Threat model, besides the weights and
+the label format:
 
     source=unlearned    nothing: the model under attack draws its own data
-    source=original     images that the original model drew. Whoever has that model needs no attack; this stands for data that
-                        are distributed like its own, from whatever source. None is asked for under a forgotten class
+    source=original     images that the original model drew. Whoever has that model needs no attack;
+                        this stands for data that are distributed like its own, from whatever
+                        source. None is asked for under a forgotten class
 """
 
 from typing import Literal
@@ -41,11 +44,19 @@ class DiMRAAux(Relearning):
 
     def prepare(self) -> None:
         super().prepare()
-        # before a checkpoint is read: a resumed run draws the images with the weights that the first one started from
+        # before a checkpoint is read: a resumed run draws the images with the weights that the
+        # first one started from
         network = self.task.original() if self.source == "original" else self.denoiser
         labels = torch.tensor(self.task.retain_classes).repeat_interleave(self.images_per_class)
-        images = sample(network, labels, schedule=self.task.schedule, num_inference_steps=self.num_inference_steps,
-                        guidance_scale=self.guidance_scale, seed=self.task.seed, stream="attacker's data")
+        images = sample(
+            network,
+            labels,
+            schedule=self.task.schedule,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            seed=self.task.seed,
+            stream="attacker's data",
+        )
         self.auxiliary = ImageSet(images, labels).to(self.task.retain.labels.device)
 
     def losses(self) -> dict[str, Tensor]:

@@ -1,8 +1,11 @@
-"""DiMRA on another real data set of the same classes, such as MNIST for a model of other handwritten digits.
+"""DiMRA on another real data set of the same classes, such as MNIST for a model of other
+handwritten digits.
 
-Yuan et al. 2025 (arXiv 2512.03564) let the auxiliary data be any whose distribution is close to that of the retain set; which
-is our choice. Threat model: the weights, the label format, and public data: no image of the training set, none of a forgotten
-class. A data set of other things, such as Fashion-MNIST, is the control for what any training at all brings back.
+Yuan et al. 2025 (arXiv 2512.03564) let the auxiliary data be any whose distribution is close to
+that of the retain set; which
+is our choice. Threat model: the weights, the label format, and public data: no image of the
+training set, none of a forgotten class. A data set of other things, such as Fashion-MNIST, is the
+control for what any training at all brings back.
 """
 
 from typing import Protocol
@@ -24,7 +27,8 @@ class DataSet(Protocol):
 
 class DiMRAProxy(Relearning):
     """Args:
-    proxy: the data set; images of its class k are learned under label k, those of forgotten labels are left out.
+    proxy: the data set; images of its class k are learned under label k, those of forgotten labels
+        are left out.
     max_images: at most this many of its training images; None: all.
     """
 
@@ -32,8 +36,13 @@ class DiMRAProxy(Relearning):
         super().__init__(task, **arguments)
         images = proxy.load().train.of_classes(task.retain_classes)
         if not len(images):
-            raise UsageError("attack.proxy: holds no image of a retained label. Type attack.proxy.root=FOLDER with another one")
-        order = torch.randperm(len(images), generator=generator_for(self.task.seed, "attacker's data"))
+            raise UsageError(
+                "attack.proxy: holds no image of a retained label. Type attack.proxy.root=FOLDER"
+                " with another one"
+            )
+        order = torch.randperm(
+            len(images), generator=generator_for(self.task.seed, "attacker's data")
+        )
         self.auxiliary = images.take(order[:max_images]).to(task.retain.labels.device)
 
     def losses(self) -> dict[str, Tensor]:

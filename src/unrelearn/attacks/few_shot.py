@@ -1,7 +1,9 @@
-"""Few-shot relearning: the positive control. An attacker who holds a few real images of the class must succeed.
+"""Few-shot relearning: the positive control. An attacker who holds a few real images of the class
+must succeed.
 
-Threat model: the weights, the label format, the retain set, and `num_images` real images of each forgotten class. With
-the class row trainable it brings the class back from every method; if it does not, the attack code is wrong.
+Threat model: the weights, the label format, the retain set, and `num_images` real images of each
+forgotten class. With the class row trainable it brings the class back from every method; if it does
+not, the attack code is wrong.
 """
 
 from torch import Tensor
@@ -23,4 +25,6 @@ class FewShot(Relearning):
         return True
 
     def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain))
+        return self.denoising_losses(
+            shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain)
+        )

@@ -1,10 +1,13 @@
-"""Interpolation: the models on the straight line from the unlearned one to another, theta + a (target - theta).
+"""Interpolation: the models on the straight line from the unlearned one to another, theta + a
+(target - theta).
 
-If forget accuracy comes back early on the way, and the losses on D_f and D_r show no barrier, both models lie in one basin and
-little was done to the class (linear mode connectivity: Frankle et al. 2020, arXiv 1912.05671). Threat model:
+If forget accuracy comes back early on the way, and the losses on D_f and D_r show no barrier, both
+models lie in one basin and little was done to the class (linear mode connectivity: Frankle et al.
+2020, arXiv 1912.05671). Threat model:
 
     towards=original    the original model's weights: an audit, no attack
-    towards=attacked    that of DiMRA, whose end after budgets[-1] steps the target is, to the bit, at the same arguments
+    towards=attacked    that of DiMRA, whose end after budgets[-1] steps the target is, to the bit,
+                        at the same arguments
 """
 
 from typing import Literal
@@ -22,7 +25,8 @@ PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacem
 class Interpolation(Edit):
     """Args:
     towards: the target.
-    the others: of DiMRA, and read where that is the target; of the budgets only the last one counts.
+    the others: of DiMRA, and read where that is the target; of the budgets only the last one
+        counts.
     """
 
     unit = "share of the way"
@@ -44,10 +48,16 @@ class Interpolation(Edit):
         retain_fraction: float = 1.0,
         seed: int = 0,
     ):
-        training = {"max_steps": self.steps(towards=towards, budgets=budgets), "batch_size": batch_size,
-                    "learning_rate": learning_rate, "optimizer": optimizer, "lr_schedule": lr_schedule,
-                    "label_dropout": label_dropout, "train_class_embedding": train_class_embedding,
-                    "seed": self.own_seed(towards=towards, seed=seed)}
+        training = {
+            "max_steps": self.steps(towards=towards, budgets=budgets),
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "optimizer": optimizer,
+            "lr_schedule": lr_schedule,
+            "label_dropout": label_dropout,
+            "train_class_embedding": train_class_embedding,
+            "seed": self.own_seed(towards=towards, seed=seed),
+        }
         super().__init__(task, training, levels=levels)
         self.towards = towards
         self.auxiliary = self.task.part_of_retain(retain_fraction)
@@ -72,14 +82,19 @@ class Interpolation(Edit):
         super().prepare()
         # lists, as a network would be taken for a part of this module
         self.start = [p.detach().clone() for p in self.denoiser.parameters()]
-        self.target = list(self.task.original().parameters()) if self.towards == "original" else None
+        self.target = (
+            list(self.task.original().parameters()) if self.towards == "original" else None
+        )
 
     def edit(self, level: float) -> dict[str, float]:
         target = self.target or list(self.denoiser.parameters())
         for parameter, a, b in zip(self.denoiser.parameters(), self.start, target, strict=True):
             parameter.copy_(torch.lerp(a, b, level))  # exactly b at level 1
         self.denoiser.eval()
-        return {"forget": self.loss("forget", self.task.forget), "retain": self.loss("retain", self.task.retain)}
+        return {
+            "forget": self.loss("forget", self.task.forget),
+            "retain": self.loss("retain", self.task.retain),
+        }
 
     def loss(self, term: str, data: ImageSet) -> float:
         """The mean denoising loss over the same images, times and noises at every level."""
@@ -89,7 +104,10 @@ class Interpolation(Edit):
             index = torch.randint(len(data), (IMAGES,), generator=g)
             x_0 = to_model_range(data.images[index].to(self.device))
             labels = data.labels[index.to(data.labels.device)].to(self.device)
-            t, noise = torch.randint(steps, (IMAGES,), generator=g), torch.randn(x_0.shape, generator=g)
+            t, noise = (
+                torch.randint(steps, (IMAGES,), generator=g),
+                torch.randn(x_0.shape, generator=g),
+            )
             batch = Batch(x_0, labels, noise.to(self.device), t.to(self.device))
             total += self.denoising_losses(loss=batch)["loss"].item() / PARTS
         return total

@@ -1,8 +1,10 @@
-"""Pruning: the smallest weights of the whole network are set to zero, and the model is measured as it is then.
+"""Pruning: the smallest weights of the whole network are set to zero, and the model is measured as
+it is then.
 
-Global magnitude pruning (Han et al. 2015, arXiv 1506.02626) without retraining. An edit that hides in many small changes may go
-before the ability does. Threat model: the weights, no data. All weights of two or more dimensions but the class table, in which
-a row is all there is of a class, are ranked together.
+Global magnitude pruning (Han et al. 2015, arXiv 1506.02626) without retraining. An edit that hides
+in many small changes may go
+before the ability does. Threat model: the weights, no data. All weights of two or more dimensions
+but the class table, in which a row is all there is of a class, are ranked together.
 """
 
 import torch
@@ -16,9 +18,15 @@ class Prune(Edit):
     allowed = (0.0, 0.99)
 
     def edit(self, level: float) -> dict[str, float]:
-        weights = [p for name, p in self.denoiser.named_parameters() if p.ndim >= 2 and name != CLASS_EMBEDDING]
+        weights = [
+            p
+            for name, p in self.denoiser.named_parameters()
+            if p.ndim >= 2 and name != CLASS_EMBEDDING
+        ]
         whole = torch.cat([p.flatten() for p in weights])
-        whole[whole.abs().topk(round(level * len(whole)), largest=False).indices] = 0.0  # so many, also where values tie
+        whole[whole.abs().topk(round(level * len(whole)), largest=False).indices] = (
+            0.0  # so many, also where values tie
+        )
         for parameter, part in zip(weights, whole.split([p.numel() for p in weights]), strict=True):
             parameter.copy_(part.view_as(parameter))
         return {}

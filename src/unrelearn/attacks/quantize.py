@@ -1,8 +1,11 @@
-"""Quantisation: every weight of two or more dimensions is rounded to a few bits, and the model is measured as it is then.
+"""Quantisation: every weight of two or more dimensions is rounded to a few bits, and the model is
+measured as it is then.
 
-Zhang et al. 2025 (arXiv 2410.16454) found that 4 bits bring back what language models had unlearned: the edit is smaller than the
-step of the grid. Threat model: the weights, no data. Symmetric round-to-nearest with one scale for each output channel (a row of
-the class table is one); biases and norms stay. The rounded weights are written as float32, so only weights are quantised.
+Zhang et al. 2025 (arXiv 2410.16454) found that 4 bits bring back what language models had
+unlearned: the edit is smaller than the
+step of the grid. Threat model: the weights, no data. Symmetric round-to-nearest with one scale for
+each output channel (a row of the class table is one); biases and norms stay. The rounded weights
+are written as float32, so only weights are quantised.
 """
 
 from torch import Tensor
@@ -11,7 +14,9 @@ from unrelearn.module import Edit, Task
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """weight (out, ...) on the grid scale * {-m, ..., m}, m = 2^(bits-1) - 1, with scale = max |weight| / m of each channel."""
+    """weight (out, ...) on the grid scale * {-m, ..., m}, m = 2^(bits-1) - 1, with scale = max
+    |weight| / m of each channel.
+    """
     m = 2 ** (bits - 1) - 1
     rows = weight.flatten(1)
     scale = rows.abs().amax(1, keepdim=True) / m

@@ -1,8 +1,9 @@
 """Weight noise: Gaussian noise is added to every weight, and the model is measured as it is then.
 
-An unlearned model that sits in a narrow place loses there first what was done to it. Threat model: the weights, no data. theta +
-level * std * n, with std that of the parameter's tensor and n standard normal, the same direction at every level: a function of
-the seeds and the parameter's name.
+An unlearned model that sits in a narrow place loses there first what was done to it. Threat model:
+the weights, no data. theta + level * std * n, with std that of the parameter's tensor and n
+standard normal, the same direction at every level: a function of the seeds and the parameter's
+name.
 """
 
 import torch
@@ -20,7 +21,11 @@ class WeightNoise(Edit):
 
     def edit(self, level: float) -> dict[str, float]:
         for name, parameter in self.denoiser.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator_for(self.task.seed, "weight noise", name))
+            noise = torch.randn(
+                parameter.shape, generator=generator_for(self.task.seed, "weight noise", name)
+            )
             # of all its values, not an estimate: a tensor of one value has none, and stays
-            parameter.add_(noise.to(parameter.device), alpha=level * parameter.std(correction=0).item())
+            parameter.add_(
+                noise.to(parameter.device), alpha=level * parameter.std(correction=0).item()
+            )
         return {}

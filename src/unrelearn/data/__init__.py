@@ -1,12 +1,15 @@
 """Image data sets: what every loader returns, and the forget / retain split.
 
-A data set is one file here and one yaml of the same name in `conf/dataset/`. Its constructor takes the yaml's keys;
-it then offers
+A data set is one file here and one yaml of the same name in `conf/dataset/`. Its constructor takes
+the yaml's keys; it then offers
 
-    check() -> list[str]      cheap problems (missing files, broken folders), one line each; [] when all is well
-    fingerprint() -> str      what the content is, for the artefact key: changes whenever an image or a label does
+    check() -> list[str]      cheap problems (missing files, broken folders), one line each; [] when
+                              all is well
+    fingerprint() -> str      what the content is, for the artefact key: changes whenever an image
+                              or a label does
     load() -> ImageData       the decoded images
-    image_size, channels, class_names, horizontal_flip      known without loading; the last: whether training may mirror
+    image_size, channels, class_names, horizontal_flip      known without loading; the last: whether
+                                                            training may mirror
 """
 
 from collections.abc import Callable, Iterator
@@ -22,25 +25,32 @@ from unrelearn.errors import UsageError
 
 def unreadable(root: Path, error: OSError) -> str:
     """The line for a file or folder below dataset.root that may not or can not be read."""
-    return (f"dataset.root={root}: {error.filename or root} can not be read ({error.strerror or error}); "
-            "make it readable, or type dataset.root=/path for another folder")
+    return (
+        f"dataset.root={root}: {error.filename or root} can not be read"
+        f" ({error.strerror or error}); make it readable, or type dataset.root=/path for another"
+        " folder"
+    )
 
 
 def names_what_can_not_be_read(method: Callable) -> Callable:
     """A method of a data set whose errors of the file system become that line."""
+
     @wraps(method)
     def reading(self, *arguments, **named):
         try:
             return method(self, *arguments, **named)
         except OSError as error:
             raise UsageError(unreadable(self.root, error)) from error
+
     return reading
 
 
 class MappedImages:
-    """Images uint8 (N, C, H, W) that stay in a memory map on disk: rows of a store, read only when indexed.
+    """Images uint8 (N, C, H, W) that stay in a memory map on disk: rows of a store, read only when
+    indexed.
 
-    Stands where ImageSet has a tensor, so that a data set larger than the memory can be split and drawn from.
+    Stands where ImageSet has a tensor, so that a data set larger than the memory can be split and
+    drawn from.
     """
 
     device = torch.device("cpu")
@@ -66,7 +76,7 @@ class MappedImages:
         return MappedImages(self.store, self.rows[index])
 
     def split(self, size: int) -> Iterator[Tensor]:
-        return (self[start:start + size] for start in range(0, len(self), size))
+        return (self[start : start + size] for start in range(0, len(self), size))
 
     def to(self, device: torch.device | str) -> "MappedImages | Tensor":
         """Themselves for the CPU; else all of them, read in pieces, as a tensor on the device."""
@@ -80,7 +90,9 @@ class MappedImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images uint8 (N, C, H, W) in [0, 255] and labels int64 (N,), on one device; or the images mapped from disk."""
+    """Images uint8 (N, C, H, W) in [0, 255] and labels int64 (N,), on one device; or the images
+    mapped from disk.
+    """
 
     images: Tensor | MappedImages
     labels: Tensor
@@ -94,11 +106,15 @@ class ImageSet:
 
     def take(self, index: Tensor) -> "ImageSet":
         """The images at index (M,) int64."""
-        subset = self.images.subset if isinstance(self.images, MappedImages) else self.images.__getitem__
+        subset = (
+            self.images.subset if isinstance(self.images, MappedImages) else self.images.__getitem__
+        )
         return ImageSet(subset(index), self.labels[index])
 
     def of_classes(self, classes: list[int], *, keep: bool = True) -> "ImageSet":
-        """The images of these classes, or with keep=False all the others: forget set and retain set."""
+        """The images of these classes, or with keep=False all the others: forget set and retain
+        set.
+        """
         member = torch.isin(self.labels, torch.tensor(classes, device=self.labels.device))
         return self.where(member == keep)
 
@@ -107,7 +123,11 @@ class ImageSet:
         """One set after the other; they are all in memory, or all subsets of one mapped store."""
         images = [part.images for part in sets]
         mapped = isinstance(images[0], MappedImages)
-        whole = MappedImages(images[0].store, torch.cat([part.rows for part in images])) if mapped else torch.cat(images)
+        whole = (
+            MappedImages(images[0].store, torch.cat([part.rows for part in images]))
+            if mapped
+            else torch.cat(images)
+        )
         return ImageSet(whole, torch.cat([part.labels for part in sets]))
 
     def to(self, device: torch.device | str) -> "ImageSet":

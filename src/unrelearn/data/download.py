@@ -10,7 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from unrelearn.errors import UsageError
 
@@ -20,9 +27,9 @@ CHUNK_BYTES = 1 << 18
 def fetch(urls: list[str], checksum: str, destination: Path, timeout_s: float = 10.0) -> None:
     """Download to destination from the first url that delivers the right bytes.
 
-    Bytes arrive in `<destination>.part`, which a later call continues; destination appears only once the checksum
-    ("md5:..." or "sha256:...") holds. Several processes may call this at once: one downloads, the others wait for it.
-    Raises UsageError (one line) when no url delivers.
+    Bytes arrive in `<destination>.part`, which a later call continues; destination appears only
+    once the checksum ("md5:..." or "sha256:...") holds. Several processes may call this at once:
+    one downloads, the others wait for it. Raises UsageError (one line) when no url delivers.
     """
     failures = []
     try:
@@ -38,7 +45,9 @@ def fetch(urls: list[str], checksum: str, destination: Path, timeout_s: float = 
     except OSError as error:
         failures.append(str(error))
     if not destination.exists():
-        raise UsageError(f"cannot download {destination.name}: {'; '.join(failures)}".replace("\n", " "))
+        raise UsageError(
+            f"cannot download {destination.name}: {'; '.join(failures)}".replace("\n", " ")
+        )
 
 
 def _fetch_from(url: str, checksum: str, destination: Path, timeout_s: float) -> None:
@@ -56,11 +65,15 @@ def _fetch_from(url: str, checksum: str, destination: Path, timeout_s: float) ->
 
 
 def _transfer(url: str, part: Path, timeout_s: float) -> None:
-    """Append to part what it still lacks of url, or fetch all of it from a server that does not resume."""
+    """Append to part what it still lacks of url, or fetch all of it from a server that does not
+    resume.
+    """
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "unrelearn"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=timeout_s
+        )
     except urllib.error.HTTPError as error:
         if done and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # there is no more to get; the checksum decides
@@ -70,15 +83,26 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             done = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                   TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar, part.open("ab" if done else "wb") as file:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with (
+            Progress(*columns, console=Console(stderr=True)) as bar,
+            part.open("ab" if done else "wb") as file,
+        ):
             task = bar.add_task(part.stem, total=total, completed=done)
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 bar.advance(task, len(chunk))
     if total is not None and part.stat().st_size < total:
-        raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes; the next try goes on there")
+        raise OSError(
+            f"the connection ended after {part.stat().st_size} of {total} bytes; the next try goes"
+            " on there"
+        )
 
 
 def _checksum(path: Path, like: str) -> str:

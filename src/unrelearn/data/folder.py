@@ -1,10 +1,12 @@
 """Your own images: a folder with one sub-folder of image files per class.
 
-    root/cat/1.png, root/dog/a.jpg, ...               split here: every class gives test_fraction of its images
-    root/train/cat/1.png, root/test/cat/2.png, ...    your split: train, and the first of test, val, valid,
-                                                      validation that holds classes of train
+    root/cat/1.png, root/dog/a.jpg, ...               split here: every class gives test_fraction of
+                                                      its images
+    root/train/cat/1.png, root/test/cat/2.png, ...    your split: train, and the first of test, val,
+                                                      valid, validation that holds classes of train
 
-Labels count the sub-folders in alphabetical order, as torchvision's ImageFolder does (so "10" comes before "2").
+Labels count the sub-folders in alphabetical order, as torchvision's ImageFolder does (so "10" comes
+before "2").
 """
 
 import hashlib
@@ -29,19 +31,27 @@ BACKGROUNDS = ("white", "black", "grey")
 class Folder:
     """Images uint8 (N, C, image_size, image_size) in [0, 255], C = 1 if grayscale else 3.
 
-    Args:
-        root: the folder of the class folders. Hidden files (names with a leading dot) are ignored.
-        image_size: height and width in pixels: centre crop to a square, resized (bicubic, antialiased).
-        grayscale: one channel instead of three.
-        test_fraction: share of each class's images that become test images, in (0, 1); at least one on either side.
+    Args: root: the folder of the class folders. Hidden files (names with a leading dot) are
+        ignored. image_size: height and width in pixels: centre crop to a square, resized (bicubic,
+        antialiased). grayscale: one channel instead of three. test_fraction: share of each class's
+        images that become test images, in (0, 1); at least one on either side.
             Not used with a split of your own.
         horizontal_flip: mirror training images at random.
         background: the ground that transparent images are laid on.
     """
 
-    def __init__(self, root: str, image_size: int, grayscale: bool = False, test_fraction: float = 0.2,
-                 horizontal_flip: bool = False, background: Literal["white", "black", "grey"] = "white"):
-        self.root = Path(os.path.expanduser(root))  # Path.expanduser raises where there is no such user
+    def __init__(
+        self,
+        root: str,
+        image_size: int,
+        grayscale: bool = False,
+        test_fraction: float = 0.2,
+        horizontal_flip: bool = False,
+        background: Literal["white", "black", "grey"] = "white",
+    ):
+        self.root = Path(
+            os.path.expanduser(root)
+        )  # Path.expanduser raises where there is no such user
         self.image_size = image_size
         self.grayscale = grayscale
         self.test_fraction = test_fraction
@@ -57,14 +67,20 @@ class Folder:
     def check(self) -> list[str]:
         problems = []
         if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                            "type dataset.image_size=64")
+            problems.append(
+                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
+                "type dataset.image_size=64"
+            )
         if not isinstance(self.test_fraction, float) or not 0 < self.test_fraction < 1:
-            problems.append(f"dataset.test_fraction={self.test_fraction}: must lie between 0 and 1; "
-                            "type dataset.test_fraction=0.2")
+            problems.append(
+                f"dataset.test_fraction={self.test_fraction}: must lie between 0 and 1; "
+                "type dataset.test_fraction=0.2"
+            )
         if self.background not in BACKGROUNDS:
-            problems.append(f"dataset.background={self.background}: must be one of {', '.join(BACKGROUNDS)}; "
-                            "type dataset.background=white")
+            problems.append(
+                f"dataset.background={self.background}: must be one of {', '.join(BACKGROUNDS)}; "
+                "type dataset.background=white"
+            )
         try:
             problems += self._check_layout() or self._check_classes()
         except OSError as error:
@@ -72,34 +88,55 @@ class Folder:
         return [one_line(problem) for problem in problems]
 
     def _check_layout(self) -> list[str]:
-        """What is wrong with the folders above the classes, in one line: whatever follows from it is not said."""
+        """What is wrong with the folders above the classes, in one line: whatever follows from it
+        is not said.
+        """
         if not self.root.is_dir():
-            return [f"dataset.root={self.root}: {'is a file' if self.root.is_file() else 'no such folder'}; {GIVE_ROOT}"]
+            return [
+                f"dataset.root={self.root}:"
+                f" {'is a file' if self.root.is_file() else 'no such folder'}; {GIVE_ROOT}"
+            ]
         tops, folders = self._tops(), _folders(self.root)
         train = _called(folders, "train")
         if len(tops) == 1 and train and _holds_folders_only(train):
             others = [path for name in TEST_NAMES if (path := _called(folders, name))]
-            missing = (f"{others[0]} holds no folder of the same name" if others else
-                       f"there is no folder {', '.join(TEST_NAMES)} beside it")
+            missing = (
+                f"{others[0]} holds no folder of the same name"
+                if others
+                else f"there is no folder {', '.join(TEST_NAMES)} beside it"
+            )
             classes = ", ".join(path.name for path in _folders(train)[:3])
-            return [f"dataset.root={self.root}: {train} holds folders ({classes}, ...), and {missing}; "
-                    f"add the test images in such folders, or {_type_root(train)} to split those"]
+            return [
+                f"dataset.root={self.root}: {train} holds folders ({classes}, ...), and {missing}; "
+                f"add the test images in such folders, or {_type_root(train)} to split those"
+            ]
         if len(tops) == 1 and len(folders) == 1 and _holds_folders_only(folders[0]):
-            return [f"dataset.root={self.root}: holds the one folder {folders[0]}, which holds folders itself; "
-                    f"{_type_root(folders[0])}"]
+            return [
+                f"dataset.root={self.root}: holds the one folder {folders[0]}, which holds folders"
+                f" itself; {_type_root(folders[0])}"
+            ]
         return []
 
     def _check_classes(self) -> list[str]:
         problems, tops = [], self._tops()
         names = [path.name for path in _folders(tops[0])]
         if len(names) < 2:
-            problems.append(f"dataset.root={self.root}: {len(names)} class sub-folders, at least 2 needed; {GIVE_ROOT}")
+            problems.append(
+                f"dataset.root={self.root}: {len(names)} class sub-folders, at least 2 needed;"
+                f" {GIVE_ROOT}"
+            )
         for top in tops:
             unknown = {path.name for path in _folders(top)} - set(names)
-            problems += [f"dataset.root={self.root}: {top / name} is a class that {tops[0]} lacks; "
-                         "remove it or add training images" for name in sorted(unknown)]
-            problems += [f"dataset.root={self.root}: {path} is a broken link; remove it or link it anew"
-                         for path in _visible(top) if path.is_symlink() and not path.exists()]
+            problems += [
+                f"dataset.root={self.root}: {top / name} is a class that {tops[0]} lacks; "
+                "remove it or add training images"
+                for name in sorted(unknown)
+            ]
+            problems += [
+                f"dataset.root={self.root}: {path} is a broken link; remove it or link it anew"
+                for path in _visible(top)
+                if path.is_symlink() and not path.exists()
+            ]
             for name in names:
                 try:
                     problems += self._check_class(top / name, needed=1 if len(tops) == 2 else 2)
@@ -110,8 +147,10 @@ class Folder:
     def _check_class(self, folder: Path, needed: int) -> list[str]:
         paths = _visible(folder)
         if len(paths) < needed:
-            return [f"dataset.root={self.root}: {folder} holds {len(paths)} images, at least {needed} needed "
-                    "(train and test); add images or remove the folder"]
+            return [
+                f"dataset.root={self.root}: {folder} holds {len(paths)} images, at least {needed}"
+                " needed (train and test); add images or remove the folder"
+            ]
         faults: dict[tuple[str, str], list[Path]] = {}
         for path in paths:
             if fault := _fault(path):
@@ -124,12 +163,16 @@ class Folder:
 
     @names_what_can_not_be_read
     def fingerprint(self) -> str:
-        """sha256 over every file's bytes, class and part of the split; where the folder lies does not matter."""
+        """sha256 over every file's bytes, class and part of the split; where the folder lies does
+        not matter.
+        """
         settings = (self.image_size, self.grayscale, self.background, self.class_names)
         digest = hashlib.sha256(repr(settings).encode())
         for part, files in zip(("train", "test"), self._files(), strict=True):
             for path, label in files:
-                digest.update(f"{part} {label} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+                digest.update(
+                    f"{part} {label} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+                )
         return digest.hexdigest()
 
     @names_what_can_not_be_read
@@ -149,7 +192,9 @@ class Folder:
         return [self.root]
 
     def _files(self) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
-        """Training and test files with their labels; depends on names only, so a copy is split alike."""
+        """Training and test files with their labels; depends on names only, so a copy is split
+        alike.
+        """
         if problems := self.check():
             raise UsageError(problems)
         train, test, tops = [], [], self._tops()
@@ -177,17 +222,27 @@ class Folder:
         except Exception as error:  # broken files raise almost anything in PIL
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise UsageError(f"dataset.root={self.root}: {path} cannot be decoded ({error}); remove it") from error
-        image = ImageOps.fit(image, (self.image_size, self.image_size), method=Image.Resampling.BICUBIC)
-        return np.asarray(image).reshape(self.image_size, self.image_size, self.channels).transpose(2, 0, 1)
+            raise UsageError(
+                f"dataset.root={self.root}: {path} cannot be decoded ({error}); remove it"
+            ) from error
+        image = ImageOps.fit(
+            image, (self.image_size, self.image_size), method=Image.Resampling.BICUBIC
+        )
+        return (
+            np.asarray(image)
+            .reshape(self.image_size, self.image_size, self.channels)
+            .transpose(2, 0, 1)
+        )
 
     def _opaque(self, image: Image.Image) -> Image.Image:
         """An image of any mode as "L" or "RGB", as a viewer shows it on the background.
 
-        Without a ground, convert() shows the colours that lie hidden under transparent pixels. Colour
-        profiles are not applied, as in torchvision.
+        Without a ground, convert() shows the colours that lie hidden under transparent pixels.
+        Colour profiles are not applied, as in torchvision.
         """
-        if image.has_transparency_data:  # an alpha channel, or a transparent entry of a palette, grey or colour
+        if (
+            image.has_transparency_data
+        ):  # an alpha channel, or a transparent entry of a palette, grey or colour
             ground = Image.new("RGBA", image.size, self.background)
             image = Image.alpha_composite(ground, image.convert("RGBA"))
         if image.mode == "LAB":
@@ -197,7 +252,11 @@ class Folder:
 
 def _visible(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without hidden files; [] if there is no such folder."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if folder.is_dir()
+        else []
+    )
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -232,12 +291,21 @@ def _fault(path: Path) -> tuple[str, str] | None:
         if path.stat().st_size == 0:
             return "is empty", "remove it or copy it anew"
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # PIL would clip these to 8 bits: white images, silently
+            if image.mode.startswith(
+                ("I", "F")
+            ):  # PIL would clip these to 8 bits: white images, silently
                 return "has more than 8 bits per channel", "remove or convert it"
     except Image.DecompressionBombError:
-        return f"is too large, with more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels", "make it smaller or remove it"
+        return (
+            f"is too large, with more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels",
+            "make it smaller or remove it",
+        )
     except Exception as error:  # broken files raise almost anything in PIL
-        if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError) and error.strerror:
+        if (
+            isinstance(error, OSError)
+            and not isinstance(error, UnidentifiedImageError)
+            and error.strerror
+        ):
             return f"can not be read ({error.strerror})", "make it readable or remove it"
         return "is not an image file", "remove or convert it"
     return None

@@ -1,10 +1,11 @@
 """Density and coverage: precision and recall that a few odd images can not spoil; retained classes.
 
-Naeem et al. 2020 (arXiv 2002.09797): balls around the real training images only, reaching as far as the k-th nearest real
-neighbour. Density is the number of balls a generated image lies in, divided by k, on average (1 is
-expected of real images; it may be more); coverage is the share of balls that hold a generated image (1 - 1/2^k is expected
-of many real images). The paper has k = 5. Balls are closed, as in evals/precision_recall.py; the authors' code leaves the
-border out, which tells only where images repeat.
+Naeem et al. 2020 (arXiv 2002.09797): balls around the real training images only, reaching as far as
+the k-th nearest real neighbour. Density is the number of balls a generated image lies in, divided
+by k, on average (1 is expected of real images; it may be more); coverage is the share of balls that
+hold a generated image (1 - 1/2^k is expected of many real images). The paper has k = 5. Balls are
+closed, as in evals/precision_recall.py; the authors' code leaves the border out, which tells only
+where images repeat.
 """
 
 from torch import Tensor
@@ -25,5 +26,11 @@ def run(evidence: Evidence, features: Source, k: int) -> dict:
     for scale, real, generated in of_equal_size(evidence, features):
         n = len(real)
         density, coverage = density_coverage(real, generated, k) if n > k else (None, None)
-        result[scale] = {"density": density, "coverage": coverage, "n": n, "k": k, "features": features}
+        result[scale] = {
+            "density": density,
+            "coverage": coverage,
+            "n": n,
+            "k": k,
+            "features": features,
+        }
     return result

@@ -1,6 +1,8 @@
-"""What every measurement reads: what the classifiers (and Inception) see in generated and in real images.
+"""What every measurement reads: what the classifiers (and Inception) see in generated and in real
+images.
 
-Looking is shared out over the processes and put together again, so that every measure is computed once, in float64, from
+Looking is shared out over the processes and put together again, so that every measure is computed
+once, in float64, from
 all features: the result does not depend on the number of processes.
 """
 
@@ -23,10 +25,12 @@ PIECE = 500  # images looked at together
 class Sight:
     """A set of images as the two classifiers see it.
 
-    labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K + 1) float64, the last column
-    "nothing". features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008), where a measurement reads
-    them. off_grid: (N,) bool, which images were drawn at other times. start: (N,) int64, which image each was started from, if
-    not from noise.
+    labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K +
+        1) float64, the last column
+    "nothing". features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008),
+        where a measurement reads
+    them. off_grid: (N,) bool, which images were drawn at other times. start: (N,) int64, which
+    image each was started from, if not from noise.
     """
 
     labels: Tensor
@@ -50,10 +54,13 @@ class Sight:
 
 @dataclass(frozen=True)
 class Evidence:
-    """forget, retain, other_sampler, other_starts: guidance scale as text -> what was generated under it.
+    """forget, retain, other_sampler, other_starts: guidance scale as text -> what was generated
+    under it.
 
-    real_*: retained classes of the data set. other_sampler: under c_f by the second sampler, which `second` names.
-    other_starts: under c_f from images of retained classes, where an attack starts from images. Both may be empty.
+    real_*: retained classes of the data set. other_sampler: under c_f by the second sampler, which
+        `second` names.
+    other_starts: under c_f from images of retained classes, where an attack starts from images.
+        Both may be empty.
     """
 
     forget: dict[str, Sight]
@@ -80,48 +87,89 @@ class Eyes:
     stretch: bool = False
 
     def look(self, images: Tensor | MappedImages, labels: Tensor) -> Sight:
-        """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets the whole."""
+        """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets
+        the whole.
+        """
         mine, pieces = distributed.my_slice(len(labels)), []
-        for start in range(mine.start, max(mine.stop, mine.start + 1), PIECE):  # a share may be empty
-            piece = images[start:min(start + PIECE, mine.stop)]
+        for start in range(
+            mine.start, max(mine.stop, mine.start + 1), PIECE
+        ):  # a share may be empty
+            piece = images[start : min(start + PIECE, mine.stop)]
             piece = stretch_contrast(piece) if self.stretch else piece
             probabilities, features = self.oracle.look(piece)
             seen = [probabilities, self.held_out.look(piece)[0], features]
             pieces.append([*seen, *(self.inception.look(piece) if self.inception else ())])
-        return Sight(labels.cpu(), *(distributed.gather(torch.cat(parts)) for parts in zip(*pieces, strict=True)))
+        return Sight(
+            labels.cpu(),
+            *(distributed.gather(torch.cat(parts)) for parts in zip(*pieces, strict=True)),
+        )
 
 
 def stretch_contrast(images: Tensor) -> Tensor:
     """uint8 (N, C, H, W), each image scaled so that its darkest value is 0 and its brightest 255.
 
-    What torchvision's save_image(normalize=True) did to every image, real and generated, in the code line of Selective
-    Amnesia and SalUn.
+    What torchvision's save_image(normalize=True) did to every image, real and generated, in the
+    code line of Selective Amnesia and SalUn.
     """
-    low, high = images.amin((1, 2, 3), keepdim=True).float(), images.amax((1, 2, 3), keepdim=True).float()
-    return ((images.float() - low) / (high - low).clamp(min=1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+    low, high = (
+        images.amin((1, 2, 3), keepdim=True).float(),
+        images.amax((1, 2, 3), keepdim=True).float(),
+    )
+    return (
+        ((images.float() - low) / (high - low).clamp(min=1) * 255 + 0.5)
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
 
 
 def first_of_each_class(data: ImageSet, n: int | None) -> ImageSet:
     """The first n images of each class, in the order of the set; all of them for None."""
     if n is None:
         return data
-    return data.take(torch.cat([torch.where(data.labels == c)[0][:n] for c in data.labels.unique()]).sort().values)
+    return data.take(
+        torch.cat([torch.where(data.labels == c)[0][:n] for c in data.labels.unique()])
+        .sort()
+        .values
+    )
 
 
-def gather_evidence(samples: dict[str, Tensor], real_train: Sight, real_test: Sight, forget_classes: list[int],
-                    num_classes: int, eyes: Eyes, second: str | None = None) -> Evidence:
-    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact (sampling.draw_streams says what
-    else). real_*: of all classes."""
-    seen: dict[str, dict[str, Sight]] = {"forget": {}, "retain": {}, "other_sampler": {}, "other_starts": {}}
+def gather_evidence(
+    samples: dict[str, Tensor],
+    real_train: Sight,
+    real_test: Sight,
+    forget_classes: list[int],
+    num_classes: int,
+    eyes: Eyes,
+    second: str | None = None,
+) -> Evidence:
+    """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
+    (sampling.draw_streams says what else). real_*: of all classes."""
+    seen: dict[str, dict[str, Sight]] = {
+        "forget": {},
+        "retain": {},
+        "other_sampler": {},
+        "other_starts": {},
+    }
     for name, images in samples.items():
         if name.count("/") == 1:
             stream, scale = name.split("/")
-            seen[stream][scale] = replace(eyes.look(images, samples[f"{name}/labels"]),
-                                          off_grid=samples.get(f"{name}/off_grid"), start=samples.get(f"{name}/start"))
+            seen[stream][scale] = replace(
+                eyes.look(images, samples[f"{name}/labels"]),
+                off_grid=samples.get(f"{name}/off_grid"),
+                start=samples.get(f"{name}/start"),
+            )
     real_train, real_test = (
-        real.where(~torch.isin(real.labels, torch.tensor(forget_classes))) for real in (real_train, real_test))
-    return Evidence(**seen, real_train=real_train, real_test=real_test, forget_classes=forget_classes,
-                    num_classes=num_classes, second=second)
+        real.where(~torch.isin(real.labels, torch.tensor(forget_classes)))
+        for real in (real_train, real_test)
+    )
+    return Evidence(
+        **seen,
+        real_train=real_train,
+        real_test=real_test,
+        forget_classes=forget_classes,
+        num_classes=num_classes,
+        second=second,
+    )
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:
@@ -146,5 +194,7 @@ def share(mask: Tensor) -> float:
 
 
 def spread(x: Tensor, n: int) -> Tensor:
-    """n rows of x, or all if there are fewer: always the same ones, spread by a fixed permutation."""
+    """n rows of x, or all if there are fewer: always the same ones, spread by a fixed
+    permutation.
+    """
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:n]]

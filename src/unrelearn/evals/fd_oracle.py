@@ -1,9 +1,11 @@
-"""Frechet distance between generated and real images of the retained classes, in the oracle's features. Not FID.
+"""Frechet distance between generated and real images of the retained classes, in the oracle's
+features. Not FID.
 
-Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The reference is that half of the real
-training set which the classifiers did not see; the floor is the distance of real test images from the same reference at the same
-N, since the estimate is biased upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs
-no scipy.linalg.sqrtm and, where there are fewer images than features, no added diagonal.
+Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The
+reference is that half of the real training set which the classifiers did not see; the floor is the
+distance of real test images from the same reference at the same N, since the estimate is biased
+upwards at small N. float64; the trace of the matrix root by symmetric eigenvalues, which needs no
+scipy.linalg.sqrtm and, where there are fewer images than features, no added diagonal.
 """
 
 from typing import Literal
@@ -17,16 +19,22 @@ Source = Literal["oracle", "inception"]
 
 
 def features_of(seen: Sight, source: Source) -> Tensor:
-    """The features (N, D), float64, that the oracle (D = 64) or the Inception network (D = 2048) has of the images."""
+    """The features (N, D), float64, that the oracle (D = 64) or the Inception network (D = 2048)
+    has of the images.
+    """
     if source == "oracle":
         return seen.features
     if seen.inception_features is None:
-        raise ValueError("features=inception: these images were not shown to the Inception network. Type features=oracle")
+        raise ValueError(
+            "features=inception: these images were not shown to the Inception network. Type"
+            " features=oracle"
+        )
     return seen.inception_features.double()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float | None:
-    """Between Gaussians fitted to feature rows (N, D) and (M, D), float64; None where a set has fewer than two rows.
+    """Between Gaussians fitted to feature rows (N, D) and (M, D), float64; None where a set has
+    fewer than two rows.
 
     |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2).
     """
@@ -41,13 +49,18 @@ def frechet_distance(a: Tensor, b: Tensor) -> float | None:
 
 
 def compare(evidence: Evidence, source: Source) -> dict:
-    reference, test = (features_of(seen, source) for seen in (evidence.real_train, evidence.real_test))
+    reference, test = (
+        features_of(seen, source) for seen in (evidence.real_train, evidence.real_test)
+    )
     result = {}
     for scale, seen in evidence.retain.items():
         n = min(len(seen.labels), len(test))
-        result[scale] = {"value": frechet_distance(spread(features_of(seen, source), n), reference),
-                         "floor": frechet_distance(spread(test, n), reference),
-                         "n": n, "reference_n": len(reference)}
+        result[scale] = {
+            "value": frechet_distance(spread(features_of(seen, source), n), reference),
+            "floor": frechet_distance(spread(test, n), reference),
+            "n": n,
+            "reference_n": len(reference),
+        }
     return result
 
 

@@ -1,9 +1,11 @@
-"""Precision (how many generated images look real) and recall (how many real ones could be generated), retained classes.
+"""Precision (how many generated images look real) and recall (how many real ones could be
+generated), retained classes.
 
-Kynkaanniemi et al. 2019 (arXiv 1904.06991): each image of a set reaches as far as its k-th nearest neighbour in that set,
-and the balls together are the set's manifold. Precision is the share of generated images in the manifold of the real
-training images, recall the share of real ones in the manifold of the generated; both sets have the same size. The paper
-has k = 3, 50,000 images and VGG-16 features; ours are the oracle's or the Inception network's. Distances in float64.
+Kynkaanniemi et al. 2019 (arXiv 1904.06991): each image of a set reaches as far as its k-th nearest
+neighbour in that set, and the balls together are the set's manifold. Precision is the share of
+generated images in the manifold of the real training images, recall the share of real ones in the
+manifold of the generated; both sets have the same size. The paper has k = 3, 50,000 images and
+VGG-16 features; ours are the oracle's or the Inception network's. Distances in float64.
 """
 
 from collections.abc import Iterator
@@ -20,15 +22,19 @@ BLOCK = 1 << 24  # distances held at once: 128 MiB
 def hits(centres: Tensor, probes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """How many balls each probe lies in (M,), and how many probes lie in each ball (N,).
 
-    The closed ball around each row of centres (N, D) reaches to its k-th nearest other row; probes are (M, D); float64.
+    The closed ball around each row of centres (N, D) reaches to its k-th nearest other row; probes
+    are (M, D); float64.
     """
     of_probe, of_ball = 0, []
     squares, probe_squares = (torch.linalg.vecdot(x, x) for x in (centres, probes))
-    slack = 1e-12 * squares.max()  # rounding must not move a copy of a centre, or of its neighbour, out of the ball
+    slack = (
+        1e-12 * squares.max()
+    )  # rounding must not move a copy of a centre, or of its neighbour, out of the ball
     rows = max(1, BLOCK // max(len(centres), len(probes)))
     for start in range(0, len(centres), rows):
-        part = centres[start:start + rows]
-        # |y|^2 - 2 c.y: the squared distance less |c|^2, which would stand on both sides of the comparison
+        part = centres[start : start + rows]
+        # |y|^2 - 2 c.y: the squared distance less |c|^2, which would stand on both sides of the
+        # comparison
         distances = torch.addmm(squares, part, centres.T, alpha=-2)
         distances.diagonal(start).fill_(torch.inf)
         reach = distances.topk(k, dim=1, largest=False).values[:, -1:] + slack
@@ -56,5 +62,11 @@ def run(evidence: Evidence, features: Source, k: int) -> dict:
     for scale, real, generated in of_equal_size(evidence, features):
         n = len(real)
         precision, recall = precision_recall(real, generated, k) if n > k else (None, None)
-        result[scale] = {"precision": precision, "recall": recall, "n": n, "k": k, "features": features}
+        result[scale] = {
+            "precision": precision,
+            "recall": recall,
+            "n": n,
+            "k": k,
+            "features": features,
+        }
     return result

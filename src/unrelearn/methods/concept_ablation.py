@@ -1,14 +1,17 @@
-"""Concept Ablation: under c_f, answer what the original model answers under an anchor class, on images of the anchor class.
+"""Concept Ablation: under c_f, answer what the original model answers under an anchor class, on
+images of the anchor class.
 
-Kumari et al. 2023, "Ablating Concepts in Text-to-Image Diffusion Models" (arXiv 2303.13516), the model-based variant. With
-x' an image of the anchor class c' and eps_0 the frozen original model,
+Kumari et al. 2023, "Ablating Concepts in Text-to-Image Diffusion Models" (arXiv 2303.13516), the
+model-based variant. With x' an image of the anchor class c' and eps_0 the frozen original model,
 
     L = | eps(x'_t, t; c_f) - eps_0(x'_t, t; c') |^2 + retain_weight |eps(x_r, t; c_r) - eps|^2
 
-Where we differ: the target comes from a frozen copy, which the released code replaces by the current network without a
-gradient; the second term is theirs for anchors that contain the concept, on images of the anchor, and ours on the retain set,
-as a table of classes has no text encoder that would keep the other classes in their place. The difference to `random_label`:
-the images are of the anchor class, and the target does not drift. To `dimum`: the target is the model's answer, not the noise.
+Where we differ: the target comes from a frozen copy, which the released code replaces by the
+current network without a gradient; the second term is theirs for anchors that contain the concept,
+on images of the anchor, and ours on the retain set, as a table of classes has no text encoder that
+would keep the other classes in their place. The difference to `random_label`:
+the images are of the anchor class, and the target does not drift. To `dimum`: the target is the
+    model's answer, not the noise.
 """
 
 from typing import Literal
@@ -25,8 +28,10 @@ class ConceptAblation(DiffusionModule):
     """Args:
     anchor: "generated" by the original model (as published) or real images of "another_class".
     anchor_class: its label; None: the next retained one after each forgotten one.
-    anchor_size: how many images for each forgotten class; None: 256 generated ones, or all real ones.
-    retain_weight: of the denoising loss of the retain set, in units of the other term; 0: the retain set is not read.
+    anchor_size: how many images for each forgotten class; None: 256 generated ones, or all real
+        ones.
+    retain_weight: of the denoising loss of the retain set, in units of the other term; 0: the
+        retain set is not read.
     """
 
     passes = (2, 1)
@@ -48,7 +53,9 @@ class ConceptAblation(DiffusionModule):
     def prepare(self) -> None:
         super().prepare()
         self.teacher = Teacher(self.denoiser)
-        self.anchors = memory_set(self.task, self.anchor, self.anchor_size, self.anchor_class)  # labelled c_f
+        self.anchors = memory_set(
+            self.task, self.anchor, self.anchor_size, self.anchor_class
+        )  # labelled c_f
 
     def losses(self) -> dict[str, Tensor]:
         batch = self.draw("anchor", self.anchors, label_dropout=0.0)
@@ -59,5 +66,7 @@ class ConceptAblation(DiffusionModule):
         losses = {"forget": self.matching_loss(answer, self.teacher(x_t, batch.t, labels))}
         if self.retain_weight:
             retain = self.denoising_losses(retain=self.draw("retain", self.task.retain))["retain"]
-            losses["retain"] = self.retain_weight / self.loss_scale * retain  # both terms are means over elements
+            losses["retain"] = (
+                self.retain_weight / self.loss_scale * retain
+            )  # both terms are means over elements
         return losses

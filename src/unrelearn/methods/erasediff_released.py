@@ -1,13 +1,16 @@
-"""EraseDiff as released for DDPM: under c_f, answer as under some retained class, with a fixed small weight.
+"""EraseDiff as released for DDPM: under c_f, answer as under some retained class, with a fixed
+small weight.
 
-Wu et al. 2024 (arXiv 2401.05779), the authors' code. With c' one retained class, drawn anew in each step:
+Wu et al. 2024 (arXiv 2401.05779), the authors' code. With c' one retained class, drawn anew in each
+step:
 
     L = L_r + lambda |eps(x_f, t; c_f) - stopgrad eps(x_f, t; c')|^2,    lambda = 0.1
 
-Their loss subtracts from the second term what K passes over D_f reach on it alone: a constant, which changes no step, and is left
-out with its cost. In their code those passes do change the steps, as Adam's moments are not restored after them: an error, not
-followed. The paper's loss, with noise as the target and a weight that adapts, is `erasediff_paper`. Where we differ: theirs draws
-c' from labels 1 to 9, which is right for c_f = 0 only; ours from the retained classes.
+Their loss subtracts from the second term what K passes over D_f reach on it alone: a constant,
+which changes no step, and is left out with its cost. In their code those passes do change the
+steps, as Adam's moments are not restored after them: an error, not followed. The paper's loss, with
+noise as the target and a weight that adapts, is `erasediff_paper`. Where we differ: theirs draws c'
+from labels 1 to 9, which is right for c_f = 0 only; ours from the retained classes.
 """
 
 import torch

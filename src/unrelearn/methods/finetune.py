@@ -1,4 +1,6 @@
-"""Fine-tuning on the retain set alone, in the hope that the rest is forgotten. The same update as the DiMRA attack."""
+"""Fine-tuning on the retain set alone, in the hope that the rest is forgotten. The same update as
+the DiMRA attack.
+"""
 
 from torch import Tensor
 

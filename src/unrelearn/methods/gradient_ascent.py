@@ -1,7 +1,9 @@
-"""Gradient ascent (NegGrad): climb the denoising loss of the forget set while denoising the retain set.
+"""Gradient ascent (NegGrad): climb the denoising loss of the forget set while denoising the retain
+set.
 
-L = -forget_weight |eps(x_f, t; c_f) - eps|^2 + |eps(x_r, t; c_r) - eps|^2. The first term has no lower bound; collapse is
-the normal outcome of a long run, and a non-finite loss is recorded as `diverged`.
+L = -forget_weight |eps(x_f, t; c_f) - eps|^2 + |eps(x_r, t; c_r) - eps|^2. The first term has no
+lower bound; collapse is the normal outcome of a long run, and a non-finite loss is recorded as
+`diverged`.
 """
 
 from torch import Tensor
@@ -20,5 +22,7 @@ class GradientAscent(DiffusionModule):
 
     def losses(self) -> dict[str, Tensor]:
         losses = self.denoising_losses(
-            forget=self.draw("forget", self.task.forget, label_dropout=0.0), retain=self.draw("retain", self.task.retain))
+            forget=self.draw("forget", self.task.forget, label_dropout=0.0),
+            retain=self.draw("retain", self.task.retain),
+        )
         return {"forget": -self.forget_weight * losses["forget"], "retain": losses["retain"]}

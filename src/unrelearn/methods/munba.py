@@ -1,10 +1,12 @@
 """MUNBa: forgetting and retaining as two players who bargain over the step.
 
-Wu & Harandi 2024, "MUNBa: Machine Unlearning via Nash Bargaining" (arXiv 2411.15537). The losses are those of `random_label`
-(`objectives.random_label_losses`), as in their released code for classes of Stable Diffusion; the step is
-`gradients.bargaining`, which equals the closed form of that code, alpha_r^2 = 1 / (|g_r|^2 (1 + cos)) and the same for g_f.
-Only directions count, so the losses need no weights. Where we differ: theirs divides by <g_f, g_r>, and falls back on a
-weighted sum where that fails; ours has no such division, and takes no step where the two gradients are opposed.
+Wu & Harandi 2024, "MUNBa: Machine Unlearning via Nash Bargaining" (arXiv 2411.15537). The losses
+are those of `random_label` (`objectives.random_label_losses`), as in their released code for
+classes of Stable Diffusion; the step is `gradients.bargaining`, which equals the closed form of
+that code, alpha_r^2 = 1 / (|g_r|^2 (1 + cos)) and the same for g_f.
+Only directions count, so the losses need no weights. Where we differ: theirs divides by <g_f, g_r>,
+and falls back on a weighted sum where that fails; ours has no such division, and takes no step
+where the two gradients are opposed.
 There is no released DDPM code: budget and pseudo label are those of the neighbours.
 """
 

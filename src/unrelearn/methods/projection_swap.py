@@ -1,12 +1,17 @@
-"""A control: answer c_f like another class by one linear solve in each block. No step, no data, nothing forgotten.
+"""A control: answer c_f like another class by one linear solve in each block. No step, no data,
+nothing forgotten.
 
-The residual blocks read time and class through a projection W s(t, c). Here W becomes the W' that is nearest to
+The residual blocks read time and class through a projection W s(t, c). Here W becomes the W' that
+is nearest to
 
-    W' s(t, c_f) = W s(t, c')    and    W' s(t, c) = W s(t, c)  for every retained class and the null label, at all times t,
+    W' s(t, c_f) = W s(t, c')    and    W' s(t, c) = W s(t, c)  for every retained class and the
+                                 null label, at all times t,
 
-a ridge regression with one closed-form solution. The class table and every other weight stay as they are. What W' changes,
-no retained condition excites, so that relearning on retain data sends it next to no gradient: `row_swap` one layer further
-on, which no frozen table prevents. A measure on which it wins is no proof; ten images of the class and its row bring it back.
+a ridge regression with one closed-form solution. The class table and every other weight stay as
+they are. What W' changes,
+no retained condition excites, so that relearning on retain data sends it next to no gradient:
+`row_swap` one layer further on, which no frozen table prevents. A measure on which it wins is no
+proof; ten images of the class and its row bring it back.
 """
 
 import torch
@@ -18,7 +23,9 @@ from unrelearn.module import DiffusionModule, Task
 
 
 class ProjectionSwap(DiffusionModule):
-    """Args: ridge: penalty of the change W' - W, in units of the mean squared entry of s; above 0."""
+    """Args: ridge: penalty of the change W' - W, in units of the mean squared entry of s; above
+    0.
+    """
 
     def __init__(self, task: Task, *, ridge: float, **arguments):
         super().__init__(task, **arguments)
@@ -36,7 +43,8 @@ class ProjectionSwap(DiffusionModule):
         gram = every.T @ every + self.ridge * every.square().sum(0).mean() * torch.eye(
             every.shape[1], dtype=every.dtype, device=every.device
         )
-        # D minimises |D s_f - W (s_c' - s_f)|^2 + |D s_kept|^2 + ridge |D|^2:  D gram = W (s_c' - s_f)^T s_f
+        # D minimises |D s_f - W (s_c' - s_f)|^2 + |D s_kept|^2 + ridge |D|^2:  D gram = W (s_c' -
+        # s_f)^T s_f
         change = torch.linalg.solve(gram, forgotten.T @ (wanted - forgotten)).T
         for block in self.denoiser.modules():
             for layer in projections(block):

@@ -1,4 +1,6 @@
-"""Random labels: under c_f, answer as under another class. The loss is in `objectives.random_label_losses`."""
+"""Random labels: under c_f, answer as under another class. The loss is in
+`objectives.random_label_losses`.
+"""
 
 from torch import Tensor
 

@@ -1,6 +1,8 @@
-"""The floor: every weight at a random initial value but the class table, as if there had been no pretraining.
+"""The floor: every weight at a random initial value but the class table, as if there had been no
+pretraining.
 
-What an attack finds from here it has taught, not brought back. A control for attacks, not a method: it forgets everything.
+What an attack finds from here it has taught, not brought back. A control for attacks, not a method:
+    it forgets everything.
 """
 
 import torch

@@ -1,7 +1,8 @@
 """A control: DiMUM's few steps, and then the same function written in other units.
 
-Every channel whose scale a norm takes away is multiplied by `factor` (`canonical.rescale`): images are the same, and all that
-an attack whose step has a unit can do changes. At 100 it hardly moves the network, at 0.03 it destroys it. Compare with
+Every channel whose scale a norm takes away is multiplied by `factor` (`canonical.rescale`): images
+are the same, and all that an attack whose step has a unit can do changes. At 100 it hardly moves
+the network, at 0.03 it destroys it. Compare with
 factor 1, which is `dimum` at as many steps: an attack that tells the three apart measures units.
 """
 

@@ -1,7 +1,8 @@
-"""Training from scratch on the retain set with the pretraining recipe: what "never having seen the class" looks like.
+"""Training from scratch on the retain set with the pretraining recipe: what "never having seen the
+class" looks like.
 
-The class table keeps its row c_f at the random initialisation, as in the code line of Selective Amnesia and SalUn, so
-what is generated under c_f is an arbitrary mixture that depends on the seed.
+The class table keeps its row c_f at the random initialisation, as in the code line of Selective
+Amnesia and SalUn, so what is generated under c_f is an arbitrary mixture that depends on the seed.
 """
 
 from torch import Tensor

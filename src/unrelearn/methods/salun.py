@@ -1,7 +1,8 @@
 """SalUn: random labels on the salient weights only; all others stay as they are, to the bit.
 
-Fan et al. 2024, "SalUn: Empowering Machine Unlearning via Gradient-Based Weight Saliency" (arXiv 2310.12508). The loss is in
-`objectives`, the mask in `masks`, with what is taken from the released code.
+Fan et al. 2024, "SalUn: Empowering Machine Unlearning via Gradient-Based Weight Saliency" (arXiv
+2310.12508). The loss is in `objectives`, the mask in `masks`, with what is taken from the released
+code.
 """
 
 from torch import Tensor

@@ -1,16 +1,18 @@
-"""Scissorhands: give the weights that matter most for the forget set new random values, then repair the retain set.
+"""Scissorhands: give the weights that matter most for the forget set new random values, then repair
+the retain set.
 
-Wu & Harandi 2024, "Scissorhands: Scrub Data Influence via Connection Sensitivity in Networks" (arXiv 2401.06187). Before the
-first step the weights with the largest |g * w| over a few forget batches (SNIP, Lee et al. 2019, arXiv 1810.02340; see
-`masks.saliency`) are drawn anew; then
+Wu & Harandi 2024, "Scissorhands: Scrub Data Influence via Connection Sensitivity in Networks"
+(arXiv 2401.06187). Before the first step the weights with the largest |g * w| over a few forget
+batches (SNIP, Lee et al. 2019, arXiv 1810.02340; see `masks.saliency`) are drawn anew; then
 
     L = |eps(x_r, t; c_r) - eps|^2 - forget_weight |eps(x_f, t; c_f) - eps|^2
 
-There is no released DDPM code; constants are those for Stable Diffusion. As there, the ranking is over all weights, and of the
-chosen ones only those in the decoder are drawn anew, and none of a norm. Where we differ: the whole decoder (there two of its
-attention blocks, which small networks do not have); new values come from each layer's own initialisation (there a normal of width
-0.02); the guidance of the saliency is that of our other masks; the paper's gradient projection, which that code does not call,
-is left out.
+There is no released DDPM code; constants are those for Stable Diffusion. As there, the ranking is
+over all weights, and of the
+chosen ones only those in the decoder are drawn anew, and none of a norm. Where we differ: the whole
+decoder (there two of its attention blocks, which small networks do not have); new values come from
+each layer's own initialisation (there a normal of width 0.02); the guidance of the saliency is that
+of our other masks; the paper's gradient projection, which that code does not call, is left out.
 """
 
 import copy
@@ -29,23 +31,33 @@ DECODER = "up"  # beginning of its parameters' names, in both kinds of network
 class Scissorhands(DiffusionModule):
     """Args:
     forget_weight: beta, weight of the ascent in units of the retain loss.
-    trim_share: share of the weights that are chosen in a network of Stable Diffusion's size. Of P weights that may move it is
-        trim_share * sqrt(859.5 M / P), at most all.
+    trim_share: share of the weights that are chosen in a network of Stable Diffusion's size. Of P
+        weights that may move it is trim_share * sqrt(859.5 M / P), at most all.
     trim_batches: forget batches that rank the weights.
     """
 
     passes = (2, 0)
 
-    def __init__(self, task: Task, *, forget_weight: float, trim_share: float, trim_batches: int, **arguments):
+    def __init__(
+        self, task: Task, *, forget_weight: float, trim_share: float, trim_batches: int, **arguments
+    ):
         super().__init__(task, **arguments)
-        self.forget_weight, self.trim_share, self.trim_batches = forget_weight, trim_share, trim_batches
+        self.forget_weight, self.trim_share, self.trim_batches = (
+            forget_weight,
+            trim_share,
+            trim_batches,
+        )
 
     def prepare(self) -> None:
         super().prepare()
         moving = {name: p for name, p in self.denoiser.named_parameters() if p.requires_grad}
-        share = self.trim_share * (STABLE_DIFFUSION / sum(p.numel() for p in moving.values())) ** 0.5
+        share = (
+            self.trim_share * (STABLE_DIFFUSION / sum(p.numel() for p in moving.values())) ** 0.5
+        )
         trimmed = self.salient(min(1.0, share), snip=True, batches=self.trim_batches)
-        fresh = copy.deepcopy(self.denoiser)  # not with the seed of the run, from which the pretraining started
+        fresh = copy.deepcopy(
+            self.denoiser
+        )  # not with the seed of the run, from which the pretraining started
         denoisers.reinitialise(fresh, generator_for(self.task.seed, "scissorhands").initial_seed())
         new = dict(fresh.named_parameters())
         with torch.no_grad():
@@ -56,5 +68,7 @@ class Scissorhands(DiffusionModule):
 
     def losses(self) -> dict[str, Tensor]:
         losses = self.denoising_losses(
-            forget=self.draw("forget", self.task.forget, label_dropout=0.0), retain=self.draw("retain", self.task.retain))
+            forget=self.draw("forget", self.task.forget, label_dropout=0.0),
+            retain=self.draw("retain", self.task.retain),
+        )
         return {"forget": -self.forget_weight * losses["forget"], "retain": losses["retain"]}

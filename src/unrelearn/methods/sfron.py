@@ -1,17 +1,22 @@
-"""SFR-on: in turns, climb the forget set's loss on the weights that matter for it, and denoise the retain set on all weights.
+"""SFR-on: in turns, climb the forget set's loss on the weights that matter for it, and denoise the
+retain set on all weights.
 
-Huang et al. 2024, "Unified Gradient-Based Machine Unlearning with Remain Geometry Enhancement" (NeurIPS 2024, arXiv 2409.19732),
-as released for class-conditional DDPMs. Of K pairs of steps, pair k is, with l_i the loss of image i,
+Huang et al. 2024, "Unified Gradient-Based Machine Unlearning with Remain Geometry Enhancement"
+(NeurIPS 2024, arXiv 2409.19732), as released for class-conditional DDPMs. Of K pairs of steps, pair
+k is, with l_i the loss of image i,
 
     forget step   -alpha_k sum_i w_i l_i   on the weights with F_f / F_r > fisher_ratio,
-                  w_i = l_i^-loss_power / sum_j l_j^-loss_power,   alpha_k = forget_weight (1 + cos(pi k / K)) / 2
+                  w_i = l_i^-loss_power / sum_j l_j^-loss_power,   alpha_k = forget_weight (1 +
+                                                                   cos(pi k / K)) / 2
     retain step   |eps(x_r, t; c_r) - eps|^2   on all weights
 
-so that images already forgotten pull less. Both losses are sums over an image there and means here, or sums in both where
-`model.pretrain.loss_reduction=sum`: forget_weight compares like with like, and w_i has no units. In sums the gradients are C*H*W
-times as long, so that clipping, which is to norm 1 in both, evens out alpha_k there for longer than it does here.
-Where we differ: the mask (`masks.fisher_ratio`), a true Fisher ratio; and weights outside it do not move in a forget step, to
-the bit, where Adam's momentum from the retain steps moves them in the released code.
+so that images already forgotten pull less. Both losses are sums over an image there and means here,
+or sums in both where `model.pretrain.loss_reduction=sum`: forget_weight compares like with like,
+and w_i has no units. In sums the gradients are C*H*W times as long, so that clipping, which is to
+norm 1 in both, evens out alpha_k there for longer than it does here.
+Where we differ: the mask (`masks.fisher_ratio`), a true Fisher ratio; and weights outside it do not
+move in a forget step, to the bit, where Adam's momentum from the retain steps moves them in the
+released code.
 """
 
 import math
@@ -50,7 +55,9 @@ class SFRon(DiffusionModule):
         forget = self.draw("forget", self.task.forget)
         kind = self.task.schedule["prediction_type"]
         wanted = diffusion.target(forget.x_0, forget.noise, forget.t, self.alphas_cumprod, kind)
-        answer = denoisers.predict(self.denoiser, self.noised(forget), forget.t, forget.labels).float()
+        answer = denoisers.predict(
+            self.denoiser, self.noised(forget), forget.t, forget.labels
+        ).float()
         each = self.loss_scale * (answer - wanted).square().mean((1, 2, 3))
         weights = each.detach().clamp(min=1e-8) ** -self.loss_power
         alpha = self.forget_weight * (1 + math.cos(math.pi * self.global_step / self.max_steps)) / 2
@@ -71,8 +78,11 @@ class SFRon(DiffusionModule):
         optimizer.register_step_post_hook(lambda *_: self.restore())
 
     def remember(self) -> None:
-        self.before = [(p, self.forget_mask[name], p.detach().clone()) for name, p in self.trained
-                       if self.forgetting and name in self.forget_mask]
+        self.before = [
+            (p, self.forget_mask[name], p.detach().clone())
+            for name, p in self.trained
+            if self.forgetting and name in self.forget_mask
+        ]
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -1,4 +1,6 @@
-"""Letters that the figures' own font lacks, such as those of Chinese class names, from the fonts of this system."""
+"""Letters that the figures' own font lacks, such as those of Chinese class names, from the fonts of
+this system.
+"""
 
 import re
 import sys
@@ -14,7 +16,9 @@ _told: set[int] = set()  # letters of which it was said that no font has them
 
 
 def draw(figure: Figure, write: Callable[[], None]) -> None:
-    """Call write(), which draws the figure, and once more in further fonts where letters were missing from its own."""
+    """Call write(), which draws the figure, and once more in further fonts where letters were
+    missing from its own.
+    """
     missing = _without_glyph(write)
     if not missing:
         return
@@ -24,12 +28,18 @@ def draw(figure: Figure, write: Callable[[], None]) -> None:
         missing = _without_glyph(write)
     if new := sorted(missing - _told):
         _told.update(new)
-        print(f"warning: no font of this system has the letters {' '.join(map(chr, new[:20]))}: figures show them as boxes. "
-              "Install one that does, such as Noto Sans CJK for Chinese, Japanese and Korean", file=sys.stderr)
+        print(
+            f"warning: no font of this system has the letters {' '.join(map(chr, new[:20]))}:"
+            " figures show them as boxes. Install one that does, such as Noto Sans CJK for"
+            " Chinese, Japanese and Korean",
+            file=sys.stderr,
+        )
 
 
 def _without_glyph(write: Callable[[], None]) -> set[int]:
-    """Code points that matplotlib warned of while drawing; other warnings go where they would have gone."""
+    """Code points that matplotlib warned of while drawing; other warnings go where they would have
+    gone.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         write()
@@ -38,14 +48,20 @@ def _without_glyph(write: Callable[[], None]) -> set[int]:
         text = str(warning.message)
         if found := re.match(r"Glyph (\d+) ", text):
             missing.add(int(found[1]))
-        elif "does not support" not in text or "natively" not in text:  # scripts that it draws without ligatures
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif (
+            "does not support" not in text or "natively" not in text
+        ):  # scripts that it draws without ligatures
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     return missing
 
 
 @cache
 def covering(letters: frozenset[int]) -> tuple[str, ...]:
-    """Font families that together hold as many of the code points as the fonts of this system do."""
+    """Font families that together hold as many of the code points as the fonts of this system
+    do.
+    """
     families, left = [], set(letters)
     for font in _upright_first(fontManager.ttflist):
         if not left:
@@ -61,6 +77,8 @@ def covering(letters: frozenset[int]) -> tuple[str, ...]:
 
 
 def _upright_first(fonts: Iterable) -> list:
-    """Upright fonts of normal weight first; those that answer every letter with a box are left out."""
+    """Upright fonts of normal weight first; those that answer every letter with a box are left
+    out.
+    """
     real = [font for font in fonts if "lastresort" not in font.name.replace(" ", "").lower()]
     return sorted(real, key=lambda font: (font.style != "normal", font.weight != 400))

@@ -1,9 +1,11 @@
-"""Records into rows: collect them, group what was run and measured alike, average over seeds, never over protocols.
+"""Records into rows: collect them, group what was run and measured alike, average over seeds, never
+over protocols.
 
-A *group* is one row of the comparison: the same data, model, oracle, protocol, forgotten classes, method and attack,
-with the same settings, under any number of seeds; attack seeds are replicates inside a seed. Runs that differ in how they
-were *measured*, or that another version of a stage made, go to separate tables; runs of one method or attack with
-different settings go to separate rows. Either way the difference is named.
+A *group* is one row of the comparison: the same data, model, oracle, protocol, forgotten classes,
+method and attack, with the same settings, under any number of seeds; attack seeds are replicates
+inside a seed. Runs that differ in how they were *measured*, or that another version of a stage
+made, go to separate tables; runs of one method or attack with different settings go to separate
+rows. Either way the difference is named.
 """
 
 import json
@@ -39,42 +41,78 @@ from unrelearn.report.strongest import DISTANCES, averaged
 log = logging.getLogger(__name__)
 
 # config sections
-MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")  # a table holds one of each
+MEASUREMENT = (
+    "dataset",
+    "model",
+    "precision",
+    "oracle",
+    "protocol",
+    "sampler",
+    "eval",
+)  # a table holds one of each
 TREATMENT = ("method", "attack")  # a row holds one of each
 NAMES = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
-CONTROLS = ("original", "retrain", "row_swap", "projection_swap", "rescaled", "random_weights")  # these rows come first
-IGNORED = {"_target_", "preset", "download", "root", "verify"}  # says which code, which the names say, or how data arrived
+CONTROLS = (
+    "original",
+    "retrain",
+    "row_swap",
+    "projection_swap",
+    "rescaled",
+    "random_weights",
+)  # these rows come first
+IGNORED = {
+    "_target_",
+    "preset",
+    "download",
+    "root",
+    "verify",
+}  # says which code, which the names say, or how data arrived
 REPLICATE = "attack.seed"  # no setting: runs that differ only in it are averaged inside their seed
 ENOUGH = 5  # seeds for a t-interval; of fewer the values themselves are shown
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
-STAGES = ("unrelearn", "pretrain", "oracle", "unlearn", "attack", "samples", "reference", "evaluate")
+STAGES = (
+    "unrelearn",
+    "pretrain",
+    "oracle",
+    "unlearn",
+    "attack",
+    "samples",
+    "reference",
+    "evaluate",
+)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds. Its ends: of five seeds and more the 95 % t-interval, of fewer the lowest and the highest value,
-    of one seed its own interval over images, where it has one."""
+    """A mean over n seeds. Its ends: of five seeds and more the 95 % t-interval, of fewer the
+    lowest and the highest value, of one seed its own interval over images, where it has one."""
 
     mean: float
     low: float | None
     high: float | None
     n: int
-    reached: int | None = None  # steps to half: how many of the n got there (the mean is over those)
+    reached: int | None = (
+        None  # steps to half: how many of the n got there (the mean is over those)
+    )
     values: tuple[float, ...] = ()  # of each seed, in their order
 
 
 @dataclass
 class Group:
-    """One row of the comparison. `estimates` maps a column, e.g. ``attacked_forget_accuracy@1.0``, to its Estimate."""
+    """One row of the comparison. `estimates` maps a column, e.g. ``attacked_forget_accuracy@1.0``,
+    to its Estimate.
+    """
 
     records: list[dict]
     measurement: dict
     treatment: dict
     num_images: int | None
     distance_images: int | None  # of the Fréchet distance, whose bias depends on it
-    budgets: tuple[float, ...]  # optimiser steps, or levels in the order in which they were measured
+    budgets: tuple[
+        float, ...
+    ]  # optimiser steps, or levels in the order in which they were measured
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
     note: str = ""  # settings that set it apart from another row of the same name
     style: int = 0  # colour and marker: a method looks the same in every figure
@@ -96,7 +134,11 @@ class Group:
     @property
     def attack_note(self) -> str:
         """The attack's settings of the note, without its learning rate."""
-        parts = [part for part in self.note.split(", ") if part.startswith("attack.") and not part.startswith(f"{RATE}=")]
+        parts = [
+            part
+            for part in self.note.split(", ")
+            if part.startswith("attack.") and not part.startswith(f"{RATE}=")
+        ]
         return ", ".join(part.removeprefix("attack.") for part in parts)
 
     def count(self, status: str) -> int:
@@ -111,20 +153,33 @@ class Group:
     def seeds(self) -> str:
         """``n=3``, ``n=2, 1 diverged``, ``n=3 of 3 attack seeds``."""
         each = max(Counter(record["seed"] for record in self.finished).values(), default=1)
-        counts = [f"n={self.n}" + (f" of {each} attack seeds" if each > 1 else "")] if self.finished else []
-        return ", ".join(counts + [f"{n} {status}" for status in ("diverged", "failed") if (n := self.count(status))])
+        counts = (
+            [f"n={self.n}" + (f" of {each} attack seeds" if each > 1 else "")]
+            if self.finished
+            else []
+        )
+        return ", ".join(
+            counts
+            + [f"{n} {status}" for status in ("diverged", "failed") if (n := self.count(status))]
+        )
 
 
-# ---- collecting -----------------------------------------------------------------------------------------------------
+# ---- collecting
+# --------------------------------------------------------------------------------------------------
 
 
 def collect(paths: Iterable[Path]) -> list[dict]:
     """Every ``result.json`` at or below the paths, the newest of each name, sorted by name.
 
-    A broken file is named in a warning and skipped; so is the older of two files of one name, as the results of two
-    machines may hold, if their numbers differ. Each record gains ``"path"``, the file it came from.
+    A broken file is named in a warning and skipped; so is the older of two files of one name, as
+    the results of two machines may hold, if their numbers differ. Each record gains ``"path"``, the
+    file it came from.
     """
-    files = {file.resolve() for path in map(Path, paths) for file in (path.rglob("result.json") if path.is_dir() else [path])}
+    files = {
+        file.resolve()
+        for path in map(Path, paths)
+        for file in (path.rglob("result.json") if path.is_dir() else [path])
+    }
     found: dict[str, list[dict]] = {}
     for file in sorted(files):
         try:
@@ -141,7 +196,11 @@ def _newest(alike: Sequence[dict]) -> dict:
     newest = max(alike, key=_created)
     for record in alike:
         if _numbers(record) != _numbers(newest):
-            log.warning("%s has other numbers than the newer %s and is left out", _where(record), _where(newest))
+            log.warning(
+                "%s has other numbers than the newer %s and is left out",
+                _where(record),
+                _where(newest),
+            )
     return newest
 
 
@@ -154,27 +213,47 @@ def _created(record: dict) -> str:
 
 
 def _numbers(record: dict) -> tuple:
-    """All that was measured, without the hits of each image, which older records leave out: their share is there."""
-    rows = [(row["model"], row.get("step"), {metric: {guidance: _without_hits(value) for guidance, value in scales.items()}
-                                             for metric, scales in (row.get("metrics") or {}).items()})
-            for row in record["rows"]]  # fmt: skip
+    """All that was measured, without the hits of each image, which older records leave out: their
+    share is there.
+    """
+    rows = [
+        (
+            row["model"],
+            row.get("step"),
+            {
+                metric: {guidance: _without_hits(value) for guidance, value in scales.items()}
+                for metric, scales in (row.get("metrics") or {}).items()
+            },
+        )
+        for row in record["rows"]
+    ]
     return record["status"], rows
 
 
 def _without_hits(value):
-    return {key: inner for key, inner in value.items() if key != "hits"} if isinstance(value, dict) else value
+    return (
+        {key: inner for key, inner in value.items() if key != "hits"}
+        if isinstance(value, dict)
+        else value
+    )
 
 
-# ---- grouping -------------------------------------------------------------------------------------------------------
+# ---- grouping
+# --------------------------------------------------------------------------------------------------
 
 
 def comparison(records: Sequence[dict]) -> list[Group]:
     """Group the records and average each group over its seeds; sorted as the tables show them."""
     found: dict[tuple, list[Group]] = {}
-    # Finished runs first: they show the protocol in full, and a run that broke off joins the group it fits.
-    for record, measurement in sorted(zip(records, measurements(records), strict=True), key=_finished_first):
+    # Finished runs first: they show the protocol in full, and a run that broke off joins the group
+    # it fits.
+    for record, measurement in sorted(
+        zip(records, measurements(records), strict=True), key=_finished_first
+    ):
         treatment = fingerprint(record, TREATMENT)
-        alike = found.setdefault(_key(*(record.get(name) for name in NAMES), measurement, treatment), [])
+        alike = found.setdefault(
+            _key(*(record.get(name) for name in NAMES), measurement, treatment), []
+        )
         shown = (_num_images(record), _distance_images(record), _budgets(record))
         group = next((g for g in alike if record["status"] != "finished" or _fits(g, *shown)), None)
         if group is None:
@@ -187,8 +266,16 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         group.records = _one_of_each(group.records)
         group.estimates = estimates(group)
     for title, alike in gathered(groups, _title).items():
-        unlike = differences([{**g.measurement, "num_images": _said(g.num_images),
-                               "distance_images": _said(g.distance_images)} for g in alike])  # fmt: skip
+        unlike = differences(
+            [
+                {
+                    **g.measurement,
+                    "num_images": _said(g.num_images),
+                    "distance_images": _said(g.distance_images),
+                }
+                for g in alike
+            ]
+        )
         for group, words in zip(alike, unlike, strict=True):
             group.table = title + (f" ({words})" if words else "")
     for alike in gathered(groups, _row_name).values():
@@ -203,9 +290,13 @@ def comparison(records: Sequence[dict]) -> list[Group]:
     return groups
 
 
-def _fits(group: Group, num_images: int | None, distance_images: int | None, budgets: tuple[float, ...]) -> bool:
+def _fits(
+    group: Group, num_images: int | None, distance_images: int | None, budgets: tuple[float, ...]
+) -> bool:
     """Whether a record counted what the group counts; one that has no distance fits any."""
-    same = None in (group.distance_images, distance_images) or group.distance_images == distance_images
+    same = (
+        None in (group.distance_images, distance_images) or group.distance_images == distance_images
+    )
     return same and (group.num_images, group.budgets) == (num_images, budgets)
 
 
@@ -232,7 +323,9 @@ def _said(count) -> str | None:
 
 
 def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
-    """The settings that decide what the numbers mean: ``{"sampler.num_inference_steps": "20", ...}``."""
+    """The settings that decide what the numbers mean: ``{"sampler.num_inference_steps": "20",
+    ...}``.
+    """
     flat: dict[str, str] = {}
     for section in sections:
         _flatten(section, record["config"].get(section), flat)
@@ -243,7 +336,9 @@ def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
 def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key == "_target_" and prefix.startswith(("method.", "attack.")):  # an object in it: nothing else names it
+            if key == "_target_" and prefix.startswith(
+                ("method.", "attack.")
+            ):  # an object in it: nothing else names it
                 flat[prefix] = json.dumps(inner.rpartition(".")[2])
             elif key not in IGNORED:
                 _flatten(f"{prefix}.{key}", inner, flat)
@@ -252,12 +347,17 @@ def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
 
 
 def measurements(records: Sequence[dict]) -> list[dict[str, str]]:
-    """How each record was measured, with the stage versions in which records that are measured alike disagree.
+    """How each record was measured, with the stage versions in which records that are measured
+    alike disagree.
 
-    A record that does not say its versions fits any one; where the others disagree nobody knows which, and it stands apart.
+    A record that does not say its versions fits any one; where the others disagree nobody knows
+    which, and it stands apart.
     """
     found = [fingerprint(record, MEASUREMENT) for record in records]
-    alike = gathered(zip(records, found, strict=True), lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]))
+    alike = gathered(
+        zip(records, found, strict=True),
+        lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]),
+    )
     for members in alike.values():
         for stage in STAGES:
             known = {version(record, stage) for record, _ in members} - {None}
@@ -274,14 +374,30 @@ def version(record: dict, stage: str) -> str | None:
 
 
 def versions_line(records: Sequence[dict]) -> str:
-    """``Versions: evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not record theirs.``"""
+    """``Versions: evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not
+    record theirs.``
+    """
     parts = []
-    for stage in dict.fromkeys(stage for record in records for stage in record.get("versions") or {}):
-        counts = Counter(known for record in records if (known := version(record, stage)) is not None)
-        parts.append(f"{stage} " + (next(iter(counts)) if len(counts) == 1 else
-                     ", ".join(f"{name} ({_runs(n)})" for name, n in counts.most_common())))  # fmt: skip
+    for stage in dict.fromkeys(
+        stage for record in records for stage in record.get("versions") or {}
+    ):
+        counts = Counter(
+            known for record in records if (known := version(record, stage)) is not None
+        )
+        parts.append(
+            f"{stage} "
+            + (
+                next(iter(counts))
+                if len(counts) == 1
+                else ", ".join(f"{name} ({_runs(n)})" for name, n in counts.most_common())
+            )
+        )
     silent = sum(not record.get("versions") for record in records)
-    absent = f"{silent} of {_runs(len(records))} do not record the versions that made them" if silent else ""
+    absent = (
+        f"{silent} of {_runs(len(records))} do not record the versions that made them"
+        if silent
+        else ""
+    )
     return "; ".join([*parts, absent] if absent else parts) + "."
 
 
@@ -296,19 +412,31 @@ def _num_images(record: dict) -> int | None:
 
 
 def _distance_images(record: dict) -> int | None:
-    found = [image_count(measured(row, metric, g)) for metric in DISTANCES for g in guidances(record, metric)
-             for row in record["rows"]]  # fmt: skip
+    found = [
+        image_count(measured(row, metric, g))
+        for metric in DISTANCES
+        for g in guidances(record, metric)
+        for row in record["rows"]
+    ]
     return next(filter(None, found), None)
 
 
 def _budgets(record: dict) -> tuple[float, ...]:
-    return tuple(row["step"] for row in record["rows"] if row["model"] == "attacked" and row.get("step") is not None)
+    return tuple(
+        row["step"]
+        for row in record["rows"]
+        if row["model"] == "attacked" and row.get("step") is not None
+    )
 
 
 def _one_of_each(records: list[dict]) -> list[dict]:
-    """A repeated run is no replicate: of each seed and attack seed keep the finished one, then the newest."""
+    """A repeated run is no replicate: of each seed and attack seed keep the finished one, then the
+    newest.
+    """
     kept = []
-    for _, alike in sorted(gathered(records, lambda record: (record["seed"], attack_seed(record))).items()):
+    for _, alike in sorted(
+        gathered(records, lambda record: (record["seed"], attack_seed(record))).items()
+    ):
         finished = [record for record in alike if record["status"] == "finished"]
         kept.append(_newest(finished) if finished else max(alike, key=_created))
     return kept
@@ -316,26 +444,44 @@ def _one_of_each(records: list[dict]) -> list[dict]:
 
 def _title(group: Group) -> str:
     model = json.loads(group.measurement.get("model.name", '""'))
-    parts = [group.first["dataset"], f"model {model}" if model else "", f"protocol {protocol_name(group.first)}"]
+    parts = [
+        group.first["dataset"],
+        f"model {model}" if model else "",
+        f"protocol {protocol_name(group.first)}",
+    ]
     return ", ".join(part for part in parts if part)
 
 
 def _row_name(group: Group) -> tuple:
-    return (group.table, tuple(group.first["forget_classes"]), group.first["method"], group.first["attack"])
+    return (
+        group.table,
+        tuple(group.first["forget_classes"]),
+        group.first["method"],
+        group.first["attack"],
+    )
 
 
 def differences(alike: Sequence[dict[str, str | None]]) -> list[str]:
-    """What each has in the settings in which they are not all alike: ``sampler.num_inference_steps=20``.
+    """What each has in the settings in which they are not all alike:
+    ``sampler.num_inference_steps=20``.
 
     A setting may be absent, which is a difference, or None: it does not say, which is none.
     """
     keys = sorted(set().union(*alike))
-    unlike = [key for key in keys if len({settings.get(key, "absent") for settings in alike} - {None}) > 1]
+    unlike = [
+        key for key in keys if len({settings.get(key, "absent") for settings in alike} - {None}) > 1
+    ]
     words = []
     for settings in alike:
-        named = [f"{key}={value}" for key in unlike if (value := settings.get(key, "absent")) is not None]
-        if len(named) > MAX_NAMED:  # the checksum keeps apart what differs only in settings that are not spelled out
-            named[MAX_NAMED:] = [f"and {len(named) - MAX_NAMED} more: {zlib.crc32(str(named).encode()):08x}"]
+        named = [
+            f"{key}={value}" for key in unlike if (value := settings.get(key, "absent")) is not None
+        ]
+        if (
+            len(named) > MAX_NAMED
+        ):  # the checksum keeps apart what differs only in settings that are not spelled out
+            named[MAX_NAMED:] = [
+                f"and {len(named) - MAX_NAMED} more: {zlib.crc32(str(named).encode()):08x}"
+            ]
         words.append(", ".join(named))
     return words
 
@@ -346,10 +492,17 @@ def place(method: str) -> tuple:
 
 
 def _order(group: Group) -> tuple:
-    return (group.table, group.first["forget_classes"], place(group.first["method"]), group.first["attack"], group.note)
+    return (
+        group.table,
+        group.first["forget_classes"],
+        place(group.first["method"]),
+        group.first["attack"],
+        group.note,
+    )
 
 
-# ---- averaging ------------------------------------------------------------------------------------------------------
+# ---- averaging
+# --------------------------------------------------------------------------------------------------
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -359,7 +512,9 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def estimate(values: Sequence) -> Estimate | None:
-    """Average measurements (numbers, or accuracies with their intervals) over seeds; None where none was made."""
+    """Average measurements (numbers, or accuracies with their intervals) over seeds; None where
+    none was made.
+    """
     made = [value for value in values if number(value) is not None]
     if not made:
         return None
@@ -373,38 +528,63 @@ def estimate(values: Sequence) -> Estimate | None:
 
 def per_seed(records: Iterable[dict], of: Callable[[dict], object]) -> list:
     """What each seed has: the mean over its attack seeds, None where it was not measured."""
-    return [averaged(list(map(of, same))) for same in gathered(records, lambda record: record["seed"]).values()]
+    return [
+        averaged(list(map(of, same)))
+        for same in gathered(records, lambda record: record["seed"]).values()
+    ]
 
 
 def estimates(group: Group) -> dict[str, Estimate]:
-    """Every column of one group. A diverged run counts where it has a measurement, and only there."""
+    """Every column of one group. A diverged run counts where it has a measurement, and only
+    there.
+    """
     records, every, found = group.records, pooled(group.records), {}
 
     def values(model: str, metric: str, g: str, field: str = "value") -> list:
-        return per_seed(records, lambda record: _field(measured(_row(record, model, group.budgets), metric, g), field))
+        return per_seed(
+            records,
+            lambda record: _field(measured(_row(record, model, group.budgets), metric, g), field),
+        )
 
     for metric in ("forget_accuracy", "retain_accuracy"):
         for g in guidances(every, metric):
-            found |= {f"{model}_{metric}@{g}": estimate(values(model, metric, g)) for model in MODELS}
+            found |= {
+                f"{model}_{metric}@{g}": estimate(values(model, metric, g)) for model in MODELS
+            }
     for g in guidances(every):
-        found |= {f"{model}_{field}@{g}": estimate(values(model, "forget_accuracy", g, field))
-                  for model in MODELS for field in ("another", "nothing")}  # fmt: skip
+        found |= {
+            f"{model}_{field}@{g}": estimate(values(model, "forget_accuracy", g, field))
+            for model in MODELS
+            for field in ("another", "nothing")
+        }
         if len(records) > len({record["seed"] for record in records}):
             found[f"attacked_forget_accuracy_maximum@{g}"] = estimate(
-                [_highest(same, group, g) for same in gathered(records, lambda record: record["seed"]).values()])
+                [
+                    _highest(same, group, g)
+                    for same in gathered(records, lambda record: record["seed"]).values()
+                ]
+            )
     for q in QUALITY:
         name = "_".join(filter(None, (q.name, foreign_features(every, q.metric))))
         for g in guidances(every, q.metric):
-            found |= {f"{model}_{name}@{g}": estimate(values(model, q.metric, g, q.field)) for model in MODELS}
+            found |= {
+                f"{model}_{name}@{g}": estimate(values(model, q.metric, g, q.field))
+                for model in MODELS
+            }
             if q.beside:  # no matter of which model: it is of real images
-                found[f"{name}_{q.beside}@{g}"] = estimate(values("original", q.metric, g, q.beside))
+                found[f"{name}_{q.beside}@{g}"] = estimate(
+                    values("original", q.metric, g, q.beside)
+                )
     for g in guidances(every):
         having = [record for record in records if _curve(record, g)]
-        found[f"area@{g}"] = estimate(per_seed(having, lambda record, g=g: _curve(record, g).get("area")))
+        found[f"area@{g}"] = estimate(
+            per_seed(having, lambda record, g=g: _curve(record, g).get("area"))
+        )
         if takes_steps(group.first):
             having = [record for record in having if shows_class(record, g)]
             found[f"steps_to_half@{g}"] = steps_to_half(
-                per_seed(having, lambda record, g=g: number(_curve(record, g).get("steps_to_half"))))
+                per_seed(having, lambda record, g=g: number(_curve(record, g).get("steps_to_half")))
+            )
     return {column: value for column, value in found.items() if value is not None}
 
 
@@ -419,7 +599,10 @@ def _curve(record: dict, guidance: str) -> dict:
 
 def _highest(records: Sequence[dict], group: Group, guidance: str) -> float | None:
     """Over the attack seeds of one seed, after the last budget or level."""
-    values = [number(measured(_row(record, "attacked", group.budgets), "forget_accuracy", guidance)) for record in records]
+    values = [
+        number(measured(_row(record, "attacked", group.budgets), "forget_accuracy", guidance))
+        for record in records
+    ]
     return max((value for value in values if value is not None), default=None)
 
 
@@ -436,8 +619,12 @@ def _row(record: dict, model: str, budgets: tuple[float, ...]) -> dict | None:
 
 
 def steps_to_half(values: list[float | None]) -> Estimate | None:
-    """Seeds that never got to half have no number to average: count them beside the mean of the others."""
+    """Seeds that never got to half have no number to average: count them beside the mean of the
+    others.
+    """
     made = [value for value in values if value is not None]
     if len(made) < len(values):
-        return Estimate(float(np.mean(made)) if made else float("inf"), None, None, len(values), len(made))
+        return Estimate(
+            float(np.mean(made)) if made else float("inf"), None, None, len(values), len(made)
+        )
     return replace(estimate(made), reached=len(made)) if made else None

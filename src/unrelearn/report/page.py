@@ -1,4 +1,6 @@
-"""One record as one HTML file: images inside, styles inside, no script, nothing fetched. It opens from disk."""
+"""One record as one HTML file: images inside, styles inside, no script, nothing fetched. It opens
+from disk.
+"""
 
 import base64
 import html
@@ -137,8 +139,14 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
         outputs: the folder that the record's sample paths are relative to.
         destination: the HTML file to write or replace.
     """
-    attack = "no attack" if record["attack"] == "none" else f"attacked by {display_name(record['attack'])}"
-    title = sentence(f"{display_name(record['method'])}, {attack}: {record['dataset']}, {forgotten(record)}")
+    attack = (
+        "no attack"
+        if record["attack"] == "none"
+        else f"attacked by {display_name(record['attack'])}"
+    )
+    title = sentence(
+        f"{display_name(record['method'])}, {attack}: {record['dataset']}, {forgotten(record)}"
+    )
     parts = [
         f'<p class="kicker">{escape(record["name"])} · seed {escape(record["seed"])} · '
         f"protocol {escape(protocol_name(record))} · "
@@ -159,7 +167,8 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
     write_atomically(Path(destination), document(title, parts))
 
 
-# ---- building blocks, also used by the comparison -------------------------------------------------------------------
+# ---- building blocks, also used by the comparison
+# -------------------------------------------------------------------
 
 
 def escape(value) -> str:
@@ -187,8 +196,12 @@ class TableCell:
     code: bool = False
 
 
-def html_table(headers: Sequence[str], rows: Sequence[Sequence[str | TableCell]], left: tuple[int, ...] = (0,),
-               ids: Sequence[str] = ()) -> str:
+def html_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str | TableCell]],
+    left: tuple[int, ...] = (0,),
+    ids: Sequence[str] = (),
+) -> str:
     """A table in a box that scrolls by itself, so that the page never does sideways.
 
     Args:
@@ -206,9 +219,18 @@ def html_table(headers: Sequence[str], rows: Sequence[Sequence[str | TableCell]]
         return f"<{tag}{side}{heat}>{text}</{tag}>"
 
     head = "".join(cell("th", i, text) for i, text in enumerate(headers))
-    body = "".join("<tr" + (f' id="{escape(ids[n])}"' if ids else "") + ">"
-                   + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n" for n, row in enumerate(rows))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    body = "".join(
+        "<tr"
+        + (f' id="{escape(ids[n])}"' if ids else "")
+        + ">"
+        + "".join(cell("td", i, text) for i, text in enumerate(row))
+        + "</tr>\n"
+        for n, row in enumerate(rows)
+    )
+    return (
+        "<div"
+        f' class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    )
 
 
 def image(data: bytes, kind: str, alt: str) -> str:
@@ -221,7 +243,8 @@ def figure_box(drawing, alt: str, caption: str = "") -> str:
     return f"<figure>{image(svg(drawing), 'svg+xml', alt)}{note}</figure>"
 
 
-# ---- sections -------------------------------------------------------------------------------------------------------
+# ---- sections
+# --------------------------------------------------------------------------------------------------
 
 
 def _when(record: dict) -> str:
@@ -238,12 +261,16 @@ def _numbers(record: dict) -> str:
         if value is not None:
             ends = f"95 % interval {100 * value[1]:.1f} to {100 * value[2]:.1f}"
             items.append(
-                f'<li style="border-color: {MODEL_STYLE[model]["color"]}"><span>{escape(row_label(record, row))}</span>'
+                '<li style="border-color:'
+                f' {MODEL_STYLE[model]["color"]}"><span>{escape(row_label(record, row))}</span>'
                 f"<b>{escape(percent(value[0]))}</b><span>{escape(ends)}</span></li>"
             )
     if not items:
         return ""
-    label = f"Forget accuracy: images generated under {forgotten(record)} that the oracle calls {forgotten(record)}"
+    label = (
+        f"Forget accuracy: images generated under {forgotten(record)} that the oracle calls"
+        f" {forgotten(record)}"
+    )
     return (
         f'<ul class="numbers">{"".join(items)}</ul>'
         f'<p class="soft">{escape(f"{label}, at guidance {guidance_label(guidance)}.")}</p>'
@@ -251,7 +278,9 @@ def _numbers(record: dict) -> str:
 
 
 def _table(record: dict) -> str:
-    """Everything in one table; if that is too wide, in two or three: what is forgotten, what is retained."""
+    """Everything in one table; if that is too wide, in two or three: what is forgotten, what is
+    retained.
+    """
     if not record["rows"]:
         return ""
     for left_out in (
@@ -285,7 +314,10 @@ def samples_section(record: dict, outputs: Path, which: str = "") -> str:
         grids.append((label, retained))
     if not grids:
         return f"{heading}<p>The sample files this record names are not on this disk.</p>"
-    note = "Every column starts from the same noise in every row. The images are the first ones, not chosen."
+    note = (
+        "Every column starts from the same noise in every row. The images are the first ones, not"
+        " chosen."
+    )
     boxes = "".join(f"<h3>{escape(label)}</h3>{_grid(strips)}" for label, strips in grids)
     return f'{heading}<p class="soft">{note}</p>{boxes}'
 
@@ -302,7 +334,13 @@ def _grid(strips: list[Strip]) -> str:
         if strip.images is None:
             cells.append(f'<span class="absent">{escape(strip.missing)}</span>')
         else:
-            cells.append(image(strip_png(strip), "png", f"{len(strip.images)} images of the {strip.label} model"))
+            cells.append(
+                image(
+                    strip_png(strip),
+                    "png",
+                    f"{len(strip.images)} images of the {strip.label} model",
+                )
+            )
     return f'<div class="strips">{"".join(cells)}</div>'
 
 
@@ -311,13 +349,19 @@ def _curves(record: dict) -> str:
     if not curves:
         return ""
     drawing = recovery_figure(curves, f"What {display_name(record['attack'])} brings back")
-    note = "Bands: 95 % Wilson interval over the images of one model. Dashed: the original model at the same guidance."
+    note = (
+        "Bands: 95 % Wilson interval over the images of one model. Dashed: the original model at"
+        " the same guidance."
+    )
     if takes_steps(record):
         note = (
-            f"Budget 0 is the unlearned model. {note} Area: mean forget accuracy over the budget axis. Half: "
-            "where the curve first reaches half of the original model's forget accuracy, linearly interpolated."
+            f"Budget 0 is the unlearned model. {note} Area: mean forget accuracy over the budget"
+            " axis. Half: where the curve first reaches half of the original model's forget"
+            " accuracy, linearly interpolated."
         )
-    text = f'<div><p>{escape(recovery_line(record) or "")}</p><p class="soft">{escape(note)}</p></div>'
+    text = (
+        f'<div><p>{escape(recovery_line(record) or "")}</p><p class="soft">{escape(note)}</p></div>'
+    )
     return f'<h2>Recovery</h2><div class="pair">{figure_box(drawing, "Recovery curve")}{text}</div>'
 
 
@@ -331,27 +375,74 @@ def _classes(record: dict) -> str:
 
 
 EXPLAINED = {
-    "fid": ("FID", "Fréchet distance between generated and real retained images in Inception features"),
-    "fd_oracle": ("FD oracle", "Fréchet distance between generated and real retained images in the oracle's features. Those "
-                  "are not Inception's: this is no FID, and comparable only within one oracle and one N"),
-    "kid": ("KID", "unbiased squared maximum mean discrepancy (cubic kernel) in Inception features; can be below 0"),
-    "kid_oracle": ("KID oracle", "unbiased squared maximum mean discrepancy (cubic kernel) in the oracle's features; can be "
-                   "below 0"),
-    "inception_score": ("IS", "Inception Score: sure predictions of single images, and many different ones over all; it grows "
-                        "with N, so read it beside that of real images"),
-    "precision_recall": ("Precision, recall", "share of generated images within the manifold of the real ones, and of real "
-                         "ones within that of the generated; a manifold reaches from each image to its k-th neighbour"),
-    "density_coverage": ("Density, coverage", "how many of the real images' balls a generated image lies in, divided by k "
-                         "(1 is expected of real images), and share of balls that hold a generated image"),
-}  # fmt: skip
+    "fid": (
+        "FID",
+        "Fréchet distance between generated and real retained images in Inception features",
+    ),
+    "fd_oracle": (
+        "FD oracle",
+        (
+            "Fréchet distance between generated and real retained images in the oracle's features."
+            " Those are not Inception's: this is no FID, and comparable only within one oracle and"
+            " one N"
+        ),
+    ),
+    "kid": (
+        "KID",
+        (
+            "unbiased squared maximum mean discrepancy (cubic kernel) in Inception features; can be"
+            " below 0"
+        ),
+    ),
+    "kid_oracle": (
+        "KID oracle",
+        (
+            "unbiased squared maximum mean discrepancy (cubic kernel) in the oracle's features; can"
+            " be below 0"
+        ),
+    ),
+    "inception_score": (
+        "IS",
+        (
+            "Inception Score: sure predictions of single images, and many different ones over all;"
+            " it grows with N, so read it beside that of real images"
+        ),
+    ),
+    "precision_recall": (
+        "Precision, recall",
+        (
+            "share of generated images within the manifold of the real ones, and of real ones"
+            " within that of the generated; a manifold reaches from each image to its k-th"
+            " neighbour"
+        ),
+    ),
+    "density_coverage": (
+        "Density, coverage",
+        (
+            "how many of the real images' balls a generated image lies in, divided by k "
+            "(1 is expected of real images), and share of balls that hold a generated image"
+        ),
+    ),
+}
 
 
 def _sizes(record: dict, metric: str) -> str:
-    """``; N = 450, reference: 1168 real training images`` of a measurement; nothing if it was not made."""
+    """``; N = 450, reference: 1168 real training images`` of a measurement; nothing if it was not
+    made.
+    """
     values = (measured(row, metric, retained_guidance(record)) for row in record["rows"])
     found = next((value for value in values if value), {})
-    words = {"n": "N = {}", "k": "k = {}", "features": "features: {}", "reference_n": "reference: {} real training images"}
-    return "; " + ", ".join(text.format(found[key]) for key, text in words.items() if key in found) if found else ""
+    words = {
+        "n": "N = {}",
+        "k": "k = {}",
+        "features": "features: {}",
+        "reference_n": "reference: {} real training images",
+    }
+    return (
+        "; " + ", ".join(text.format(found[key]) for key, text in words.items() if key in found)
+        if found
+        else ""
+    )
 
 
 def _protocol(record: dict) -> str:
@@ -359,17 +450,36 @@ def _protocol(record: dict) -> str:
     items = [
         ("Protocol", protocol_name(record) + (f": {_settings(settings)}" if settings else "")),
         ("Data", f"{record['dataset']}; forgotten: {forgotten(record)}; seed {record['seed']}"),
-        ("Oracle", "a classifier trained on real images of every class, the forgotten ones included" + _oracle(record)),
+        (
+            "Oracle",
+            "a classifier trained on real images of every class, the forgotten ones included"
+            + _oracle(record),
+        ),
         ("Images", _counts(record)),
         ("Sampler", _settings(record["config"].get("sampler"))),
-        ("Noise", "image i starts from noise i in every model, so models are compared on the same noise"),
+        (
+            "Noise",
+            "image i starts from noise i in every model, so models are compared on the same noise",
+        ),
         ("Guidance", "diffusers' guidance_scale s = 1 + w; 1 is plain conditional sampling"),
-        ("Weights", ", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in _ends(record))),
+        (
+            "Weights",
+            ", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in _ends(record)),
+        ),
         ("Intervals", "95 %, Wilson, over the images of one model"),
-        *((name, text + sizes) for metric, (name, text) in EXPLAINED.items() if (sizes := _sizes(record, metric))),
-        ("Held-out", "forget accuracy by a second classifier that no method and no tuning has seen"),
+        *(
+            (name, text + sizes)
+            for metric, (name, text) in EXPLAINED.items()
+            if (sizes := _sizes(record, metric))
+        ),
+        (
+            "Held-out",
+            "forget accuracy by a second classifier that no method and no tuning has seen",
+        ),
     ]
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items if text)
+    rows = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items if text
+    )
     return f"<h2>How it was measured</h2><dl>{rows}</dl>"
 
 
@@ -379,10 +489,14 @@ def _ends(record: dict) -> list[dict]:
 
 def _oracle(record: dict) -> str:
     value = interval((record.get("oracle") or {}).get("test_accuracy"))
-    return "" if value is None else (
-        f"; on real test images {100 * value[0]:.1f} % [{100 * value[1]:.1f}, {100 * value[2]:.1f}], "
-        f"n = {record['oracle']['test_accuracy'].get('n', DASH)}"
-    )  # fmt: skip
+    return (
+        ""
+        if value is None
+        else (
+            f"; on real test images {100 * value[0]:.1f} % [{100 * value[1]:.1f},"
+            f" {100 * value[2]:.1f}], n = {record['oracle']['test_accuracy'].get('n', DASH)}"
+        )
+    )
 
 
 def _counts(record: dict) -> str:
@@ -401,13 +515,18 @@ def _counts(record: dict) -> str:
 def _settings(section) -> str:
     if not isinstance(section, dict):
         return str(section or "")
-    return ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items())
+    return ", ".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items()
+    )
 
 
 def settings_list(section: dict) -> str:
     """One line a setting; the address of the code is none."""
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(json.dumps(value, ensure_ascii=False))}</dd>"
-                   for key, value in section.items() if key not in ("_target_", "preset"))  # fmt: skip
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd>{escape(json.dumps(value, ensure_ascii=False))}</dd>"
+        for key, value in section.items()
+        if key not in ("_target_", "preset")
+    )
     return f"<dl>{rows}</dl>" if rows else "<p>None.</p>"
 
 
@@ -415,13 +534,18 @@ def _stages(record: dict) -> str:
     headers, rows = stage_cells(record)
     if not rows:
         return ""
-    return f"<h2>Stages and cost</h2><p>{escape(stage_line(record))}.</p>{html_table(headers, rows, left=(0, 1, 2, 5))}"
+    return (
+        "<h2>Stages and"
+        f" cost</h2><p>{escape(stage_line(record))}.</p>{html_table(headers, rows, left=(0, 1, 2, 5))}"
+    )
 
 
 def _command(record: dict) -> str:
     config = json.dumps(record["config"], indent=2, ensure_ascii=False, sort_keys=False)
     return (
-        "<h2>Run it again</h2><p>The same command finds what is finished and computes only the rest.</p>"
+        "<h2>Run it again</h2><p>The same command finds what is finished and computes only the"
+        " rest.</p>"
         f'<pre class="command">{html.escape(str(record.get("command") or DASH))}</pre>'
-        f"<details><summary>The full configuration</summary><pre>{html.escape(config)}</pre></details>"
+        "<details><summary>The full"
+        f" configuration</summary><pre>{html.escape(config)}</pre></details>"
     )
