@@ -31,14 +31,14 @@ from common import RESULTS, configuration
 from torch import Tensor, nn
 
 from unrelearn.attacks.dimra import DiMRA
+from unrelearn.diffusion.objectives import pseudo_labels
+from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.random_label import RandomLabel
 from unrelearn.module import FitOptions, fit
-from unrelearn.objectives import pseudo_labels
 from unrelearn.pipeline import Pipeline
-from unrelearn.sampling import sample
 
 BUDGETS, RATE = [100, 200, 400], 1e-3
 FORGET, RETAIN_EACH = 200, 20

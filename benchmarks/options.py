@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from common import configuration, interleaved, report
 
-from unrelearn import denoiser as denoisers
 from unrelearn import progress
 from unrelearn.data import ImageSet
+from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn.pipeline import recipe
 

@@ -16,11 +16,11 @@ import torch
 from common import RESULTS, configuration
 from scipy.stats import kendalltau
 
-from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.pipeline import Pipeline
-from unrelearn.sampling import sample
 
 REFERENCE = ("ddpm", 1000)
 SAMPLERS = [

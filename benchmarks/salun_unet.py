@@ -23,13 +23,14 @@ from pathlib import Path
 import torch
 from common import configuration, interleaved, report
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, progress
+from unrelearn import progress
 from unrelearn.cost import forward_cost
 from unrelearn.data import ImageSet, to_model_range
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.sampling import sample
 from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn.pipeline import recipe
-from unrelearn.sampling import sample
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -63,7 +64,7 @@ def new_network(cfg: dict):
 def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
     """Seconds per step."""
     network, settings = new_network(cfg).train(), recipe(cfg["model"])
-    schedule = diffusion.alphas_cumprod().to(DEVICE)
+    schedule = maths.alphas_cumprod().to(DEVICE)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], foreach=False)
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
     images, labels = data.images.cpu(), data.labels.cpu()
@@ -77,7 +78,7 @@ def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
         t = torch.cat([half, 999 - half])[:batch_size]
         noise = torch.randn_like(x_0)
         c = torch.where(torch.rand(batch_size, device=DEVICE) < settings["label_dropout"], 10, c)
-        output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, c)
+        output = denoisers.predict(network, maths.add_noise(x_0, noise, t, schedule), t, c)
         loss = (noise - output).square().sum((1, 2, 3)).mean()
         loss.item()
         optimizer.zero_grad()
@@ -142,7 +143,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
 @torch.inference_mode()
 def their_sampling_step(network, n: int, steps: int) -> float:
     x, c = torch.randn(n, 3, 32, 32, device=DEVICE), torch.zeros(n, dtype=torch.long, device=DEVICE)
-    abar, null = diffusion.alphas_cumprod().to(DEVICE), torch.full_like(c, 10)
+    abar, null = maths.alphas_cumprod().to(DEVICE), torch.full_like(c, 10)
     wait()
     started = time.perf_counter()
     for t in range(999, 999 - steps, -1):

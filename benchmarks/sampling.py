@@ -14,9 +14,9 @@ import torch
 from common import configuration, interleaved, report, stopwatch
 from diffusers import DDIMScheduler
 
-from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.sampling import sample
 from unrelearn.pipeline import Pipeline
-from unrelearn.sampling import sample
 
 STEPS, IMAGES, BATCH = 10, 500, 250
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from common import configuration, interleaved, report
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, progress
+from unrelearn import progress
 from unrelearn.data import to_model_range
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 from unrelearn.module import FitOptions, Pretraining, fit
 from unrelearn.pipeline import Pipeline, recipe
 
@@ -36,7 +37,7 @@ def ours(pipeline: Pipeline) -> float:
 def bare(pipeline: Pipeline) -> float:
     task, settings = pipeline.task(None), recipe(pipeline.cfg["model"])
     network, data, device = task.denoiser.train(), task.retain, pipeline.device
-    schedule = diffusion.alphas_cumprod().to(device)
+    schedule = maths.alphas_cumprod().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings["learning_rate"], total_steps=LAST
@@ -53,7 +54,7 @@ def bare(pipeline: Pipeline) -> float:
         labels = torch.where(
             torch.rand(n, device=device) < settings["label_dropout"], null, data.labels[index]
         )
-        output = denoisers.predict(network, diffusion.add_noise(x_0, noise, t, schedule), t, labels)
+        output = denoisers.predict(network, maths.add_noise(x_0, noise, t, schedule), t, labels)
         (output - noise).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings["grad_clip"])
         optimizer.step()

@@ -15,13 +15,13 @@ import torch
 
 from unrelearn import distributed, launch
 from unrelearn.attacks.dimra import DiMRA
+from unrelearn.classification.oracle import new_classifier
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.evals import agreement, fd_oracle, forget_accuracy, kid_oracle, retain_accuracy
 from unrelearn.evals.evidence import Eyes, Sight, gather_evidence
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.salun import SalUn
-from unrelearn.oracle import new_classifier
-from unrelearn.sampling import sample
 
 CHUNKS = (0, 1, 2, 3, 7, 10)
 LOOKED_AT = (2, 130)  # fewer than three processes, and no multiple of them

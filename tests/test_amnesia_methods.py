@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import cost, distributed, launch
 from unrelearn.data import ImageSet
-from unrelearn.denoiser import CLASS_EMBEDDING, reinitialise
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING, reinitialise
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.gradients import projection
 from unrelearn.methods.scissorhands import Scissorhands
@@ -29,7 +29,7 @@ from unrelearn.methods.selective_amnesia import SelectiveAmnesia
 from unrelearn.methods.sfron import SFRon
 from unrelearn.methods.siss import SISS, difference
 from unrelearn.module import DiffusionModule
-from unrelearn.sampling import sample
+from unrelearn.randomness import generator_for
 
 NAMES = ["selective_amnesia", "siss", "sfron", "scissorhands"]
 SMALL = dict(max_steps=3, batch_size=8, learning_rate=1e-3)

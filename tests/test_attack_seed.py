@@ -11,7 +11,6 @@ from test_attacks_edits import at
 from tiny import SMALL, new_task, train
 from torch import Tensor
 
-from unrelearn import denoiser
 from unrelearn.attacks.context_probe import ContextProbe
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
@@ -22,10 +21,11 @@ from unrelearn.attacks.interpolation import Interpolation
 from unrelearn.attacks.lora import LoRA
 from unrelearn.attacks.weight_noise import WeightNoise
 from unrelearn.data.digits import Digits
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
 from unrelearn.module import Attack
 from unrelearn.pipeline import Pipeline
+from unrelearn.randomness import generator_for
 
 TRAINING = dict(budgets=[3], batch_size=8, learning_rate=1e-3)
 MAKE = {

@@ -25,7 +25,6 @@ from tiny import (
 )
 from torch import Tensor
 
-from unrelearn import denoiser
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
 from unrelearn.attacks.dimra_proxy import DiMRAProxy
@@ -34,11 +33,12 @@ from unrelearn.attacks.few_shot import FewShot
 from unrelearn.attacks.lora import LoRA
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
-from unrelearn.denoiser import CLASS_EMBEDDING
-from unrelearn.diffusion import alphas_cumprod
+from unrelearn.diffusion import denoiser
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.maths import alphas_cumprod
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.pipeline import Pipeline
-from unrelearn.sampling import sample
 
 TRAINED = [name for name in ATTACKS if name not in NO_TRAINING]
 SMALL = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)

@@ -12,21 +12,22 @@ from test_resume import train_in_two_parts
 from tiny import EDITS, SCHEDULE, SMALL, from_yaml, moved, network, new_task, train, weights
 
 from unrelearn import cost
-from unrelearn import denoiser as denoisers
 from unrelearn.attacks.context_probe import ContextProbe
 from unrelearn.attacks.interpolation import Interpolation
 from unrelearn.attacks.prune import Prune
 from unrelearn.attacks.quantize import rounded
 from unrelearn.attacks.row_transplant import RowTransplant
 from unrelearn.attacks.weight_noise import WeightNoise
-from unrelearn.canonical import canonical
 from unrelearn.data import to_model_range
-from unrelearn.denoiser import CLASS_EMBEDDING
-from unrelearn.diffusion import alphas_cumprod, generator_for
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import canonical
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.maths import alphas_cumprod
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.module import Edit, Task
 from unrelearn.pipeline import Pipeline, recovery, snapshot
-from unrelearn.sampling import sample
+from unrelearn.randomness import generator_for
 
 TRAINING = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)
 MATRICES = {name for name, p in network().named_parameters() if p.ndim >= 2}

@@ -12,7 +12,8 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
 
-from unrelearn import checkpoint, config, denoiser
+from unrelearn import config
+from unrelearn.diffusion import checkpoint, denoiser
 from unrelearn.errors import UsageError
 from unrelearn.pipeline import Pipeline
 

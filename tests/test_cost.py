@@ -15,7 +15,8 @@ from tiny import SCHEDULE, SMALL, UNET, network
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn import cost, denoiser
+from unrelearn import cost
+from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
 from unrelearn.pipeline import Pipeline, run
 

@@ -11,10 +11,10 @@ import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from unrelearn import denoiser as denoisers
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
-from unrelearn.sampling import sample
+from unrelearn.randomness import generator_for
 
 SCHEDULE = dict(
     num_train_timesteps=100,

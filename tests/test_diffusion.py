@@ -6,14 +6,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from unrelearn.diffusion import (
-    add_noise,
-    alphas_cumprod,
-    divergence,
-    drop_labels,
-    generator_for,
-    target,
-)
+from unrelearn.diffusion.maths import add_noise, alphas_cumprod, divergence, drop_labels, target
+from unrelearn.randomness import generator_for
 
 T = 1000
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny import moved, new_oracle, new_task, train, weights
 
-from unrelearn import diffusion
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.objectives import nearest_class, random_label_losses
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
-from unrelearn.objectives import nearest_class, random_label_losses
 
 SMALL = dict(memory="another_class", max_steps=3, batch_size=10, learning_rate=1e-3)
 
@@ -57,14 +57,14 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
     for k in range(10):  # one image at a time
         batch = forget if k in (1, 3, 5, 7, 9) else memory
         t, x_0, noise = batch.t[k : k + 1], batch.x_0[k : k + 1], batch.noise[k : k + 1]
-        x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
+        x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
         answer, under_8 = (
             module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
         )
         wanted = (
             under_8
             if batch is forget
-            else diffusion.target(x_0, noise, t, module.alphas_cumprod, prediction_type)
+            else maths.target(x_0, noise, t, module.alphas_cumprod, prediction_type)
         )
         errors.append((answer - wanted).square().mean())
     losses = module.losses()
@@ -75,7 +75,7 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
     pulled = torch.stack(errors[0:10:2]).sum() / 10
     for k in (1, 3, 5, 7, 9):
         t, x_0, noise = forget.t[k : k + 1], forget.x_0[k : k + 1], forget.noise[k : k + 1]
-        x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
+        x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
         answer, under_8 = (
             module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
         )

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
+from unrelearn.classification.oracle import Classifier, halves, new_classifier
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.evals import (
@@ -35,7 +36,6 @@ from unrelearn.evals.evidence import (
 )
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.evals.kid_oracle import squared_mmd
-from unrelearn.oracle import Classifier, halves, new_classifier
 from unrelearn.pipeline import recovery
 
 

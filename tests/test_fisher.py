@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from unrelearn import fisher, pipeline
 from unrelearn.data import ImageSet
-from unrelearn.diffusion import generator_for
 from unrelearn.fisher import diagonal, squared_gradients
 from unrelearn.methods.finetune import Finetune
 from unrelearn.module import Batch
+from unrelearn.randomness import generator_for
 
 TINY = dict(max_steps=2, batch_size=8, learning_rate=1e-3)
 KINDS = [

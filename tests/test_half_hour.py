@@ -9,7 +9,7 @@ from pathlib import Path
 
 from command import ROOT, SHORT, TINY, environment
 
-from unrelearn import denoiser
+from unrelearn.diffusion import denoiser
 
 
 def test_a_box_is_measured_once_worked_through_and_brought_home(tmp_path: Path):

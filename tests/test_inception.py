@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrelearn import inception
 from unrelearn.artifact import sha256
+from unrelearn.diffusion import inception
+from unrelearn.diffusion.inception import NAME, Inception, weights
 from unrelearn.errors import UsageError
-from unrelearn.inception import NAME, Inception, weights
 
 REAL = os.environ.get("UNRELEARN_INCEPTION")
 
@@ -166,7 +166,7 @@ def test_the_published_file_agrees_with_clean_fid_and_with_itself(tmp_path: Path
 def test_only_those_who_look_load_clean_fid_and_nobody_needs_torchvision(stand_in: Path):
     code = (
         "import sys; sys.modules['torchvision'] = None\nimport torch; from pathlib import Path;"
-        " from unrelearn.inception import Inception\nassert 'cleanfid' not in"
+        " from unrelearn.diffusion.inception import Inception\nassert 'cleanfid' not in"
         " sys.modules\nprint(Inception(Path(sys.argv[1]), 'cpu').look(torch.zeros(1, 3, 8, 8,"
         " dtype=torch.uint8))[0].shape)"
     )

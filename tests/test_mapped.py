@@ -18,11 +18,11 @@ from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.few_shot import FewShot
 from unrelearn.data import ImageSet, MappedImages
+from unrelearn.diffusion.objectives import Memory, memory_set
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.salun import SalUn
 from unrelearn.module import _READER, Pretraining, Task
-from unrelearn.objectives import Memory, memory_set
 
 SMALL = dict(batch_size=12, learning_rate=1e-3)
 

@@ -10,10 +10,11 @@ import torch
 from tiny import METHODS, NO_TRAINING, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor, nn
 
-from unrelearn import objectives
 from unrelearn.data import ImageSet
-from unrelearn.denoiser import CLASS_EMBEDDING
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion import objectives
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.objectives import memory_set, nearest_class
+from unrelearn.diffusion.sampling import sample
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.gradient_ascent import GradientAscent
@@ -21,9 +22,8 @@ from unrelearn.methods.random_label import RandomLabel
 from unrelearn.methods.row_swap import RowSwap
 from unrelearn.methods.salun import SalUn
 from unrelearn.module import DiffusionModule
-from unrelearn.objectives import memory_set, nearest_class
 from unrelearn.pipeline import Pipeline
-from unrelearn.sampling import sample
+from unrelearn.randomness import generator_for
 
 TRAINED = [name for name in METHODS if name not in NO_TRAINING]
 ALL = torch.tensor(True)

@@ -6,11 +6,18 @@ import pytest
 import torch
 from tiny import SCHEDULE, digits, network, new_task, train
 
-from unrelearn import negatives
+from unrelearn.classification import negatives
+from unrelearn.classification.oracle import (
+    EMPTY,
+    VEILED,
+    Classifier,
+    ClassifierTraining,
+    halves,
+    new_classifier,
+)
 from unrelearn.data import ImageSet, MappedImages, to_model_range, to_uint8
 from unrelearn.data.digits import Digits
-from unrelearn.oracle import EMPTY, VEILED, Classifier, ClassifierTraining, halves, new_classifier
-from unrelearn.sampling import sample
+from unrelearn.diffusion.sampling import sample
 
 NOTHING = 10
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.lora import LoRA
-from unrelearn.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
 from unrelearn.errors import UsageError
 from unrelearn.methods.salun import SalUn
 from unrelearn.optimizers import RelativeAdam

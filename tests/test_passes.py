@@ -11,7 +11,8 @@ from several_processes import dimra, salun
 from test_resume import Stopped, train_in_two_parts
 from tiny import moved, new_task, options, pretraining, train, weights
 
-from unrelearn import denoiser, distributed
+from unrelearn import distributed
+from unrelearn.diffusion import denoiser
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.module import DiffusionModule, fit

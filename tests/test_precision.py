@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from tiny import TRAINED, from_yaml, new_task, pretraining, train
 
-from unrelearn import denoiser
+from unrelearn.diffusion import denoiser
 from unrelearn.module import DiffusionModule
 from unrelearn.pipeline import Pipeline
 

@@ -26,7 +26,7 @@ from unrelearn.attacks.embedding_inversion import EmbeddingInversion
 from unrelearn.attacks.lora import LoRA
 from unrelearn.config import explain
 from unrelearn.data import ImageSet
-from unrelearn.diffusion import alphas_cumprod, target, x_0_and_noise
+from unrelearn.diffusion.maths import alphas_cumprod, target, x_0_and_noise
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.erasediff_paper import EraseDiffPaper

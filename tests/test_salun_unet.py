@@ -13,10 +13,16 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.salun_unet import (
+    Attention,
+    Downsample,
+    SalunUNet,
+    load_lineage,
+    to_lineage,
+)
+from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
-from unrelearn.salun_unet import Attention, Downsample, SalunUNet, load_lineage, to_lineage
-from unrelearn.sampling import sample
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 SCHEDULE = dict(

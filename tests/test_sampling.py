@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from unrelearn import denoiser as denoisers
-from unrelearn import sampling
 from unrelearn.data import to_model_range
-from unrelearn.diffusion import alphas_cumprod, generator_for, target
-from unrelearn.sampling import SAMPLERS, make_scheduler, sample
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import sampling
+from unrelearn.diffusion.maths import alphas_cumprod, target
+from unrelearn.diffusion.sampling import SAMPLERS, make_scheduler, sample
+from unrelearn.randomness import generator_for
 
 SCHEDULE = dict(
     num_train_timesteps=100,

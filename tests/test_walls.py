@@ -93,28 +93,45 @@ def inside(package: str) -> list[str]:
 
 def test_the_walk_sees_imports_of_every_kind(tmp_path: Path):
     (tmp_path / "x.py").write_text(
-        "import a.b as c\nfrom unrelearn import denoiser as d\nfrom unrelearn.data import idx\ndef"
+        "import a.b as c\nfrom unrelearn.diffusion import denoiser as d\nfrom unrelearn.data import idx\ndef"
         " f():\n    if True:\n        import wandb, hydra.utils\n    else:\n        from omegaconf"
         " import MISSING\n"
     )
     found = imported_by(tmp_path / "x.py")
-    assert {"a.b", "unrelearn.denoiser", "unrelearn.data", "unrelearn.data.idx"} <= found
+    assert {"a.b", "unrelearn.diffusion.denoiser", "unrelearn.data", "unrelearn.data.idx"} <= found
     assert {"wandb", "hydra.utils", "omegaconf"} <= found
     (tmp_path / "y.py").write_text("from . import x\n")
     with pytest.raises(AssertionError, match="relative"):
         imported_by(tmp_path / "y.py")
     assert len(OURS) > 40 and "unrelearn.data" in OURS and "unrelearn.methods.dimum" in OURS
-    assert {"unrelearn.sampling", "unrelearn.denoiser", "unrelearn.data"} <= reached_from(
-        "unrelearn.methods.dimum"
-    )
+    assert {
+        "unrelearn.diffusion.sampling",
+        "unrelearn.diffusion.denoiser",
+        "unrelearn.data",
+    } <= reached_from("unrelearn.methods.dimum")
 
 
 @pytest.mark.parametrize(
-    "module", ["diffusion", "denoiser", "sampling", "artifact", "canonical", "weights"]
+    "module",
+    [
+        "artifact",
+        "randomness",
+        *(
+            f"diffusion.{name}"
+            for name in ("maths", "denoiser", "sampling", "canonical", "weights")
+        ),
+    ],
 )
 def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str):
     for reached in reached_from(f"unrelearn.{module}"):
         assert not foreign(reached) & (HYDRA | LIGHTNING | WANDB), f"{module} loads {reached}"
+
+
+@pytest.mark.parametrize(("package", "other"), [("diffusion", "classification")])
+def test_kinds_of_model_never_import_one_another(package: str, other: str):
+    for one, another in ((package, other), (other, package)):
+        for module in inside(one):
+            assert not [m for m in own(module) if m.startswith(f"unrelearn.{another}")], module
 
 
 @pytest.mark.parametrize("module", inside("methods") + inside("attacks"))
@@ -123,13 +140,15 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
         f"unrelearn.{name}"
         for name in (
             "module",
-            "objectives",
             "diffusion",
-            "denoiser",
-            "sampling",
+            "diffusion.maths",
+            "diffusion.denoiser",
+            "diffusion.sampling",
+            "diffusion.objectives",
+            "diffusion.canonical",
+            "randomness",
             "data",
             "errors",
-            "canonical",
         )
     }
     assert own(module) - {"unrelearn"} <= allowed
@@ -160,8 +179,8 @@ def test_measurements_never_see_a_method_an_attack_or_the_pipeline(module: str):
         "unrelearn",
         "unrelearn.data",
         "unrelearn.distributed",
-        "unrelearn.inception",
-        "unrelearn.oracle",
+        "unrelearn.diffusion.inception",
+        "unrelearn.classification.oracle",
         "unrelearn.evals.evidence",
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",

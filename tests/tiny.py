@@ -8,12 +8,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from unrelearn import denoiser
+from unrelearn.classification.oracle import Classifier, ClassifierTraining, new_classifier
 from unrelearn.config import constructor_arguments
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
+from unrelearn.diffusion import denoiser
 from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
-from unrelearn.oracle import Classifier, ClassifierTraining, new_classifier
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))

@@ -33,8 +33,9 @@ from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn import check, checkpoint
+from unrelearn import check
 from unrelearn.advice import INDEX, NAMES, shell, shown, typed
+from unrelearn.diffusion import checkpoint
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
 from unrelearn.words import UNREADABLE, keep_names, read, separated, unreadable

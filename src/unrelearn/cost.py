@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.module import Pretraining
 
 BYTES_PER_WEIGHT = 4

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, distributed
+from unrelearn import distributed, randomness
 from unrelearn.data import ImageSet, to_model_range
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 
 GRADIENT_VALUES = 2**27  # at once, over all samples of a chunk: 512 MiB
 
@@ -67,9 +68,7 @@ def diagonal(
     """
     training, device = network.training, next(network.parameters()).device
     times = schedule["num_train_timesteps"]
-    alphas = diffusion.alphas_cumprod(times, schedule["beta_start"], schedule["beta_end"]).to(
-        device
-    )
+    alphas = maths.alphas_cumprod(times, schedule["beta_start"], schedule["beta_end"]).to(device)
     total = {
         name: torch.zeros_like(p, dtype=torch.float64, requires_grad=False)
         for name, p in network.named_parameters()
@@ -80,7 +79,7 @@ def diagonal(
         return (denoisers.predict(network, x_t, t, label) - wanted).square().mean()
 
     def draw(k: int) -> tuple[Tensor, Tensor, Tensor]:
-        g = diffusion.generator_for(seed, "fisher", k)
+        g = randomness.generator_for(seed, "fisher", k)
         index, t = torch.randint(len(data), (), generator=g), torch.randint(times, (), generator=g)
         return index, t, torch.randn(data.images.shape[1:], generator=g)
 
@@ -96,8 +95,8 @@ def diagonal(
         x_0, labels, t, noise = (
             part.to(device) for part in (to_model_range(images), labels, t, noise)
         )
-        x_t = diffusion.add_noise(x_0, noise, t, alphas)
-        wanted = diffusion.target(x_0, noise, t, alphas, schedule["prediction_type"])
+        x_t = maths.add_noise(x_0, noise, t, alphas)
+        wanted = maths.target(x_0, noise, t, alphas, schedule["prediction_type"])
         for name, value in squared_gradients(network, loss, x_t, t, labels, wanted).items():
             total[name] += value
     network.train(training)

@@ -9,9 +9,10 @@ import itertools
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn import randomness
 from unrelearn.data import to_model_range
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 
 
 def saliency(
@@ -43,12 +44,12 @@ def saliency(
         part = slice(start, start + module.batch_size)
         x_0 = to_model_range(task.forget.images[part].to(module.device))
         labels = task.forget.labels[part].to(module.device)
-        g = diffusion.generator_for(task.seed, "saliency", number, device=x_0.device)
+        g = randomness.generator_for(task.seed, "saliency", number, device=x_0.device)
         t = torch.randint(
             task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device
         )
         noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
-        x_t = diffusion.add_noise(x_0, noise, t, module.alphas_cumprod)
+        x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
         null = torch.full_like(labels, len(task.class_names))
         both = denoisers.predict(
             network, torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null])
@@ -56,7 +57,7 @@ def saliency(
         conditional, unconditional = both.chunk(2)
         guided = unconditional + guidance_scale * (conditional - unconditional)
         kind = task.schedule["prediction_type"]
-        wanted = diffusion.target(x_0, noise, t, module.alphas_cumprod, kind)
+        wanted = maths.target(x_0, noise, t, module.alphas_cumprod, kind)
         gradients = torch.autograd.grad(
             (guided - wanted).square().mean(), list(parameters.values())
         )

@@ -29,11 +29,12 @@ from lightning.fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, distributed, fisher, masks, progress
+from unrelearn import distributed, fisher, masks, progress, randomness
 from unrelearn.advice import typed
 from unrelearn.artifact import RESUME
 from unrelearn.data import ImageSet, to_model_range
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 from unrelearn.errors import UsageError
 from unrelearn.gradients import COMBINERS
 from unrelearn.optimizers import RelativeAdam
@@ -112,7 +113,7 @@ class Task:
         is part of a larger one.
         """
         order = torch.randperm(
-            len(self.retain), generator=diffusion.generator_for(self.seed, "attacker's data")
+            len(self.retain), generator=randomness.generator_for(self.seed, "attacker's data")
         )
         return self.retain.take(
             order[: max(1, round(fraction * len(order)))].to(self.retain.labels.device)
@@ -126,7 +127,7 @@ class Task:
         for c in self.forget_classes:
             images = self.forget.of_classes([c])
             order = torch.randperm(
-                len(images), generator=diffusion.generator_for(self.seed, "attacker's data", c)
+                len(images), generator=randomness.generator_for(self.seed, "attacker's data", c)
             )
             shots.append(images.take(order[:num_images].to(images.labels.device)))
         return ImageSet.join(shots)
@@ -171,7 +172,7 @@ class DiffusionModule(L.LightningModule):
         blocks: beginnings of the names of the parameters that may move, e.g. ["up_blocks",
             "mid_block"]; None: all.
         divergence_alpha, divergence_scale: how two predictions are compared where one is to match
-            the other; see `diffusion.divergence`. None: the mean squared error.
+            the other; see `maths.divergence`. None: the mean squared error.
         combine: how the gradient of the loss named "retain" and that of all others become one step;
             see `gradients`.
         stage: names the random streams.
@@ -250,7 +251,7 @@ class DiffusionModule(L.LightningModule):
         self.diverged_at: int | None = None
         self.register_buffer(
             "alphas_cumprod",
-            diffusion.alphas_cumprod(
+            maths.alphas_cumprod(
                 task.schedule["num_train_timesteps"],
                 task.schedule["beta_start"],
                 task.schedule["beta_end"],
@@ -314,12 +315,12 @@ class DiffusionModule(L.LightningModule):
         """
         n, device, steps = self.batch_size, self.device, self.task.schedule["num_train_timesteps"]
         identity = (self.task.seed, self.stage, term, self.global_step)
-        g = diffusion.generator_for(*identity)
+        g = randomness.generator_for(*identity)
         index = torch.randint(
             len(data), (n,), generator=g
         )  # on the CPU, where images that do not fit the device are
         if device.type != "cpu":
-            g = diffusion.generator_for(*identity, device=device)
+            g = randomness.generator_for(*identity, device=device)
         t = torch.randint(steps, (n,), generator=g, device=device)
         if self.task.antithetic:
             t = torch.cat([t[: -(-n // 2)], steps - 1 - t[: n // 2]])
@@ -343,7 +344,7 @@ class DiffusionModule(L.LightningModule):
         dropout = self.label_dropout if label_dropout is None else label_dropout
         return Batch(
             x_0,
-            diffusion.drop_labels(labels, uniform, dropout, len(self.task.class_names)),
+            maths.drop_labels(labels, uniform, dropout, len(self.task.class_names)),
             noise,
             t,
         )
@@ -371,13 +372,13 @@ class DiffusionModule(L.LightningModule):
             if self.micro + 1 < self.accumulate
             else (self.global_step + 1, 0)
         )
-        g = diffusion.generator_for(self.task.seed, self.stage, term, step)
+        g = randomness.generator_for(self.task.seed, self.stage, term, step)
         following = torch.randint(len(data), (self.batch_size,), generator=g)[self._mine(micro)]
         self.reading[term] = ((data, step, micro), _READER.submit(fetch, following))
         return images
 
     def noised(self, batch: Batch) -> Tensor:
-        return diffusion.add_noise(batch.x_0, batch.noise, batch.t, self.alphas_cumprod)
+        return maths.add_noise(batch.x_0, batch.noise, batch.t, self.alphas_cumprod)
 
     def denoising_losses(self, **batches: Batch) -> dict[str, Tensor]:
         """Squared error of the denoising target for each batch, reduced as the task says, in one
@@ -389,7 +390,7 @@ class DiffusionModule(L.LightningModule):
         output = denoisers.predict(self.denoiser, x_t, t, labels).float()
         kind = self.task.schedule["prediction_type"]
         wanted = torch.cat(
-            [diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in parts]
+            [maths.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in parts]
         )
         squared = (output - wanted).square().split([len(b.t) for b in parts])
         return {
@@ -400,7 +401,7 @@ class DiffusionModule(L.LightningModule):
         """How far predictions (B, C, H, W) are from those they are to match; `wanted` gets no
         gradient.
         """
-        return diffusion.divergence(
+        return maths.divergence(
             answer.float(), wanted.detach().float(), self.divergence_alpha, self.divergence_scale
         )
 
@@ -412,7 +413,7 @@ class DiffusionModule(L.LightningModule):
         self.micro = batch_idx % self.accumulate
         part = distributed.rank() * self.accumulate + self.micro
         identity = (self.task.seed, self.stage, "dropout", self.global_step, part)
-        diffusion.reseed(diffusion.generator_for(*identity).initial_seed(), self.device)
+        randomness.reseed(randomness.generator_for(*identity).initial_seed(), self.device)
         losses = self.losses()
         self.last_losses = {name: value.detach() for name, value in losses.items()}
         if self.combine == "sum" and self.combiner is None:

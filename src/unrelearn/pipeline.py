@@ -22,11 +22,10 @@ from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unrelearn import checkpoint, cost, distributed, inception, progress, source, tracking
-from unrelearn import denoiser as denoisers
+from unrelearn import cost, distributed, progress, source, tracking
 from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
-from unrelearn.canonical import canonical
+from unrelearn.classification.oracle import Classifier, ClassifierTraining, halves, new_classifier
 from unrelearn.config import (
     STAGES,
     constructor_arguments,
@@ -36,6 +35,12 @@ from unrelearn.config import (
     protocol_label,
 )
 from unrelearn.data import ImageData
+from unrelearn.diffusion import checkpoint, inception
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import canonical
+from unrelearn.diffusion.inception import Inception
+from unrelearn.diffusion.sampling import Job, draw_all, jobs, sampler_words
+from unrelearn.diffusion.weights import compare as compare_weights
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import (
     Eyes,
@@ -45,11 +50,7 @@ from unrelearn.evals.evidence import (
     gather_evidence,
     share,
 )
-from unrelearn.inception import Inception
 from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
-from unrelearn.oracle import Classifier, ClassifierTraining, halves, new_classifier
-from unrelearn.sampling import Job, draw_all, jobs, sampler_words
-from unrelearn.weights import compare as compare_weights
 
 try:
     import resource

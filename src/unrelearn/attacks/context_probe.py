@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from unrelearn.diffusion import generator_for
 from unrelearn.module import Edit, Task
+from unrelearn.randomness import generator_for
 
 
 class ContextProbe(Edit):

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from unrelearn.data import ImageSet
+from unrelearn.diffusion.sampling import sample
 from unrelearn.module import Relearning, Task
-from unrelearn.sampling import sample
 
 
 class DiMRAAux(Relearning):

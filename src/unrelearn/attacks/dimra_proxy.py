@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from unrelearn.data import ImageData
-from unrelearn.diffusion import generator_for
 from unrelearn.errors import UsageError
 from unrelearn.module import Relearning, Task
+from unrelearn.randomness import generator_for
 
 
 class DataSet(Protocol):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unrelearn.data import ImageSet, to_model_range
-from unrelearn.diffusion import generator_for
 from unrelearn.module import Batch, Edit, Task
+from unrelearn.randomness import generator_for
 
 PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacement
 

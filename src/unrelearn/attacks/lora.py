@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from unrelearn.denoiser import Denoiser
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion.denoiser import Denoiser
 from unrelearn.module import Relearning, Task
+from unrelearn.randomness import generator_for
 
 
 class LowRank(nn.Module):

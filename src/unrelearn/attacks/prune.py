@@ -9,7 +9,7 @@ but the class table, in which a row is all there is of a class, are ranked toget
 
 import torch
 
-from unrelearn.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
 from unrelearn.module import Edit
 
 

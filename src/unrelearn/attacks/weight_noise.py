@@ -8,8 +8,8 @@ name.
 
 import torch
 
-from unrelearn.diffusion import generator_for
 from unrelearn.module import Edit, Task
+from unrelearn.randomness import generator_for
 
 
 class WeightNoise(Edit):

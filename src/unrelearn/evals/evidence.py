@@ -14,9 +14,9 @@ from scipy.stats import norm
 from torch import Tensor
 
 from unrelearn import distributed
+from unrelearn.classification.oracle import Classifier
 from unrelearn.data import ImageSet, MappedImages
-from unrelearn.inception import Inception
-from unrelearn.oracle import Classifier
+from unrelearn.diffusion.inception import Inception
 
 PIECE = 500  # images looked at together
 

@@ -19,9 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.objectives import Teacher, memory_set, pseudo_labels
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import Teacher, memory_set, pseudo_labels
 
 
 class ConceptAblation(DiffusionModule):

@@ -11,8 +11,8 @@ constants and the choice of the data are ours (the paper's code is not public):
 import torch
 from torch import Tensor
 
+from unrelearn.diffusion.objectives import Memory, memory_set
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import Memory, memory_set
 
 
 class DiMUM(DiffusionModule):

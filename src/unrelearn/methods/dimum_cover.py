@@ -17,10 +17,10 @@ labels (arXiv 2310.12508). Alternatives that were tried and lost are in docs/res
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.objectives import Memory, memory_set, replacement
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import Memory, memory_set, replacement
 
 
 class DiMUMCover(DiffusionModule):
@@ -78,7 +78,7 @@ class DiMUMCover(DiffusionModule):
         )
         kind = self.task.schedule["prediction_type"]
         kept, wanted = (
-            diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind).clone()
+            maths.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind).clone()
             for b in (retain, memory)
         )
         if forgotten.any():

@@ -34,10 +34,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn import randomness
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.objectives import value_and_gradient
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import value_and_gradient
 
 TINY = 1e-12
 
@@ -80,7 +81,7 @@ class EraseDiffPaper(DiffusionModule):
     def forget_loss(self, network: denoisers.Denoiser) -> Tensor:
         batch = self.draw("forget", self.task.forget, label_dropout=0.0)
         x_t = self.noised(batch)
-        g = diffusion.generator_for(
+        g = randomness.generator_for(
             self.task.seed, self.stage, "uniform", self.global_step, device=self.device
         )
         uniform = torch.rand((self.batch_size, *x_t.shape[1:]), generator=g, device=self.device)
@@ -91,7 +92,7 @@ class EraseDiffPaper(DiffusionModule):
     def retain_loss(self, network: denoisers.Denoiser) -> Tensor:
         batch = self.draw("retain", self.task.retain)
         kind = self.task.schedule["prediction_type"]
-        wanted = diffusion.target(batch.x_0, batch.noise, batch.t, self.alphas_cumprod, kind)
+        wanted = maths.target(batch.x_0, batch.noise, batch.t, self.alphas_cumprod, kind)
         return (
             (denoisers.predict(network, self.noised(batch), batch.t, batch.labels).float() - wanted)
             .square()

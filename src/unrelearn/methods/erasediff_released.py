@@ -16,9 +16,9 @@ from labels 1 to 9, which is right for c_f = 0 only; ours from the retained clas
 import torch
 from torch import Tensor
 
-from unrelearn import diffusion
+from unrelearn import randomness
+from unrelearn.diffusion.objectives import random_label_losses
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import random_label_losses
 
 
 class EraseDiffReleased(DiffusionModule):
@@ -33,7 +33,7 @@ class EraseDiffReleased(DiffusionModule):
     def pseudo_label(self) -> int:
         """c' of this step, one for the whole batch."""
         kept = self.task.retain_classes
-        g = diffusion.generator_for(self.task.seed, self.stage, "pseudo label", self.global_step)
+        g = randomness.generator_for(self.task.seed, self.stage, "pseudo label", self.global_step)
         return kept[int(torch.randint(len(kept), (), generator=g))]
 
     def losses(self) -> dict[str, Tensor]:

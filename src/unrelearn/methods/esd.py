@@ -22,11 +22,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
 from unrelearn.data import ImageSet
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.objectives import Teacher
 from unrelearn.module import Batch, DiffusionModule, Task
-from unrelearn.objectives import Teacher
 
 
 class ESD(DiffusionModule):
@@ -104,8 +104,8 @@ class ESD(DiffusionModule):
                 batch.labels[going],
                 self.start_guidance,
             )
-            x_0, noise = diffusion.x_0_and_noise(output, *state, self.alphas_cumprod, kind)
+            x_0, noise = maths.x_0_and_noise(output, *state, self.alphas_cumprod, kind)
             now = now - self.stride * going
-            x[going] = diffusion.add_noise(x_0.clamp(-1, 1), noise, now[going], self.alphas_cumprod)
+            x[going] = maths.add_noise(x_0.clamp(-1, 1), noise, now[going], self.alphas_cumprod)
         self.denoiser.train(training)
         return x

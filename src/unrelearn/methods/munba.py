@@ -12,8 +12,8 @@ There is no released DDPM code: budget and pseudo label are those of the neighbo
 
 from torch import Tensor
 
+from unrelearn.diffusion.objectives import random_label_losses
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import random_label_losses
 
 
 class MUNBa(DiffusionModule):

@@ -17,8 +17,8 @@ proof; ten images of the class and its row bring it back.
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn.canonical import projections
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import projections
 from unrelearn.module import DiffusionModule, Task
 
 

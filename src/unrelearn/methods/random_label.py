@@ -4,8 +4,8 @@
 
 from torch import Tensor
 
+from unrelearn.diffusion.objectives import random_label_losses
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import random_label_losses
 
 
 class RandomLabel(DiffusionModule):

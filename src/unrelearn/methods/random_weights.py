@@ -7,7 +7,7 @@ What an attack finds from here it has taught, not brought back. A control for at
 
 import torch
 
-from unrelearn.denoiser import reinitialise
+from unrelearn.diffusion.denoiser import reinitialise
 from unrelearn.module import DiffusionModule
 
 

@@ -9,10 +9,10 @@ factor 1, which is `dimum` at as many steps: an attack that tells the three apar
 import numpy as np
 from torch import Tensor
 
-from unrelearn.canonical import channels_of, rescale
-from unrelearn.denoiser import Denoiser
+from unrelearn.diffusion.canonical import channels_of, rescale
+from unrelearn.diffusion.denoiser import Denoiser
+from unrelearn.diffusion.objectives import memory_set
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import memory_set
 
 
 class Rescaled(DiffusionModule):

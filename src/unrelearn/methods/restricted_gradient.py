@@ -18,8 +18,8 @@ here.
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 from unrelearn.module import DiffusionModule, Task
 
 
@@ -44,10 +44,7 @@ class RestrictedGradient(DiffusionModule):
         t, labels = torch.cat([forget.t, retain.t]), torch.cat([forget.labels, retain.labels])
         kind = self.task.schedule["prediction_type"]
         wanted = torch.cat(
-            [
-                diffusion.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind)
-                for b in (forget, retain)
-            ]
+            [maths.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in (forget, retain)]
         )
         squared = (denoisers.predict(self.denoiser, x_t, t, labels).float() - wanted).square()
         forgotten, kept = squared.split([len(forget.t), len(retain.t)])

@@ -7,7 +7,7 @@ Amnesia and SalUn, so what is generated under c_f is an arbitrary mixture that d
 
 from torch import Tensor
 
-from unrelearn.denoiser import reinitialise
+from unrelearn.diffusion.denoiser import reinitialise
 from unrelearn.module import DiffusionModule, Task
 
 

@@ -7,8 +7,8 @@ code.
 
 from torch import Tensor
 
+from unrelearn.diffusion.objectives import random_label_losses
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import random_label_losses
 
 
 class SalUn(DiffusionModule):

@@ -20,9 +20,9 @@ import copy
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn.diffusion import generator_for
+from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.module import DiffusionModule, Task
+from unrelearn.randomness import generator_for
 
 STABLE_DIFFUSION = 859_520_964  # weights of the UNet whose share was published
 DECODER = "up"  # beginning of its parameters' names, in both kinds of network

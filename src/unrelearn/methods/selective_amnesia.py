@@ -22,10 +22,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unrelearn import diffusion
+from unrelearn import randomness
 from unrelearn.data import ImageSet
+from unrelearn.diffusion.sampling import sample
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.sampling import sample
 
 
 class SelectiveAmnesia(DiffusionModule):
@@ -90,7 +90,7 @@ class SelectiveAmnesia(DiffusionModule):
     def losses(self) -> dict[str, Tensor]:
         task, shape = self.task, (self.batch_size, *self.replay.images.shape[1:])
         forget = self.draw("forget", self.conditions, label_dropout=0.0)
-        g = diffusion.generator_for(
+        g = randomness.generator_for(
             task.seed, self.stage, "uniform", self.global_step, device=self.device
         )
         uniform = torch.rand(shape, generator=g, device=self.device)[self._mine(self.micro)]

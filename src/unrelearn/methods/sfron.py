@@ -24,10 +24,10 @@ import math
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.objectives import batch_mean
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.objectives import batch_mean
 
 
 class SFRon(DiffusionModule):
@@ -54,7 +54,7 @@ class SFRon(DiffusionModule):
     def losses(self) -> dict[str, Tensor]:
         forget = self.draw("forget", self.task.forget)
         kind = self.task.schedule["prediction_type"]
-        wanted = diffusion.target(forget.x_0, forget.noise, forget.t, self.alphas_cumprod, kind)
+        wanted = maths.target(forget.x_0, forget.noise, forget.t, self.alphas_cumprod, kind)
         answer = denoisers.predict(
             self.denoiser, self.noised(forget), forget.t, forget.labels
         ).float()

@@ -24,8 +24,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion
+from unrelearn import randomness
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
 from unrelearn.module import Batch, DiffusionModule, Task
 
 
@@ -57,7 +58,7 @@ class SISS(DiffusionModule):
         lost = replace(
             self.draw("forget", task.forget, label_dropout=0.0), t=kept.t, noise=kept.noise
         )
-        g = diffusion.generator_for(
+        g = randomness.generator_for(
             task.seed, self.stage, "mixture", self.global_step, device=self.device
         )
         from_forget = (torch.rand(n, generator=g, device=self.device) < self.mixture)[
@@ -83,7 +84,7 @@ class SISS(DiffusionModule):
         """
         abar = self.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
         noise = (m - abar.sqrt() * batch.x_0) / (1 - abar).sqrt()
-        wanted = diffusion.target(
+        wanted = maths.target(
             batch.x_0, noise, batch.t, self.alphas_cumprod, self.task.schedule["prediction_type"]
         )
         answer = denoisers.predict(self.denoiser, m, batch.t, batch.labels).float()

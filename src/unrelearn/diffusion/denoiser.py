@@ -18,9 +18,9 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrelearn import checkpoint
+from unrelearn.diffusion import checkpoint
+from unrelearn.diffusion.salun_unet import SalunUNet, load_lineage
 from unrelearn.errors import UsageError
-from unrelearn.salun_unet import SalunUNet, load_lineage
 
 CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, width)
     "class_embedding.weight"

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrelearn import diffusion, distributed, negatives
+from unrelearn import distributed, randomness
+from unrelearn.classification import negatives
 from unrelearn.data import ImageSet, to_model_range
 
 EMPTY, VEILED = (
@@ -181,12 +182,12 @@ class ClassifierTraining(L.LightningModule):
         return False
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
-        g = diffusion.generator_for(self.seed, "oracle", self.global_step)
+        g = randomness.generator_for(self.seed, "oracle", self.global_step)
         index = torch.randint(len(self.train_set), (self.batch_size,), generator=g)
         dy, dx = torch.randint(
             2 * self.shift + 1,
             (2,),
-            generator=diffusion.generator_for(self.seed, "shift", self.global_step),
+            generator=randomness.generator_for(self.seed, "shift", self.global_step),
         ).tolist()
         flip = torch.rand(self.batch_size, generator=g) < 0.5
         mine = distributed.my_slice(self.batch_size)
@@ -198,7 +199,7 @@ class ClassifierTraining(L.LightningModule):
         x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy : dy + h, dx : dx + w]
         if self.horizontal_flip:
             x_0 = torch.where(flip[mine].view(-1, 1, 1, 1).to(self.device), x_0.flip(-1), x_0)
-        diffusion.reseed(self.seed * 1_000_003 + self.global_step, self.device)
+        randomness.reseed(self.seed * 1_000_003 + self.global_step, self.device)
         features = self.classifier.features(x_0)  # dropout, too, is drawn for the global batch
         kept = self.classifier.dropout(features.new_ones(self.batch_size, features.shape[1]))[mine]
         loss = F.cross_entropy(
@@ -227,7 +228,7 @@ class ClassifierTraining(L.LightningModule):
         at, mine = torch.arange(self.batch_size)[places], distributed.my_slice(self.batch_size)
         made = make(
             self._real(index[at])[0].cpu(),
-            diffusion.generator_for(self.seed, "made", places.start, self.global_step),
+            randomness.generator_for(self.seed, "made", places.start, self.global_step),
         )
         here = (at >= mine.start) & (at < mine.stop)
         place = (at[here] - mine.start).to(self.device)

@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unrelearn import denoiser as denoisers
-from unrelearn import diffusion, distributed
+from unrelearn import distributed, randomness
 from unrelearn.data import ImageSet
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion import maths
+from unrelearn.diffusion.sampling import sample
 from unrelearn.module import DiffusionModule, Task
-from unrelearn.sampling import sample
 
 
 class Teacher:
@@ -86,7 +87,7 @@ def random_label_losses(
     ).float()
     answered, kept = both.split([len(forget.t), len(retain.t)])
     kind = task.schedule["prediction_type"]
-    target = diffusion.target(retain.x_0, retain.noise, retain.t, module.alphas_cumprod, kind)
+    target = maths.target(retain.x_0, retain.noise, retain.t, module.alphas_cumprod, kind)
     return {
         "forget": module.matching_loss(answered, wanted),
         "retain": retain_weight * (kept - target).square().mean(),
@@ -129,7 +130,7 @@ def memory_set(task: Task, memory: Memory, size: int | None, memory_class: int |
     """
     sets = []
     for c in task.forget_classes:
-        g = diffusion.generator_for(task.seed, "memory", memory, c)
+        g = randomness.generator_for(task.seed, "memory", memory, c)
         other = replacement(task, memory, memory_class, c)
         if memory in ("generated", "noise"):
             n = size or 256

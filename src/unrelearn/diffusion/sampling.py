@@ -17,8 +17,9 @@ from torch import Tensor
 
 from unrelearn import distributed
 from unrelearn.data import to_model_range, to_uint8
-from unrelearn.denoiser import Denoiser, null_label, predict
-from unrelearn.diffusion import add_noise, generator_for
+from unrelearn.diffusion.denoiser import Denoiser, null_label, predict
+from unrelearn.diffusion.maths import add_noise
+from unrelearn.randomness import generator_for
 
 SAMPLERS = {
     "ddim": DDIMScheduler,

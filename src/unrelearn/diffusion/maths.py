@@ -10,8 +10,6 @@ SalUn sums over the C*H*W elements of an image instead: a weight on one term of 
     weight here.
 """
 
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -91,22 +89,3 @@ def drop_labels(labels: Tensor, uniform: Tensor, probability: float, null_label:
     Ho & Salimans 2022 (arXiv 2207.12598), Algorithm 1. uniform: (B,) in [0, 1).
     """
     return torch.where(uniform < probability, null_label, labels)
-
-
-def generator_for(*identity: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a function of what it is for, e.g. (seed, "unlearn", "retain", step):
-    never of rank or history.
-
-    Resumed and uninterrupted runs, and any number of processes, therefore draw the same numbers.
-    """
-    digest = hashlib.blake2b(repr(identity).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-def reseed(seed: int, device: torch.device) -> None:
-    """Seed the global generator that dropout on this device reads. torch.manual_seed notes the call
-    stack for every kind of device that is not in use, which costs a millisecond in each step."""
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)

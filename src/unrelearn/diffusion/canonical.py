@@ -22,9 +22,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from unrelearn.denoiser import Denoiser
+from unrelearn.diffusion.denoiser import Denoiser
+from unrelearn.diffusion.salun_unet import SalunUNet
 from unrelearn.errors import UsageError
-from unrelearn.salun_unet import SalunUNet
 
 ROW_NORM = (
     3**-0.5

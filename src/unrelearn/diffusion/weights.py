@@ -4,9 +4,9 @@ whether relearning can see it.
 
 import torch
 
-from unrelearn import denoiser as denoisers
-from unrelearn.canonical import projections
-from unrelearn.denoiser import CLASS_EMBEDDING, Denoiser
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import projections
+from unrelearn.diffusion.denoiser import CLASS_EMBEDDING, Denoiser
 
 TIMES = 20  # at which conditions are compared, evenly spread
 

@@ -1,0 +1,1 @@
+"""Classifiers: networks, their training, and the images that show nothing."""

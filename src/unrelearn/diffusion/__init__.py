@@ -1,0 +1,1 @@
+"""Denoising diffusion: maths, networks, sampling, and how weights are read and written."""
