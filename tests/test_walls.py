@@ -93,9 +93,14 @@ def inside(package: str) -> list[str]:
 
 def test_the_walk_sees_imports_of_every_kind(tmp_path: Path):
     (tmp_path / "x.py").write_text(
-        "import a.b as c\nfrom unrelearn.diffusion import denoiser as d\nfrom unrelearn.data import idx\ndef"
-        " f():\n    if True:\n        import wandb, hydra.utils\n    else:\n        from omegaconf"
-        " import MISSING\n"
+        "import a.b as c\n"
+        "from unrelearn.diffusion import denoiser as d\n"
+        "from unrelearn.data import idx\n"
+        "def f():\n"
+        "    if True:\n"
+        "        import wandb, hydra.utils\n"
+        "    else:\n"
+        "        from omegaconf import MISSING\n"
     )
     found = imported_by(tmp_path / "x.py")
     assert {"a.b", "unrelearn.diffusion.denoiser", "unrelearn.data", "unrelearn.data.idx"} <= found
