@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "model.unet.block_out_channels=[8,16]",
@@ -51,13 +53,8 @@ def run(
     *overrides: str, tracking: str = "none", expect: int = 0, **changes: str
 ) -> subprocess.CompletedProcess:
     """The finished process; its exit code must be `expect`."""
-    done = subprocess.run(
-        command(*overrides, tracking=tracking),
-        cwd=ROOT,
-        env=environment(**changes),
-        text=True,
-        capture_output=True,
-        timeout=900,
+    done = forked.finish(
+        command(*overrides, tracking=tracking), cwd=ROOT, env=environment(**changes)
     )
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

@@ -5,10 +5,10 @@ traceback; nothing computed.
 import json
 import logging
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from command import ROOT, environment, run
 from hydra.core.global_hydra import GlobalHydra
@@ -251,14 +251,7 @@ def test_a_class_called_like_a_number_is_forgotten_and_no_other(tmp_path: Path):
 def test_the_home_folder_is_meant_by_a_tilde_also_by_hydra(tmp_path: Path):
     """Hydra itself writes to the folder of a multirun."""
     words = ["run.py", "dry_run=true", "tracking=none", "paths.outputs=~/out", "-m", "seed=0,1"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env=environment(HOME=str(tmp_path)),
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    done = forked.finish([sys.executable, *words], cwd=ROOT, env=environment(HOME=str(tmp_path)))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").is_dir() and not (ROOT / "~").exists()
 
@@ -267,14 +260,7 @@ def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
     words = ["forget=3", "--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"]
-    shown = subprocess.run(
-        [sys.executable, "run.py", *words],
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    shown = forked.finish([sys.executable, "run.py", *words], cwd=ROOT, env=environment())
     assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 
 
@@ -380,7 +366,5 @@ def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
         "-m",
         "seed=0,1",
     ]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120
-    )
+    done = forked.finish(command, cwd=ROOT, env=environment())
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import pytest
 from command import ROOT, TINY, environment, run, weights_of
 
@@ -51,13 +52,8 @@ def grid(
     choices: list[str] = CHOICES,
     **changes: str,
 ) -> str:
-    done = subprocess.run(
-        command(name, outputs, *more, choices=choices),
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        env=environment(**changes),
-        timeout=900,
+    done = forked.finish(
+        command(name, outputs, *more, choices=choices), cwd=ROOT, env=environment(**changes)
     )
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -386,9 +382,7 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(
 ):
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)], capture_output=True
-    ).returncode:
+    if forked.finish(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)]).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         said = grid("run", small / "outputs", expect=2)
@@ -407,13 +401,10 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(
 
 
 def gc(outputs: Path, *more: str, expect: int = 0) -> str:
-    done = subprocess.run(
+    done = forked.finish(
         [sys.executable, "scripts/gc.py", str(outputs), "--hours", "0", *more],
         cwd=ROOT,
-        text=True,
-        capture_output=True,
         env=environment(),
-        timeout=900,
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -3,10 +3,10 @@ brings everything home.
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 from command import ROOT, SHORT, TINY, environment
 
 from unrelearn.diffusion import denoiser
@@ -34,18 +34,9 @@ def test_a_box_is_measured_once_worked_through_and_brought_home(tmp_path: Path):
         "trainer.log_every_n_steps=10",
         *small,
     ]
-    texts = [
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment(),
-            text=True,
-            capture_output=True,
-            timeout=900,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
+    runs = [forked.finish(command, cwd=ROOT, env=environment()) for _ in range(2)]
+    assert [done.returncode for done in runs] == [0, 0], runs
+    texts = [done.stdout for done in runs]
     assert json.loads((out / "half_hour.json").read_text())["max_steps"] == 100
     assert "0 of" not in texts[0] and "0 of" in texts[1], (
         "the second call has nothing left to compute"

@@ -6,10 +6,10 @@ The records are small made-up ones in the format of ``result.json``, as in test_
 
 import csv
 import io
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from command import ROOT, TINY, environment
@@ -360,9 +360,7 @@ def test_attack_all_plans_every_attack(tmp_path: Path):
         "tracking=none",
         f"paths.outputs={tmp_path}",
     ]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900
-    )
+    done = forked.finish(command, cwd=ROOT, env=environment())
     assert done.returncode == 0, done.stderr
     planned = {path.stem for path in (ROOT / "conf" / "attack").glob("*.yaml")} - {"dimra_proxy"}
     assert done.stdout.count("Nothing was computed") == len(planned)
