@@ -7,9 +7,9 @@ from scratch.
     python benchmarks/grid.py --digits --rounds 1        5 methods x 3 attacks, those of
                                                          experiment=grid/digits
     python benchmarks/grid.py --of outputs/grid-digits   full size, all seeds: the seconds of each
-                                                         part of a grid that is there, once, against
-                                                         the same parts again for every cell that
-                                                         needs them
+                                                         part of a grid that is there,
+                                                         once, against the same parts again for
+                                                         every cell that needs them
 
 The first three take one seed (cells of several seeds share only classifiers), in one process, so
 that imports count for neither, and a tenth of the default steps and images.

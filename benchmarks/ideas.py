@@ -5,13 +5,13 @@ table, the losers included.
     [OVERRIDES ...]
 
 Each idea unlearns, is attacked by DiMRA (400 steps, rate 1e-3, measured after 100, 200, 400), and
-is measured by 200 images under
-the forgotten class at guidance 1 and 2 and 20 of each other class. Results:
-benchmarks/results/ideas-SEED-FORGET.json; what is there stays. The idea that won is a method
-(`dimum_cover`); the others live here, so that their numbers can be had again.
+is measured by 200 images under the forgotten class at guidance 1 and 2 and 20 of each other class.
+Results: benchmarks/results/ideas-SEED-FORGET.json; what is there stays. The idea that won is a
+method (`dimum_cover`); the others live here, so that their numbers can be had again.
 
     bind      DiMUM, and, on one more batch of times, the shift with which c_f enters each residual
-              block is pulled to that of the replacement
+              block is pulled to that of the
+              replacement
     ahead     DiMUM, its memory gradient taken one sign step of the retain loss away, as the first
               step of an attack
     cover     memory on noisy images of the replacement and on noisy forgotten images, half a batch

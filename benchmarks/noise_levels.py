@@ -8,8 +8,7 @@ experiment=digits seed=0,1,2 forget=5 method=retrain,dimum,random_label,dimum_co
 attack=none,dimra. It takes training images of the forgotten class and of the replacement (the class
 that DiMUM memorises), noised to the same times by the same noise, and gives the mean squared error
 of the predicted noise under c_f divided by the original model's under the images' own class: 1
-means that c_f denoises them as well
-as it ever did. Results: benchmarks/results/noise_levels.json.
+means that c_f denoises them as well as it ever did. Results: benchmarks/results/noise_levels.json.
 """
 
 import argparse

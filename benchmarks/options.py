@@ -3,8 +3,7 @@
     python benchmarks/options.py [--compile]
 
 For unet_tiny on 8x8 and unet_small on 32x32 random images (time does not depend on what they show).
-Compilation itself
-is not timed, but takes minutes on a CPU: it is measured only when asked for.
+Compilation itself is not timed, but takes minutes on a CPU: it is measured only when asked for.
 """
 
 import argparse

@@ -4,7 +4,7 @@ equal steps.
     python benchmarks/sampling.py
 
 The bare loop is the one a diffusers user writes: DDIMScheduler, one batch of noise, two forwards
-    for guidance.
+for guidance.
 """
 
 import argparse

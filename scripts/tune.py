@@ -6,8 +6,8 @@ What is searched: conf/tune.yaml and conf/tune/METHOD.yaml; without METHOD, all 
 is a row of docs/results/tuning/METHOD.csv as soon as it is measured, and is not made again,
 whatever becomes of --outputs. At the end: docs/results/tuning/chosen.csv, the table of
 docs/results/tuning.md and, if asked for, conf/tuned/METHOD.yaml. No attack is run, and no number of
-the held-out classifier
-is read. Several of these may run side by side: each takes the methods that no other one is at.
+the held-out classifier is read. Several of these may run side by side: each takes the methods that
+no other one is at.
 """
 
 import argparse

@@ -2,10 +2,9 @@
 the tests are done.
 
 Authentication is off, so no munged is needed. The node claims more CPUs than there may be, and
-memory is not tracked, so
-that as many jobs run side by side as a test wants. There is no accounting: `sacct` is a stand-in
-that asks the controller, as whoever waits for a job that died (submitit does) would otherwise wait
-for ever.
+memory is not tracked, so that as many jobs run side by side as a test wants. There is no
+accounting: `sacct` is a stand-in that asks the controller, as whoever waits for a job that died
+(submitit does) would otherwise wait for ever.
 """
 
 import contextlib

@@ -203,7 +203,7 @@ def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose, tm
     step is not counted.
 
     A backward pass is a little less than twice the forward one: nobody asks for the gradient of the
-        images.
+    images.
     """
     module = from_yaml(compose, group, name, steps=1, batch_size=64)(new_task())
     module.prepare()

@@ -1,5 +1,6 @@
 """srun starts the processes of one run as torchrun does. No Slurm here (test_slurm_launcher.py has
-one): its variables are set by hand."""
+one): its variables are set by hand.
+"""
 
 import json
 import signal

@@ -130,8 +130,11 @@ def _owner() -> str:
 class Store:
     """The artefacts below one folder.
 
-    Args: root: outputs/artifacts. rebuild: compute damaged artefacts again (the damaged folder is
-        kept beside, renamed) instead of stopping. say: prints one line for the user.
+    Args:
+        root: outputs/artifacts.
+        rebuild: compute damaged artefacts again (the damaged folder is kept beside, renamed)
+            instead of stopping.
+        say: prints one line for the user.
     """
 
     def __init__(self, root: Path, *, rebuild: bool = False, say: Callable[[str], None] = print):

@@ -14,8 +14,9 @@ def one_line(text: str) -> str:
 class UsageError(Exception):
     """Bad input or a damaged store.
 
-    Args: problems: one line, or a list of lines. Each names the key, the value, what is allowed,
-        and the fix.
+    Args:
+        problems: one line, or a list of lines. Each names the key, the value, what is allowed, and
+            the fix.
     """
 
     def __init__(self, problems: str | list[str]):

@@ -49,7 +49,7 @@ def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
     attacks, each once.
 
     With a launcher one run is a multirun as well: Hydra would leave the launcher out and say
-        nothing.
+    nothing.
     """
     expanded = []
     for word in words:

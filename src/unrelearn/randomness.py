@@ -17,7 +17,8 @@ def generator_for(*identity: object, device: torch.device | str = "cpu") -> torc
 
 def reseed(seed: int, device: torch.device) -> None:
     """Seed the global generator that dropout on this device reads. torch.manual_seed notes the call
-    stack for every kind of device that is not in use, which costs a millisecond in each step."""
+    stack for every kind of device that is not in use, which costs a millisecond in each step.
+    """
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     else:

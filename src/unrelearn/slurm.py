@@ -3,9 +3,8 @@ one another.
 
 A wave starts when the one before it has ended, however that ended (afterany): what a failed part
 rules out is left, all else is made. A job that comes near its time limit, and one whose node
-vanishes, is put back into the queue by Slurm and goes on from
-the last checkpoint. Nothing here needs accounting: what is queued is what squeue shows, what is
-    done is what lies on disk.
+vanishes, is put back into the queue by Slurm and goes on from the last checkpoint. Nothing here
+needs accounting: what is queued is what squeue shows, what is done is what lies on disk.
 """
 
 import getpass

@@ -3,9 +3,8 @@ and Tang 2015, "Deep Learning Face Attributes in the Wild", arXiv:1411.7766). Fo
 research; nothing is downloaded here.
 
 The classes are the combinations of a few chosen attributes, so that a face can be asked for with an
-attribute or
-without: condition [Male, Smiling] makes -Male-Smiling, -Male+Smiling, +Male-Smiling and
-+Male+Smiling. There is no established class-conditional protocol for CelebA; this one is ours.
+attribute or without: condition [Male, Smiling] makes -Male-Smiling, -Male+Smiling, +Male-Smiling
+and +Male+Smiling. There is no established class-conditional protocol for CelebA; this one is ours.
 Training images are partition 0 of the published split, test images partition 2; the validation
 images are not read.
 
@@ -58,9 +57,10 @@ class CelebA:
     """162,770 training and 19,962 test images, uint8 (N, 3, image_size, image_size) in [0, 255], on
     disk.
 
-    Args: root: img_align_celeba/ (images, also one folder deeper), list_attr_celeba and
-        list_eval_partition (.txt as
-            published or .csv as on Kaggle) are looked for in root/celeba, then in root itself.
+    Args:
+        root: img_align_celeba/ (images, also one folder deeper), list_attr_celeba and
+            list_eval_partition (.txt as published or .csv as on Kaggle) are looked for in
+            root/celeba, then in root itself.
         condition: 1 to 6 attributes. With n of them there are 2**n classes; the first is the most
             significant bit.
         image_size: height and width in pixels.
@@ -101,7 +101,8 @@ class CelebA:
     def groups(self) -> dict[str, list[int]]:
         """What `forget=` may name -> its classes: every signed combination of some or all of the
         attributes, in the order of the condition ("+Male", "-Male", "-Male+Smiling"), and "Male"
-        for "+Male"."""
+        for "+Male".
+        """
         groups = {}
         for signs in itertools.product((None, 0, 1), repeat=len(self.condition)):
             groups[self._signed(signs)] = [
@@ -117,10 +118,9 @@ class CelebA:
         itself if retained.
 
         It differs from `label` in as few attributes as possible. Among several, attributes with one
-        value in all the
-        forgotten classes are changed before others, then those that stand first in the condition:
-        with +Male forgotten, +Male+Smiling becomes -Male+Smiling; with +Male+Smiling alone
-        forgotten too.
+        value in all the forgotten classes are changed before others, then those that stand first in
+        the condition: with +Male forgotten, +Male+Smiling becomes -Male+Smiling; with +Male+Smiling
+        alone forgotten too.
 
         Args:
             forgotten: not every class.
@@ -196,7 +196,7 @@ class CelebA:
         every image.
 
         The images themselves are not read: one that is replaced by another of the same size goes
-            unnoticed.
+        unnoticed.
         """
         if problems := self.check():
             raise UsageError(problems)

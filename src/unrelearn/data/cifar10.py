@@ -55,12 +55,15 @@ class CIFAR10:
     """50,000 training and 10,000 test images (a tenth per class), uint8 (N, 3, image_size,
     image_size) in [0, 255].
 
-    Args: root: holds cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz or
-        cifar-10-binary.tar.gz. image_size: height and width in pixels; other than 32 means resized
-        (bicubic, antialiased). download: whether load() may fetch the data when none of the four is
-        there. verify: whether it must be the published data. False is for your own files in the
-        same layout. classes: keep only these classes; their labels are 0, 1, ... in the order given
-        here. None keeps all ten.
+    Args:
+        root: holds cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz or
+            cifar-10-binary.tar.gz.
+        image_size: height and width in pixels; other than 32 means resized (bicubic, antialiased).
+        download: whether load() may fetch the data when none of the four is there.
+        verify: whether it must be the published data. False is for your own files in the same
+            layout.
+        classes: keep only these classes; their labels are 0, 1, ... in the order given here. None
+            keeps all ten.
     """
 
     channels = 3

@@ -3,7 +3,8 @@
     root/cat/1.png, root/dog/a.jpg, ...               split here: every class gives test_fraction of
                                                       its images
     root/train/cat/1.png, root/test/cat/2.png, ...    your split: train, and the first of test, val,
-                                                      valid, validation that holds classes of train
+                                                      valid,
+                                                      validation that holds classes of train
 
 Labels count the sub-folders in alphabetical order, as torchvision's ImageFolder does (so "10" comes
 before "2").
@@ -31,11 +32,13 @@ BACKGROUNDS = ("white", "black", "grey")
 class Folder:
     """Images uint8 (N, C, image_size, image_size) in [0, 255], C = 1 if grayscale else 3.
 
-    Args: root: the folder of the class folders. Hidden files (names with a leading dot) are
-        ignored. image_size: height and width in pixels: centre crop to a square, resized (bicubic,
-        antialiased). grayscale: one channel instead of three. test_fraction: share of each class's
-        images that become test images, in (0, 1); at least one on either side.
-            Not used with a split of your own.
+    Args:
+        root: the folder of the class folders. Hidden files (names with a leading dot) are ignored.
+        image_size: height and width in pixels: centre crop to a square, resized (bicubic,
+            antialiased).
+        grayscale: one channel instead of three.
+        test_fraction: share of each class's images that become test images, in (0, 1); at least one
+            on either side. Not used with a split of your own.
         horizontal_flip: mirror training images at random.
         background: the ground that transparent images are laid on.
     """

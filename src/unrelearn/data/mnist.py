@@ -20,10 +20,12 @@ from unrelearn.errors import UsageError
 class MNIST:
     """60,000 training and 10,000 test images, uint8 (N, 1, image_size, image_size) in [0, 255].
 
-    Args: root: the four idx files are looked for in root/MNIST/raw, then in root itself.
+    Args:
+        root: the four idx files are looked for in root/MNIST/raw, then in root itself.
         image_size: height and width in pixels; other than 28 means resized (bicubic, antialiased).
-        download: whether load() may fetch files that are missing. verify: whether the files must be
-        the published ones. False is for your own files in the same layout.
+        download: whether load() may fetch files that are missing.
+        verify: whether the files must be the published ones. False is for your own files in the
+            same layout.
     """
 
     folder = "MNIST"

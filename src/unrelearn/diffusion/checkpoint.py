@@ -225,7 +225,8 @@ def check(path: Path, schedule: dict, weights: str) -> list[str]:
 
 def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int) -> list[str]:
     """Networks in a folder that are for other images, or another number of classes; what `check`
-    names is not named again."""
+    names is not named again.
+    """
     wanted = [image_size, channels, channels, num_classes + 1]
     problems = []
     try:

@@ -45,10 +45,10 @@ def build(
 ) -> Denoiser:
     """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
 
-    Args: block_out_channels: width of each resolution level; the image is halved between levels.
+    Args:
+        block_out_channels: width of each resolution level; the image is halved between levels.
         attention_levels: levels (0 = full resolution) with self-attention; the middle block follows
-        if any is given,
-            and has it anyway in "salun".
+            if any is given, and has it anyway in "salun".
         architecture: "unet2d" or "salun".
         attention_head_dim: channels of one attention head; None: one head, the only choice in
             "salun".

@@ -11,9 +11,8 @@ to three channels. The resizing is clean-fid's own code.
 What is taken for granted of the file: `network.layers` maps (B, 3, 299, 299) to 2048 features, as
 clean-fid calls it, and `network.output` is the linear layer to 1008 logits. `network(x,
 no_output_bias=True)` is the softmax of these without their bias (the graph that the first Inception
-Scores were computed with had none); the same is done here on the features at hand,
-which saves the second pass. Ours: no TF32, so that a graphics card gives what the CPU gives to
-    single precision.
+Scores were computed with had none); the same is done here on the features at hand, which saves the
+second pass. Ours: no TF32, so that a graphics card gives what the CPU gives to single precision.
 """
 
 import warnings
@@ -103,7 +102,7 @@ class Inception:
         (N, 1 or 3, H, W).
 
         N may be 0. Each image is seen by itself: a slice of the images gives that slice of the
-            result, up to rounding.
+        result, up to rounding.
         """
         from cleanfid.resize import build_resizer
 

@@ -5,9 +5,8 @@ from Salimans & Ho 2022 (arXiv 2202.00512). Names follow diffusers. Every image 
 W); t is int64 (B,) in [0, T).
 
 The one reduction used everywhere is the mean over all elements ("mean-MSE"). The code line of
-Selective Amnesia and
-SalUn sums over the C*H*W elements of an image instead: a weight on one term of its losses is not a
-    weight here.
+Selective Amnesia and SalUn sums over the C*H*W elements of an image instead: a weight on one term
+of its losses is not a weight here.
 """
 
 import torch

@@ -100,11 +100,15 @@ class Upsample(nn.Module):
 class SalunUNet(ModelMixin, ConfigMixin):
     """eps_theta(x_t, t, c), called like diffusers' UNet2DModel.
 
-    Args: sample_size: height and width of the images; each level halves them. num_class_embeds:
-        classes + 1; the last row is the null label. block_out_channels: width of each level; the
-        first is also the width of the embeddings' input. layers_per_block: residual blocks of a
-        level on the way down; there is one more on the way up. attention_levels: levels (0 = full
-        resolution) with attention after each block; the middle always has one.
+    Args:
+        sample_size: height and width of the images; each level halves them.
+        num_class_embeds: classes + 1; the last row is the null label.
+        block_out_channels: width of each level; the first is also the width of the embeddings'
+            input.
+        layers_per_block: residual blocks of a level on the way down; there is one more on the way
+            up.
+        attention_levels: levels (0 = full resolution) with attention after each block; the middle
+            always has one.
     """
 
     @register_to_config
@@ -227,18 +231,20 @@ def to_lineage(network: SalunUNet) -> dict[str, Tensor]:
 def load_lineage(path: str | Path, network: SalunUNet | None = None) -> dict:
     """Read a checkpoint of the Selective Amnesia / SalUn code.
 
-    Args: path: torch.save of [model, optimizer, step, ema], of ddim's [model, optimizer, epoch,
-        step, ema], both with or
-            without ema, of one state dict, or of {"state_dict": ...}; names may begin with
-            "module." (DataParallel).
+    Args:
+        path: torch.save of [model, optimizer, step, ema], of ddim's [model, optimizer, epoch, step,
+            ema], both with or without ema, of one state dict, or of {"state_dict": ...}; names may
+            begin with "module." (DataParallel).
         network: what the weights must fit; None: the published 38.6 M network with the file's
             number of classes.
 
-    Returns: {"raw": state dict for SalunUNet, "ema": the same, if the file has it, "step": as
-        written there, if it is}. The step is the index, from 0, of the last one taken.
+    Returns:
+        {"raw": state dict for SalunUNet, "ema": the same, if the file has it, "step": as written
+        there, if it is}. The step is the index, from 0, of the last one taken.
 
-    Raises: UsageError: one line. A file that holds anything but tensors and plain values is not
-        opened: a pickle is a program.
+    Raises:
+        UsageError: one line. A file that holds anything but tensors and plain values is not opened:
+            a pickle is a program.
     """
     content = _read(path)
     if isinstance(content, list | tuple):

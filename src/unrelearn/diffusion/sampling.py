@@ -98,7 +98,7 @@ def jobs(
     retain: of the other classes.
     other_sampler: under c_f by `second`.
     other_starts, with from_images, for an attack that starts from images: as "forget", noise and
-        times too, from others.
+    times too, from others.
     """
 
     def labels(classes: list[int], n: int) -> Tensor:
@@ -167,11 +167,13 @@ def sample(
 ) -> Tensor:
     """Generate one image per label.
 
-    Args: labels: (N,) int64 conditions. name: a key of SAMPLERS; eta (0 deterministic, 1 ancestral)
-        is read by "ddim" only. seed, stream, first: image k of this call is image `first + k` of
-        the noise stream (seed, stream). batch_size: images drawn at once; None: as many as make a
-        forward pass of 250 on the CPU; on a GPU 2048, halved
-            while they do not fit.
+    Args:
+        labels: (N,) int64 conditions.
+        name: a key of SAMPLERS; eta (0 deterministic, 1 ancestral) is read by "ddim" only.
+        seed, stream, first: image k of this call is image `first + k` of the noise stream (seed,
+            stream).
+        batch_size: images drawn at once; None: as many as make a forward pass of 250 on the CPU; on
+            a GPU 2048, halved while they do not fit.
         progress: called with the number of images finished since the last call.
         start: images uint8 (M, C, H, W) to start from, noised, instead of pure noise; image k of
             the stream starts from number k mod M (SDEdit, Meng et al. 2022, arXiv 2108.01073).
@@ -263,10 +265,11 @@ def draw_all(
     """The images of all jobs, shared out over the processes.
 
     starts: of an attack that starts from images, "images" and "others" uint8 (M, C, H, W), the
-        latter of retained classes;
+    latter of retained classes;
     else empty. options: of `sample`.
 
-    Returns: "forget/1.0": uint8 (N, C, H, W) and beside it "forget/1.0/labels" (N,) int64, of each
+    Returns:
+        "forget/1.0": uint8 (N, C, H, W) and beside it "forget/1.0/labels" (N,) int64, of each
         stream and scale; of those under c_f by the first sampler "off_grid" (N,) bool, and where
         they were started from images "start" (N,) int64: from which.
     """

@@ -19,10 +19,10 @@ def compare(original: Denoiser, network: Denoiser, forgotten: list[int], steps: 
         forgotten: labels.
         steps: T; times are below it.
 
-    Returns: norm_ratio: smallest and largest ratio of a weight tensor's norm to the original's; far
-        from 1, the weights were
-            written in other units, whatever the function is. change: |theta - theta_0| / |theta_0|
-                over all weights.
+    Returns:
+        norm_ratio: smallest and largest ratio of a weight tensor's norm to the original's; far from
+            1, the weights were written in other units, whatever the function is. change: |theta -
+            theta_0| / |theta_0| over all weights.
         class_rows_changed: whether the class table's rows of forgotten labels differ.
             projection_change: the mean over blocks and times of |(W - W_0) s(t, c)| / |W_0 s(t, c)|
             for forgotten and for all other labels, the null one too; where the second is far below

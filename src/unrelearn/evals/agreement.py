@@ -1,5 +1,6 @@
 """How far the two classifiers agree, and what the held-out one says of c_f (how often it sees
-nothing, too) and of the retained classes."""
+nothing, too) and of the retained classes.
+"""
 
 from unrelearn.evals.evidence import Evidence, accuracy, share
 

@@ -2,8 +2,7 @@
 images.
 
 Looking is shared out over the processes and put together again, so that every measure is computed
-once, in float64, from
-all features: the result does not depend on the number of processes.
+once, in float64, from all features: the result does not depend on the number of processes.
 """
 
 import math
@@ -26,11 +25,10 @@ class Sight:
     """A set of images as the two classifiers see it.
 
     labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K +
-        1) float64, the last column
-    "nothing". features: (N, D) float64 of the oracle. inception_*: float32 (N, 2048) and (N, 1008),
-        where a measurement reads
-    them. off_grid: (N,) bool, which images were drawn at other times. start: (N,) int64, which
-    image each was started from, if not from noise.
+    1) float64, the last column "nothing". features: (N, D) float64 of the oracle. inception_*:
+    float32 (N, 2048) and (N, 1008), where a measurement reads them. off_grid: (N,) bool, which
+    images were drawn at other times. start: (N,) int64, which image each was started from, if not
+    from noise.
     """
 
     labels: Tensor
@@ -58,9 +56,9 @@ class Evidence:
     under it.
 
     real_*: retained classes of the data set. other_sampler: under c_f by the second sampler, which
-        `second` names.
+    `second` names.
     other_starts: under c_f from images of retained classes, where an attack starts from images.
-        Both may be empty.
+    Both may be empty.
     """
 
     forget: dict[str, Sight]
@@ -143,7 +141,8 @@ def gather_evidence(
     second: str | None = None,
 ) -> Evidence:
     """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
-    (sampling.draw_streams says what else). real_*: of all classes."""
+    (sampling.draw_streams says what else). real_*: of all classes.
+    """
     seen: dict[str, dict[str, Sight]] = {
         "forget": {},
         "retain": {},

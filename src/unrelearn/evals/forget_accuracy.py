@@ -2,11 +2,10 @@
 unlearning accuracy is 1 - that.
 
 Per guidance scale, with the Wilson interval, the shares of images that show another class and that
-show nothing, the mean
-probability of c_f, and `hits`: "1" for each image taken for its class, "0" for the others, in
-    order. Image i of every model
-starts from noise i, so that two models can be compared image by image. `off_grid`: the share among
-those images that were drawn at other times, which count in the whole as well.
+show nothing, the mean probability of c_f, and `hits`: "1" for each image taken for its class, "0"
+for the others, in order. Image i of every model starts from noise i, so that two models can be
+compared image by image. `off_grid`: the share among those images that were drawn at other times,
+which count in the whole as well.
 
 An attack that starts the sampler from real images of c_f has a control: the same network, condition
 and noise from images of other classes. What a half-visible c_f brings back is the difference.

@@ -2,13 +2,12 @@
 features. Not KID proper.
 
 Binkowski et al. 2018 (arXiv 1801.01401): unbiased squared MMD with the kernel (x.y / D + 1)^3, so
-its expectation does not
-depend on N and may come out slightly negative. Ours: all images at once, where the paper averages
-    over 100 subsets of 1000,
-and pairs weighted by class: images are drawn in equal numbers of each class, so that pairs of one
-class are rarer than among as many independent images, and the plain mean over pairs is biased
-downwards (by 0.03 on the digits, ten standard errors). With k_ab the mean of k over pairs of an
-image of class a and one of class b, and pi the shares of the classes in the reference,
+its expectation does not depend on N and may come out slightly negative. Ours: all images at once,
+where the paper averages over 100 subsets of 1000, and pairs weighted by class: images are drawn in
+equal numbers of each class, so that pairs of one class are rarer than among as many independent
+images, and the plain mean over pairs is biased downwards (by 0.03 on the digits, ten standard
+errors). With k_ab the mean of k over pairs of an image of class a and one of class b, and pi the
+shares of the classes in the reference,
 
     MMD^2 = sum_ab pi_a pi_b (k_ab(x, x) + k_ab(y, y) - 2 k_ab(x, y)),
 
@@ -99,9 +98,9 @@ def squared_mmd(
     labels (N,) and (M,).
 
     Without labels all rows are of one class. Classes of y with fewer than two rows on a side are
-    left out; the estimate is None
-    where none is left, the error where one that is left has fewer than three rows on a side.
-    within_y: within(y, membership of y's classes in order), where it is known already.
+    left out; the estimate is None where none is left, the error where one that is left has fewer
+    than three rows on a side. within_y: within(y, membership of y's classes in order), where it is
+    known already.
     """
     x_labels, y_labels = (
         torch.zeros(len(z), dtype=torch.long) if labels is None else labels
