@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unrelearn.data import MappedImages
-from unrelearn.data import celeba as celeba_module
+from unrelearn.data import MappedImages, celeba_pixels
 from unrelearn.data.celeba import CelebA
 from unrelearn.errors import UsageError
 
@@ -271,7 +270,7 @@ def test_the_crop_is_central(root: Path, tmp_path: Path):
 def test_chunks_do_not_show(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     dataset = new(root)
     whole = decoded(dataset, tmp_path / "whole")
-    monkeypatch.setattr(celeba_module, "CHUNK", 5)
+    monkeypatch.setattr(celeba_pixels, "CHUNK", 5)
     (tmp_path / "pieces").mkdir()
     calls = []
     assert dataset.decode(tmp_path / "pieces", calls.append) == 0
@@ -318,7 +317,7 @@ def test_memory_is_that_of_a_chunk(root: Path, tmp_path: Path, monkeypatch: pyte
         {name: 2 * (index % 2) for index, name in enumerate(files)},
         NAMES,
     )
-    monkeypatch.setattr(celeba_module, "CHUNK", 32)
+    monkeypatch.setattr(celeba_pixels, "CHUNK", 32)
     dataset = new(root, "Smiling", image_size=178)
     assert dataset.check() == []
     tracemalloc.start()

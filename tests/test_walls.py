@@ -43,6 +43,9 @@ HELPERS = {
     "unrelearn.evals.evidence",
     "unrelearn.data.idx",
     "unrelearn.data.download",
+    "unrelearn.data.celeba_classes",
+    "unrelearn.data.celeba_lists",
+    "unrelearn.data.celeba_pixels",
 }  # no yaml: not to be chosen
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 

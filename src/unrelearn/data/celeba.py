@@ -12,45 +12,22 @@ The whole set at 64x64 is 2.2 GB decoded. So there is no load(): the pipeline ha
 pixels into a folder of its own once, and open() maps them from there.
 """
 
-import difflib
 import hashlib
-import itertools
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
+from unrelearn.data.celeba_classes import Combinations
+from unrelearn.data.celeba_lists import Files, some
+from unrelearn.data.celeba_pixels import Square
 from unrelearn.errors import UsageError
 
-WIDTH, HEIGHT = 178, 218  # of every aligned image
 TRAIN, TEST = "0", "2"  # in list_eval_partition; "1" is validation
-LISTS = ("list_attr_celeba", "list_eval_partition")
-CHUNK = 1024  # images in memory at a time
-
-
-@dataclass(frozen=True)
-class Lists:
-    """What the two lists say.
-
-    Args:
-        names: the attributes, in the order of their columns.
-        attributes: file name -> one character per attribute, "1" or "0".
-        partition: file name -> "0", "1" or "2".
-        problems: what is wrong with them, one line each; the other fields are then of no use.
-    """
-
-    names: list[str]
-    attributes: dict[str, str]
-    partition: dict[str, str]
-    problems: list[str]
 
 
 class CelebA:
@@ -85,109 +62,43 @@ class CelebA:
         self.image_size = image_size
         self.crop = crop
         self.skip_broken = skip_broken
+        self.classes = Combinations(condition)
+        self.files = Files(self.root)
+        self.square = Square(crop, image_size)
 
     # what can be asked for
 
     @property
-    def _values(self) -> list[tuple[int, ...]]:
-        """The attributes' values, 0 or 1, of each class."""
-        return list(itertools.product((0, 1), repeat=len(self.condition)))
-
-    @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self._signed(values) for values in self._values)
+        return self.classes.names
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """What `forget=` may name -> its classes: every signed combination of some or all of the
-        attributes, in the order of the condition ("+Male", "-Male", "-Male+Smiling"), and "Male"
-        for "+Male".
-        """
-        groups = {}
-        for signs in itertools.product((None, 0, 1), repeat=len(self.condition)):
-            groups[self._signed(signs)] = [
-                label
-                for label, values in enumerate(self._values)
-                if all(sign in (None, value) for sign, value in zip(signs, values, strict=True))
-            ]
-        del groups[""]  # no attribute at all: every class
-        return groups | {name: groups[f"+{name}"] for name in self.condition}
+        """What `forget=` may name -> its classes."""
+        return self.classes.groups
 
     def counterpart(self, label: int, forgotten: list[int]) -> int:
-        """The retained class under which DiMUM's alternative images for `label` are taken; `label`
-        itself if retained.
-
-        It differs from `label` in as few attributes as possible. Among several, attributes with one
-        value in all the forgotten classes are changed before others, then those that stand first in
-        the condition: with +Male forgotten, +Male+Smiling becomes -Male+Smiling; with +Male+Smiling
-        alone forgotten too.
-
-        Args:
-            forgotten: not every class.
-        """
-        values = self._values
-        common = {
-            place
-            for place, column in enumerate(zip(*(values[c] for c in forgotten), strict=True))
-            if len(set(column)) == 1
-        }
-
-        def cost(other: int) -> tuple:
-            changed = [
-                place
-                for place, pair in enumerate(zip(values[label], values[other], strict=True))
-                if len(set(pair)) == 2
-            ]
-            return len(changed), len(set(changed) - common), changed
-
-        return min((c for c in range(len(values)) if c not in forgotten), key=cost)
-
-    def _signed(self, signs: tuple[int | None, ...]) -> str:
-        return "".join(
-            "-+"[sign] + name
-            for sign, name in zip(signs, self.condition, strict=True)
-            if sign is not None
-        )
+        """The retained class under which DiMUM's alternative images for `label` are taken."""
+        return self.classes.counterpart(label, forgotten)
 
     # what is there
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(
-                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                "type dataset.image_size=64"
-            )
-        if not isinstance(self.crop, int) or not 1 <= self.crop <= WIDTH:
-            problems.append(
-                f"dataset.crop={self.crop}: must be 1 to {WIDTH} pixels, the images are"
-                f" {WIDTH}x{HEIGHT}; type dataset.crop={WIDTH}"
-            )
-        if not 1 <= len(self.condition) <= 6:
-            problems.append(
-                f"{self._given}: {len(self.condition)} attributes, must be 1 to 6; "
-                f"type {typed({'dataset.condition': self.condition[:6] or ['Male', 'Smiling']})}"
-            )
-        if len(set(self.condition)) < len(self.condition):
-            problems.append(
-                f"{self._given}: names an attribute twice; "
-                f"type {typed({'dataset.condition': list(dict.fromkeys(self.condition))})}"
-            )
-        missing = (
-            ["img_align_celeba/ (img_align_celeba.zip unpacked)"] if self._folder is None else []
-        )
-        missing += [f"{name}.txt" for name in LISTS if self._list(name) is None]
-        if missing:
+        problems = self.square.check() + self.classes.check_number()
+        if missing := self.files.missing():
+            put = f"put them into {self.root / 'celeba'}, or type dataset.root=/path for a folder"
             return [
                 *problems,
-                (
-                    f"dataset.root={self.root}: missing {', '.join(missing)}; put them into"
-                    f" {self.root / 'celeba'}, or type dataset.root=/path for a folder which holds"
-                    " them"
-                ),
+                f"dataset.root={self.root}: missing {', '.join(missing)}; {put} which holds them",
             ]
-        problems += self._lists.problems or self._check_names()
+        give = (
+            "replace it by the published file, or type dataset.root=/path for a folder which holds"
+            " that"
+        )
+        problems += [
+            f"dataset.root={self.root}: {problem}; {give}" for problem in self.files.lists.problems
+        ] or self.classes.check_names(self.files.lists.names)
         return problems or self._check_images()
 
     @names_what_can_not_be_read
@@ -200,27 +111,17 @@ class CelebA:
         """
         if problems := self.check():
             raise UsageError(problems)
-        with os.scandir(self._folder) as entries:
+        with os.scandir(self.files.images) as entries:
             sizes = {
                 entry.name: entry.stat().st_size
                 for entry in entries
-                if entry.name in self._lists.partition
+                if entry.name in self.files.lists.partition
             }
-        digest = hashlib.sha256(
-            repr(
-                (
-                    "celeba",
-                    self.crop,
-                    self.image_size,
-                    self.condition,
-                    self.skip_broken,
-                    self._lists.names,
-                )
-            ).encode()
-        )
-        for name, values in sorted(self._lists.attributes.items()):
+        settings = (self.crop, self.image_size, self.condition, self.skip_broken)
+        digest = hashlib.sha256(repr(("celeba", *settings, self.files.lists.names)).encode())
+        for name, values in sorted(self.files.lists.attributes.items()):
             digest.update(
-                f"{name} {values} {self._lists.partition[name]} {sizes.get(name)}\n".encode()
+                f"{name} {values} {self.files.lists.partition[name]} {sizes.get(name)}\n".encode()
             )
         return digest.hexdigest()
 
@@ -249,38 +150,14 @@ class CelebA:
         if problems := self.check():
             raise UsageError(problems)
         names, labels, partition = self._images
-        images = self._folder
-        broken: dict[int, str] = {}
-        # Written rather than mapped: the memory stays that of one chunk, and a full disk is an
-        # error instead of a crash.
-        with (
-            open(folder / "images.npy", "wb") as file,
-            ThreadPoolExecutor() as pool,
-        ):  # PIL works outside the interpreter lock
-            shape = (3, self.image_size, self.image_size)
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
-            )
-            for start in range(0, len(names), CHUNK):
-                chunk = np.zeros(
-                    (min(CHUNK, len(names) - start), *shape), dtype=np.uint8
-                )  # a broken image stays black
-                for place, reason in enumerate(
-                    pool.map(
-                        self._decode,
-                        [images / name for name in names[start : start + CHUNK]],
-                        chunk,
-                    ),
-                    start,
-                ):
-                    if reason:
-                        broken[place] = reason
-                file.write(chunk.data)
-                progress(len(chunk))
+        images = self.files.images
+        broken = self.square.write(
+            [images / name for name in names], folder / "images.npy", progress
+        )
         if broken and not self.skip_broken:
             raise UsageError(
                 f"dataset.root={self.root}: {len(broken)} of {len(names)} images in {images} can"
-                f" not be used: {_some([names[i] for i in broken])}; the first"
+                f" not be used: {some([names[i] for i in broken])}; the first"
                 f" {next(iter(broken.values()))}. Replace them. Type dataset.skip_broken=true to"
                 " leave them out"
             )
@@ -307,184 +184,47 @@ class CelebA:
 
         return ImageData(part(TRAIN), part(TEST), self.class_names)
 
-    def _decode(self, path: Path, out: np.ndarray) -> str | None:
-        """Fill out, uint8 (3, image_size, image_size); or say why not."""
-        left, top = (WIDTH - self.crop) // 2, (HEIGHT - self.crop) // 2
-        try:
-            with Image.open(path) as file:
-                if file.size != (WIDTH, HEIGHT):
-                    return f"is {file.width}x{file.height} instead of {WIDTH}x{HEIGHT}"
-                image = file.convert("RGB").crop((left, top, left + self.crop, top + self.crop))
-        except Exception as error:  # broken files raise almost anything in PIL
-            return f"can not be decoded ({error})"
-        size = (self.image_size, self.image_size)
-        out[:] = np.asarray(image.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-        return None
-
     # the files
-
-    @property
-    def _tops(self) -> tuple[Path, Path]:
-        return self.root / "celeba", self.root
-
-    @property
-    def _folder(self) -> Path | None:
-        """Of the images. Kaggle's archive unpacks into a folder of the same name within."""
-        folders = [
-            top / name
-            for top in self._tops
-            for name in ("img_align_celeba/img_align_celeba", "img_align_celeba")
-        ]
-        return next((folder for folder in folders if folder.is_dir()), None)
-
-    def _list(self, name: str) -> Path | None:
-        paths = [top / f"{name}{suffix}" for top in self._tops for suffix in (".txt", ".csv")]
-        return next((path for path in paths if path.is_file()), None)
-
-    @cached_property
-    def _lists(self) -> Lists:
-        """Read once: 0.2 million lines."""
-        attr, split = (self._list(name) for name in LISTS)
-        lines, split_lines = _fields(attr), _fields(split)
-        count = None if attr.suffix == ".csv" else next(lines, [])
-        names = next(lines, [])
-        names = (
-            names[1:] if attr.suffix == ".csv" else names
-        )  # in a csv file the first column has a name as well
-        if split.suffix == ".csv":
-            next(split_lines, None)
-        attributes, problems = _table(lines, len(names), {"-1": "0", "1": "1"})
-        partition, split_problems = _table(split_lines, 1, {"0": "0", "1": "1", "2": "2"})
-        problems = [f"{attr} {problem}" for problem in problems] + [
-            f"{split} {problem}" for problem in split_problems
-        ]
-        if not problems and count not in (None, [str(len(attributes))]):
-            problems = [
-                f"{attr} says '{' '.join(count)[:40]}' in its first line but lists"
-                f" {len(attributes)} image(s)"
-            ]
-        for first, second, path, other in (
-            (attributes, partition, attr, split),
-            (partition, attributes, split, attr),
-        ):
-            if not problems and (alone := sorted(first.keys() - second.keys())):
-                problems.append(
-                    f"{path} lists {len(alone)} image(s) that {other} lacks: {_some(alone)}"
-                )
-        give = (
-            "replace it by the published file, or type dataset.root=/path for a folder which holds"
-            " that"
-        )
-        return Lists(
-            names,
-            attributes,
-            partition,
-            [f"dataset.root={self.root}: {problem}; {give}" for problem in problems],
-        )
 
     @cached_property
     def _images(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         """File names of the training and test images, sorted; labels int64 (N,); partition int64
         (N,), 0 or 2.
         """
-        columns = [self._lists.names.index(name) for name in self.condition]
+        columns = [self.files.lists.names.index(name) for name in self.condition]
         names = sorted(
-            name for name, part in self._lists.partition.items() if part in (TRAIN, TEST)
+            name for name, part in self.files.lists.partition.items() if part in (TRAIN, TEST)
         )
         labels = [
-            int("".join(self._lists.attributes[name][column] for column in columns), 2)
+            int("".join(self.files.lists.attributes[name][column] for column in columns), 2)
             for name in names
         ]
         return (
             names,
             np.array(labels, dtype=np.int64),
-            np.array([int(self._lists.partition[name]) for name in names]),
+            np.array([int(self.files.lists.partition[name]) for name in names]),
         )
-
-    @property
-    def _given(self) -> str:
-        return f"dataset.condition=[{','.join(self.condition)}]"
-
-    def _check_names(self) -> list[str]:
-        known = self._lists.names
-        unknown = [name for name in self.condition if name not in known]
-        if not unknown:
-            return []
-        close = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.5) for name in unknown}
-        meant = [guess for name in self.condition for guess in close.get(name, [name])] or known[:1]
-        return [
-            f"{self._given}: no attribute {', '.join(unknown)}; allowed: {', '.join(known)}. "
-            f"Type {typed({'dataset.condition': list(dict.fromkeys(meant))})}"
-        ]
 
     def _check_images(self) -> list[str]:
         names, labels, partition = self._images
-        there = set(os.listdir(self._folder))  # one listing, not a question per image
+        there = set(os.listdir(self.files.images))  # one listing, not a question per image
         if missing := [name for name in names if name not in there]:
+            lacks = f"{self.files.images} lacks {len(missing)} of {len(names)} images"
             return [
-                f"dataset.root={self.root}: {self._folder} lacks {len(missing)} of {len(names)}"
-                f" images: {_some(missing)}; unpack img_align_celeba.zip there again, or type"
-                " dataset.root=/path for a folder which holds them"
+                f"dataset.root={self.root}: {lacks}: {some(missing)}; unpack img_align_celeba.zip"
+                " there again, or type dataset.root=/path for a folder which holds them"
             ]
         return self._check_classes(labels, partition)
 
     def _check_classes(self, labels: np.ndarray, partition: np.ndarray) -> list[str]:
         """A class without images can be neither trained nor measured."""
-        return [
-            f"{self._given}: {', '.join(empty)} without a {word} image; type"
-            " 'dataset.condition=[Male,Smiling]', or fewer or more frequent attributes"
-            for word, part in (("training", TRAIN), ("test", TEST))
-            if (
-                empty := [
-                    name
-                    for label, name in enumerate(self.class_names)
-                    if label not in labels[partition == int(part)]
-                ]
-            )
-        ]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _fields(path: Path) -> Iterator[list[str]]:
-    """The columns of each line that is not blank: split at commas in a csv file, else at spaces."""
-    separator = "," if path.suffix == ".csv" else None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.strip():
-                yield (
-                    [field.strip() for field in line.split(separator)]
-                    if separator
-                    else line.split()
+        problems = []
+        for word, part in (("training", TRAIN), ("test", TEST)):
+            there = set(labels[partition == int(part)].tolist())
+            empty = [name for label, name in enumerate(self.class_names) if label not in there]
+            if empty:
+                problems.append(
+                    f"{self.classes.given}: {', '.join(empty)} without a {word} image; type"
+                    " 'dataset.condition=[Male,Smiling]', or fewer or more frequent attributes"
                 )
-
-
-def _table(
-    lines: Iterator[list[str]], columns: int, letters: dict[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """First column -> the other columns as one letter each; and what is wrong, one line for each
-    kind.
-    """
-    table: dict[str, str] = {}
-    wrong: dict[str, list[str]] = {
-        "another number of columns": [],
-        "an unknown value": [],
-        "a name for the second time": [],
-    }
-    for name, *values in lines:
-        if len(values) != columns:
-            wrong["another number of columns"].append(
-                f"{name} has {len(values)} values, not {columns}"
-            )
-        elif not letters.keys() >= set(values):
-            odd = next(value for value in values if value not in letters)
-            wrong["an unknown value"].append(f"{name} has '{odd[:20]}', not {' or '.join(letters)}")
-        elif name in table:
-            wrong["a name for the second time"].append(f"{name} again")
-        else:
-            table[name] = "".join([letters[value] for value in values])
-    return table, [
-        f"has {kind} in {len(found)} line(s): {found[0]}" for kind, found in wrong.items() if found
-    ]
+        return problems
