@@ -34,6 +34,8 @@ def depth(node: ast.AST) -> int:
 
 
 def arguments(node: Function) -> int:
+    if any("register_to_config" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return 0  # a record of diffusers
     given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return len([argument for argument in given if argument.arg not in ("self", "cls")])
 

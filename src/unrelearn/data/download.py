@@ -31,23 +31,30 @@ def fetch(urls: list[str], checksum: str, destination: Path, timeout_s: float = 
     once the checksum ("md5:..." or "sha256:...") holds. Several processes may call this at once:
     one downloads, the others wait for it. Raises UsageError (one line) when no url delivers.
     """
-    failures = []
+    failures: list[str] = []
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{destination}.lock"):
-            for url in urls:
-                if destination.exists():
-                    return
-                try:
-                    _fetch_from(url, checksum, destination, timeout_s)
-                except (OSError, http.client.HTTPException) as error:
-                    failures.append(f"{url}: {error}")
+            failures += _tried(urls, checksum, destination, timeout_s)
     except OSError as error:
         failures.append(str(error))
     if not destination.exists():
         raise UsageError(
             f"cannot download {destination.name}: {'; '.join(failures)}".replace("\n", " ")
         )
+
+
+def _tried(urls: list[str], checksum: str, destination: Path, timeout_s: float) -> list[str]:
+    """Why the file did not come from those urls that were tried before it came."""
+    failures = []
+    for url in urls:
+        if destination.exists():
+            break
+        try:
+            _fetch_from(url, checksum, destination, timeout_s)
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{url}: {error}")
+    return failures
 
 
 def _fetch_from(url: str, checksum: str, destination: Path, timeout_s: float) -> None:

@@ -52,9 +52,8 @@ class Folder:
         horizontal_flip: bool = False,
         background: Literal["white", "black", "grey"] = "white",
     ):
-        self.root = Path(
-            os.path.expanduser(root)
-        )  # Path.expanduser raises where there is no such user
+        # Path.expanduser raises where there is no such user
+        self.root = Path(os.path.expanduser(root))
         self.image_size = image_size
         self.grayscale = grayscale
         self.test_fraction = test_fraction
@@ -211,46 +210,41 @@ class Folder:
             test += [(path, label) for path in parts[1]]
         return train, test
 
-    def _image_set(self, files: list[tuple[Path, int]]) -> ImageSet:
-        with ThreadPoolExecutor() as pool:  # PIL decodes and resizes outside the interpreter lock
-            images = np.stack(list(pool.map(self._decode, [path for path, _ in files])))
-        images = np.ascontiguousarray(images)  # stack keeps PIL's channels-last order in memory
-        return ImageSet(torch.from_numpy(images), torch.tensor([label for _, label in files]))
-
     def _decode(self, path: Path) -> np.ndarray:
         """uint8 (C, image_size, image_size)."""
         try:
             with Image.open(path) as file:
-                image = self._opaque(ImageOps.exif_transpose(file))
+                image = opaque(ImageOps.exif_transpose(file), self.background)
+                image = image.convert("L" if self.grayscale else "RGB")
         except Exception as error:  # broken files raise almost anything in PIL
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise UsageError(
                 f"dataset.root={self.root}: {path} cannot be decoded ({error}); remove it"
             ) from error
-        image = ImageOps.fit(
-            image, (self.image_size, self.image_size), method=Image.Resampling.BICUBIC
-        )
-        return (
-            np.asarray(image)
-            .reshape(self.image_size, self.image_size, self.channels)
-            .transpose(2, 0, 1)
-        )
+        size = (self.image_size, self.image_size)
+        image = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
+        return np.asarray(image).reshape(*size, self.channels).transpose(2, 0, 1)
 
-    def _opaque(self, image: Image.Image) -> Image.Image:
-        """An image of any mode as "L" or "RGB", as a viewer shows it on the background.
+    def _image_set(self, files: list[tuple[Path, int]]) -> ImageSet:
+        with ThreadPoolExecutor() as pool:  # PIL decodes and resizes outside the interpreter lock
+            images = np.stack(list(pool.map(self._decode, [path for path, _ in files])))
+        images = np.ascontiguousarray(images)  # stack keeps PIL's channels-last order in memory
+        return ImageSet(torch.from_numpy(images), torch.tensor([label for _, label in files]))
 
-        Without a ground, convert() shows the colours that lie hidden under transparent pixels.
-        Colour profiles are not applied, as in torchvision.
-        """
-        if (
-            image.has_transparency_data
-        ):  # an alpha channel, or a transparent entry of a palette, grey or colour
-            ground = Image.new("RGBA", image.size, self.background)
-            image = Image.alpha_composite(ground, image.convert("RGBA"))
-        if image.mode == "LAB":
-            image = image.convert("RGB")  # PIL knows no way from there to grey
-        return image.convert("L" if self.grayscale else "RGB")
+
+def opaque(image: Image.Image, background: str) -> Image.Image:
+    """An image of any mode as "L" or "RGB", as a viewer shows it on the background.
+
+    Without a ground, convert() shows the colours that lie hidden under transparent pixels. Colour
+    profiles are not applied, as in torchvision.
+    """
+    if image.has_transparency_data:  # alpha, or a transparent entry of a palette, grey or colour
+        ground = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    if image.mode == "LAB":
+        return image.convert("RGB")  # PIL knows no way from there to grey
+    return image
 
 
 def _visible(folder: Path) -> list[Path]:

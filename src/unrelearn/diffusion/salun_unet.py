@@ -13,6 +13,7 @@ which labels are dropped is decided by the caller; attention uses PyTorch's fuse
 import pickle
 import re
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -128,20 +129,13 @@ class SalunUNet(ModelMixin, ConfigMixin):
         widths, groups = list(block_out_channels), norm_num_groups
         base, bottom, last = widths[0], widths[-1], len(widths) - 1
         before = [base, *widths]  # the width that comes into each level on the way down
-
-        def block(width: int, width_out: int) -> ResidualBlock:
-            return ResidualBlock(width, width_out, 8 * base, groups, dropout)
+        block = partial(ResidualBlock, embedding=8 * base, groups=groups, dropout=dropout)
 
         def level(i: int, widths_in: list[int]) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {
-                    "block": nn.ModuleList(block(width, widths[i]) for width in widths_in),
-                    "attn": nn.ModuleList(
-                        Attention(widths[i], groups) if i in attention_levels else nn.Identity()
-                        for _ in widths_in
-                    ),
-                }
-            )
+            width, attends = widths[i], i in attention_levels
+            blocks = [block(width_in, width) for width_in in widths_in]
+            attention = [Attention(width, groups) if attends else nn.Identity() for _ in blocks]
+            return nn.ModuleDict({"block": nn.ModuleList(blocks), "attn": nn.ModuleList(attention)})
 
         self.temb = Embedding(base)
         self.class_embedding = nn.Embedding(num_class_embeds, base)
@@ -152,13 +146,8 @@ class SalunUNet(ModelMixin, ConfigMixin):
             down = level(i, [before[i]] + [width] * (layers_per_block - 1))
             below = widths[min(i + 1, last)]
             skips = [width] * layers_per_block + [before[i]]
-            up = level(
-                i,
-                [
-                    h + skip
-                    for h, skip in zip([below] + [width] * layers_per_block, skips, strict=True)
-                ],
-            )
+            from_below = [below] + [width] * layers_per_block
+            up = level(i, [h + skip for h, skip in zip(from_below, skips, strict=True)])
             if i < last:
                 down["downsample"] = Downsample(width)
             if i > 0:
