@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -194,6 +195,13 @@ class Store:
                 return f"{name} does not match its sha256"
         return None
 
+    def there(self, spec: Spec) -> Artifact:
+        """A finished artefact that must be there. Raises: KeyError."""
+        artifact = self.find(spec)
+        if artifact is None:
+            raise KeyError(f"{spec.stage}/{spec.key}")
+        return artifact
+
     def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
         """Return the artefact, computing it if it is not there.
 
@@ -201,15 +209,14 @@ class Store:
         and returns plain metadata for the manifest. Under several processes all of them call
         build(): the first one decides, locks and finishes, all of them compute.
         """
-        found = distributed.on_main(lambda: self.find(spec) is not None)
-        if found:
-            return self.find(spec)
+        if distributed.on_main(lambda: self.find(spec) is not None):
+            return self.there(spec)
         path = self.path(spec)
         partial = path.with_name(path.name + ".partial")
         with self._lock(path) if distributed.is_main() else contextlib.nullcontext():
             # another process may have finished it while this one waited for the lock
             if distributed.on_main(lambda: self.find(spec) is not None):
-                return self.find(spec)
+                return self.there(spec)
             if distributed.is_main():
                 partial.mkdir(parents=True, exist_ok=True)
             distributed.barrier()
@@ -230,7 +237,7 @@ class Store:
             for name in names
             if name != MANIFEST and not any(p.startswith(".") for p in name.split("/"))
         ]
-        manifest = {
+        manifest: dict[str, Any] = {
             "stage": spec.stage,
             "version": spec.version,
             "key": spec.key,

@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from unrelearn.advice import shown, typed
 
@@ -36,7 +37,7 @@ def not_finite(value: object) -> str | None:
     return None if abs(value) <= LARGEST else f"must be at most {LARGEST} in size"
 
 
-def at(cfg: dict, key: str) -> object:
+def at(cfg: dict | None, key: str) -> Any:
     """The value of a dotted key; None if there is none."""
     node: object = cfg
     for name in key.split("."):

@@ -81,8 +81,7 @@ def storage_problems(error: BaseException, cfg: dict | None = None) -> list[str]
     with it.
     """
     text = str(error)
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
         sign in text
         for sign in ("No space left", "File too large", "PytorchStreamWriter failed writing")
     ):
@@ -90,9 +89,11 @@ def storage_problems(error: BaseException, cfg: dict | None = None) -> list[str]
             "paths.outputs: the disk is full; what was finished is kept. Free some space and type"
             " the same command to continue, or paths.outputs=FOLDER on another disk"
         ]
-    if number is None or not isinstance(error.filename, str | bytes):
+    if not isinstance(error, OSError) or error.errno is None:
         return []
-    file, key = os.fsdecode(error.filename), check.owner(error.filename, cfg)
+    if not isinstance(error.filename, str | bytes):
+        return []
+    file, key = os.fsdecode(error.filename), check.owner(os.fsdecode(error.filename), cfg)
     what = f"{shown(file)} can not be {_undone(error)} ({error.strerror})"
     if key == "paths.outputs":
         return [
@@ -321,12 +322,12 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
+    processes, nodes = (int(environment.get(f"SLURM_{name}", 1)) for name in ("NTASKS", "NNODES"))
     return {
         "RANK": environment["SLURM_PROCID"],
-        "WORLD_SIZE": str(tasks),
+        "WORLD_SIZE": str(processes),
         "LOCAL_RANK": environment["SLURM_LOCALID"],
-        "LOCAL_WORLD_SIZE": str(tasks // nodes),
+        "LOCAL_WORLD_SIZE": str(processes // nodes),
         "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(
             environment.get("SLURM_NODELIST", "127.0.0.1")
         ),

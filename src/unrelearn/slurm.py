@@ -203,7 +203,8 @@ class Jobs:
 
     def ended(self) -> dict[str, str]:
         """Parts of jobs that are over -> where to look."""
-        waiting, found = queue(), {}
+        waiting = queue()
+        found: dict[str, str] = {}
         for job in self.all():
             over = set(range(job["tasks"])) - waiting.get(job["id"], set())
             for task in sorted(over):

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -38,12 +39,13 @@ def top() -> Path | None:
 @cache
 def uncommitted() -> frozenset[Path]:
     """Files of the package that differ from HEAD, or that git does not know."""
-    if top() is None:
+    root = top()
+    if root is None:
         return frozenset()
     shown = (
         git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".") or ""
     )
-    return frozenset((top() / line[3:]).resolve() for line in shown.split("\0") if line)
+    return frozenset((root / line[3:]).resolve() for line in shown.split("\0") if line)
 
 
 @cache
@@ -89,7 +91,7 @@ def files_of(target: object) -> list[Path]:
     )
 
 
-def _file(target: object) -> Path | None:
+def _file(target: Any) -> Path | None:
     with contextlib.suppress(TypeError):  # built in
         path = Path(inspect.getsourcefile(target) or "").resolve()
         return path if path.is_file() else None

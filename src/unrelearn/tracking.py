@@ -126,7 +126,7 @@ class Run:
 
 
 def _flat(values: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}/")
@@ -265,7 +265,7 @@ def result(record: dict, outputs: Path) -> None:
         "config",
     )
     group, axis = (
-        "-".join(map(record.get, said[:3])),
+        "-".join(record[name] for name in said[:3]),
         ("recovery/budget" if steps else f"recovery_{record['attack']}/level"),
     )
     with run(

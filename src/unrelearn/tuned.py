@@ -107,7 +107,8 @@ def preset(
     method: str, place: int, ranked: Sequence[Sequence[Row]], rules: Rules, trials: int
 ) -> str:
     """A file of conf/tuned: the settings of a trial, and where they come from."""
-    trial, groups = ranked[place - 1], {"unlearning": [], "method": []}
+    trial = ranked[place - 1]
+    groups: dict[str, list[str]] = {"unlearning": [], "method": []}
     for word in settings_of(trial[0]):
         group, _, setting = word.partition(".")
         groups[group].append(setting.replace("=", ": ", 1))

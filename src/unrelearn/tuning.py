@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from scipy.stats import qmc
@@ -147,7 +148,7 @@ def _log_uniform(low: float, high: float) -> Callable[[float], float]:
     return lambda u: min(max(float(f"{low * (high / low) ** u:.3g}"), low), high)
 
 
-def _choice(values: Sequence) -> Callable[[float], object]:
+def _choice(values: Sequence) -> Callable[[float], Any]:
     return lambda u: values[int(u * len(values))]
 
 

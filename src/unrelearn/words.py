@@ -49,7 +49,9 @@ def separated(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Hydra's options with their values, and the choices; it wants the former first, and a user may
     type them anywhere.
     """
-    options, choices, rest = [], [], list(words)
+    options: list[str] = []
+    choices: list[str] = []
+    rest = list(words)
     while rest:
         word = rest.pop(0)
         (options if word.startswith("-") else choices).append(word)

@@ -150,7 +150,7 @@ class CelebA:
         if problems := self.check():
             raise UsageError(problems)
         names, labels, partition = self._images
-        images = self.files.images
+        images = self.files.images or Path()  # check() has found it
         broken = self.square.write(
             [images / name for name in names], folder / "images.npy", progress
         )

@@ -51,7 +51,10 @@ class Files:
     @cached_property
     def lists(self) -> Lists:
         """Read once: 0.2 million lines."""
-        return read_lists(*(self.path(name) for name in LISTS))
+        attributes, partition = (self.path(name) for name in LISTS)
+        if attributes is None or partition is None:
+            raise FileNotFoundError(*self.missing())
+        return read_lists(attributes, partition)
 
 
 def read_lists(attributes: Path, partition: Path) -> Lists:

@@ -49,14 +49,14 @@ class Square:
         Returns:
             Position of each broken image -> what is wrong with it.
         """
-        broken = {}
+        broken: dict[int, str] = {}
         shape = (3, self.size, self.size)
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *shape)}
         with open(file, "wb") as out, ThreadPoolExecutor() as pool:  # PIL works outside the lock
             np.lib.format.write_array_header_1_0(out, header)
             for start in range(0, len(paths), CHUNK):
                 part = paths[start : start + CHUNK]
-                chunk = np.zeros((len(part), *shape), dtype=np.uint8)
+                chunk: np.ndarray = np.zeros((len(part), *shape), dtype=np.uint8)
                 reasons = enumerate(pool.map(self.read, part, chunk), start)
                 broken |= {place: reason for place, reason in reasons if reason}
                 out.write(chunk.data)

@@ -122,18 +122,21 @@ class CIFAR10:
             digest.update(part.labels.numpy().tobytes())
         return digest.hexdigest()
 
+    def _fetched(self) -> Path:
+        if not self.download:
+            raise UsageError(self._how_to_get())
+        archive = self.root / "cifar-10-python.tar.gz"
+        try:
+            fetch([URL], CHECKSUM, archive)
+        except UsageError as error:
+            raise UsageError(f"{self._how_to_get()} ({error})") from error
+        return archive
+
     @names_what_can_not_be_read
     def load(self) -> ImageData:
         if problems := self._check_classes():
             raise UsageError(problems)
-        if self.source() is None:
-            if not self.download:
-                raise UsageError(self._how_to_get())
-            try:
-                fetch([URL], CHECKSUM, self.root / "cifar-10-python.tar.gz")
-            except UsageError as error:
-                raise UsageError(f"{self._how_to_get()} ({error})") from error
-        source = self.source()
+        source = self.source() or self._fetched()
         batches = _read_archive(source) if source.is_file() else _read_folder(source)
         return ImageData(
             self._image_set("train", [batches[name] for name in TRAIN_BATCHES], source),
@@ -208,11 +211,8 @@ def _read_archive(archive: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     wanted = {f"{folder}/{name}" for name in _file_names(folder)}
     try:
         with tarfile.open(archive) as tar:
-            files = {
-                member.name: tar.extractfile(member).read()
-                for member in tar
-                if member.name in wanted
-            }
+            members = [(member.name, tar.extractfile(member)) for member in tar]
+            files = {name: file.read() for name, file in members if file and name in wanted}
     except (OSError, EOFError, tarfile.TarError) as error:
         raise UsageError(
             f"{archive} cannot be read ({error}): delete it and fetch it again"

@@ -37,7 +37,7 @@ class Digits:
         # Shuffled, as neighbours in the file come from one writer. RandomState's stream never
         # changes (NEP 19).
         rng = np.random.RandomState(0)
-        is_test = np.zeros(len(labels), dtype=bool)
+        is_test: np.ndarray = np.zeros(len(labels), dtype=bool)
         for label in range(len(self.class_names)):
             is_test[rng.permutation(np.flatnonzero(labels == label))[:TEST_IMAGES_PER_CLASS]] = True
         whole = ImageSet(torch.from_numpy(images), torch.from_numpy(labels).long())

@@ -189,7 +189,7 @@ class Folder:
         classes = {path.name for path in _folders(train)} if train else set()
         for name in TEST_NAMES:
             test = _called(folders, name)
-            if test and classes & {path.name for path in _folders(test)}:
+            if train and test and classes & {path.name for path in _folders(test)}:
                 return [train, test]
         return [self.root]
 

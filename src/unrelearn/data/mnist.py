@@ -31,8 +31,8 @@ class MNIST:
     folder = "MNIST"
     channels = 1
     horizontal_flip = False
-    class_names = tuple("0123456789")
-    mirrors = (
+    class_names: tuple[str, ...] = tuple("0123456789")
+    mirrors: tuple[str, ...] = (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
@@ -139,4 +139,7 @@ class MNIST:
         return ImageSet(torch.tensor(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64))
 
     def _read(self, name: str) -> np.ndarray:
-        return idx.read(self._find(name), md5=self.files[name][1] if self.verify else None)
+        path = self._find(name)
+        if path is None:
+            raise UsageError(self._how_to_get())
+        return idx.read(path, md5=self.files[name][1] if self.verify else None)

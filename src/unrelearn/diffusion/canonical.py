@@ -122,17 +122,16 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
     """
     if isinstance(network, SalunUNet):
 
-        def level(part: nn.ModuleDict, change: str) -> tuple:
-            return list(zip(part["block"], part["attn"], strict=True)), (
-                part[change].conv if change in part else None
-            )
+        def salun_level(part: nn.ModuleDict, change: str) -> tuple:
+            pairs = list(zip(part["block"], part["attn"], strict=True))
+            return pairs, part[change].conv if change in part else None
 
         mid, none = network.mid, nn.Identity()
         middle = [(mid["block_1"], mid["attn_1"]), (mid["block_2"], none)]
         return (
-            [level(part, "downsample") for part in network.down],
+            [salun_level(part, "downsample") for part in network.down],
             middle,
-            [level(part, "upsample") for part in reversed(network.up)],
+            [salun_level(part, "upsample") for part in reversed(network.up)],
         )
 
     def level(part: nn.Module, change: str) -> tuple:

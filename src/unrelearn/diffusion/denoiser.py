@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -26,7 +27,7 @@ CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, 
     "class_embedding.weight"
 )
 
-Denoiser = UNet2DModel | SalunUNet
+Denoiser: TypeAlias = UNet2DModel | SalunUNet
 KINDS = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}  # by the name in config.json
 
 

@@ -291,7 +291,8 @@ def _from_lineage(
         raise _wrong(path, f"has no state dict of tensors where the {label} weights should be")
     state = {name.removeprefix("module."): value for name, value in state.items()}
     if network is None:
-        classes, *_ = (*state.get("classes_emb.weight", torch.empty(10)).shape, 0)
+        table = state.get("classes_emb.weight", torch.empty(10))
+        classes = table.shape[0] if table.ndim else 0
         with torch.device("meta"):
             network = SalunUNet(num_class_embeds=classes + 1)
     expected = to_lineage(network)

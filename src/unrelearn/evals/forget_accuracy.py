@@ -22,6 +22,7 @@ from unrelearn.evals.evidence import Evidence, Sight, accuracy, share
 
 def shares_of_starts(seen: Sight) -> Tensor:
     """(S,) float64: of the images from each start, how many are taken for their class."""
+    assert seen.start is not None  # only the stream of an attack that starts from images
     hit = (seen.predicted == seen.labels).double()
     return torch.stack([hit[seen.start == start].mean() for start in seen.start.unique()])
 
