@@ -17,7 +17,10 @@ import pytest
 from PIL import Image
 from tiny import ATTACKS, METHODS
 
-from unrelearn.pipeline import Pipeline
+from unrelearn.record import name_of_run
+from unrelearn.run import Run
+from unrelearn.stage import walk
+from unrelearn.tracks import diffusion as track
 
 KEPT = Path(__file__).parent / "golden" / "keys.json"
 DATASETS = ("cifar10", "mnist", "fashion_mnist", "celeba forget=0")
@@ -67,13 +70,9 @@ FILES = (
 
 def keys(cfg: dict) -> list[str]:
     """stage/key of all that a run consists of, in the order in which it is made."""
-    pipeline = Pipeline(cfg, command="")
-    lines = []
-    for part in pipeline.parts():
-        if part.stage == "evaluate":
-            lines.append(f"samples/{pipeline.samples_spec(part.model).key}")
-        lines.append(f"{part.stage}/{part.key}")
-    return lines
+    run = Run(cfg, command="")
+    lines = [stage.id for stage in walk(track.targets(run))]
+    return sorted([*lines, f"record/{name_of_run(run)}"])
 
 
 def compare(name: str, found: list[str]) -> None:
@@ -81,7 +80,7 @@ def compare(name: str, found: list[str]) -> None:
     if os.environ.get("UNRELEARN_GOLDEN") == "write":
         KEPT.write_text(json.dumps(kept | {name: found}, indent=1, sort_keys=True) + "\n")
         return
-    assert found == kept[name], f"{name}: see the head of this file"
+    assert found == sorted(kept[name]), f"{name}: see the head of this file"
 
 
 @pytest.mark.parametrize("words", CONFIGURATIONS)

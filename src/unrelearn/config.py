@@ -40,7 +40,6 @@ from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
 from unrelearn.words import UNREADABLE, keep_names, read, separated, unreadable
 
-STAGES = ("pretrain", "oracle", "unlearn", "attack", "samples", "evaluate")
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -560,6 +559,31 @@ def _check_values(cfg: dict) -> list[str]:
     return problems
 
 
+@cache
+def every_stage() -> list[str]:
+    """Those that may be left out, as conf/config.yaml lists them."""
+    return list(OmegaConf.load(CONF / "config.yaml").stages)
+
+
+def to_config(settings: dict[str, Any]) -> Config:
+    """A validated configuration as one typed object; the groups stay as they are."""
+    return _typed(Config, settings)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    optional = [k for k in typing.get_args(kind) if is_dataclass(k)]
+    kind = optional[0] if optional and value is not None else kind
+    if not is_dataclass(kind) or value is None:
+        return value
+    hints = _hints(kind)
+    return kind(**{f.name: _typed(hints[f.name], value[f.name]) for f in fields(kind)})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def needs_inception(name: str, measurement: dict) -> bool:
     """Whether eval.<name> reads features of the Inception network."""
     return name in ("fid", "kid", "inception_score") or measurement.get("features") == "inception"
@@ -835,10 +859,10 @@ def validate(
     ]
     problems += _check_values(cfg) + _check_groups(cfg) + check.expand_paths(cfg)
     problems += [
-        f"stages={shown(s)}: no such stage; allowed: {', '.join(STAGES)}. Type"
-        f" {typed({'stages': list(STAGES)})}"
+        f"stages={shown(s)}: no such stage; allowed: {', '.join(every_stage())}. Type"
+        f" {typed({'stages': every_stage()})}"
         for s in cfg["stages"]
-        if s not in STAGES
+        if s not in every_stage()
     ]
     for rule, keys in (*check.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []

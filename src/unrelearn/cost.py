@@ -6,8 +6,9 @@ network of millions of weights they are small.
 """
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,13 +16,23 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.module import Pretraining
+from unrelearn.run import Run
 
 BYTES_PER_WEIGHT = 4
 
 
+def of_network(run: Run) -> tuple[int, int]:
+    """(FLOPs of one forward pass of one image, number of weights) of the network of a run."""
+    return forward_cost(
+        image_size=run.dataset.image_size,
+        channels=run.dataset.channels,
+        num_classes=len(run.dataset.class_names),
+        unet=run.slice(run.cfg.model.unet),
+    )
+
+
 def forward_cost(
-    *, image_size: int, channels: int, num_classes: int, unet: dict
+    *, image_size: int, channels: int, num_classes: int, unet: dict[str, Any]
 ) -> tuple[int, int]:
     """(FLOPs of one forward pass of one image, number of weights); nothing is allocated, and each
     network counted once.
@@ -31,21 +42,18 @@ def forward_cost(
 
 @lru_cache
 def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -> tuple[int, int]:
-    unet = json.loads(unet)
     with torch.device("meta"):
         network = denoisers.build(
-            image_size=image_size, channels=channels, num_classes=num_classes, **unet
+            image_size=image_size, channels=channels, num_classes=num_classes, **json.loads(unet)
         ).eval()
-        x_t, label = (
-            torch.empty(1, channels, image_size, image_size),
-            torch.zeros(1, dtype=torch.long),
-        )
+        x_t = torch.empty(1, channels, image_size, image_size)
+        label = torch.zeros(1, dtype=torch.long)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             denoisers.predict(network, x_t, torch.zeros(1, dtype=torch.long), label)
     return counter.get_total_flops(), sum(p.numel() for p in network.parameters())
 
 
-def forward_passes(settings: dict, steps: int, each: tuple[float, float]) -> float:
+def forward_passes(settings: dict[str, Any], steps: int, each: tuple[float, float]) -> float:
     """Of one image, in so many steps; a backward pass counts as two. each: what a step costs, see
     DiffusionModule.passes.
     """
@@ -53,97 +61,26 @@ def forward_passes(settings: dict, steps: int, each: tuple[float, float]) -> flo
     return steps * settings["batch_size"] * (3 * trained + only_forward) if steps else 0
 
 
-def share_of_pretraining(pipeline) -> float | None:
-    """What the attack's training costs, as a share of the original's; None if either was not
-    trained here.
-
-    What an attack draws before its first step is not counted.
-    """
-    recipe, steps = pipeline.cfg["model"]["pretrain"], pipeline.steps("attack")
-    if pipeline.cfg["model"]["checkpoint"] is not None or not pipeline.attacked or not steps:
-        return None
-    spent = forward_passes(pipeline.cfg["attack"], steps, pipeline.passes("attack"))
-    return spent / forward_passes(recipe, recipe["max_steps"], Pretraining.passes)
-
-
-def estimate(pipeline) -> list[dict]:
-    """One row for each artefact with the denoiser in it: {"stage", "what", "there", "steps",
+def estimate(run: Run, stages: Iterable[Any]) -> list[dict[str, Any]]:
+    """One row for each stage with the denoiser in it: {"key", "stage", "what", "there", "steps",
     "flops", "bytes"}.
     """
-    cfg, dataset = pipeline.cfg, pipeline.dataset
-    forward, weights = forward_cost(
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        num_classes=len(dataset.class_names),
-        unet=cfg["model"]["unet"],
-    )
-    image = dataset.channels * dataset.image_size**2
     rows = []
-
-    def add(spec, what: str, steps: int, flops: float, size: float) -> None:
-        if spec.stage in cfg["stages"] and all(row["key"] != spec.key for row in rows):
-            rows.append(
-                {
-                    "key": spec.key,
-                    "stage": spec.stage,
-                    "what": what,
-                    "steps": steps,
-                    "flops": flops,
-                    "bytes": size,
-                    "there": pipeline.store.path(spec).exists(),
-                }
-            )
-
-    def training(
-        spec, what: str, settings: dict, steps: int, each: tuple[float, float], snapshots: int = 1
-    ) -> None:
-        copies = snapshots * (1 if settings.get("ema_decay") is None else 2)
-        add(
-            spec,
-            what,
-            steps,
-            forward * forward_passes(settings, steps, each),
-            copies * weights * BYTES_PER_WEIGHT,
-        )
-
-    if cfg["model"]["checkpoint"] is None:
-        recipe = cfg["model"]["pretrain"]
-        training(pipeline.pretrain_spec, "", recipe, recipe["max_steps"], Pretraining.passes)
-    if pipeline.unlearned != pipeline.pretrained:
-        training(
-            pipeline.unlearned.spec,
-            pipeline.names["method"],
-            cfg["method"],
-            pipeline.steps("method"),
-            pipeline.passes("method"),
-        )
-    for model in pipeline.attacked[-1:]:
-        training(
-            model.spec,
-            pipeline.names["attack"],
-            cfg["attack"],
-            pipeline.steps("attack"),
-            pipeline.passes("attack"),
-            len(pipeline.attacked),
-        )
-    for model in (pipeline.pretrained, pipeline.unlearned, *pipeline.attacked):
-        step = "" if model.step is None else f" at {model.step}"
-        jobs = pipeline.sampling_jobs(model)
-        add(
-            pipeline.samples_spec(model),
-            f"{model.spec.stage}{step}",
-            0,
-            sum(job.passes for job in jobs) * forward,
-            sum(len(job.labels) for job in jobs) * image,
-        )
+    for stage in stages:
+        cost = stage.cost()
+        if cost.bytes and stage.name in run.cfg.stages:
+            row = {"key": stage.key, "stage": stage.name, "what": stage.what}
+            there = run.store.path(stage.spec).exists()
+            row |= {"steps": cost.steps, "flops": cost.flops, "bytes": cost.bytes, "there": there}
+            rows.append(row)
     return rows
 
 
-def show(pipeline, console: Console) -> None:
+def show(run: Run, stages: Iterable[Any], console: Console) -> None:
     """Print the estimate and its sum."""
-    cost, rows = pipeline.cfg["cost"], estimate(pipeline)
-    speed = cost["device_tflops"] * 1e12 * cost["utilisation"]
-    table = Table("stage", "of", "", title=f"dry run: {pipeline.group}", title_justify="left")
+    cost, rows = run.cfg.cost, estimate(run, stages)
+    speed = cost.device_tflops * 1e12 * cost.utilisation
+    table = Table("stage", "of", "", title=f"dry run: {run.group}", title_justify="left")
     for heading in ("optimiser steps", "PFLOP", "GPU-hours", "GiB on disk"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -158,11 +95,10 @@ def show(pipeline, console: Console) -> None:
         )
     console.print(table)
     missing = [row for row in rows if not row["there"]]
-    flops = sum(row["flops"] for row in missing)
+    flops, disk = (sum(row[name] for row in missing) for name in ("flops", "bytes"))
     console.print(
         f"to do: {sum(row['steps'] for row in missing):,} optimiser steps, {flops / 1e15:,.3g}"
-        f" PFLOP = {flops / speed / 3600:,.3g} GPU-hours at {cost['utilisation']:.0%} of"
-        f" {cost['device_tflops']:g} TFLOP/s (cost.utilisation, cost.device_tflops),"
-        f" {sum(row['bytes'] for row in missing) / 2**30:,.3g} GiB in {Path(pipeline.outputs)}."
-        " Nothing was computed."
+        f" PFLOP = {flops / speed / 3600:,.3g} GPU-hours at {cost.utilisation:.0%} of"
+        f" {cost.device_tflops:g} TFLOP/s (cost.utilisation, cost.device_tflops),"
+        f" {disk / 2**30:,.3g} GiB in {run.outputs}. Nothing was computed."
     )

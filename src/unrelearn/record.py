@@ -1,0 +1,246 @@
+"""The record of a run, result.json, and what is shown of it."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from unrelearn import cost, distributed, progress, tracking
+from unrelearn.artifact import Spec, write_json
+from unrelearn.circumstances import circumstances, versions
+from unrelearn.config import protocol_label
+from unrelearn.diffusion.weights import compare as compare_weights
+from unrelearn.run import Run
+from unrelearn.stage import make, walk
+from unrelearn.stages.classifier import Classifiers
+from unrelearn.stages.measure import Evaluate, settle_inception
+from unrelearn.tracks import diffusion as track
+
+
+def name_of_run(run: Run) -> str:
+    """Its folder in outputs/runs. The same whatever comes out of it."""
+    keys = [evaluation.key for evaluation in track.evaluations(run)]
+    identity = Spec("run", 2, {"rows": keys}).key[:8]
+    again = f"-attack{run.attack.own_seed}" if run.attack.own_seed else ""
+    forgotten = "_".join(map(str, run.forget))
+    return f"{run.group}-forget{forgotten}-seed{run.cfg.seed}{again}-{identity}"
+
+
+def record(run: Run, seconds: float) -> dict[str, Any]:
+    """Of a run whose stages are all there, or ruled out."""
+    evaluations = track.evaluations(run)
+    rows = [_row(evaluation) for evaluation in evaluations]
+    if run.method.identity:  # the unlearned model is the original one, and has a row of its own
+        rows.insert(1, {**rows[0], "model": "unlearned"})
+    finished = all(row["status"] == "finished" for row in rows)
+    attacks = not run.attack.identity
+    return {
+        "version": 1,
+        "name": name_of_run(run),
+        "versions": {**{s.name: s.version for s in walk(evaluations)}, **versions()},
+        "circumstances": circumstances(),
+        "command": run.command,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "status": "finished" if finished else "diverged",
+        "error": None,
+        "config": run.settings,
+        "protocol": protocol_label(run.settings),
+        **run.names,
+        "seed": run.cfg.seed,
+        "attack_seed": run.attack.own_seed,
+        "class_names": list(run.dataset.class_names),
+        "forget_classes": run.forget,
+        "oracle": _classifiers(run),
+        "rows": rows,
+        "stages": list(run.used.values()),
+        "attack_share_of_pretraining": _share_of_pretraining(run),
+        "attack_unit": run.attack.unit,
+        "attack_sees_forgotten": run.attack.sees_forgotten,
+        "recovery": recovery(rows, run.attack.unit, len(run.dataset.class_names))
+        if attacks
+        else None,
+        "weights": _weights(run),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _row(evaluation: Evaluate) -> dict[str, Any]:
+    """What is known of one of the models."""
+    run, model = evaluation.run, evaluation.samples.model
+    names = {0: "original", 1: "unlearned", 2: "attacked"}
+    stage, depth = model.stage, 0
+    while stage.start is not None:
+        stage, depth = stage.start, depth + 1
+    if run.method.identity and depth:
+        depth += 1
+    weights = model.weights
+    row = {
+        "model": names[depth],
+        "step": model.step,
+        "metrics": {},
+        "status": "diverged",
+        "evaluate": None,
+        "samples": None,
+        "weights": model.stage.id + (f" ({weights.name})" if weights else ""),
+    }
+    if weights is None:
+        return row
+    samples, evaluated = evaluation.samples.build(), evaluation.build()
+    return row | {
+        "status": "finished",
+        "samples": samples.path.relative_to(run.outputs).as_posix(),
+        "evaluate": evaluation.id,
+        "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
+    }
+
+
+def _classifiers(run: Run) -> dict[str, float]:
+    names = dict(zip(Classifiers.ROLES, ("test_accuracy", "held_out_test_accuracy"), strict=True))
+    accuracies = {}
+    for role, name in names.items():
+        metrics = Classifiers(run, role).build().path / "metrics.json"
+        accuracies[name] = json.loads(metrics.read_text())["test_accuracy"]
+    return accuracies
+
+
+def _weights(run: Run) -> dict[str, Any] | None:
+    """What the method did to the weights; None where it did nothing, or a model diverged."""
+    original, unlearned, *_ = [*track.models(run), None]
+    if run.method.identity or original.weights is None or unlearned.weights is None:
+        return None
+    networks = [model.stage.network() for model in (original, unlearned)]
+    return compare_weights(*networks, run.forget, run.cfg.model.schedule.num_train_timesteps)
+
+
+def _share_of_pretraining(run: Run) -> float | None:
+    """What the attack's training costs, as a share of the original's; None if either was not
+    trained here. What an attack draws before its first step is not counted.
+    """
+    if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.steps:
+        return None
+    chain = track.models(run)
+    return chain[-1].stage.cost().flops / chain[0].stage.cost().flops
+
+
+def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
+    """How forget accuracy comes back with the attack's budget, per guidance scale.
+
+    Args: num_classes: an original model that shows the forgotten class in fewer images than one in
+        so many does not show it.
+
+    Returns: {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean
+        forget accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first
+        reaches half of the original's, linearly interpolated, or None. Both are None where the unit
+        of the budget is not steps. Diverged rows are left out. Where the original does not show the
+        class, there is no half, and "nothing_to_recover" is true.
+    """
+    original = rows[0]["metrics"].get("forget_accuracy", {})
+    curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
+    result = {}
+    for scale in original if curve else ():
+        x = [row["step"] or 0 for row in curve]
+        y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
+        segments = list(zip(x, x[1:], y, y[1:], strict=False))
+        area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
+        half, absent = original[scale]["value"] / 2, not _shows(original[scale], num_classes)
+        reached = (
+            0.0
+            if y[0] >= half
+            else next(
+                (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q),
+                None,
+            )
+        )
+        result[scale] = {
+            "budgets": x,
+            "forget_accuracy": y,
+            "area": area if unit == "steps" else None,
+            "steps_to_half": reached if unit == "steps" and not absent else None,
+            **({"nothing_to_recover": True} if absent else {}),
+        }
+    return result
+
+
+def _shows(original: dict, num_classes: int | None) -> bool:
+    """Whether a forget accuracy is more than nought, and than chance."""
+    value = original["value"]
+    return (
+        value > 0
+        and original.get("low", value) > 0
+        and value >= (1 / num_classes if num_classes else 0)
+    )
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Make all of a run that is missing; its record."""
+    started = time.monotonic()
+    make(track.targets(run))
+    return record(run, time.monotonic() - started)
+
+
+def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
+    """Run a validated configuration, print its table, write outputs/runs/<name>/ and
+    outputs/report/index.html.
+    """
+    if settings["dry_run"]:
+        if distributed.is_main():
+            run = Run(settings, command)
+            cost.show(run, list(walk(track.targets(run))), progress.console)
+        return None
+    settle_inception(settings)
+    run = Run(settings, command)
+    if Evaluate.name not in run.cfg.stages:
+        make(track.targets(run))
+        for used in run.used.values() if distributed.is_main() else ():
+            status = f"{used['status']}, {used['seconds']:.1f} s"
+            progress.say(f"{used['stage']:<9} {used['key']}  {status}")
+        return None
+    result = finish(run)
+    if not distributed.is_main():
+        return None
+    page, latest = keep(run, result), run.outputs / "report" / "index.html"
+    with _drawing("the table"):
+        from unrelearn.report.table import print_record
+
+        if page is not None:
+            latest.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(page, latest)
+        print_record(result, progress.console, page=page and latest)
+    return result
+
+
+def keep(run: Run, result: dict[str, Any]) -> Path | None:
+    """Write outputs/runs/<name>/: result.json first, as what draws may fail; the path of the page,
+    if it could be made.
+    """
+    if not distributed.is_main():
+        return None
+    folder = run.outputs / "runs" / result["name"]
+    write_json(folder / "result.json", result)
+    tracking.result(result, run.outputs)
+    page = None
+    with _drawing(f"the page of {folder / 'result.json'}"):
+        from unrelearn.report.page import FILE_NAME, write_page
+
+        write_page(result, run.outputs, folder / FILE_NAME)
+        page = folder / FILE_NAME
+    return page
+
+
+@contextlib.contextmanager
+def _drawing(what: str) -> Iterator[None]:
+    """Around what shows a result: whatever fails there costs one line, as the numbers are on
+    disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0][:160]
+        progress.say(
+            f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are"
+            " kept. Type the same command again to make it"
+        )

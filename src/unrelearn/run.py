@@ -1,0 +1,219 @@
+"""A run: its configuration, and what its stages read, each loaded once."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import get_object, instantiate
+
+from unrelearn import distributed, progress, source
+from unrelearn.advice import typed
+from unrelearn.artifact import Artifact, Spec, Store
+from unrelearn.circumstances import circumstances, peak_memory, reset_peak_memory, versions
+from unrelearn.config import (
+    constructor_arguments,
+    every_stage,
+    forget_classes,
+    name_of,
+    to_config,
+)
+from unrelearn.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Recipe:
+    """A method or an attack as the configuration gives it, before there is a network."""
+
+    def __init__(self, given: dict[str, Any]):
+        self.given = given
+        self.target = get_object(given["_target_"])
+        arguments = constructor_arguments(given)
+        self.arguments = {name: value for name, value in arguments.items() if name != "_target_"}
+
+    @property
+    def identity(self) -> bool:
+        return self.target.identity
+
+    @property
+    def needs_oracle(self) -> bool:
+        return self.target.needs_oracle(**self.arguments)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps, at most."""
+        return self.target.steps(**self.arguments)
+
+    @property
+    def passes(self) -> tuple[float, float]:
+        """What a step costs; see DiffusionModule.passes."""
+        return self.target.passes
+
+    @property
+    def own_seed(self) -> int:
+        return self.target.own_seed(**self.arguments)
+
+    @property
+    def unit(self) -> str:
+        return self.target.unit
+
+    @property
+    def sees_forgotten(self) -> bool:
+        return self.target.sees_forgotten(**self.arguments)
+
+    @property
+    def starts_from_images(self) -> bool:
+        return getattr(self.target, "starts_from_images", False)
+
+    @property
+    def places(self) -> list[float]:
+        """Where an attacked model is measured: the levels of an edit, or the budgets above 0."""
+        levels = self.arguments.get("levels")
+        return levels or [step for step in self.arguments["budgets"] if step > 0]
+
+    def make(self, task: Any) -> Any:
+        return instantiate(constructor_arguments(self.given), _partial_=True, _convert_="all")(task)
+
+
+def _content(value: Any) -> Any:
+    """An argument, for keys: a data set among them is what its images are, wherever they lie."""
+    if not isinstance(value, dict) or "_target_" not in value:
+        return value
+    name = value["_target_"].split(".")[-2]
+    return {"name": name, "content": instantiate(value, _convert_="all").fingerprint()}
+
+
+class Run:
+    """What a resolved configuration asks for. `stages` say what that is made of.
+
+    Args:
+        settings: the validated configuration, as `config.validate` returns it.
+        command: as it can be typed again.
+        after: another run; if it has the same data set, that is not looked at and loaded again.
+    """
+
+    def __init__(self, settings: dict[str, Any], command: str, after: "Run | None" = None):
+        self.settings, self.command = settings, command
+        self.cfg = to_config(settings)
+        self.outputs = Path(self.cfg.paths.outputs)
+        self.store = Store(self.outputs / "artifacts", rebuild=self.cfg.rebuild, say=progress.say)
+        self.tracking = settings["tracking"]
+        self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
+        self._kept: dict[str, Any] = {}
+        if after is not None and self._same_data(after):
+            self._kept["images"] = after._kept.get("images")
+            self.dataset = after.dataset
+            if "data_slice" in vars(after):
+                self.data_slice = after.data_slice
+        else:
+            self.dataset = instantiate(self.cfg.dataset, _convert_="all")
+        self.forget = forget_classes(self.cfg.forget, self.dataset)
+        groups = ("dataset", "method", "attack")
+        self.names = {group: name_of(settings[group]) for group in groups}
+        self.group = "-".join(self.names.values())
+        self.method, self.attack = Recipe(self.cfg.method), Recipe(self.cfg.attack)
+
+    def _same_data(self, other: "Run") -> bool:
+        return all(self.settings[key] == other.settings[key] for key in ("dataset", "trainer"))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returns; it is called the first time only."""
+        if self._kept.get(name) is None:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    @cached_property
+    def data_slice(self) -> dict[str, Any]:
+        """What the data set is, for keys."""
+        known = {
+            "name": self.names["dataset"],
+            "horizontal_flip": self.dataset.horizontal_flip,
+        }
+        try:
+            return known | {"content": self.dataset.fingerprint()}
+        except (UsageError, OSError):
+            if not self.cfg.dry_run:
+                raise
+            return known  # the files are not here yet, so nothing made from them can be
+
+    def changed(self, group: str) -> dict[str, Any]:
+        """What a method or attack makes of its parent, for keys."""
+        recipe: Recipe = getattr(self, group)
+        given = constructor_arguments(recipe.given)
+        arguments = {name: _content(value) for name, value in given.items()}
+        if "seed" in arguments:
+            arguments["seed"] = recipe.own_seed
+        known = {
+            group: arguments,
+            "forget": self.forget,
+            "seed": self.cfg.seed,
+            "weights": self.cfg.model.weights,
+            "precision": self.cfg.precision,
+        }
+        digest = source.source_of(recipe.target)  # of code that no stage's version speaks for
+        return known | ({"source": digest} if digest else {})
+
+    def slice(self, part: Any) -> dict[str, Any]:
+        """A part of the configuration, for keys."""
+        return asdict(part)
+
+    @cached_property
+    def device(self) -> torch.device:
+        if self.cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+    def build(self, spec: Spec, make: Callable[[Path], dict]) -> Artifact:
+        """An artefact of a stage that was asked for, or one that is there already."""
+        # the first process decides for all: another run may finish it between two looks
+        there = distributed.on_main(lambda: self.store.find(spec) is not None)
+        existing = self.store.find(spec) if there else None
+        if existing is None:
+            self._check_asked(spec.stage)
+
+        def measured(folder: Path) -> dict:
+            started = time.monotonic()
+            reset_peak_memory()
+            meta = make(folder)
+            seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
+            return {
+                "status": "finished",
+                "weights": None,
+                **meta,
+                **self._costs(),
+                **circumstances(),
+                "versions": versions(),
+                "seconds": round(seconds, 2),
+                "command": self.command,
+            }
+
+        artifact = existing or self.store.build(spec, measured)
+        row = {name: artifact.meta[name] for name in ("seconds", "peak_memory_mib", "device")}
+        status = "reused" if artifact.reused else "computed"
+        row = {"stage": spec.stage, "key": artifact.key, "status": status, **row}
+        self.used.setdefault(artifact.key, row)
+        return artifact
+
+    def _check_asked(self, stage: str) -> None:
+        """That a stage is made only if it, or no stage of its kind, could be left out."""
+        asked, all_stages = self.cfg.stages, every_stage()
+        if stage not in all_stages or stage in asked:
+            return
+        wanted = [name for name in all_stages if name in [*asked, stage]]
+        raise UsageError(
+            f"stages=[{','.join(asked)}]: needs the result of stage {stage}, which has not been run"
+            f" with this configuration. Type {typed({'stages': wanted})}"
+        )
+
+    def _costs(self) -> dict[str, Any]:
+        """On what and in how much memory a stage ran."""
+        if self.device.type == "cuda":
+            peak, name = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
+        else:
+            peak, name = peak_memory(), "cpu"
+        return {"peak_memory_mib": None if peak is None else round(peak, 1), "device": name}

@@ -1,0 +1,101 @@
+"""What a model draws."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from unrelearn import cost, distributed, progress
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.sampling import Job, draw_all, jobs
+from unrelearn.run import Run
+from unrelearn.stage import Cost, Stage
+from unrelearn.stages.train import Attack, Model
+
+
+class Samples(Stage):
+    name = "samples"
+    version = 2
+    alone = False
+
+    def __init__(self, run: Run, model: Model):
+        super().__init__(run)
+        self.model = model
+        self.depth = model.stage.depth
+
+    @property
+    def what(self) -> str:
+        return self.model.what
+
+    def parents(self) -> list[Stage]:
+        return [self.model.stage]
+
+    def config(self) -> dict[str, Any]:
+        cfg, step = self.run.cfg, self.model.step
+        config = {
+            "sampler": self.run.slice(cfg.sampler),
+            "forget": self.run.forget,
+            "step": step,
+            "precision": cfg.precision,
+        }
+        # two sets of weights lie in what was trained from scratch: the original, and `retrain`
+        averaged = self.run.method.arguments.get("ema_decay") is not None
+        if step is None and (self.model.stage.start is None or averaged):
+            config["weights"] = cfg.model.weights
+        return config
+
+    def jobs(self) -> list[Job]:
+        """What is drawn."""
+        run = self.run
+        return jobs(
+            run.slice(run.cfg.sampler),
+            run.forget,
+            len(run.dataset.class_names),
+            run.cfg.model.schedule.num_train_timesteps,
+            isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
+        )
+
+    def ruled_out(self) -> bool:
+        return self.model.weights is None
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        run, cfg, weights = self.run, self.run.cfg, self.model.weights
+        network = denoisers.load(weights).to(run.device)
+        # of an attack on the sampler: images to start from
+        beside = weights.parent / "start.safetensors"
+        starts = load_file(beside) if beside.exists() else {}
+        if cfg.trainer.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if cfg.trainer.compile:
+            network.compile()
+        todo = self.jobs()
+        shares = [distributed.my_slice(len(job.labels)) for job in todo]
+        total = sum(part.stop - part.start for part in shares)
+        half = torch.bfloat16 if cfg.precision.startswith("bf16") else torch.float16
+        mixed = torch.autocast(run.device.type, half, enabled=cfg.precision != "32-true")
+        with progress.bar(f"sample the model: {self.what}", total) as advance, mixed:
+            tensors = draw_all(
+                network,
+                run.slice(cfg.sampler),
+                todo,
+                starts,
+                self.model.step,
+                schedule=run.slice(cfg.model.schedule),
+                batch_size=cfg.trainer.sampling_batch_size,
+                progress=advance,
+            )
+        if distributed.is_main():
+            save_file(tensors, folder / "samples.safetensors")
+            step = self.model.step
+            with self.track("" if step is None else f" at {step:g}") as logged:
+                grids = {name: t for name, t in tensors.items() if name.count("/") == 1}
+                logged.images(**{name.replace("/", "_"): grid for name, grid in grids.items()})
+        return {}
+
+    def cost(self) -> Cost:
+        dataset, todo = self.run.dataset, self.jobs()
+        forward, _ = cost.of_network(self.run)
+        image = dataset.channels * dataset.image_size**2
+        passes = sum(job.passes for job in todo)
+        return Cost(0, passes * forward, sum(len(job.labels) for job in todo) * image)

@@ -1,0 +1,70 @@
+"""The images of a run: decoded once if they are many, and where the device can reach them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unrelearn import distributed, progress
+from unrelearn.data import ImageData
+from unrelearn.run import Run
+from unrelearn.stage import Stage
+
+
+class Decode(Stage):
+    """The files of a data set that is too large to be decoded in every run."""
+
+    name = "dataset"
+
+    def config(self) -> dict[str, Any]:
+        return self.run.data_slice
+
+    @property
+    def what(self) -> str:
+        return self.run.names["dataset"]
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        dataset, name = self.run.dataset, self.run.names["dataset"]
+
+        def decode() -> int:
+            with progress.bar(f"decode {name}", dataset.num_images()) as advance:
+                return dataset.decode(folder, advance)
+
+        left_out = distributed.on_main(decode)
+        if left_out:
+            progress.say(f"{name}: {left_out} broken images are left out")
+        return {"images_left_out": left_out}
+
+
+def decoded(run: Run) -> list[Stage]:
+    """What must be there before the images can be read."""
+    return [Decode(run)] if hasattr(run.dataset, "decode") else []
+
+
+def images(run: Run) -> ImageData:
+    """The images of a run as uint8, on the device if they take less than half of what is free there;
+    else they stay where they are, in the host's memory or mapped from disk, and are read ahead by a
+    thread.
+    """
+    return run.once("images", lambda: _load(run))
+
+
+def _load(run: Run) -> ImageData:
+    stages = decoded(run)
+    loaded = run.dataset.open(stages[0].build().path) if stages else run.dataset.load()
+    sizes = [math.prod(part.images.shape) for part in (loaded.train, loaded.test)]
+    place, fits = "in memory", True
+    if run.device.type == "cuda":
+        fits = sum(sizes) < torch.cuda.mem_get_info(run.device)[0] / 2
+        name = torch.cuda.get_device_name()
+        place = f"on {name}" if fits else "in the host's memory, read ahead"
+    if not isinstance(loaded.train.images, Tensor) and (run.device.type == "cpu" or not fits):
+        place = "mapped from disk, read ahead"
+    progress.say(
+        f"{run.names['dataset']}: {len(loaded.train)} training and {len(loaded.test)} test"
+        f" images, {sum(sizes) / 2**20:.1f} MiB, {place}"
+    )
+    train, test = (part.to(run.device) if fits else part for part in (loaded.train, loaded.test))
+    return ImageData(train, test, loaded.class_names)

@@ -1,0 +1,170 @@
+"""What is seen in real images, and what is measured of a model's."""
+
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from safetensors.torch import load_file, save_file
+
+from unrelearn import distributed, progress, source
+from unrelearn.artifact import sha256, write_json
+from unrelearn.classification.oracle import halves
+from unrelearn.config import needs_inception
+from unrelearn.diffusion import inception
+from unrelearn.diffusion.inception import Inception
+from unrelearn.diffusion.sampling import sampler_words
+from unrelearn.errors import UsageError
+from unrelearn.evals.evidence import Eyes, Sight, first_of_each_class, gather_evidence
+from unrelearn.run import Run
+from unrelearn.stage import Stage
+from unrelearn.stages.classifier import Classifiers, classifier
+from unrelearn.stages.generate import Samples
+from unrelearn.stages.images import decoded, images
+
+
+def uses_inception(run: Run) -> bool:
+    return any(needs_inception(name, given) for name, given in run.cfg.eval.items())
+
+
+def observers(run: Run) -> Eyes:
+    """The classifiers and, where a measurement asks for it, the Inception network."""
+    return run.once("observers", lambda: _observers(run))
+
+
+def _observers(run: Run) -> Eyes:
+    weights = run.cfg.paths.inception_weights
+    features = Inception(Path(weights), run.device) if uses_inception(run) else None
+    main, held_out = (classifier(run, role) for role in Classifiers.ROLES)
+    return Eyes(main, held_out, features, run.cfg.protocol.contrast_stretch)
+
+
+class Reference(Stage):
+    """What is seen in real images of every class: computed once, read by every evaluation."""
+
+    name = "reference"
+    version = 2
+    seconds = 2.0
+
+    @property
+    def what(self) -> str:
+        return self.run.names["dataset"]
+
+    def parents(self) -> list[Stage]:
+        return [Classifiers(self.run, role) for role in Classifiers.ROLES]
+
+    def needs(self) -> list[Stage]:
+        return [*decoded(self.run), *self.parents()]
+
+    def config(self) -> dict[str, Any]:
+        protocol, weights = self.run.cfg.protocol, self.run.cfg.paths.inception_weights
+        inception = uses_inception(self.run) and weights
+        return {
+            "dataset": self.run.data_slice,
+            "contrast_stretch": protocol.contrast_stretch,
+            "images_per_class": protocol.reference_images_per_class,
+            "inception": sha256(Path(weights)) if inception else None,
+        }
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        data, each = images(self.run), self.run.cfg.protocol.reference_images_per_class
+        parts = {"train": first_of_each_class(halves(data.train)[1], each), "test": data.test}
+        tensors = {}
+        for part, image_set in parts.items():
+            seen = observers(self.run).look(image_set.images, image_set.labels)
+            tensors |= {f"{part}/{f.name}": getattr(seen, f.name) for f in fields(Sight)}
+        if distributed.is_main():
+            there = {name: t.contiguous() for name, t in tensors.items() if t is not None}
+            save_file(there, folder / "reference.safetensors")
+        return {}
+
+
+class Evaluate(Stage):
+    """All that is measured of what a model has drawn."""
+
+    name = "evaluate"
+    version = 4
+
+    def __init__(self, run: Run, samples: Samples):
+        super().__init__(run)
+        self.samples, self.reference = samples, Reference(run)
+        self.depth = samples.depth
+
+    @property
+    def what(self) -> str:
+        return self.samples.what
+
+    def parents(self) -> list[Stage]:
+        return [self.samples, self.reference]
+
+    @cached_property
+    def targets(self) -> dict[str, Any]:
+        """Name of a measurement -> its function."""
+        return {name: get_object(given["_target_"]) for name, given in self.run.cfg.eval.items()}
+
+    def config(self) -> dict[str, Any]:
+        config = {"eval": self.run.cfg.eval, "forget": self.run.forget}
+        digests = {name: source.source_of(target) for name, target in self.targets.items()}
+        new = {name: digest for name, digest in digests.items() if digest}
+        return config | ({"source": new} if new else {})
+
+    def ruled_out(self) -> bool:
+        return self.samples.ruled_out()
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        run = self.run
+        drawn = load_file(self.samples.build().path / "samples.safetensors")
+        real = load_file(self.reference.build().path / "reference.safetensors")
+        names = [f.name for f in fields(Sight)]
+        train, test = (
+            Sight(**{name: real.get(f"{part}/{name}") for name in names})
+            for part in ("train", "test")
+        )
+        second = run.cfg.sampler.second
+        evidence = gather_evidence(
+            drawn,
+            train,
+            test,
+            run.forget,
+            len(run.dataset.class_names),
+            observers(run),
+            sampler_words(run.slice(second)) if second else None,
+        )
+        if distributed.is_main():
+            metrics = {}
+            for name, given in run.cfg.eval.items():
+                metrics[name] = instantiate(given, _partial_=True, _convert_="all")(evidence)
+            write_json(folder / "metrics.json", metrics)
+            step = self.samples.model.step
+            with self.track("" if step is None else f" at {step:g}") as logged:
+                logged.summary(metrics)
+        return {}
+
+
+def settle_inception(cfg: dict) -> None:
+    """Find the Inception weights if a measurement asks for them; without them it is left out, and
+    that is said.
+    """
+    wanted = [
+        name for name, measurement in cfg["eval"].items() if needs_inception(name, measurement)
+    ]
+    if not wanted:
+        return
+    paths = cfg["paths"]
+    try:
+        found = distributed.on_main(
+            lambda: inception.weights(
+                paths["inception_weights"], Path(paths["data"]), download=True
+            )
+        )
+        paths["inception_weights"] = str(found)
+    except UsageError as error:
+        if paths["inception_weights"] is not None:
+            raise
+        progress.say(
+            f"{' '.join(error.problems)} Left out: {', '.join(wanted)}; fd_oracle takes their"
+            " place, under its own name"
+        )
+        cfg["eval"] = {name: m for name, m in cfg["eval"].items() if name not in wanted}
+        cfg["eval"].setdefault("fd_oracle", {"_target_": "unrelearn.evals.fd_oracle.run"})

@@ -1,0 +1,371 @@
+"""Stages that train a denoiser: the original model, the unlearned one, the attacked one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unrelearn import cost, distributed, progress
+from unrelearn.artifact import sha256, write_json
+from unrelearn.diffusion import checkpoint
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import canonical
+from unrelearn.errors import UsageError
+from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
+from unrelearn.run import Recipe, Run
+from unrelearn.stage import Cost, Stage
+from unrelearn.stages.classifier import Classifiers, classifier
+from unrelearn.stages.images import decoded, images
+
+
+def snapshot(step: float) -> str:
+    """The folder of the weights after so many steps, or of an edit of this level."""
+    return f"step_{step:06d}" if isinstance(step, int) else f"level_{step:g}"
+
+
+def fit_options(run: Run, **arguments: Any) -> FitOptions:
+    trainer = run.cfg.trainer
+    return FitOptions(
+        precision=run.cfg.precision,
+        accelerator=run.device.type,
+        channels_last=trainer.channels_last,
+        compile=trainer.compile,
+        batch_size_per_device=trainer.batch_size_per_device,
+        checkpoint_every_n_steps=trainer.checkpoint_every_n_steps,
+        log_every_n_steps=trainer.log_every_n_steps,
+        **arguments,
+    )
+
+
+class Trained(Stage):
+    """A stage that leaves the weights of a model."""
+
+    start: "Trained | None" = None  # the model that it starts from
+    places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
+
+    def training(self) -> DiffusionModule:
+        """What is fitted."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        raise NotImplementedError
+
+    def parents(self) -> list[Stage]:
+        return [self.start] if self.start else []
+
+    def needs(self) -> list[Stage]:
+        return [*decoded(self.run), *self.parents()]
+
+    def weights(self, at: float | None = None) -> Path | None:
+        """The folder of its weights; None if its training, or that of its parent, diverged."""
+        artifact = self.artifact
+        if artifact is None:
+            return None
+        if at is not None:
+            folder = artifact.path / snapshot(at) / "raw"
+            return folder if folder.exists() else None
+        label = artifact.meta["weights"]
+        if not label:
+            return None
+        return artifact.path / (self.run.cfg.model.weights if label == "ema" else label)
+
+    def network(self, at: float | None = None) -> denoisers.Denoiser:
+        return denoisers.load(self.weights(at))
+
+    def ruled_out(self) -> bool:
+        return self.start is not None and self.start.weights() is None
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        """Fit a module and write its weights; of an attack snapshots instead, one for each place."""
+        module = self.training()
+        edits = isinstance(module, Edit)
+
+        def keep(step: float) -> None:
+            if distributed.is_main():
+                module.save(folder / snapshot(step))
+
+        with self.track() as logged:
+            options = fit_options(
+                self.run,
+                snapshots=[] if edits else self.places,
+                on_snapshot=keep,
+                log_row=lambda step, row: logged.log(row, step),
+            )
+            result = fit(module, folder, self.description, options)
+        diverged = result["diverged_at"]
+        if edits and diverged is None:
+            self._edit(module, keep)
+        if diverged is not None:
+            progress.say(
+                f"{self.description}: the loss is not finite at step {diverged}; recorded as"
+                " diverged"
+            )
+        label = None
+        if distributed.is_main():
+            write_json(folder / "losses.json", module.rows)
+            if diverged is None:
+                label = "raw" if self.places else module.save(folder)
+        return {
+            **result,
+            "status": "finished" if diverged is None else "diverged",
+            "weights": label,
+            "steps": module.rows[-1]["step"] if module.rows else 0,
+        }
+
+    def _edit(self, module: Edit, keep: Callable[[float], None]) -> None:
+        module.to(self.run.device)  # training leaves it on the CPU
+        for level in self.places:
+            with module.edited(level):
+                keep(level)
+
+    def task(self, *, oracle: bool = False, attacked: bool = False) -> Task:
+        """The network that this stage starts from and the two sets.
+
+        attacked: put the networks into their canonical form, so that no attack depends on how
+            weights are written.
+        """
+        run, start = self.run, self.start
+        written = canonical if attacked else lambda network: network
+        forgotten = run.forget if start else []
+        data, dataset = images(run), run.dataset
+        network = written(start.network()) if start else self.new_network()
+        has_counterparts = hasattr(dataset, "counterpart")
+        return Task(
+            denoiser=network.to(run.device),
+            schedule=run.slice(run.cfg.model.schedule),
+            forget=data.train.of_classes(forgotten),
+            retain=data.train.of_classes(forgotten, keep=False),
+            forget_classes=forgotten,
+            class_names=data.class_names,
+            seed=run.cfg.seed,
+            horizontal_flip=dataset.horizontal_flip,
+            oracle=classifier(run, Classifiers.MAIN) if oracle else None,
+            loss_reduction=run.cfg.model.pretrain.loss_reduction,
+            antithetic=run.cfg.model.pretrain.antithetic,
+            counterparts={
+                c: dataset.counterpart(c, forgotten) for c in forgotten if has_counterparts
+            },
+            cached=partial(cached, start),
+            original=lambda: written(self.original().network()).to(run.device),
+        )
+
+    def original(self) -> "Trained":
+        """The first model of the run."""
+        return self.start.original() if self.start else self
+
+    def new_network(self) -> denoisers.Denoiser:
+        """Of random weights."""
+        dataset = self.run.dataset
+        network = denoisers.build(
+            image_size=dataset.image_size,
+            channels=dataset.channels,
+            num_classes=len(dataset.class_names),
+            **self.run.slice(self.run.cfg.model.unet),
+        )
+        denoisers.reinitialise(network, self.run.cfg.seed)
+        return network
+
+    def training_cost(self, settings: dict[str, Any], steps: int, passes: tuple) -> Cost:
+        """Of so many steps, of which each takes these passes, and of the weights that are kept."""
+        forward, weights = cost.of_network(self.run)
+        copies = max(1, len(self.places)) * (1 if settings.get("ema_decay") is None else 2)
+        flops = forward * cost.forward_passes(settings, steps, passes)
+        return Cost(steps, flops, copies * weights * cost.BYTES_PER_WEIGHT)
+
+
+class Pretrain(Trained):
+    """The original model, from random weights."""
+
+    name = "pretrain"
+    axis = "pretrain/step"
+
+    def config(self) -> dict[str, Any]:
+        run, model = self.run, self.run.cfg.model
+        parts = ("unet", "schedule", "pretrain")
+        return {
+            "dataset": run.data_slice,
+            "model": {part: run.slice(getattr(model, part)) for part in parts},
+            "seed": run.cfg.seed,
+            "precision": run.cfg.precision,
+        }
+
+    @property
+    def description(self) -> str:
+        return f"pretrain on {self.run.names['dataset']}"
+
+    def training(self) -> DiffusionModule:
+        return Pretraining(self.task(), **recipe(self.run))
+
+    def cost(self) -> Cost:
+        settings = self.run.slice(self.run.cfg.model.pretrain)
+        return self.training_cost(settings, settings["max_steps"], Pretraining.passes)
+
+
+class Import(Trained):
+    """The original model, from weights that were trained elsewhere."""
+
+    name = Pretrain.name
+    version = Pretrain.version
+
+    def config(self) -> dict[str, Any]:
+        run, model = self.run, self.run.cfg.model
+        path = Path(model.checkpoint)
+        files = [path]
+        if path.is_dir():
+            kinds = (".json", ".safetensors")
+            files = sorted(file for file in path.rglob("*") if file.suffix in kinds)
+        pretrain = model.pretrain  # methods and attacks follow these two
+        followed = {name: getattr(pretrain, name) for name in ("loss_reduction", "antithetic")}
+        imported = {
+            "unet": run.slice(model.unet),
+            "schedule": run.slice(model.schedule),
+            "pretrain": followed,
+            "checkpoint": [sha256(file) for file in files],
+            "weights": model.weights,
+        }
+        return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        model, dataset = self.run.cfg.model, self.run.dataset
+        path, schedule = Path(model.checkpoint), self.run.slice(model.schedule)
+        assumed = checkpoint.assumed(path, schedule)
+        if assumed:
+            progress.say(assumed)
+        networks = denoisers.load_checkpoint(
+            path,
+            image_size=dataset.image_size,
+            channels=dataset.channels,
+            num_classes=len(dataset.class_names),
+        )
+        if model.weights not in networks:
+            raise UsageError(checkpoint.wrong_label(path, model.weights, list(networks)))
+        if distributed.is_main():
+            denoisers.save(networks[model.weights], folder / model.weights, schedule)
+        return {"weights": model.weights, "schedule_assumed": assumed is not None}
+
+
+class Changed(Trained):
+    """What a method or an attack makes of a model."""
+
+    group: str  # of the configuration
+
+    def __init__(self, run: Run, start: Trained):
+        super().__init__(run)
+        self.start = start
+
+    @property
+    def recipe(self) -> Recipe:
+        return getattr(self.run, self.group)
+
+    @property
+    def what(self) -> str:
+        return self.run.names[self.group]
+
+    def config(self) -> dict[str, Any]:
+        return self.run.changed(self.group)
+
+    def cost(self) -> Cost:
+        recipe = self.recipe
+        return self.training_cost(recipe.arguments, recipe.steps, recipe.passes)
+
+
+class Unlearn(Changed):
+    name = "unlearn"
+    axis = "unlearn/step"
+    depth = 2
+    group = "method"
+
+    def parents(self) -> list[Stage]:
+        oracle = [Classifiers(self.run, Classifiers.MAIN)] if self.recipe.needs_oracle else []
+        return [*super().parents(), *oracle]
+
+    @property
+    def description(self) -> str:
+        return f"unlearn with {self.what}"
+
+    def training(self) -> DiffusionModule:
+        return self.recipe.make(self.task(oracle=self.recipe.needs_oracle))
+
+
+class Attack(Changed):
+    name = "attack"
+    version = 2
+    axis = "attack/budget"
+    depth = 3
+    group = "attack"
+
+    @property
+    def places(self) -> list[float]:  # type: ignore[override]
+        return self.recipe.places
+
+    @property
+    def description(self) -> str:
+        return f"attack with {self.what}"
+
+    def training(self) -> DiffusionModule:
+        return self.recipe.make(self.task(attacked=True))
+
+
+class Cached(Stage):
+    """Tensors that are dear and the same in many runs, such as the Fisher information of a model."""
+
+    name = "cached"
+
+    def __init__(self, start: Trained, settings: dict[str, Any], compute: Callable[[], dict]):
+        super().__init__(start.run)
+        self.start, self.settings, self.compute = start, settings, compute
+
+    def parents(self) -> list[Stage]:
+        return [self.start]
+
+    def config(self) -> dict[str, Any]:
+        cfg = self.run.cfg
+        return {
+            **self.settings,
+            "seed": cfg.seed,
+            "weights": cfg.model.weights,
+            "precision": cfg.precision,
+        }
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        tensors = self.compute()
+        if distributed.is_main():
+            tensors = {key: value.contiguous().cpu() for key, value in tensors.items()}
+            save_file(tensors, folder / "tensors.safetensors")
+        return {}
+
+
+def cached(
+    start: Trained, name: str, settings: dict[str, Any], compute: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Task.cached as an artefact whose parent is the model that the task starts from."""
+    stage = Cached(start, {"name": name, **settings}, compute)
+    tensors = load_file(stage.build().path / "tensors.safetensors")
+    return {key: value.to(start.run.device) for key, value in tensors.items()}
+
+
+def recipe(run: Run) -> dict[str, Any]:
+    """The arguments of Pretraining; the loss itself goes to every stage, through its Task."""
+    settings = run.slice(run.cfg.model.pretrain)
+    return {k: v for k, v in settings.items() if k not in ("loss_reduction", "antithetic")}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is measured: a stage and, of an attack, the step, or the level of an edit."""
+
+    stage: Trained
+    step: float | None = None
+
+    @property
+    def weights(self) -> Path | None:
+        return self.stage.weights(self.step)
+
+    @property
+    def what(self) -> str:
+        return self.stage.name + ("" if self.step is None else f" at {self.step:g}")
