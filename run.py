@@ -33,11 +33,10 @@ def app(config: DictConfig) -> dict | None:
         )
         if not cfg["dry_run"]:
             launch.processes(cfg["trainer"])
-        from unrelearn.pipeline import (
-            run,
-        )  # after the processes were started: each of them imports it for itself
+        # after the processes were started: each of them imports it for itself
+        from unrelearn.record import execute
 
-        record = run(cfg, command=command(overrides))
+        record = execute(cfg, command=command(overrides))
         launch.finished(record)
         return record  # to the launcher, if this is its job
 

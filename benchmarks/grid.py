@@ -25,10 +25,10 @@ from itertools import product
 from pathlib import Path
 
 from common import configuration, interleaved, report, stopwatch
+from unrelearn.pipeline import Pipeline, keep
 
 from unrelearn import progress
 from unrelearn.grid import Plan, work
-from unrelearn.pipeline import Pipeline, keep
 
 TENTH = [
     "model.pretrain.max_steps=200",

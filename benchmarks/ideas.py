@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from common import RESULTS, configuration
 from torch import Tensor, nn
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.diffusion.objectives import pseudo_labels
@@ -38,7 +39,6 @@ from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.random_label import RandomLabel
 from unrelearn.module import FitOptions, fit
-from unrelearn.pipeline import Pipeline
 
 BUDGETS, RATE = [100, 200, 400], 1e-3
 FORGET, RETAIN_EACH = 200, 20

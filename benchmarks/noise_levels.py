@@ -18,12 +18,12 @@ import sys
 
 import torch
 from common import RESULTS, configuration
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.maths import add_noise, alphas_cumprod
 from unrelearn.diffusion.objectives import pseudo_labels
-from unrelearn.pipeline import Pipeline
 from unrelearn.randomness import generator_for
 
 METHODS = ("retrain", "dimum", "random_label", "dimum_cover")

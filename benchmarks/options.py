@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
+from unrelearn.pipeline import recipe
 
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.module import FitOptions, Pretraining, Task, fit
-from unrelearn.pipeline import recipe
 
 CASES = {
     "unet_tiny": (8, 1, 64, 60),

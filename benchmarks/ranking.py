@@ -15,12 +15,12 @@ import sys
 import torch
 from common import RESULTS, configuration
 from scipy.stats import kendalltau
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
 from unrelearn.evals.fd_oracle import frechet_distance
-from unrelearn.pipeline import Pipeline
 
 REFERENCE = ("ddpm", 1000)
 SAMPLERS = [

@@ -10,11 +10,11 @@ import sys
 
 import torch
 from common import configuration, stopwatch
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
-from unrelearn.pipeline import Pipeline
 
 CASES = [
     ("ddim", 10),

@@ -13,10 +13,10 @@ import tempfile
 import torch
 from common import configuration, interleaved, report, stopwatch
 from diffusers import DDIMScheduler
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
-from unrelearn.pipeline import Pipeline
 
 STEPS, IMAGES, BATCH = 10, 500, 250
 

@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 from unrelearn import launch
 from unrelearn.artifact import MANIFEST
 from unrelearn.errors import UsageError
-from unrelearn.grid import Plan
+from unrelearn.grid.plan import Plan
+from unrelearn.stage import kinds
 
 EXAMPLES = 5  # folders of each stage that are named
 
@@ -48,7 +49,7 @@ def named_by_results(outputs: Path) -> set[str]:
             ) from error
     for path in sorted((outputs / "grids").glob("*/grid.json")):
         try:
-            named |= Plan(json.loads(path.read_text())["words"], elsewhere=True).nodes.keys()
+            named |= Plan(json.loads(path.read_text())["words"], elsewhere=True).parts.keys()
         except UsageError as error:
             raise UsageError(
                 [
@@ -149,11 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
         kept = with_ancestors(named_by_results(options.outputs), there)
     except UsageError as error:
         return launch.complain(error.problems)
-    models = {
-        name.partition("/")[2]
-        for name in kept
-        if name.startswith(("pretrain/", "unlearn/", "attack/"))
-    }
+    trained = {kind.name for kind in kinds() if kind.trains}
+    parts = [name.partition("/") for name in kept]
+    models = {key for stage, _, key in parts if stage in trained}
     oldest = time.time() - 3600 * options.hours
     unneeded = {
         name: path
@@ -197,7 +196,7 @@ def _beside(path: Path, name: str, models: set[str]) -> bool:
     """Whether it was computed of a model that is kept: samples, or what a method works with, such
     as a Fisher information.
     """
-    if not name.startswith(("cached/", "samples/")):
+    if name.partition("/")[0] not in {kind.name for kind in kinds() if kind.beside}:
         return False
     try:
         return bool(models & set(json.loads((path / MANIFEST).read_text())["parents"]))

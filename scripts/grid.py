@@ -42,18 +42,10 @@ from rich.table import Table
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
 from unrelearn.errors import UsageError
-from unrelearn.grid import (
-    ORDER,
-    STATES,
-    Failures,
-    Node,
-    Overview,
-    Plan,
-    Settled,
-    Shelf,
-    overview,
-    work,
-)
+from unrelearn.grid.parts import RECORD, Inventory, Part
+from unrelearn.grid.plan import Plan, Settled
+from unrelearn.grid.status import STATES, Overview, overview
+from unrelearn.grid.work import Failures, Worker
 from unrelearn.report.groups import collect
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -164,18 +156,19 @@ def size(number: float) -> str:
 
 
 def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None:
-    shelf, seconds = plan.shelf, plan.seconds()
-    shelf.list()
-    missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
-    title = f"{len(plan.cells):,} runs in {plan.outputs}: {len(plan.nodes):,} distinct parts"
+    inventory, seconds = plan.inventory, plan.seconds()
+    inventory.list()
+    missing = [part for part in plan.parts.values() if not inventory.settled(part, plan.parts)]
+    title = f"{len(plan.cells):,} runs in {plan.outputs}: {len(plan.parts):,} distinct parts"
     table = Table("stage", title=title, title_justify="left")
     for heading in ("parts", "there", "to do", "optimiser steps", "time", "disk"):
         table.add_column(heading, justify="right")
-    for stage in ORDER:
-        every = [node for node in plan.nodes.values() if node.stage == stage]
-        to_do = [node for node in missing if node.stage == stage]
+    for stage in plan.stages:
+        every = [part for part in plan.parts.values() if part.stage == stage]
+        to_do = [part for part in missing if part.stage == stage]
         if every:
-            steps, disk = (sum(plan.cost(node)[i] for node in to_do) for i in (0, 2))
+            costs = [plan.cost(part) for part in to_do]
+            steps, disk = sum(cost.steps for cost in costs), sum(cost.bytes for cost in costs)
             table.add_row(
                 stage,
                 f"{len(every):,}",
@@ -187,11 +180,11 @@ def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None
             )
     progress.console.print(table)
     total = sum(map(seconds, missing))
+    disk = size(sum(plan.cost(part).bytes for part in missing))
     progress.console.print(
-        f"to do: {len(missing):,} parts, {total / 3600:,.3g} hours of one device,"
-        f" {size(sum(plan.cost(n)[2] for n in missing))}. Hours are those of like parts that are"
-        " there; of what has none, FLOPs at their speed, or at cost.utilisation of"
-        " cost.device_tflops. Nothing was computed."
+        f"to do: {len(missing):,} parts, {total / 3600:,.3g} hours of one device, {disk}. Hours are"
+        " those of like parts that are there; of what has none, FLOPs at their speed, or at"
+        " cost.utilisation of cost.device_tflops. Nothing was computed."
     )
     if missing:
         room = most or 10**9
@@ -281,17 +274,17 @@ def run(plan: Plan, workers: int) -> int:
             f" trainer=auto --workers {plan.trainer['devices']}; on Slurm, submit takes trainer=ddp"
         )
     launch.processes(plan.trainer)
-    shelf = plan.shelf
-    shelf.list()
-    missing = [node for node in plan.nodes.values() if not shelf.settled(node, plan.nodes)]
-    shelf.list_no_more()
-    there = len(plan.nodes) - len(missing)
+    inventory = plan.inventory
+    inventory.list()
+    missing = [part for part in plan.parts.values() if not inventory.settled(part, plan.parts)]
+    inventory.list_no_more()
+    there = len(plan.parts) - len(missing)
     progress.say(
-        f"{len(plan.cells):,} runs, {len(plan.nodes):,} distinct parts, {there:,} of them there"
+        f"{len(plan.cells):,} runs, {len(plan.parts):,} distinct parts, {there:,} of them there"
     )
     plan.keep()
-    for node in missing:
-        Failures(plan.folder).forget(node)
+    for part in missing:
+        Failures(plan.folder).forget(part)
     lost = side_by_side(plan, missing, workers) if workers > 1 else one_by_one(plan, missing)
     for why in dict.fromkeys(lost.values()):
         names = [name for name, reason in lost.items() if reason == why]
@@ -302,14 +295,14 @@ def run(plan: Plan, workers: int) -> int:
         )
     if lost:
         print(
-            f"{len(lost)} of {len(plan.nodes)} parts are missing; the same command makes only"
+            f"{len(lost)} of {len(plan.parts)} parts are missing; the same command makes only"
             " these",
             file=sys.stderr,
         )
     cells = [
-        plan.outputs / "runs" / node.key / "result.json"
-        for node in plan.nodes.values()
-        if node.stage == "record"
+        plan.outputs / "runs" / part.key / "result.json"
+        for part in plan.parts.values()
+        if part.stage == RECORD
     ]
     if records := collect(path for path in cells if path.exists()):
         tracking.grid(records, plan.outputs, plan.tracking)
@@ -329,35 +322,35 @@ def run(plan: Plan, workers: int) -> int:
     return 1 if lost else 0
 
 
-def one_by_one(plan: Plan, missing: list[Node]) -> dict[str, str]:
-    left = {node.name: node for node in missing}
+def one_by_one(plan: Plan, missing: list[Part]) -> dict[str, str]:
+    left = {part.name: part for part in missing}
     seconds, fitted = plan.seconds(), time.monotonic()
 
-    def begun(node: Node) -> None:
+    def begun(part: Part) -> None:
         nonlocal seconds, fitted
         if (
             time.monotonic() - fitted > REFIT
         ):  # what was made meanwhile tells how long the rest will take
             seconds, fitted = plan.seconds(), time.monotonic()
-        run = " ".join(f"{key}={text}" for key, text in plan.cells[node.cell])
+        run = " ".join(f"{key}={text}" for key, text in plan.cells[part.cell])
         time_left = hours(sum(map(seconds, left.values())))
         progress.say(
-            f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {node.stage}"
-            f" {node.what}: {run}"
+            f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {part.stage}"
+            f" {part.what}: {run}"
         )
 
-    return work(
-        plan.nodes,
-        list(left),
-        shelf=plan.shelf,
-        folder=plan.folder,
-        configuration=plan.configuration,
-        begun=begun,
-        made=lambda node, measured: left.pop(node.name),
+    worker = Worker(
+        plan.parts,
+        plan.inventory,
+        plan.folder,
+        plan.configuration,
+        begun,
+        made=lambda part, measured: left.pop(part.name),
     )
+    return worker.work(list(left))
 
 
-def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str]:
+def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str]:
     """As many processes of `work`, which share the parts by their claims."""
     import torch
 
@@ -414,10 +407,10 @@ def side_by_side(plan: Plan, missing: list[Node], workers: int) -> dict[str, str
                 f" ({file.with_name(f'{number}.log')})",
                 file=sys.stderr,
             )
-    unmade = [node for node in missing if not plan.shelf.settled(node, plan.nodes)]
+    unmade = [part for part in missing if not plan.inventory.settled(part, plan.parts)]
     return {
-        node.name: seen.failed.get(node.name, "something that it needs is missing")
-        for node in unmade
+        part.name: seen.failed.get(part.name, "something that it needs is missing")
+        for part in unmade
     }
 
 
@@ -444,11 +437,9 @@ def work_on(file: Path) -> int:
     from unrelearn.config import Sweep
 
     task = json.loads(file.read_text())
-    nodes = {
-        node.name: node
-        for fields in task["nodes"]
-        for node in [Node(fields[0], fields[1], tuple(fields[2]), *fields[3:])]
-    }
+    parts = {}
+    for name, what, needs, inside, *more in task["parts"]:
+        parts[name] = Part(name, what, tuple(needs), tuple(inside), *more)
     sweep, settle = Sweep(task["words"]), Settled(task["settled"])
 
     @lru_cache(maxsize=8)
@@ -458,19 +449,22 @@ def work_on(file: Path) -> int:
         settle(cfg)
         return cfg, command_line(sweep.words(chosen))
 
-    first = nodes[task["wanted"][0]]
+    first = parts[task["wanted"][0]]
     launch.processes(configuration(first.cell)[0]["trainer"])
     number = iter(range(1, len(task["wanted"]) + 1))
-    lost = work(
-        nodes,
-        task["wanted"],
-        shelf=Shelf(Path(task["outputs"])),
-        folder=Path(task["folder"]),
-        configuration=lambda node: configuration(node.cell),
-        begun=lambda node: progress.say(
-            f"[{next(number)}/{len(task['wanted'])}] {node.stage} {node.what} ({node.key})"
-        ),
+    total = len(task["wanted"])
+
+    def begun(part: Part) -> None:
+        progress.say(f"[{next(number)}/{total}] {part.stage} {part.what} ({part.key})")
+
+    worker = Worker(
+        parts,
+        Inventory(Path(task["outputs"])),
+        Path(task["folder"]),
+        lambda part: configuration(part.cell),
+        begun,
     )
+    lost = worker.work(task["wanted"])
     for name, why in lost.items():
         if distributed.is_main():
             print(f"failed: {name}: {why}", file=sys.stderr)
@@ -482,14 +476,10 @@ def submit(plan: Plan, options: argparse.Namespace) -> int:
     if options.dry_run:
         show_plan(plan, options.minutes, options.max_jobs)
         return 0
-    ids = slurm.submit(
-        plan,
-        minutes=options.minutes,
-        options=options.sbatch,
-        max_jobs=options.max_jobs,
-        parallel=options.parallel,
-        say=progress.say,
+    submission = slurm.Submission(
+        options.minutes, options.sbatch, options.max_jobs, options.parallel, progress.say
     )
+    ids = submission.submit(plan)
     again = shlex.join(["python", "scripts/grid.py", "status", *options.words, "--watch"])
     progress.say(
         f"{len(ids)} array(s) submitted. To follow them: {again}"

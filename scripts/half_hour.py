@@ -31,7 +31,8 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
 
     from unrelearn.config import CONF, validate
     from unrelearn.module import Pretraining, fit
-    from unrelearn.pipeline import Pipeline, recipe
+    from unrelearn.run import Run
+    from unrelearn.stages.train import Pretrain, fit_options, recipe
 
     with (
         initialize_config_dir(str(CONF), version_base="1.3"),
@@ -49,12 +50,12 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
                 ],
             )
         )
-        pipeline, stamps = Pipeline(cfg, "half_hour"), {}
-        options = pipeline._fit_options(
-            log_row=lambda step, row: stamps.update({step: time.perf_counter()})
+        run, stamps = Run(cfg, "half_hour"), {}
+        options = fit_options(
+            run, log_row=lambda step, row: stamps.update({step: time.perf_counter()})
         )
-        arguments = recipe(cfg["model"]) | {"max_steps": MEASURED_TO}
-        fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "measure", options)
+        arguments = recipe(run) | {"max_steps": MEASURED_TO}
+        fit(Pretraining(Pretrain(run).task(), **arguments), Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
     return {
         "seconds_per_step": seconds,

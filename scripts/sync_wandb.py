@@ -63,6 +63,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def axes() -> dict[str, str]:
+    """Stage -> what its curves are drawn over."""
+    from unrelearn.stage import kinds
+    from unrelearn.tracks import diffusion  # noqa: F401 - whose stages are then known
+
+    return {kind.name: kind.axis for kind in kinds() if kind.axis}
+
+
 def write_results(outputs: Path) -> None:
     """A run for each cell without one, whatever its own tracking was, and the table of all
     cells.
@@ -104,13 +112,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.specification or options.workspace:
         try:
-            tracking.workspace("me", options.project)
+            tracking.workspace("me", options.project, axes())
         except ModuleNotFoundError as error:
             print(f"error: {error}. Type pip install -e .[wandb]", file=sys.stderr)
             return 2
     if options.specification:
         options.specification.write_text(
-            tracking.specification(tracking.workspace("me", options.project))
+            tracking.specification(tracking.workspace("me", options.project, axes()))
         )
         print(options.specification)
         return 0
@@ -153,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
     if options.workspace:
-        view = tracking.workspace(entity, options.project)
+        view = tracking.workspace(entity, options.project, axes())
         view.save()
         print(view.url)
     return 1 if failed else 0

@@ -25,13 +25,15 @@ from filelock import FileLock, Timeout
 from unrelearn import launch, progress, tuned, tuning
 from unrelearn.config import CONF, Sweep
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Model, Pipeline
 from unrelearn.report import csv_text, write_atomically
+from unrelearn.run import Run
+from unrelearn.stage import Stage, make
+from unrelearn.stages.measure import Evaluate
+from unrelearn.tracks import diffusion as track
 
 PRESETS = CONF / "tuned"
 RESULTS = CONF.parent / "docs" / "results" / "tuning"
 HERE = ["trainer.checkpoint_every_n_steps=1000"]  # a trial is too short to be continued
-OWN = ("unlearn", "samples", "evaluate")  # the stages of a trial that it shares with no other
 OF_THE_RULES = ("method", "forget", "seed", "attack", "eval", "stages", "paths.outputs")
 
 
@@ -48,12 +50,10 @@ class Workshop:
         self.sweep = Sweep(
             [f"forget={rules.forget}", *rules.overrides, *more, *HERE, f"paths.outputs={outputs}"]
         )
-        self.pipeline: Pipeline | None = None
+        self.last: Run | None = None
         self.originals: dict[int, dict] = {}
 
-    def compose(
-        self, method: str, seed: int, settings: tuning.Settings, command: str = ""
-    ) -> Pipeline:
+    def compose(self, method: str, seed: int, settings: tuning.Settings, command: str = "") -> Run:
         words = dict(word.split("=", 1) for word in tuning.in_words(settings))
         cfg, _ = self.sweep.compose({"method": method, "seed": str(seed), **words})
         if cfg["trainer"]["devices"] > 1:
@@ -61,61 +61,66 @@ class Workshop:
                 f"trainer.devices={cfg['trainer']['devices']}: a trial is made on one device. Type "
                 "trainer=auto, and the same command once more for each further device"
             )
-        if self.pipeline is None:
+        if self.last is None:
             launch.processes(cfg["trainer"])
-        self.pipeline = Pipeline(cfg, command, self.pipeline)
-        return self.pipeline
+        self.last = Run(cfg, command, self.last)
+        return self.last
 
     def original(self, seed: int) -> dict:
         """The measurements of the original model, which is made first, with all that measures, if
         need be.
         """
         if seed not in self.originals:
-            pipeline = self.compose("original", seed, {})
-            for part in pipeline.parts()[:-1]:  # all but the record of the run
-                pipeline.make(part)
-            self.originals[seed] = measurements(pipeline, pipeline.pretrained)
+            run = self.compose("original", seed, {})
+            make(track.evaluations(run))
+            self.originals[seed] = measurements(run)
         return self.originals[seed]
 
     def trial(
         self, method: str, settings: tuning.Settings, seed: int, command: str
-    ) -> tuple[tuning.Row, Pipeline]:
-        """What a row says of its result, and the pipeline that has made it."""
+    ) -> tuple[tuning.Row, Run]:
+        """What a row says of its result, and the run that has made it."""
         original = self.original(seed)
-        pipeline = self.compose(method, seed, settings, command)
+        run = self.compose(method, seed, settings, command)
         with quiet():
-            for part in pipeline.parts():
-                if part.stage == "unlearn" or part.model == pipeline.unlearned:
-                    pipeline.make(part)
-        metrics = measurements(pipeline, pipeline.unlearned)
-        result = (
-            {"status": "diverged", "admissible": "no"}
-            if metrics is None
-            else {"status": "finished", **tuning.measured(metrics, original, self.rules)}
-        )
-        seconds = sum(used["seconds"] for used in pipeline.used.values() if used["stage"] in OWN)
-        return result | keys(pipeline) | {"seconds": f"{seconds:.1f}"}, pipeline
+            make([unlearned(run)])
+        metrics = measurements(run)
+        result = {"status": "diverged", "admissible": "no"}
+        if metrics is not None:
+            result = {"status": "finished", **tuning.measured(metrics, original, self.rules)}
+        own = [run.used[stage.key] for stage in own_stages(run) if stage.key in run.used]
+        seconds = sum(used["seconds"] for used in own)
+        return result | keys(run) | {"seconds": f"{seconds:.1f}"}, run
 
 
-def measurements(pipeline: Pipeline, model: Model) -> dict | None:
+def unlearned(run: Run) -> Evaluate:
+    """The measurements of the unlearned model, or of the original, if that is all there is."""
+    return track.evaluations(run)[-1]
+
+
+def own_stages(run: Run) -> list[Stage]:
+    """Those of a trial that it shares with no other."""
+    evaluation = unlearned(run)
+    return [evaluation.samples.model.stage, evaluation.samples, evaluation]
+
+
+def measurements(run: Run) -> dict | None:
     """What was measured of a model; None if its training diverged."""
-    artifact = pipeline.store.find(pipeline.evaluate_spec(model))
+    artifact = unlearned(run).artifact
     return json.loads((artifact.path / "metrics.json").read_text()) if artifact else None
 
 
-def keys(pipeline: Pipeline) -> tuning.Row:
+def keys(run: Run) -> tuning.Row:
     """Of the unlearned model and its measurements: what they are made of, by which code."""
-    return {
-        "unlearn": pipeline.unlearned.spec.key,
-        "evaluate": pipeline.evaluate_spec(pipeline.unlearned).key,
-    }
+    model, _, evaluation = own_stages(run)
+    return {model.name: model.key, evaluation.name: evaluation.key}
 
 
-def discard(pipeline: Pipeline) -> None:
+def discard(run: Run) -> None:
     """Remove what this process has made of a rejected trial: its model, images and measurements."""
-    for used in pipeline.used.values():
-        if used["stage"] in OWN and used["status"] == "computed":
-            shutil.rmtree(pipeline.store.root / used["stage"] / used["key"], ignore_errors=True)
+    for stage in own_stages(run):
+        if run.used.get(stage.key, {}).get("status") == "computed":
+            shutil.rmtree(run.store.root / stage.id, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -140,8 +145,8 @@ class Search:
         )
         self.path = results / f"{method}.csv"
         first = workshop.compose(method, self.rules.seeds[0], {})
-        space = tuning.read_space(CONF, method, self.rules, first.passes("method"))
-        self.header = tuning.columns(space, first.cfg["sampler"]["guidance_scales"])
+        space = tuning.read_space(CONF, method, self.rules, first.method.passes)
+        self.header = tuning.columns(space, first.cfg.sampler.guidance_scales)
         rows = tuning.read_rows(self.path)
         self.rows = {(int(row["trial"]), int(row["seed"])): row for row in rows}
         self.draws = tuning.draw(
@@ -188,14 +193,14 @@ class Search:
             if (trial, seed) not in self.rows:
                 result = {"status": "skipped"}
                 if not failed:
-                    result, pipeline = self.workshop.trial(
+                    result, run = self.workshop.trial(
                         self.method, self.draws[trial], seed, self.commands[trial, seed]
                     )
-                    made.append(pipeline)
+                    made.append(run)
                 self.add(trial, seed, result)
             failed = failed or not tuning.admissible(self.rows[trial, seed], self.rules)
-        for pipeline in made if failed and not keep else []:
-            discard(pipeline)
+        for run in made if failed and not keep else []:
+            discard(run)
         return [self.rows[trial, seed] for seed in self.rules.seeds]
 
     def add(self, trial: int, seed: int, result: tuning.Row) -> None:

@@ -10,6 +10,7 @@ import torch
 from test_attacks_edits import at
 from tiny import SMALL, new_task, train
 from torch import Tensor
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.context_probe import ContextProbe
 from unrelearn.attacks.dimra import DiMRA
@@ -24,7 +25,6 @@ from unrelearn.data.digits import Digits
 from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
 from unrelearn.module import Attack
-from unrelearn.pipeline import Pipeline
 from unrelearn.randomness import generator_for
 
 TRAINING = dict(budgets=[3], batch_size=8, learning_rate=1e-3)

@@ -24,6 +24,7 @@ from tiny import (
     weights,
 )
 from torch import Tensor
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
@@ -38,7 +39,6 @@ from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
 from unrelearn.diffusion.maths import alphas_cumprod
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Pipeline
 
 TRAINED = [name for name in ATTACKS if name not in NO_TRAINING]
 SMALL = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from test_resume import train_in_two_parts
 from tiny import EDITS, SCHEDULE, SMALL, from_yaml, moved, network, new_task, train, weights
+from unrelearn.pipeline import Pipeline, recovery, snapshot
 
 from unrelearn import cost
 from unrelearn.attacks.context_probe import ContextProbe
@@ -26,7 +27,6 @@ from unrelearn.diffusion.maths import alphas_cumprod
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.module import Edit, Task
-from unrelearn.pipeline import Pipeline, recovery, snapshot
 from unrelearn.randomness import generator_for
 
 TRAINING = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)

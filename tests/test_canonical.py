@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import SMALL, from_yaml, network, new_task, train
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.weights import compare
 from unrelearn.errors import UsageError
 from unrelearn.methods.projection_swap import ProjectionSwap
-from unrelearn.pipeline import Pipeline
 
 NETWORKS = {
     "unet2d": {},

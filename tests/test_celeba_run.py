@@ -10,10 +10,10 @@ import torch
 from command import SHORT, TINY, run
 from hydra.utils import instantiate
 from test_celeba import PARTITION, VALUES, write_images, write_lists
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.data import MappedImages
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Pipeline
 
 CHOSEN = [
     "dataset=celeba",

@@ -11,11 +11,11 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import config
 from unrelearn.diffusion import checkpoint, denoiser
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Pipeline
 
 RUN = [
     *SMALL,

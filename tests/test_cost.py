@@ -14,11 +14,11 @@ from command import ROOT, environment
 from tiny import SCHEDULE, SMALL, UNET, network
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from unrelearn.pipeline import Pipeline, run
 
 from unrelearn import cost
 from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Pipeline, run
 
 SIZES = [
     *SMALL,

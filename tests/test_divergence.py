@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import SMALL, new_task, options, pretraining, train, weights
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.methods.finetune import Finetune
 from unrelearn.module import fit
-from unrelearn.pipeline import Pipeline
 
 
 def finite(module) -> bool:

@@ -10,9 +10,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from tiny import CONF, SMALL
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import config
-from unrelearn.pipeline import Pipeline
 from unrelearn.report import board, number
 from unrelearn.report.groups import comparison
 

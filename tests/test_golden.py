@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
+from unrelearn.pipeline import VERSIONS
 
 from unrelearn.module import DiffusionModule
-from unrelearn.pipeline import VERSIONS
 
 GOLDEN = Path(__file__).parent / "golden"
 KEPT = (

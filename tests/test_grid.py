@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import forked
 import pytest
 from command import ROOT, TINY, environment, run, weights_of
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.errors import UsageError
 from unrelearn.grid import Plan, claim, overview, running, work
-from unrelearn.pipeline import Pipeline
 from unrelearn.slurm import packed, waves
 
 SHORT = [

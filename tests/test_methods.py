@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import METHODS, NO_TRAINING, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor, nn
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import objectives
@@ -22,7 +23,6 @@ from unrelearn.methods.random_label import RandomLabel
 from unrelearn.methods.row_swap import RowSwap
 from unrelearn.methods.salun import SalUn
 from unrelearn.module import DiffusionModule
-from unrelearn.pipeline import Pipeline
 from unrelearn.randomness import generator_for
 
 TRAINED = [name for name in METHODS if name not in NO_TRAINING]

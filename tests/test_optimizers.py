@@ -12,6 +12,7 @@ from test_passes import LIMIT, assert_close
 from test_resume import assert_same, train_in_two_parts
 from tiny import CONF, PRESETS, TRAINED, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.lora import LoRA
@@ -19,7 +20,6 @@ from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
 from unrelearn.errors import UsageError
 from unrelearn.methods.salun import SalUn
 from unrelearn.optimizers import RelativeAdam
-from unrelearn.pipeline import Pipeline
 
 SMALL = dict(budgets=[0, 6], batch_size=12)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from tiny import TRAINED, from_yaml, new_task, pretraining, train
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser
 from unrelearn.module import DiffusionModule
-from unrelearn.pipeline import Pipeline
 
 
 def losses(module: DiffusionModule) -> list[float]:

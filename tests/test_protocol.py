@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import CONF, SMALL
+from unrelearn.pipeline import Pipeline, run
 
 from unrelearn.classification.oracle import halves
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
-from unrelearn.pipeline import Pipeline, run
 
 TINY = [
     *SMALL,

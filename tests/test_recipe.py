@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import SMALL, TRAINED, UNET, from_yaml, new_task, train
 from torch.utils.flop_counter import FlopCounterMode
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
@@ -18,7 +19,6 @@ from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.random_label import RandomLabel
 from unrelearn.module import Pretraining
-from unrelearn.pipeline import Pipeline
 
 STEPS = dict(batch_size=8, learning_rate=1e-3)
 MADE = {

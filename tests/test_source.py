@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import pipeline, source
 from unrelearn.evals import forget_accuracy
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.row_swap import RowSwap
 from unrelearn.module import FitOptions, _Recorder
-from unrelearn.pipeline import Pipeline
 
 METHOD = """
 from unrelearn.methods.finetune import Finetune

@@ -14,11 +14,11 @@ from command import ROOT, TINY
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from tiny import CONF, METHODS, NO_TRAINING
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import config, tuned, tuning
 from unrelearn.config import Sweep
 from unrelearn.errors import UsageError
-from unrelearn.pipeline import Pipeline
 
 spec = importlib.util.spec_from_file_location("tune", ROOT / "scripts" / "tune.py")
 tune = importlib.util.module_from_spec(spec)

@@ -15,9 +15,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import config
-from unrelearn.pipeline import Pipeline
 
 HOUSE = Path(__file__).parents[1]
 SOURCE, CONF = HOUSE / "src" / "unrelearn", HOUSE / "conf"

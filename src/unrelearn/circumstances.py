@@ -64,7 +64,7 @@ def _cpu() -> str:
 
 def versions() -> dict[str, str | None]:
     """Of the packages that decide the numbers; None for what runs without having been installed."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in ("unrelearn", "torch", "diffusers", "lightning"):
         try:
             found[name] = version(name)

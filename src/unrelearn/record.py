@@ -78,7 +78,7 @@ def _row(evaluation: Evaluate) -> dict[str, Any]:
     if run.method.identity and depth:
         depth += 1
     weights = model.weights
-    row = {
+    row: dict[str, Any] = {
         "model": names[depth],
         "step": model.step,
         "metrics": {},

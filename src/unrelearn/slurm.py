@@ -15,13 +15,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
-from unrelearn.grid import Failures, Node, Plan, closure
+from unrelearn.grid.parts import Part, closure
+from unrelearn.grid.plan import Plan
+from unrelearn.grid.work import Failures
 from unrelearn.paths import ROOT
 
 PROGRAM = ROOT / "scripts" / "grid.py"
@@ -139,33 +142,33 @@ def room(max_jobs: int | None) -> tuple[int, int]:
 
 
 def packed(
-    nodes: Iterable[Node], seconds: Callable[[Node], float], target: float
-) -> list[list[Node]]:
+    parts: Iterable[Part], seconds: Callable[[Part], float], target: float
+) -> list[list[Part]]:
     """Parts in lists of about `target` seconds; one that takes longer is alone."""
-    packs: list[list[Node]] = []
+    packs: list[list[Part]] = []
     filled = target
-    for node in nodes:
-        takes = seconds(node)
+    for part in parts:
+        takes = seconds(part)
         if not packs or filled + takes > target:
             packs.append([])
             filled = 0.0
-        packs[-1].append(node)
+        packs[-1].append(part)
         filled += takes
     return packs
 
 
 def waves(
-    nodes: Iterable[Node], seconds: Callable[[Node], float], target: float, most: int
-) -> list[list[list[Node]]]:
+    parts: Iterable[Part], seconds: Callable[[Part], float], target: float, most: int
+) -> list[list[list[Part]]]:
     """The parts, by level, in packs of `target` seconds, or of more where these would be more than
     `most` jobs.
 
     Raises:
         UsageError: not even one job a wave is allowed.
     """
-    levels: dict[int, list[Node]] = {}
-    for node in nodes:
-        levels.setdefault(node.level, []).append(node)
+    levels: dict[int, list[Part]] = {}
+    for part in parts:
+        levels.setdefault(part.level, []).append(part)
     if len(levels) > most:
         raise UsageError(
             f"{max(0, most)} more jobs are allowed (--max-jobs, or the cluster's limit, less what"
@@ -222,8 +225,8 @@ class Jobs:
             )["wanted"]
 
 
-def write_task(path: Path, plan: Plan, pack: list[Node]) -> None:
-    needed = closure(plan.nodes, pack)
+def write_task(path: Path, plan: Plan, pack: list[Part]) -> None:
+    needed = closure(plan.parts, pack)
     write_json(
         path,
         {
@@ -231,90 +234,100 @@ def write_task(path: Path, plan: Plan, pack: list[Node]) -> None:
             "settled": plan.settle.known,
             "outputs": str(plan.outputs),
             "folder": str(plan.folder),
-            "wanted": [node.name for node in pack],
-            "nodes": [list(node) for node in needed.values()],
-            "cells": {node.cell: dict(plan.cells[node.cell]) for node in pack},
+            "wanted": [part.name for part in pack],
+            "parts": [list(part) for part in needed.values()],
+            "cells": {part.cell: dict(plan.cells[part.cell]) for part in pack},
         },
     )
 
 
-def submit(
-    plan: Plan,
-    *,
-    minutes: float,
-    options: str,
-    max_jobs: int | None,
-    parallel: int | None,
-    say: Callable[[str], None],
-) -> list[str]:
-    """Submit what is missing and not queued; returns the ids of the arrays."""
-    jobs = Jobs(plan.folder)
-    plan.keep()
-    with FileLock(
-        plan.folder / "submit.lock"
-    ):  # of two planners the second one sees what the first has queued
-        if held := release(job["id"] for job in jobs.all()):
-            say(f"released {', '.join(held)}, which Slurm had held because a node was not ready")
-        alive = list(jobs.alive())
+@dataclass
+class Submission:
+    """How a grid is submitted.
+
+    Args:
+        minutes: time limit of a job; parts fill half of it.
+        options: of sbatch.
+        max_jobs: of this user at once, at most; None: what the cluster says.
+        parallel: jobs of an array that run at once, at most.
+        say: prints one line for the user.
+    """
+
+    minutes: float
+    options: str
+    max_jobs: int | None
+    parallel: int | None
+    say: Callable[[str], None]
+
+    def submit(self, plan: Plan) -> list[str]:
+        """Submit what is missing and not queued; returns the ids of the arrays."""
+        jobs = Jobs(plan.folder)
+        plan.keep()
+        # of two planners the second one sees what the first has queued
+        with FileLock(plan.folder / "submit.lock"):
+            if held := release(job["id"] for job in jobs.all()):
+                names = ", ".join(held)
+                self.say(f"released {names}, which Slurm had held because a node was not ready")
+            alive = list(jobs.alive())
+            missing = self._missing(plan, jobs, alive)
+            array, most = room(self.max_jobs) if missing else (1, 1)
+            before = [job["id"] for job, _ in alive]
+            ids: list[str] = []
+            target = 60 * self.minutes / 2
+            for wave in waves(missing, plan.seconds(), target, most) if missing else ():
+                starts = range(0, len(wave), array)
+                packs = [wave[start : start + array] for start in starts]
+                before = [self._array(plan, jobs, part, before) for part in packs]
+                ids += before
+            return ids
+
+    @staticmethod
+    def _missing(plan: Plan, jobs: "Jobs", alive: list[tuple[dict, list[int]]]) -> list[Part]:
         queued = {name for job, tasks in alive for name in jobs.parts(job, tasks)}
-        plan.shelf.list()
+        plan.inventory.list()
         missing = [
-            node
-            for node in plan.nodes.values()
-            if node.name not in queued and not plan.shelf.settled(node, plan.nodes)
+            part
+            for part in plan.parts.values()
+            if part.name not in queued and not plan.inventory.settled(part, plan.parts)
         ]
-        if not missing:
-            return []
-        for node in missing:
-            Failures(plan.folder).forget(node)
-        array, most = room(max_jobs)
-        before = [job["id"] for job, _ in alive]
-        ids, number = [], max((job["number"] for job in jobs.all()), default=-1)
-        for wave in waves(missing, plan.seconds(), 60 * minutes / 2, most):
-            level, this_wave = wave[0][0].level, []
-            for start in range(0, len(wave), array):
-                number += 1
-                folder = jobs.folder / f"{number:04d}"
-                packs = wave[start : start + array]
-                for task, pack in enumerate(packs):
-                    write_task(folder / f"{task}.json", plan, pack)
-                script = folder / "job.sh"
-                script.write_text(
-                    SCRIPT.format(
-                        name=f"unrelearn-{level}",
-                        folder=shlex.quote(str(folder.resolve())),
-                        minutes=max(1, round(minutes)),
-                        warning=min(WARNING, int(30 * minutes)),
-                        devices=plan.trainer["devices"],
-                        restarts=RESTARTS,
-                        root=shlex.quote(str(Path.cwd())),
-                        python=shlex.quote(sys.executable),
-                        program=shlex.quote(str(PROGRAM)),
-                        launcher=(
-                            "srun --kill-on-bad-exit=1 " if plan.trainer["devices"] > 1 else ""
-                        ),
-                    )
-                )
-                after = [f"--dependency=afterany:{':'.join(before)}"] if before else []
-                together = f"%{parallel}" if parallel else ""
-                tasks = f"--array=0-{len(packs) - 1}{together}"
-                job = (
-                    call("sbatch", "--parsable", tasks, *after, *shlex.split(options), str(script))
-                    .split(";")[0]
-                    .strip()
-                )
-                write_json(
-                    folder / "job.json",
-                    {"id": job, "number": number, "level": level, "tasks": len(packs)},
-                )
-                this_wave.append(job)
-                say(
-                    f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
-                    + (f", after {', '.join(before)}" if before else "")
-                )
-            before = this_wave
-            ids += this_wave
-        return ids
+        for part in missing:
+            Failures(plan.folder).forget(part)
+        return missing
+
+    def _array(self, plan: Plan, jobs: "Jobs", packs: list[list[Part]], before: list[str]) -> str:
+        """Submit one array, a task for each pack, to start when others have ended; its id."""
+        number = max((job["number"] for job in jobs.all()), default=-1) + 1
+        level, folder = packs[0][0].level, jobs.folder / f"{number:04d}"
+        for task, pack in enumerate(packs):
+            write_task(folder / f"{task}.json", plan, pack)
+        script = folder / "job.sh"
+        script.write_text(self._script(plan, folder, level))
+        after = [f"--dependency=afterany:{':'.join(before)}"] if before else []
+        together = f"%{self.parallel}" if self.parallel else ""
+        words = [f"--array=0-{len(packs) - 1}{together}", *after, *shlex.split(self.options)]
+        job = call("sbatch", "--parsable", *words, str(script)).split(";")[0].strip()
+        note = {"id": job, "number": number, "level": level, "tasks": len(packs)}
+        write_json(folder / "job.json", note)
+        self.say(
+            f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
+            + (f", after {', '.join(before)}" if before else "")
+        )
+        return job
+
+    def _script(self, plan: Plan, folder: Path, level: int) -> str:
+        devices = plan.trainer["devices"]
+        return SCRIPT.format(
+            name=f"unrelearn-{level}",
+            folder=shlex.quote(str(folder.resolve())),
+            minutes=max(1, round(self.minutes)),
+            warning=min(WARNING, int(30 * self.minutes)),
+            devices=devices,
+            restarts=RESTARTS,
+            root=shlex.quote(str(Path.cwd())),
+            python=shlex.quote(sys.executable),
+            program=shlex.quote(str(PROGRAM)),
+            launcher="srun --kill-on-bad-exit=1 " if devices > 1 else "",
+        )
 
 
 def cancel(plan: Plan) -> list[str]:

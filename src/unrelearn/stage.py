@@ -35,7 +35,9 @@ class Stage:
     version: ClassVar[int] = 1  # raised when its code changes what it computes: all is made anew
     axis: ClassVar[str | None] = None  # over which W&B draws its curves
     depth: int = 1  # how many of data set, method and attack went into it
+    beside: ClassVar[bool] = False  # kept as long as the model that it is of
     alone: ClassVar[bool] = True  # False: in a grid it is made together with what needs it
+    trains: ClassVar[bool] = False  # whether it leaves a model, which may diverge
     seconds: ClassVar[float] = 1.0  # about, where none was measured and there are no FLOPs
 
     def __init__(self, run: Run):
@@ -64,6 +66,10 @@ class Stage:
     def what(self) -> str:
         """Whose, in the words of tables: the method, the attack, the model; or nothing."""
         return ""
+
+    def origin(self) -> "tuple[Stage, str] | None":
+        """The stage whose model it starts from, and the folder in that, of a model under attack."""
+        return None
 
     def ruled_out(self) -> bool:
         """Whether it can not be, as the model that it starts from diverged."""
@@ -105,6 +111,18 @@ class Stage:
             name=f"{self.name} {group}{at} {self.key[:8]}",
             axis=self.axis,
         )
+
+
+def kinds() -> list[type[Stage]]:
+    """Every stage that is loaded and makes something, once a name."""
+    by_name: dict[str, type[Stage]] = {}
+    new: list[type[Stage]] = [Stage]
+    while new:
+        kind = new.pop(0)
+        new += kind.__subclasses__()
+        if hasattr(kind, "name"):
+            by_name.setdefault(kind.name, kind)
+    return list(by_name.values())
 
 
 def walk(targets: Iterable[Stage]) -> Iterator[Stage]:

@@ -21,12 +21,6 @@ from torch import Tensor
 from unrelearn import distributed, progress
 from unrelearn.report import guidance_label, guidances, measured, number, row_of, takes_steps
 
-AXES = {
-    "pretrain": "pretrain/step",
-    "oracle": "oracle/step",
-    "unlearn": "unlearn/step",
-    "attack": "attack/budget",
-}
 SETTINGS = {
     "X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # seconds: a killed run keeps its curve
     "INIT_TIMEOUT": "30",
@@ -181,12 +175,12 @@ def run(
     works, else offline.
 
     Args: stage: its job type; `key` makes its id, `{stage}-{key}`. axis: what its curves are drawn
-        over, by default that of the stage. W&B makes a section of what stands before the slash.
+        over. W&B makes a section of what stands before the slash.
     """
     modes = [mode for mode in dict.fromkeys((tracking["mode"], "offline")) if mode not in _failed]
     if tracking["backend"] == "none" or tracking["mode"] == "disabled" or not distributed.is_main():
         modes = []
-    logged, axis = Run(), axis or AXES.get(stage)
+    logged = Run()
     section = (axis or stage).split("/")[0]
     for mode in modes:
         try:
@@ -400,9 +394,11 @@ def sent(folder: Path) -> bool:
     return any(folder.glob("*.wandb.synced"))
 
 
-def workspace(entity: str, project: str, scales: Iterable[float] = (1.0, 2.0)):
+def workspace(
+    entity: str, project: str, axes: dict[str, str], scales: Iterable[float] = (1.0, 2.0)
+):
     """The saved view of a project as code; `.save()` sends it, `specification` turns it into JSON.
-    Needs wandb-workspaces.
+    axes: stage -> what its curves are drawn over. Needs wandb-workspaces.
     """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
@@ -465,7 +461,7 @@ def workspace(entity: str, project: str, scales: Iterable[float] = (1.0, 2.0)):
                     wr.LinePlot(
                         title=stage, x=axis, metric_regex=f"{stage}/.*", max_runs_to_show=20
                     )
-                    for stage, axis in AXES.items()
+                    for stage, axis in axes.items()
                 ],
             ),
         ],

@@ -18,6 +18,7 @@ class Samples(Stage):
     name = "samples"
     version = 2
     alone = False
+    beside = True
 
     def __init__(self, run: Run, model: Model):
         super().__init__(run)
@@ -55,6 +56,9 @@ class Samples(Stage):
             run.cfg.model.schedule.num_train_timesteps,
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
         )
+
+    def origin(self) -> tuple[Stage, str] | None:
+        return self.model.stage, self.model.folder
 
     def ruled_out(self) -> bool:
         return self.model.weights is None

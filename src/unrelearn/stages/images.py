@@ -44,9 +44,9 @@ def decoded(run: Run) -> list[Stage]:
 
 
 def images(run: Run) -> ImageData:
-    """The images of a run as uint8, on the device if they take less than half of what is free there;
-    else they stay where they are, in the host's memory or mapped from disk, and are read ahead by a
-    thread.
+    """The images of a run as uint8, on the device if they take less than half of what is free
+    there; else they stay where they are, in the host's memory or mapped from disk, and are read
+    ahead by a thread.
     """
     return run.once("images", lambda: _load(run))
 

@@ -70,7 +70,7 @@ class Reference(Stage):
     def make(self, folder: Path) -> dict[str, Any]:
         data, each = images(self.run), self.run.cfg.protocol.reference_images_per_class
         parts = {"train": first_of_each_class(halves(data.train)[1], each), "test": data.test}
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for part, image_set in parts.items():
             seen = observers(self.run).look(image_set.images, image_set.labels)
             tensors |= {f"{part}/{f.name}": getattr(seen, f.name) for f in fields(Sight)}
@@ -108,6 +108,9 @@ class Evaluate(Stage):
         digests = {name: source.source_of(target) for name, target in self.targets.items()}
         new = {name: digest for name, digest in digests.items() if digest}
         return config | ({"source": new} if new else {})
+
+    def origin(self) -> tuple[Stage, str] | None:
+        return self.samples.origin()
 
     def ruled_out(self) -> bool:
         return self.samples.ruled_out()

@@ -44,6 +44,7 @@ def fit_options(run: Run, **arguments: Any) -> FitOptions:
 class Trained(Stage):
     """A stage that leaves the weights of a model."""
 
+    trains = True
     start: "Trained | None" = None  # the model that it starts from
     places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
 
@@ -77,11 +78,14 @@ class Trained(Stage):
     def network(self, at: float | None = None) -> denoisers.Denoiser:
         return denoisers.load(self.weights(at))
 
+    def origin(self) -> tuple[Stage, str] | None:
+        return (self.start, "") if self.start else None
+
     def ruled_out(self) -> bool:
         return self.start is not None and self.start.weights() is None
 
     def make(self, folder: Path) -> dict[str, Any]:
-        """Fit a module and write its weights; of an attack snapshots instead, one for each place."""
+        """Fit a module and write its weights; of an attack a snapshot for each place instead."""
         module = self.training()
         edits = isinstance(module, Edit)
 
@@ -312,9 +316,10 @@ class Attack(Changed):
 
 
 class Cached(Stage):
-    """Tensors that are dear and the same in many runs, such as the Fisher information of a model."""
+    """Tensors that are dear and the same in many runs, such as a Fisher information."""
 
     name = "cached"
+    beside = True
 
     def __init__(self, start: Trained, settings: dict[str, Any], compute: Callable[[], dict]):
         super().__init__(start.run)
@@ -365,6 +370,11 @@ class Model:
     @property
     def weights(self) -> Path | None:
         return self.stage.weights(self.step)
+
+    @property
+    def folder(self) -> str:
+        """Of its weights, in the stage's artefact, if there are several."""
+        return "" if self.step is None else snapshot(self.step)
 
     @property
     def what(self) -> str:

@@ -28,10 +28,10 @@ def evaluations(run: Run) -> list[Evaluate]:
 def targets(run: Run) -> list[Stage]:
     """What `stages` asks for, of which each needs others; all of a run if nothing is left out."""
     asked, chain = set(run.cfg.stages), models(run)
-    classifiers = [Classifiers(run, role) for role in Classifiers.ROLES]
+    classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
     if Evaluate.name in asked:
         return [*classifiers, *evaluations(run)]
-    wanted: list[Stage] = classifiers if Classifiers.name in asked else []
+    wanted = classifiers if Classifiers.name in asked else []
     if Samples.name in asked:
         return [*wanted, *(Samples(run, model) for model in chain)]
     order = [Pretrain.name, Unlearn.name, Attack.name]

@@ -1,0 +1,223 @@
+"""Makes the parts of a grid that are missing."""
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from unrelearn import distributed
+from unrelearn.artifact import write_json
+from unrelearn.errors import UsageError
+from unrelearn.grid.parts import RECORD, Inventory, Part, closure, names_in
+from unrelearn.launch import storage_problems
+from unrelearn.record import finish, keep, name_of_run
+from unrelearn.run import Run
+from unrelearn.stage import make, walk
+from unrelearn.tracks import diffusion as track
+
+
+class Failures:
+    """What could not be made and why, one file a part."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "failed"
+
+    def note(self, part: Part, why: str) -> None:
+        write_json(
+            self.folder / f"{part.name.replace('/', '-')}.json",
+            {
+                "part": part.name,
+                "why": why,
+                "when": time.strftime("%Y-%m-%dT%H:%M:%S"),
+                "job": os.environ.get("SLURM_JOB_ID"),
+            },
+        )
+
+    def forget(self, part: Part) -> None:
+        (self.folder / f"{part.name.replace('/', '-')}.json").unlink(missing_ok=True)
+
+    def all(self) -> dict[str, str]:
+        """Name of the part -> why."""
+        found = {}
+        for name in names_in(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # another process has just made up for it
+                if not name.startswith("."):
+                    note = json.loads((self.folder / name).read_text())
+                    found[note["part"]] = note["why"]
+        return found
+
+
+def claim(folder: Path, part: Part) -> FileLock:
+    lock = folder / "claims" / f"{part.name.replace('/', '-')}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)
+
+
+def running(folder: Path) -> set[str]:
+    """Names of the parts that a living process is making."""
+    held = set()
+    for name in names_in(folder / "claims"):
+        try:
+            with FileLock(folder / "claims" / name, timeout=0):
+                pass
+        except Timeout:
+            stage, _, key = name.removesuffix(".lock").partition("-")
+            held.add(f"{stage}/{key}")
+    return held
+
+
+FAILED_BEFORE = "something that it needs failed"
+
+
+@dataclass
+class Worker:
+    """Makes parts; those of one run, or of one data set, that follow one another share what they
+    have read.
+
+    Args:
+        parts: all that is wanted, and what that needs, at whatever distance.
+        inventory: what is there.
+        folder: of the grid, for claims and failures.
+        configuration: of a part: the resolved configuration and the command of a run that has it.
+        begun, made: called before a part, and after it with the seconds it took.
+    """
+
+    parts: dict[str, Part]
+    inventory: Inventory
+    folder: Path
+    configuration: Callable[[Part], tuple[dict[str, Any], str]]
+    begun: Callable[[Part], None] = lambda part: None
+    made: Callable[[Part, float], None] = lambda part, seconds: None
+
+    def __post_init__(self) -> None:
+        self.failures = Failures(self.folder)
+        self.failed: dict[str, str] = {}
+        self.run: Run | None = None
+
+    def work(self, wanted: Iterable[str]) -> dict[str, str]:
+        """Make the wanted parts that are missing, in order; wait for what others are making.
+
+        Returns:
+            What is missing in the end -> why: it failed, or something that it needs did.
+        """
+        wanted = list(wanted)
+        left = [self.parts[name] for name in wanted]
+        while left:
+            # before looking: what is let go of after this is there, or noted, when it is looked at
+            held = distributed.on_main(lambda: running(self.folder))
+            outcomes = [(part, self._try(part)) for part in left]
+            left = [part for part, outcome in outcomes if outcome in ("waiting", "taken")]
+            happened = {outcome for _, outcome in outcomes}
+            if left and "tried" not in happened:
+                if "taken" not in happened and not held & closure(self.parts, left).keys():
+                    break  # nobody makes what they need
+                time.sleep(0.3)
+        # on one rank: another one may get here while the first is still writing
+        return distributed.on_main(lambda: self._missing(wanted))
+
+    def _missing(self, wanted: list[str]) -> dict[str, str]:
+        missing = [name for name in wanted if not self._settled(self.parts[name])]
+        default = "something that it needs is missing"
+        return {name: self.failed.get(name) or default for name in missing}
+
+    def _settled(self, part: Part) -> bool:
+        return self.inventory.settled(part, self.parts)
+
+    def _try(self, part: Part) -> str:
+        """Make a part if that can be done now: "tried", "taken" by another process, "waiting" for
+        what it needs, "settled", or "lost": it, or something that it needs, failed.
+        """
+        state = distributed.on_main(lambda: self._state(part))
+        if state != "ready":
+            return state
+        lock = claim(self.folder, part)
+        if not distributed.on_main(lambda: _acquire(lock)):
+            return "taken"
+        try:
+            if distributed.on_main(lambda: self._settled(part)):
+                return "settled"
+            self._attempt(part)
+            return "tried"
+        finally:
+            if distributed.is_main():
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+
+    def _state(self, part: Part) -> str:
+        if self._settled(part):
+            return "settled"
+        if part.name in self.failed or any(need in self.failed for need in part.needs):
+            self.failed.setdefault(part.name, FAILED_BEFORE)
+            return "lost"
+        if all(self._settled(self.parts[need]) for need in part.needs):
+            return "ready"
+        noted = self.failures.all()
+        if any(need in noted and not self.inventory.there(need) for need in part.needs):
+            self.failed[part.name] = FAILED_BEFORE  # another process gave up on what it needs
+            return "lost"
+        return "waiting"
+
+    def _attempt(self, part: Part) -> None:
+        self.begun(part)
+        started = time.monotonic()
+        why = self._why_not_made(part)
+        if why is None:
+            self.failures.forget(part)
+            self.made(part, time.monotonic() - started)
+        else:
+            self.failed[part.name] = why
+            self.failures.note(part, why)
+
+    def _why_not_made(self, part: Part) -> str | None:
+        """None, or why it failed.
+
+        A full disk stops everything, as what follows would fail too; so does, of several ranks,
+        one that fails alone: the others wait for it, and only torchrun or Slurm can end them.
+        """
+        try:
+            self._make(part)
+        except UsageError as error:
+            return " ".join(error.problems)
+        except Exception as error:
+            problems = storage_problems(error, self.run.settings if self.run else None)
+            # a file that one part reads is none of the disk's doing
+            read = getattr(error, "errno", None) == errno.ENOENT
+            if problems and problems[0].startswith("paths.outputs") and not read:
+                raise UsageError(problems) from error
+            text = " ".join(str(error).split())[:300]
+            why = problems[0] if problems else f"{type(error).__name__}: {text}"
+            if distributed.world_size() > 1:
+                self.failures.note(part, why)
+                raise
+            self.run = None  # nothing of a run that broke is used again
+            return why
+        return None
+
+    def _make(self, part: Part) -> None:
+        cfg, command = self.configuration(part)
+        if self.run is None or self.run.command != command:
+            self.run = Run(cfg, command, self.run)
+        if part.name == f"{RECORD}/{name_of_run(self.run)}":
+            keep(self.run, finish(self.run))
+            return
+        stages = {stage.id: stage for stage in walk(track.targets(self.run))}
+        if part.name not in stages:
+            raise UsageError(
+                f"{part.name}: code or configuration have changed since the grid was planned. "
+                "Type the same command again to plan it anew"
+            )
+        make([stages[part.name]])
+
+
+def _acquire(lock: FileLock) -> bool:
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+        return True
+    return False
