@@ -28,7 +28,8 @@ from common import configuration, interleaved, report, stopwatch
 from unrelearn.pipeline import Pipeline, keep
 
 from unrelearn import progress
-from unrelearn.grid import Plan, work
+from unrelearn.grid.plan import Plan
+from unrelearn.grid.work import Worker
 
 TENTH = [
     "model.pretrain.max_steps=200",
@@ -55,13 +56,8 @@ def shared(methods: list[str], attacks: list[str]) -> None:
                 f"paths.outputs={outputs}",
             ]
         )
-        lost = work(
-            plan.nodes,
-            list(plan.nodes),
-            shelf=plan.shelf,
-            folder=plan.folder,
-            configuration=plan.configuration,
-        )
+        worker = Worker(plan.parts, plan.inventory, plan.folder, plan.configuration)
+        lost = worker.work(list(plan.parts))
         assert not lost, lost
 
 

@@ -23,7 +23,8 @@ from common import RESULTS
 
 from unrelearn.artifact import MANIFEST, Spec, Store
 from unrelearn.config import CONF
-from unrelearn.grid import Plan, Shelf
+from unrelearn.grid.parts import Inventory
+from unrelearn.grid.plan import Plan
 from unrelearn.slurm import waves
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,14 +61,14 @@ def planning(runs: int) -> dict:
                 ]
             )
         )
-        plan.shelf.list()
+        plan.inventory.list()
         settling, missing = timed(
-            lambda: [n for n in plan.nodes.values() if not plan.shelf.settled(n, plan.nodes)]
+            lambda: [n for n in plan.parts.values() if not plan.inventory.settled(n, plan.parts)]
         )
         packing, packs = timed(lambda: waves(missing, plan.seconds(), 7200, 1000))
     return {
         "runs": len(plan.cells),
-        "parts": len(plan.nodes),
+        "parts": len(plan.parts),
         "plan_seconds": round(seconds, 1),
         "settle_seconds": round(settling, 1),
         "pack_seconds": round(packing, 1),
@@ -103,8 +104,8 @@ def storing(number: int) -> dict:
         assert all(found)
         missing, none = timed(lambda: [Store(root).find(spec) for spec in absent])
         assert not any(none)
-        shelf = Shelf(Path(outputs))
-        listing, _ = timed(shelf.list)
+        inventory = Inventory(Path(outputs))
+        listing, _ = timed(inventory.list)
         (Path(outputs) / "runs").mkdir()
         clearing, _ = timed(
             lambda: subprocess.run(

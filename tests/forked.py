@@ -20,8 +20,8 @@ from pathlib import Path
 from select import select
 
 IMPORTED = (
-    "unrelearn.pipeline",
-    "unrelearn.grid",
+    "unrelearn.record",
+    "unrelearn.grid.status",
     "unrelearn.report.site",
     "unrelearn.report.figures",
     "unrelearn.methods.dimum",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from test_attacks_edits import at
 from tiny import SMALL, new_task, train
 from torch import Tensor
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.context_probe import ContextProbe
 from unrelearn.attacks.dimra import DiMRA
@@ -120,18 +120,18 @@ def test_attacks_that_draw_nothing_take_no_seed(attack: str, compose):
         with pytest.raises(UsageError, match=r"attack\.seed=1: no such key; allowed: levels"):
             compose(f"attack={attack}", "+attack.seed=1")
     assert (
-        Pipeline(compose(f"attack={attack}"), "").name
-        == Pipeline(compose(f"attack={attack}", "relearning.seed=3"), "").name
+        Cell(compose(f"attack={attack}"), "").name
+        == Cell(compose(f"attack={attack}", "relearning.seed=3"), "").name
     )
 
 
 def test_the_way_to_the_original_has_no_seed_and_the_way_to_the_attacked_model_has(compose):
     def key(towards: str, seed: int) -> tuple[str, str]:
-        pipeline = Pipeline(
+        pipeline = Cell(
             compose("attack=interpolation", f"attack.towards={towards}", f"relearning.seed={seed}"),
             "",
         )
-        return pipeline.attacked[0].spec.key, pipeline.name
+        return pipeline.attacked[0].stage.spec.key, pipeline.name
 
     assert key("original", 0) == key("original", 1) and "-attack" not in key("original", 1)[1]
     assert key("attacked", 0) != key("attacked", 1) and "-seed0-attack1-" in key("attacked", 1)[1]
@@ -156,11 +156,9 @@ def test_three_attack_seeds_inside_one_model_seed_share_everything_but_the_attac
     ]
     records, attacked = [], []
     for seed in (0, 1, 2):
-        pipeline = Pipeline(compose(*sizes, f"relearning.seed={seed}"), "")
-        records.append(pipeline.run())
-        attacked.append(
-            denoiser.load(pipeline.attacked[-1].weights(pipeline.store, "ema")).state_dict()
-        )
+        pipeline = Cell(compose(*sizes, f"relearning.seed={seed}"), "")
+        records.append(pipeline.complete())
+        attacked.append(denoiser.load(pipeline.attacked[-1].weights).state_dict())
     assert [record["attack_seed"] for record in records] == [0, 1, 2] and {
         record["seed"] for record in records
     } == {0}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import get_object
+from runs import Cell
 from test_resume import assert_same, train_in_two_parts
 from tiny import (
     ATTACKS,
@@ -24,7 +25,6 @@ from tiny import (
     weights,
 )
 from torch import Tensor
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
@@ -233,9 +233,9 @@ def test_snapshots_are_the_weights_at_their_steps(tmp_path: Path):
 
 
 def test_an_attack_stands_in_the_graph_once_for_each_budget_above_zero(compose):
-    attacked = Pipeline(compose("attack.budgets=[0,2,5]"), "").attacked
-    assert [model.step for model in attacked] == [2, 5] and attacked[0].spec == attacked[1].spec
-    assert Pipeline(compose("attack=none"), "").attacked == []
+    attacked = Cell(compose("attack.budgets=[0,2,5]"), "").attacked
+    assert [model.step for model in attacked] == [2, 5] and attacked[0].stage is attacked[1].stage
+    assert Cell(compose("attack=none"), "").attacked == []
 
 
 # ----------------------------------------------------------------------------- data of other origin
@@ -332,7 +332,7 @@ def test_a_proxy_is_known_by_its_images_and_not_by_where_they_lie(compose, tmp_p
             "attack=dimra_proxy", f"attack.proxy.root={folder}", "attack.proxy.verify=false"
         )
         assert cfg["attack"]["proxy"]["image_size"] == 8
-        return Pipeline(cfg, "").attacked[0].spec.key
+        return Cell(cfg, "").attacked[0].stage.spec.key
 
     assert key("here", 0) == key("there", 0) != key("else", 1)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from safetensors.torch import load_file
 from test_resume import train_in_two_parts
 from tiny import EDITS, SCHEDULE, SMALL, from_yaml, moved, network, new_task, train, weights
-from unrelearn.pipeline import Pipeline, recovery, snapshot
 
 from unrelearn import cost
 from unrelearn.attacks.context_probe import ContextProbe
@@ -28,6 +28,8 @@ from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.module import Edit, Task
 from unrelearn.randomness import generator_for
+from unrelearn.record import recovery
+from unrelearn.stages.train import snapshot
 
 TRAINING = dict(budgets=[0, 3], batch_size=8, learning_rate=1e-3)
 MATRICES = {name for name, p in network().named_parameters() if p.ndim >= 2}
@@ -375,13 +377,13 @@ def test_edits_run_through_the_whole_pipeline(compose):
         "relearning.batch_size=6",
     ]
 
-    def result(*overrides: str) -> tuple[dict, Pipeline, list[dict]]:
-        pipeline = Pipeline(compose(*sizes, *overrides), "")
-        record = pipeline.run()
-        artifact = pipeline.store.find(pipeline.attacked[0].spec)
+    def result(*overrides: str) -> tuple[dict, Cell, list[dict]]:
+        pipeline = Cell(compose(*sizes, *overrides), "")
+        record = pipeline.complete()
+        artifact = pipeline.store.find(pipeline.attacked[0].stage.spec)
         return record, pipeline, json.loads((artifact.path / "losses.json").read_text())
 
-    def samples(row: dict, pipeline: Pipeline) -> dict:
+    def samples(row: dict, pipeline: Cell) -> dict:
         return load_file(pipeline.outputs / row["samples"] / "samples.safetensors")
 
     record, pipeline, losses = result("attack=quantize")
@@ -398,14 +400,14 @@ def test_edits_run_through_the_whole_pipeline(compose):
             and curve["area"] is None
             and curve["steps_to_half"] is None
         )
-    kept = denoisers.load(pipeline.attacked[1].weights(pipeline.store, "ema")).state_dict()
-    start = canonical(pipeline.network(pipeline.unlearned)).state_dict()
+    kept = denoisers.load(pipeline.attacked[1].weights).state_dict()
+    start = canonical(pipeline.unlearned.stage.network()).state_dict()
     assert not moved(kept, {name: rounded(v, 4) if v.ndim >= 2 else v for name, v in start.items()})
     json.dumps(record, allow_nan=False)
 
     record, pipeline, _ = result("attack=row_transplant")  # the cure for a row that was swapped
-    back = denoisers.load(pipeline.attacked[0].weights(pipeline.store, "ema")).state_dict()
-    assert not moved(back, canonical(pipeline.network(pipeline.pretrained)).state_dict())
+    back = denoisers.load(pipeline.attacked[0].weights).state_dict()
+    assert not moved(back, canonical(pipeline.original.stage.network()).state_dict())
     ours, theirs = samples(record["rows"][0], pipeline), samples(record["rows"][2], pipeline)
     # the same function written in another way: but for rounding the same images
     assert all((ours[name].int() - theirs[name].int()).abs().max() <= 2 for name in ours)
@@ -422,7 +424,7 @@ def test_edits_run_through_the_whole_pipeline(compose):
         "forget",
         "retain",
     }
-    assert pipeline.store.find(pipeline.attacked[0].spec).meta["steps"] == 2
+    assert pipeline.store.find(pipeline.attacked[0].stage.spec).meta["steps"] == 2
 
     record, pipeline, _ = result(
         "attack=context_probe", "attack.levels=[0.25,1.0]", "attack.num_images=2"
@@ -473,8 +475,8 @@ def test_edits_run_through_the_whole_pipeline(compose):
     ],
 )
 def test_a_dry_run_knows_what_an_attack_costs(overrides: str, steps: int, snapshots: int, compose):
-    pipeline = Pipeline(compose(*SMALL, *overrides.split(" ")), "")
-    rows = {row["stage"]: row for row in cost.estimate(pipeline)}
+    pipeline = Cell(compose(*SMALL, *overrides.split(" ")), "")
+    rows = {row["stage"]: row for row in cost.estimate(pipeline, pipeline.stages())}
     unlearn, attack = rows["unlearn"], rows["attack"]
     assert (
         attack["steps"] == steps

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import Cell
 from tiny import SMALL, from_yaml, network, new_task, train
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.canonical import canonical, channels_of, rescale
@@ -175,7 +175,7 @@ def test_a_rescaled_copy_recovers_as_the_copy_does(compose, attack: str):
     levels = ["attack.levels=[0.3]"] if attack == "prune" else []
     ends = {}
     for factor in (1, 100):
-        run = Pipeline(
+        run = Cell(
             compose(
                 "method=rescaled",
                 "method.max_steps=3",
@@ -186,14 +186,14 @@ def test_a_rescaled_copy_recovers_as_the_copy_does(compose, attack: str):
             ),
             "test",
         )
-        run.run()
-        path = next(run.store.find(run.attacked[0].spec).path.glob("*/raw"))
+        run.complete()
+        path = next(run.store.find(run.attacked[0].stage.spec).path.glob("*/raw"))
         ends[factor] = answers(denoiser.load(path))
-        written = run.network(run.unlearned).down_blocks[0].resnets[0].conv1.weight.norm()
+        written = run.unlearned.stage.network().down_blocks[0].resnets[0].conv1.weight.norm()
         assert (written > 20) == (factor == 100)  # the units reach the file
         if factor == 100 and attack == "dimra":
             losses = json.loads(
-                (run.store.find(run.attacked[0].spec).path / "losses.json").read_text()
+                (run.store.find(run.attacked[0].stage.spec).path / "losses.json").read_text()
             )
             assert len(losses) == 6
     assert (ends[1] - ends[100]).abs().max() < 0.02 * ends[1].abs().max()
@@ -203,9 +203,8 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
     cfg = compose(
         "method=rescaled", "method.max_steps=1", "method.factor=100", "attack=none", *TINY
     )
-    run = Pipeline(cfg, "test")
-    run.run()
-    found = run._weights()
+    run = Cell(cfg, "test")
+    found = run.complete()["weights"]
     assert found["norm_ratio"][1] == pytest.approx(100, rel=0.05)
     assert found["norm_ratio"][0] == pytest.approx(1, rel=0.05)
     assert not found["class_rows_changed"]

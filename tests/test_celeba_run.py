@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from command import SHORT, TINY, run
-from hydra.utils import instantiate
+from runs import Cell
 from test_celeba import PARTITION, VALUES, write_images, write_lists
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.data import MappedImages
 from unrelearn.errors import UsageError
@@ -63,14 +62,14 @@ def test_an_attribute_is_forgotten_by_memorising_its_counterparts(
             and row["metrics"]["fd_oracle"]["1.0"]["reference_n"] == 4
         )
 
-    again = Pipeline(compose(*TINY, *CHOSEN, *SHORT, images), "")
+    again = Cell(compose(*TINY, *CHOSEN, *SHORT, images), "")
     task, decoded = (
-        again.task(again.pretrained),
+        again.task(again.original),
         [s for s in record["stages"] if s["stage"] == "dataset"],
     )
     assert [again.used[stage["key"]]["status"] for stage in decoded] == ["reused"]
     assert task.counterparts == {2: 0, 3: 1} and task.horizontal_flip
-    module = instantiate(again.cfg["method"], _partial_=True, _convert_="all")(task)
+    module = again.method.make(task)
     module.prepare()
     assert isinstance(
         module.memory_data.images, MappedImages

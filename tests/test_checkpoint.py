@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 from diffusers.training_utils import EMAModel
+from runs import Cell
 from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
-from unrelearn.pipeline import Pipeline
 
 from unrelearn import config
 from unrelearn.diffusion import checkpoint, denoiser
@@ -34,13 +34,13 @@ UNLEARN = "stages=[pretrain,unlearn]"
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with raw/ and ema/."""
-    folder = tmp_path_factory.mktemp("pretrained")
+    folder = tmp_path_factory.mktemp("original")
     train(pretraining(max_steps=2), folder).save(folder)
     return folder
 
 
-def weights(pipeline: Pipeline, model: str = "unlearned") -> dict[str, torch.Tensor]:
-    folder = getattr(pipeline, model).weights(pipeline.store, pipeline.cfg["model"]["weights"])
+def weights(pipeline: Cell, model: str = "unlearned") -> dict[str, torch.Tensor]:
+    folder = getattr(pipeline, model).weights
     return load_file(folder / "diffusion_pytorch_model.safetensors")
 
 
@@ -52,19 +52,19 @@ def same(a: dict, b: dict) -> bool:
 def test_unlearning_from_imported_weights_is_unlearning_from_the_pretrained_ones(
     label: str, compose: Callable
 ):
-    ours = Pipeline(compose(*RUN, UNLEARN, f"model.weights={label}"), "")
-    ours.run()
-    artefact = ours.store.find(ours.pretrain_spec).path
+    ours = Cell(compose(*RUN, UNLEARN, f"model.weights={label}"), "")
+    ours.complete()
+    artefact = ours.store.find(ours.original.stage.spec).path
     for folder in (artefact, artefact / label):
-        theirs = Pipeline(
+        theirs = Cell(
             compose(*RUN, UNLEARN, f"model.weights={label}", f"model.checkpoint={folder}"), ""
         )
-        theirs.run()
-        assert ours.unlearned.spec.key != theirs.unlearned.spec.key
-        assert same(weights(ours, "pretrained"), weights(theirs, "pretrained")) and same(
+        theirs.complete()
+        assert ours.unlearned.stage.spec.key != theirs.unlearned.stage.spec.key
+        assert same(weights(ours, "original"), weights(theirs, "pretrained")) and same(
             weights(ours), weights(theirs)
         )
-    assert not same(weights(ours), weights(ours, "pretrained"))
+    assert not same(weights(ours), weights(ours, "original"))
 
 
 def test_either_of_two_imported_weights_may_be_asked_for_first(compose: Callable, pretrained: Path):
@@ -73,7 +73,7 @@ def test_either_of_two_imported_weights_may_be_asked_for_first(compose: Callable
         for label in ("raw", "ema")
     }
     for label in ("raw", "ema", "raw"):
-        pipeline = Pipeline(
+        pipeline = Cell(
             compose(
                 *RUN,
                 "stages=[pretrain]",
@@ -82,8 +82,8 @@ def test_either_of_two_imported_weights_may_be_asked_for_first(compose: Callable
             ),
             "",
         )
-        pipeline.run()
-        assert same(weights(pipeline, "pretrained"), expected[label])
+        pipeline.complete()
+        assert same(weights(pipeline, "original"), expected[label])
 
 
 def test_the_same_weights_are_imported_once_for_all_seeds_and_from_any_place(
@@ -92,14 +92,14 @@ def test_the_same_weights_are_imported_once_for_all_seeds_and_from_any_place(
     moved = shutil.copytree(pretrained / "raw", tmp_path / "elsewhere" / "raw")
     keys, statuses = set(), []
     for seed, folder in ((0, pretrained / "raw"), (1, moved)):
-        pipeline = Pipeline(
+        pipeline = Cell(
             compose(
                 *RUN, UNLEARN, f"model.checkpoint={folder}", f"seed={seed}", "model.weights=raw"
             ),
             "",
         )
-        pipeline.run()
-        keys.add(pipeline.unlearned.spec.key)
+        pipeline.complete()
+        keys.add(pipeline.unlearned.stage.spec.key)
         statuses += [
             used["status"] for used in pipeline.used.values() if used["stage"] == "pretrain"
         ]
@@ -109,7 +109,7 @@ def test_the_same_weights_are_imported_once_for_all_seeds_and_from_any_place(
 def test_an_imported_model_is_measured_like_any_other(compose: Callable):
     records, given = [], []
     for _ in range(2):
-        pipeline = Pipeline(
+        pipeline = Cell(
             compose(
                 *RUN,
                 "oracle.max_steps=3",
@@ -120,8 +120,8 @@ def test_an_imported_model_is_measured_like_any_other(compose: Callable):
             ),
             "",
         )
-        records.append(pipeline.run())
-        given = [f"model.checkpoint={pipeline.store.find(pipeline.pretrain_spec).path}"]
+        records.append(pipeline.complete())
+        given = [f"model.checkpoint={pipeline.store.find(pipeline.original.stage.spec).path}"]
     ours, theirs = (json.dumps(record["rows"][0]["metrics"], sort_keys=True) for record in records)
     assert ours == theirs and records[0]["rows"][0]["weights"] != records[1]["rows"][0]["weights"]
 
@@ -129,7 +129,7 @@ def test_an_imported_model_is_measured_like_any_other(compose: Callable):
 def refused(compose: Callable, *overrides: str) -> str:
     """The one line with which it is refused, before or while it is read."""
     with pytest.raises(UsageError) as error:
-        Pipeline(compose(*RUN, *overrides), "").run()
+        Cell(compose(*RUN, *overrides), "").complete()
     (line,) = error.value.problems
     assert "\n" not in line and "Type model" in line
     return line
@@ -144,7 +144,7 @@ def test_weights_that_are_not_there_are_refused_also_where_others_were_imported(
         assert line.startswith("model.weights=ema: ") and line.endswith(
             "holds only raw weights. Type model.weights=raw"
         )
-        Pipeline(compose(*RUN, UNLEARN, only_raw, "model.weights=raw"), "").run()
+        Cell(compose(*RUN, UNLEARN, only_raw, "model.weights=raw"), "").complete()
 
 
 def test_a_checkpoint_of_another_number_of_classes_is_refused(
@@ -175,7 +175,7 @@ def test_a_file_is_refused_for_another_network_than_that_of_its_authors(
 def test_a_file_that_is_not_such_a_checkpoint_is_refused(compose: Callable, tmp_path: Path):
     torch.save([{"x": torch.zeros(1)}], tmp_path / "ckpt.pth")
     with pytest.raises(UsageError) as error:
-        Pipeline(
+        Cell(
             compose(
                 "model=salun_unet",
                 f"model.checkpoint={tmp_path / 'ckpt.pth'}",
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_such_a_checkpoint_is_refused(compose: Callable, tmp_
                 "model.weights=raw",
             ),
             "",
-        ).run()
+        ).complete()
     (line,) = error.value.problems
     assert "do not fit this network" in line and "Type model.checkpoint=FILE" in line
 
@@ -318,12 +318,12 @@ def test_where_no_schedule_lies_with_the_weights_the_one_assumed_is_said(
     for folder, assumed in ((alone, False), (alone, True)):
         if assumed:
             (folder / "scheduler_config.json").unlink()
-        pipeline = Pipeline(compose(*RUN, "stages=[pretrain]", f"model.checkpoint={folder}"), "")
-        pipeline.run()
+        pipeline = Cell(compose(*RUN, "stages=[pretrain]", f"model.checkpoint={folder}"), "")
+        pipeline.complete()
         said = capsys.readouterr().out.replace("\n", " ")
         assert ("no schedule lies with the weights; assumed is model.schedule" in said) == assumed
         assert ("prediction_type=epsilon" in said) == assumed
-        assert pipeline.store.find(pipeline.pretrain_spec).meta["schedule_assumed"] == assumed
+        assert pipeline.store.find(pipeline.original.stage.spec).meta["schedule_assumed"] == assumed
 
 
 def test_a_pipeline_of_diffusers_is_read_with_its_schedule(
@@ -340,11 +340,9 @@ def test_a_pipeline_of_diffusers_is_read_with_its_schedule(
             "was trained with prediction_type=sample" in line
             and "scheduler/scheduler_config.json" in line
         )
-        pipeline = Pipeline(
-            compose(*RUN, "stages=[pretrain]", f"model.checkpoint={folder}", *raw), ""
-        )
-        pipeline.run()
-        assert same(weights(pipeline, "pretrained"), network.state_dict())
+        pipeline = Cell(compose(*RUN, "stages=[pretrain]", f"model.checkpoint={folder}", *raw), "")
+        pipeline.complete()
+        assert same(weights(pipeline, "original"), network.state_dict())
 
 
 def test_a_pipeline_with_other_parts_is_refused(

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from command import ROOT, environment
+from runs import Cell
 from tiny import SCHEDULE, SMALL, UNET, network
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from unrelearn.pipeline import Pipeline, run
 
 from unrelearn import cost
 from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
+from unrelearn.record import execute, share_of_pretraining
 
 SIZES = [
     *SMALL,
@@ -71,14 +72,18 @@ def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
 # ------------------------------------------------------------------------------------ steps x batch
 
 
+def estimate(cell: Cell) -> list[dict]:
+    return cost.estimate(cell, cell.stages())
+
+
 def by_hand(monkeypatch: pytest.MonkeyPatch, cfg: dict) -> list[tuple]:
     """(stage, of, steps, forward passes of one image, bytes) with a network that costs a round
     number.
     """
-    monkeypatch.setattr(cost, "forward_cost", lambda **_: (FORWARD, WEIGHTS))
+    monkeypatch.setattr(cost, "of_network", lambda run: (FORWARD, WEIGHTS))
     return [
         (r["stage"], r["what"], r["steps"], r["flops"] / FORWARD, r["bytes"])
-        for r in cost.estimate(Pipeline(cfg, ""))
+        for r in estimate(Cell(cfg, ""))
     ]
 
 
@@ -147,7 +152,7 @@ def test_an_imported_model_is_not_trained(compose, monkeypatch: pytest.MonkeyPat
 
 def test_what_an_attack_costs_is_a_share_of_pretraining(compose, tmp_path: Path):
     def share(*overrides: str) -> float | None:
-        return cost.share_of_pretraining(Pipeline(compose(*overrides), ""))
+        return share_of_pretraining(Cell(compose(*overrides), ""))
 
     assert share() == 800 * 64 / (2000 * 64) == 0.4
     assert share(
@@ -185,18 +190,18 @@ def test_what_is_there_is_not_counted_and_has_the_size_that_was_said(compose, ca
         "oracle.main.width=8",
         "oracle.held_out.width=8",
     ]
-    before = cost.estimate(Pipeline(compose(*chosen), ""))
-    Pipeline(compose(*chosen, "stages=[pretrain,unlearn]"), "").run()
+    before = estimate(Cell(compose(*chosen), ""))
+    Cell(compose(*chosen, "stages=[pretrain,unlearn]"), "").complete()
     capsys.readouterr()
-    assert run(compose(*chosen, "dry_run=true"), "") is None
+    assert execute(compose(*chosen, "dry_run=true"), "") is None
     column, total = shown(capsys.readouterr().out)
     assert column == ["there"] * 2 + ["to do"] * 5
     missing = [row for row in before if row["stage"] not in ("pretrain", "unlearn")]
     assert total.startswith("to do: 2 optimiser steps, ")
     assert f"{sum(row['flops'] for row in missing) / 1e15:,.3g} PFLOP" in total
-    pipeline = Pipeline(compose(*chosen), "")
-    pipeline.run()
-    assert [row["there"] for row in cost.estimate(pipeline)] == [True] * 7
+    pipeline = Cell(compose(*chosen), "")
+    pipeline.complete()
+    assert [row["there"] for row in estimate(pipeline)] == [True] * 7
     for row in before:
         folder = pipeline.store.root / row["stage"] / row["key"]
         size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
@@ -211,8 +216,8 @@ def test_a_dry_run_says_the_hours_of_the_device_it_is_told_and_writes_nothing(
     compose, capsys, tmp_path: Path
 ):
     cfg = compose(*SIZES, "dry_run=true", "cost.device_tflops=0.001", "cost.utilisation=0.5")
-    run(cfg, "")
-    flops = sum(row["flops"] for row in cost.estimate(Pipeline(cfg, "")))
+    execute(cfg, "")
+    flops = sum(row["flops"] for row in estimate(Cell(cfg, "")))
     _, total = shown(capsys.readouterr().out)
     assert (
         f"= {flops / 0.5e9 / 3600:,.3g} GPU-hours at 50% of 0.001 TFLOP/s" in total
@@ -262,7 +267,7 @@ def test_experiments_say_their_cost_without_data_and_without_a_gpu(tmp_path: Pat
 
 
 def test_celeba_says_its_cost_while_its_files_are_still_to_be_had(compose, capsys, tmp_path: Path):
-    run(
+    execute(
         compose(
             "experiment=celeba", "dry_run=true", "trainer=gpu", f"paths.data={tmp_path / 'nothing'}"
         ),

@@ -28,9 +28,9 @@ from several_processes import (
 )
 from tiny import SMALL, classifier_training, new_task, train
 
-from unrelearn import pipeline
 from unrelearn.data import to_model_range
 from unrelearn.data.digits import Digits
+from unrelearn.record import execute
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = [
@@ -270,7 +270,7 @@ def test_a_whole_run_in_two_processes_is_the_run_in_one(compose, tmp_path: Path)
         *BUDGETS,
     )
     try:
-        one = pipeline.run(compose(f"paths.outputs={tmp_path / 'one'}", *BUDGETS), "python run.py")
+        one = execute(compose(f"paths.outputs={tmp_path / 'one'}", *BUDGETS), "python run.py")
     finally:
         finish(process)
     (written,) = (tmp_path / "two" / "runs").glob("*/result.json")

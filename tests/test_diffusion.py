@@ -142,7 +142,7 @@ def test_neighbouring_generators_are_uncorrelated():
 
 def test_the_generators_are_those_of_every_result_so_far():
     """If this fails, all randomness has changed: every artefact's stage version must rise
-    (pipeline.VERSIONS).
+    (its `version`).
     """
     assert generator_for(0, "image", 0).initial_seed() == 1051710222869315453
     assert draw(0, "image", 0) == [2143411019, 797047885, 1133140194, 297657004]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from tiny import SMALL, new_task, options, pretraining, train, weights
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.methods.finetune import Finetune
 from unrelearn.module import fit
@@ -105,6 +105,6 @@ def test_a_diverged_stage_is_a_row_and_what_would_follow_is_left_out(
     cfg = compose(*TINY)
     part = cfg["model"]["pretrain"] if where == "pretrain" else cfg[where]
     part["learning_rate"] = 1e30  # which would not pass validation
-    record = Pipeline(cfg, "test").run()
+    record = Cell(cfg, "test").complete()
     assert [row["status"] for row in record["rows"]] == status and record["status"] == "diverged"
     assert [bool(row["metrics"]) for row in record["rows"]] == [s == "finished" for s in status]

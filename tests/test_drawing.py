@@ -14,7 +14,8 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from test_report import make_record, write_run
 
-from unrelearn import pipeline
+from unrelearn import record as record_module
+from unrelearn.record import execute
 from unrelearn.report import compare, csv_text, figures, fonts, page
 from unrelearn.report.page import write_page
 
@@ -71,7 +72,7 @@ def test_what_can_not_be_drawn_costs_a_line_and_not_the_numbers(
     record = make_record() | {
         "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
     }
-    kept = pipeline.keep(SimpleNamespace(outputs=tmp_path), record)
+    kept = record_module.keep(SimpleNamespace(outputs=tmp_path), record)
     folder = tmp_path / "runs" / record["name"]
     assert kept is None and [path.name for path in folder.iterdir()] == ["result.json"]
     assert json.loads((folder / "result.json").read_text()) == record
@@ -82,7 +83,7 @@ def test_what_can_not_be_drawn_costs_a_line_and_not_the_numbers(
         and "Type the same command again" in said[0]
     )
     monkeypatch.undo()
-    assert pipeline.keep(SimpleNamespace(outputs=tmp_path), record) == folder / "report.html"
+    assert record_module.keep(SimpleNamespace(outputs=tmp_path), record) == folder / "report.html"
 
 
 def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypatch, capsys):
@@ -94,12 +95,10 @@ def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypa
     record = make_record() | {
         "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
     }
-    monkeypatch.setattr(
-        pipeline,
-        "Pipeline",
-        lambda cfg, command: SimpleNamespace(outputs=tmp_path, run=lambda: record, used={}),
-    )
-    assert pipeline.run({"dry_run": False, "eval": {}, "paths": {}}, "python run.py") is record
+    run = SimpleNamespace(outputs=tmp_path, used={}, cfg=SimpleNamespace(stages=["evaluate"]))
+    monkeypatch.setattr(record_module, "Run", lambda settings, command: run)
+    monkeypatch.setattr(record_module, "finish", lambda run: record)
+    assert execute({"dry_run": False, "eval": {}, "paths": {}}, "python run.py") is record
     assert (tmp_path / "runs" / record["name"] / "result.json").exists()
     assert capsys.readouterr().out.count("warning: ") == 2
 

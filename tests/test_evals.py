@@ -10,7 +10,6 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
-from unrelearn.pipeline import recovery
 
 from unrelearn.classification.oracle import Classifier, halves, new_classifier
 from unrelearn.data import ImageSet
@@ -37,6 +36,7 @@ from unrelearn.evals.evidence import (
 )
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.evals.kid_oracle import squared_mmd
+from unrelearn.record import recovery
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,8 +9,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
+from runs import Cell
 from tiny import CONF, SMALL
-from unrelearn.pipeline import Pipeline
 
 from unrelearn import config
 from unrelearn.report import board, number
@@ -93,7 +93,7 @@ def record_of(words: list[str]) -> dict:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.validate(hydra_compose("config", overrides=words))
     torch.set_num_threads(1)
-    return Pipeline(cfg, " ".join(words)).run()
+    return Cell(cfg, " ".join(words)).complete()
 
 
 def entry(found: board.Board, name: str) -> board.Entry:

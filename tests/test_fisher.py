@@ -12,12 +12,13 @@ from test_methods import abar, wanted
 from tiny import SCHEDULE, SMALL, digits, moved, network, new_task, train, weights
 from torch import Tensor, nn
 
-from unrelearn import fisher, pipeline
+from unrelearn import fisher
 from unrelearn.data import ImageSet
 from unrelearn.fisher import diagonal, squared_gradients
 from unrelearn.methods.finetune import Finetune
 from unrelearn.module import Batch
 from unrelearn.randomness import generator_for
+from unrelearn.record import execute
 
 TINY = dict(max_steps=2, batch_size=8, learning_rate=1e-3)
 KINDS = [
@@ -223,7 +224,7 @@ def test_it_is_computed_once_for_a_model_and_read_by_every_method_that_wants_it(
 
     def made(method: str, *overrides: str, samples: int = 12) -> dict[Path, int]:
         """What is kept after a run: file -> when it was written."""
-        pipeline.run(
+        execute(
             compose(f"method={method}", *sizes, *overrides, f"++method.fisher_samples={samples}"),
             "",
         )

@@ -16,10 +16,12 @@ from types import SimpleNamespace
 import forked
 import pytest
 from command import ROOT, TINY, environment, run, weights_of
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn.errors import UsageError
-from unrelearn.grid import Plan, claim, overview, running, work
+from unrelearn.grid.plan import Plan
+from unrelearn.grid.status import overview
+from unrelearn.grid.work import Worker, claim, running
 from unrelearn.slurm import packed, waves
 
 SHORT = [
@@ -128,17 +130,19 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
             *(f"{key}={value}" for key, value in found.cells[cell]),
         ]
         cfg = compose(*words)
-        wanted |= {f"{part.stage}/{part.key}" for part in Pipeline(cfg, "").parts()}
-    assert found.nodes.keys() == wanted
-    for node in found.nodes.values():
-        assert all(found.nodes[need].level < node.level for need in node.needs), node
-        cfg, line = found.configuration(node)
-        assert node.key in {part.key for part in Pipeline(cfg, line).parts()}
-    order = list(found.nodes)
+        one = Cell(cfg)
+        wanted |= {stage.id for stage in one.stages() if stage.alone} | {f"record/{one.name}"}
+    assert found.parts.keys() == wanted
+    for part in found.parts.values():
+        assert all(found.parts[need].level < part.level for need in part.needs), part
+        cfg, line = found.configuration(part)
+        one = Cell(cfg, line)
+        assert part.key in {one.name, *(stage.key for stage in one.stages())}
+    order = list(found.parts)
     assert all(
-        order.index(need) < order.index(node.name)
-        for node in found.nodes.values()
-        for need in node.needs
+        order.index(need) < order.index(part.name)
+        for part in found.parts.values()
+        for need in part.needs
     )
 
 
@@ -168,30 +172,30 @@ def test_what_can_not_be_planned_is_said_in_a_line(tmp_path: Path, words: list[s
 
 def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
     found = plan(tmp_path)
-    seconds = {name: random.Random(name).uniform(1, 40) for name in found.nodes}
-    nodes = list(found.nodes.values())
+    seconds = {name: random.Random(name).uniform(1, 40) for name in found.parts}
+    nodes = list(found.parts.values())
     for target, most in ((60, 1000), (60, 7), (1, 5)):
-        made = waves(nodes, lambda node: seconds[node.name], target, most)
-        assert sorted(node.name for wave in made for pack in wave for node in pack) == sorted(
-            found.nodes
+        made = waves(nodes, lambda part: seconds[part.name], target, most)
+        assert sorted(part.name for wave in made for pack in wave for part in pack) == sorted(
+            found.parts
         )
         assert sum(map(len, made)) <= most
-        assert all(len({node.level for pack in wave for node in pack}) == 1 for wave in made)
-    for pack in packed(nodes, lambda node: seconds[node.name], 60):
-        assert len(pack) == 1 or sum(seconds[node.name] for node in pack) <= 60
+        assert all(len({part.level for pack in wave for part in pack}) == 1 for wave in made)
+    for pack in packed(nodes, lambda part: seconds[part.name], 60):
+        assert len(pack) == 1 or sum(seconds[part.name] for part in pack) <= 60
     with pytest.raises(UsageError, match=r"3 more jobs are allowed .*the grid has 5 waves"):
-        waves(nodes, lambda node: 1.0, 60, 3)
+        waves(nodes, lambda part: 1.0, 60, 3)
 
 
 def test_the_time_of_a_part_is_that_of_its_like_then_of_its_flops(local: Path):
     found = plan(local, ["method=dimum,row_swap,random_label", "attack=none,dimra", "seed=0,1,2"])
-    seconds, shelf = found.seconds(), found.shelf
-    pretrained = [node for node in found.nodes.values() if node.stage == "pretrain"]
-    measured = sorted(shelf.seconds(node) for node in pretrained if shelf.there(node.name))
-    assert len(measured) == 2 and not shelf.there(pretrained[2].name)
+    seconds, inventory = found.seconds(), found.inventory
+    pretrained = [part for part in found.parts.values() if part.stage == "pretrain"]
+    measured = sorted(inventory.seconds(part) for part in pretrained if inventory.there(part.name))
+    assert len(measured) == 2 and not inventory.there(pretrained[2].name)
     assert seconds(pretrained[2]) == pytest.approx(sum(measured) / 2)
-    new = next(node for node in found.nodes.values() if node.what == "random_label")
-    like = next(node for node in found.nodes.values() if node.what == "dimum")
+    new = next(part for part in found.parts.values() if part.what == "random_label")
+    like = next(part for part in found.parts.values() if part.what == "dimum")
     ratio = found.cost(new)[1] / found.cost(like)[1]
     assert ratio > 0 and seconds(new) == pytest.approx(seconds(like) * ratio, rel=3)
 
@@ -259,7 +263,7 @@ def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: P
         ignore=shutil.ignore_patterns("unlearn", "attack", "evaluate"),
     )
     found = plan(tmp_path)
-    damaged = next(node for node in found.nodes.values() if node.stage == "pretrain")
+    damaged = next(part for part in found.parts.values() if part.stage == "pretrain")
     weights = next((tmp_path / "artifacts" / damaged.name).rglob("*.safetensors"))
     original = weights.read_bytes()
     weights.write_bytes(b"x" + original[1:])
@@ -303,7 +307,7 @@ def test_a_method_that_diverges_is_a_result_and_the_rest_is_made(tmp_path: Path)
 
 
 def test_a_claim_ends_with_its_process(local: Path):
-    node = next(iter(plan(local).nodes.values()))
+    part = next(iter(plan(local).parts.values()))
     folder = plan(local).folder
     holder = subprocess.Popen(
         [
@@ -311,14 +315,14 @@ def test_a_claim_ends_with_its_process(local: Path):
             "-c",
             (
                 "import sys, time; from pathlib import Path; from filelock import FileLock\nlock ="
-                f" FileLock({claim(folder, node).lock_file!r}); lock.acquire(); print('held',"
+                f" FileLock({claim(folder, part).lock_file!r}); lock.acquire(); print('held',"
                 " flush=True)\ntime.sleep(3600)"
             ),
         ],
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert holder.stdout.readline() == "held\n" and running(folder) == {node.name}
+    assert holder.stdout.readline() == "held\n" and running(folder) == {part.name}
     holder.kill()
     holder.wait()
     assert running(folder) == set()
@@ -331,20 +335,15 @@ def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path, 
         raise AssertionError("it waits")
 
     monkeypatch.setattr(
-        "unrelearn.grid.time",
+        "unrelearn.grid.work.time",
         SimpleNamespace(sleep=sleep, monotonic=time.monotonic, strftime=time.strftime),
     )
     found = plan(tmp_path)
-    wanted = next(node for node in found.nodes.values() if node.stage == "attack")
-    other = next(node for node in found.nodes.values() if node.stage == "oracle")
+    wanted = next(part for part in found.parts.values() if part.stage == "attack")
+    other = next(part for part in found.parts.values() if part.stage == "oracle")
     with claim(found.folder, other):
-        lost = work(
-            found.nodes,
-            [wanted.name],
-            shelf=found.shelf,
-            folder=found.folder,
-            configuration=found.configuration,
-        )
+        worker = Worker(found.parts, found.inventory, found.folder, found.configuration)
+        lost = worker.work([wanted.name])
     assert lost == {wanted.name: "something that it needs is missing"}
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from tiny import METHODS, NO_TRAINING, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor, nn
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import objectives
@@ -97,9 +97,9 @@ def test_every_method_has_a_file_of_its_name(compose):
 
 
 def test_original_and_no_attack_pass_the_model_through(compose):
-    pipeline = Pipeline(compose("method=original", "attack=none"), "")
-    assert pipeline.unlearned is pipeline.pretrained and pipeline.attacked == []
-    assert Pipeline(compose(), "").unlearned != pipeline.pretrained
+    pipeline = Cell(compose("method=original", "attack=none"), "")
+    assert pipeline.unlearned == pipeline.original and pipeline.attacked == []
+    assert Cell(compose(), "").unlearned != pipeline.original
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,8 @@ def test_nearest_class_is_the_one_a_search_over_all_classes_finds(oracle):
 def test_only_the_nearest_class_needs_the_oracle(compose):
     for memory, parents in (("nearest_class", 2), ("another_class", 1), ("generated", 1)):
         assert (
-            len(Pipeline(compose(f"method.memory={memory}"), "").unlearned.spec.parents) == parents
+            len(Cell(compose(f"method.memory={memory}"), "").unlearned.stage.spec.parents)
+            == parents
         )
 
 

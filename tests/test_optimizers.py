@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from runs import Cell
 from test_passes import LIMIT, assert_close
 from test_resume import assert_same, train_in_two_parts
 from tiny import CONF, PRESETS, TRAINED, from_yaml, moved, network, new_task, train, weights
 from torch import Tensor
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.lora import LoRA
@@ -169,7 +169,7 @@ def test_a_relative_step_in_several_passes_is_the_step_in_one(tmp_path: Path):
 def test_a_preset_has_its_own_name_and_the_code_and_key_of_what_it_presets(compose):
     preset = compose("attack=dimra_relative")
     typed = compose("attack=dimra", "+attack.optimizer=relative", "attack.learning_rate=1e-2")
-    one, other = Pipeline(preset, ""), Pipeline(typed, "")
+    one, other = Cell(preset, ""), Cell(typed, "")
     assert (
         preset["attack"]["_target_"] == typed["attack"]["_target_"]
         and preset["attack"]["preset"] == "dimra_relative"

@@ -9,8 +9,8 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from runs import Cell
 from tiny import TRAINED, from_yaml, new_task, pretraining, train
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser
 from unrelearn.module import DiffusionModule
@@ -121,16 +121,16 @@ def test_writing_a_snapshot_does_not_disturb_a_channels_last_run(tmp_path: Path)
 
 
 def keys(cfg: dict) -> dict[str, str]:
-    pipeline = Pipeline(cfg, "")
+    pipeline = Cell(cfg, "")
     attacked = pipeline.attacked[-1]
     specs = [
-        pipeline.pretrain_spec,
-        pipeline.unlearned.spec,
-        attacked.spec,
-        pipeline.samples_spec(attacked),
-        pipeline.evaluate_spec(attacked),
-        pipeline.oracle_spec("main"),
-        pipeline.oracle_spec("held_out"),
+        pipeline.original.stage.spec,
+        pipeline.unlearned.stage.spec,
+        attacked.stage.spec,
+        pipeline.samples(attacked).spec,
+        pipeline.evaluation(attacked).spec,
+        pipeline.classifiers("main").spec,
+        pipeline.classifiers("held_out").spec,
     ]
     names = ("pretrain", "unlearn", "attack", "samples", "evaluate", "oracle", "held_out")
     return {name: spec.key for name, spec in zip(names, specs, strict=True)}

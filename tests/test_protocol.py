@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from safetensors.torch import load_file
 from tiny import CONF, SMALL
-from unrelearn.pipeline import Pipeline, run
 
 from unrelearn.classification.oracle import halves
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
+from unrelearn.record import execute
+from unrelearn.stages.classifier import classifier
+from unrelearn.stages.images import images
 
 TINY = [
     *SMALL,
@@ -124,14 +127,14 @@ def test_the_large_experiments_keep_to_their_protocol(experiment: str, compose: 
 # ------------------------------------------------------------------------------------ the reference
 
 
-def finished(cfg: dict) -> tuple[Pipeline, dict, dict[str, torch.Tensor]]:
+def finished(cfg: dict) -> tuple[Cell, dict, dict[str, torch.Tensor]]:
     """The pipeline, its record, and what the reference holds."""
-    pipeline = Pipeline(cfg, "")
-    record = pipeline.run()
+    pipeline = Cell(cfg, "")
+    record = pipeline.complete()
     return (
         pipeline,
         record,
-        load_file(pipeline.store.find(pipeline.reference_spec).path / "reference.safetensors"),
+        load_file(pipeline.store.find(pipeline.reference.spec).path / "reference.safetensors"),
     )
 
 
@@ -145,8 +148,8 @@ def test_a_protocol_reaches_the_reference_and_every_row(compose: Callable):
         reference["train/labels"].bincount().tolist() == [6] * 10
         and len(reference["test/labels"]) == 500
     )
-    classifiers = pipeline.oracle("main"), pipeline.oracle("held_out")
-    dim = pipeline.data.test.images
+    classifiers = classifier(pipeline, "main"), classifier(pipeline, "held_out")
+    dim = images(pipeline).test.images
     assert not torch.equal(dim, stretch_contrast(dim))  # or the next lines would prove nothing
     torch.testing.assert_close(
         reference["test/features"], classifiers[0].look(stretch_contrast(dim))[1], rtol=0, atol=1e-6
@@ -156,12 +159,12 @@ def test_a_protocol_reaches_the_reference_and_every_row(compose: Callable):
     )
     # the classifiers have seen the images at even places of each class
     first = (
-        torch.cat([torch.where(pipeline.data.train.labels == c)[0][1:12:2] for c in range(10)])
+        torch.cat([torch.where(images(pipeline).train.labels == c)[0][1:12:2] for c in range(10)])
         .sort()
         .values
     )
-    assert torch.equal(reference["train/labels"], pipeline.data.train.labels[first])
-    seen = classifiers[0].look(stretch_contrast(pipeline.data.train.images[first]))[1]
+    assert torch.equal(reference["train/labels"], images(pipeline).train.labels[first])
+    seen = classifiers[0].look(stretch_contrast(images(pipeline).train.images[first]))[1]
     torch.testing.assert_close(reference["train/features"], seen, rtol=0, atol=1e-6)
     for row in record["rows"]:
         assert row["weights"].endswith(" (raw)")
@@ -178,13 +181,13 @@ def test_a_protocol_reaches_the_reference_and_every_row(compose: Callable):
         )
     )
     assert record["rows"][0]["metrics"]["fd_oracle"]["3.0"]["reference_n"] == sum(
-        int((pipeline.data.train.labels == c).sum()) // 2 for c in range(10) if c != 7
+        int((images(pipeline).train.labels == c).sum()) // 2 for c in range(10) if c != 7
     )
     torch.testing.assert_close(
         plain["test/features"], classifiers[0].look(dim)[1], rtol=0, atol=1e-6
     )
     assert (
-        len(plain["train/labels"]) == len(halves(pipeline.data.train)[1])
+        len(plain["train/labels"]) == len(halves(images(pipeline).train)[1])
         and "train/inception_features" not in plain
     )
 
@@ -193,10 +196,10 @@ def test_a_protocol_reaches_the_reference_and_every_row(compose: Callable):
     "change", ["protocol.contrast_stretch=true", "protocol.reference_images_per_class=9"]
 )
 def test_another_reference_leaves_the_images_as_they_are(change: str, compose: Callable):
-    ours, theirs = (Pipeline(compose(*given), "") for given in ([], [change]))
-    assert ours.samples_spec(ours.unlearned).key == theirs.samples_spec(theirs.unlearned).key
-    assert ours.reference_spec.key != theirs.reference_spec.key
-    assert ours.evaluate_spec(ours.unlearned).key != theirs.evaluate_spec(theirs.unlearned).key
+    ours, theirs = (Cell(compose(*given), "") for given in ([], [change]))
+    assert ours.samples(ours.unlearned).spec.key == theirs.samples(theirs.unlearned).spec.key
+    assert ours.reference.spec.key != theirs.reference.spec.key
+    assert ours.evaluation(ours.unlearned).spec.key != theirs.evaluation(theirs.unlearned).spec.key
 
 
 def test_real_images_are_looked_at_once_for_all_methods_forgotten_classes_and_measurements(
@@ -228,7 +231,7 @@ def test_without_inception_weights_fid_is_left_out_and_said(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
     monkeypatch.setattr(urllib.request, "_opener", None)  # which would remember how it was before
     (tmp_path / "data").mkdir()
-    record = run(
+    record = execute(
         compose(
             *TINY, "eval=[fid,kid,entropy]", "method=original", f"paths.data={tmp_path / 'data'}"
         ),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Cell
 from tiny import SMALL, TRAINED, UNET, from_yaml, new_task, train
 from torch.utils.flop_counter import FlopCounterMode
-from unrelearn.pipeline import Pipeline
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
@@ -107,24 +107,24 @@ def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(
         "trainer.log_every_n_steps=1",
         "stages=[pretrain,unlearn,attack]",
     ]
-    start = Pipeline(compose(*tiny_run), "")
-    start.run()
-    checkpoint = start.store.find(start.pretrain_spec).path
+    start = Cell(compose(*tiny_run), "")
+    start.complete()
+    checkpoint = start.store.find(start.original.stage.spec).path
 
-    def run(*overrides: str) -> tuple[Pipeline, list[dict]]:
+    def run(*overrides: str) -> tuple[Cell, list[dict]]:
         """All from the same weights: the imported ones."""
-        pipeline = Pipeline(compose(*tiny_run, f"model.checkpoint={checkpoint}", *overrides), "")
-        pipeline.run()
+        pipeline = Cell(compose(*tiny_run, f"model.checkpoint={checkpoint}", *overrides), "")
+        pipeline.complete()
         losses = [
             json.loads((pipeline.store.find(spec).path / "losses.json").read_text())[0]
-            for spec in (pipeline.unlearned.spec, pipeline.attacked[0].spec)
+            for spec in (pipeline.unlearned.stage.spec, pipeline.attacked[0].stage.spec)
         ]
         return pipeline, losses
 
     plain, mean = run()
     summed, total = run("model.pretrain.loss_reduction=sum")
     paired, _ = run("model.pretrain.antithetic=true")
-    specs = [{p.unlearned.spec.key, p.attacked[0].spec.key} for p in (plain, summed, paired)]
+    specs = [{p.unlearned.stage.key, p.attacked[0].stage.key} for p in (plain, summed, paired)]
     assert not specs[0] & specs[1] and not specs[0] & specs[2] and not specs[1] & specs[2]
     for name in ("retain", "memory"):
         assert total[0][name] == pytest.approx(64 * mean[0][name], rel=1e-5)
@@ -136,19 +136,19 @@ def test_the_recipe_reaches_methods_and_attacks_and_is_part_of_what_they_are(
         (summed, ("sum", False)),
         (paired, ("mean", True)),
     ):
-        for model in (None, pipeline.pretrained, pipeline.unlearned):
+        for model in (None, pipeline.original, pipeline.unlearned):
             task = pipeline.task(model)
             assert (task.loss_reduction, task.antithetic) == expected
 
 
 def test_the_pretraining_itself_follows_the_recipe(compose):
     def first_loss(*overrides: str) -> float:
-        pipeline = Pipeline(
+        pipeline = Cell(
             compose(*SMALL, "model.pretrain.max_steps=1", "stages=[pretrain]", *overrides), ""
         )
-        pipeline.run()
+        pipeline.complete()
         return json.loads(
-            (pipeline.store.find(pipeline.pretrain_spec).path / "losses.json").read_text()
+            (pipeline.store.find(pipeline.original.stage.spec).path / "losses.json").read_text()
         )[0]["denoising"]
 
     mean, total, paired = (
@@ -194,7 +194,7 @@ def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(
     module.denoiser.register_forward_pre_hook(count)
     module.training_step(None, 0)
     assert (images[True], images[False]) == tuple(6 * batches for batches in type(module).passes)
-    assert Pipeline(compose(f"{group}={name}"), "").passes(group) == type(module).passes
+    assert Cell(compose(f"{group}={name}"), "").passes(group) == type(module).passes
 
 
 @pytest.mark.parametrize(("group", "name"), TRAINED)

@@ -14,9 +14,9 @@ from command import ROOT, command, environment
 from safetensors.torch import load_file
 from tiny import new_task, train
 
-from unrelearn import pipeline
 from unrelearn.launch import slurm_ranks
 from unrelearn.methods.finetune import Finetune
+from unrelearn.record import execute
 
 # what slurmstepd sets for each task of `srun --ntasks=2`; SLURM_NTASKS_PER_NODE only if that was
 # asked for
@@ -142,7 +142,7 @@ def test_two_tasks_end_with_the_weights_of_one_process(compose, tmp_path: Path):
             for o in command(*SHORT, f"paths.outputs={tmp_path / 'one'}")[2:]
             if not o.startswith("tracking")
         ]
-        pipeline.run(compose(*tiny_run), "")
+        execute(compose(*tiny_run), "")
         said = [task.communicate(timeout=900) for task in tasks]
     finally:
         for task in tasks:

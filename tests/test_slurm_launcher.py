@@ -18,11 +18,12 @@ from filelock import FileLock
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from runs import Cell
 from safetensors.torch import load_file
 from slurm_cluster import Cluster
 from tiny import CONF
 
-from unrelearn import pipeline
+from unrelearn.record import execute
 
 SHORT = [
     "unlearning.max_steps=10",
@@ -70,14 +71,14 @@ def test_a_grid_equals_a_local_one_and_a_killed_job_is_named_and_made_up_for(
         compose(*TINY, *SHORT, f"method={method}", "attack=dimra", f"paths.outputs={here}")
         for method in ("dimum", "salun")
     ]
-    key = pipeline.Pipeline(cells[0], "").attacked[0].spec.key
+    key = Cell(cells[0], "").attacked[0].stage.spec.key
     (there / "artifacts" / "attack").mkdir(parents=True)
     with FileLock(
         there / "artifacts" / "attack" / f"{key}.lock"
     ):  # the first job is in the middle until it is killed
         launcher = start(slurm_cluster, *grid)
         for cfg in cells:
-            pipeline.run(cfg, "")
+            execute(cfg, "")
         said = slurm_cluster.wait(
             lambda: next((there / "slurm").glob("*_0/*_0_log.out"), None),
             "the first job's log",
@@ -144,7 +145,7 @@ def test_a_job_of_two_tasks_that_hits_its_limit_goes_on_from_its_checkpoint(
         json.loads(path.read_text()) for path in (tmp_path / "two").rglob("manifest.json")
     )
     assert manifest["meta"]["processes"] == 2 and manifest["meta"]["seconds"] > 1000
-    pipeline.run(compose(*TINY, *given, f"paths.outputs={tmp_path / 'one'}"), "")
+    execute(compose(*TINY, *given, f"paths.outputs={tmp_path / 'one'}"), "")
     files = [
         path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.safetensors")
     ]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
-from unrelearn import pipeline, source
+from unrelearn import circumstances, source
 from unrelearn.evals import forget_accuracy
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.row_swap import RowSwap
@@ -50,19 +50,23 @@ def test_a_method_outside_the_tree_that_is_edited_has_another_key(
 ):
     monkeypatch.setattr(source, "uncommitted", lambda: frozenset())
     cfg = compose("method=finetune")
-    keys = [Pipeline(cfg, "").unlearned.spec.key]
+    keys = [Cell(cfg, "").unlearned.stage.spec.key]
     for text in (METHOD, METHOD.replace("1.0", "2.0"), METHOD):
         load(tmp_path / "mine_method.py", text)
-        pipe = Pipeline({**cfg, "method": {**cfg["method"], "_target_": "mine_method.Mine"}}, "")
+        pipe = Cell({**cfg, "method": {**cfg["method"], "_target_": "mine_method.Mine"}}, "")
         pipe.names["method"] = "finetune"
-        keys.append(pipe.unlearned.spec.key)
+        keys.append(pipe.unlearned.stage.spec.key)
     assert keys[1] == keys[3] and len(set(keys)) == 3
 
 
 def test_a_committed_method_keeps_its_key(compose, monkeypatch):
     monkeypatch.setattr(source, "uncommitted", lambda: frozenset())
-    pipe = Pipeline(compose("method=dimum", "attack=dimra"), "")
-    for spec in (pipe.unlearned.spec, pipe.attacked[0].spec, pipe.evaluate_spec(pipe.pretrained)):
+    pipe = Cell(compose("method=dimum", "attack=dimra"), "")
+    for spec in (
+        pipe.unlearned.stage.spec,
+        pipe.attacked[0].stage.spec,
+        pipe.evaluation(pipe.original).spec,
+    ):
         assert "source" not in spec.config
 
 
@@ -73,10 +77,10 @@ def test_a_file_of_the_package_that_differs_from_its_commit_is_in_the_key(compos
         "uncommitted",
         lambda: frozenset({file, source.PACKAGE / "evals" / "forget_accuracy.py"}),
     )
-    pipe = Pipeline(compose("method=dimum", "attack=dimra"), "")
-    assert pipe.unlearned.spec.config["source"] == source.source_of(DiMUM)
-    assert "source" not in pipe.attacked[0].spec.config and source.source_of(RowSwap) is None
-    measured = pipe.evaluate_spec(pipe.pretrained).config
+    pipe = Cell(compose("method=dimum", "attack=dimra"), "")
+    assert pipe.unlearned.stage.spec.config["source"] == source.source_of(DiMUM)
+    assert "source" not in pipe.attacked[0].stage.spec.config and source.source_of(RowSwap) is None
+    measured = pipe.evaluation(pipe.original).spec.config
     assert measured["source"] == {"forget_accuracy": source.source_of(forget_accuracy.run)}
 
 
@@ -135,17 +139,23 @@ def test_git_is_asked_for_changes_once(monkeypatch, fresh):
 
 
 def test_versions_and_circumstances():
-    assert pipeline._versions().keys() == {"unrelearn", "torch", "diffusers", "lightning"}
-    assert pipeline._circumstances().keys() == {"commit", "processes", "threads", "cpu", "python"}
-    assert pipeline._cpu()
+    assert circumstances.versions().keys() == {"unrelearn", "torch", "diffusers", "lightning"}
+    assert circumstances.circumstances().keys() == {
+        "commit",
+        "processes",
+        "threads",
+        "cpu",
+        "python",
+    }
+    assert circumstances._cpu()
 
 
 def test_a_package_that_was_not_installed_costs_no_record(monkeypatch):
     def version(name: str) -> str:
-        raise pipeline.PackageNotFoundError(name)
+        raise circumstances.PackageNotFoundError(name)
 
-    monkeypatch.setattr(pipeline, "version", version)
-    assert set(pipeline._versions().values()) == {None}
+    monkeypatch.setattr(circumstances, "version", version)
+    assert set(circumstances.versions().values()) == {None}
 
 
 def test_memory_on_systems_without_proc(monkeypatch):
@@ -163,14 +173,14 @@ def test_memory_on_systems_without_proc(monkeypatch):
         def read_text(self, **arguments):
             raise FileNotFoundError
 
-    monkeypatch.setattr(pipeline, "Path", NoProc)
-    monkeypatch.setattr(pipeline, "resource", Usage)
-    monkeypatch.setattr(pipeline.sys, "platform", "linux")
-    assert pipeline._peak_memory() == 3 * 2**10  # KiB
-    monkeypatch.setattr(pipeline.sys, "platform", "darwin")
-    assert pipeline._peak_memory() == 3  # bytes
-    monkeypatch.setattr(pipeline, "resource", None)
-    assert pipeline._peak_memory() is None
+    monkeypatch.setattr(circumstances, "Path", NoProc)
+    monkeypatch.setattr(circumstances, "resource", Usage)
+    monkeypatch.setattr(circumstances.sys, "platform", "linux")
+    assert circumstances.peak_memory() == 3 * 2**10  # KiB
+    monkeypatch.setattr(circumstances.sys, "platform", "darwin")
+    assert circumstances.peak_memory() == 3  # bytes
+    monkeypatch.setattr(circumstances, "resource", None)
+    assert circumstances.peak_memory() is None
 
 
 @pytest.mark.parametrize(("threads", "lines"), [(7, 1), (torch.get_num_threads(), 0), (None, 0)])

@@ -13,8 +13,8 @@ import pytest
 from command import ROOT, TINY
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from runs import Cell
 from tiny import CONF, METHODS, NO_TRAINING
-from unrelearn.pipeline import Pipeline
 
 from unrelearn import config, tuned, tuning
 from unrelearn.config import Sweep
@@ -194,7 +194,7 @@ def test_no_number_of_an_attack_or_of_the_held_out_classifier_is_read(compose: C
     }
     cfg = compose("method=dimum", *RULES.overrides)
     assert set(cfg["eval"]) == {"forget_accuracy", "retain_accuracy", "fd_oracle"}
-    assert Pipeline(cfg, "").attacked == []
+    assert Cell(cfg, "").attacked == []
     assert (cfg["sampler"]["num_images"], cfg["sampler"]["images_per_retained_class"]) == (200, 20)
 
 
@@ -370,7 +370,7 @@ def test_every_trial_is_a_row_with_the_command_that_makes_its_model(searched: Pa
                 words = tune.shlex.split(row["command"])[2:]
                 cfg, _ = Sweep([*words, f"paths.outputs={searched / 'outputs'}"]).compose({})
                 assert (
-                    Pipeline(cfg, "").unlearned.spec.key == row["unlearn"]
+                    Cell(cfg, "").unlearned.stage.spec.key == row["unlearn"]
                     and float(row["seconds"]) > 0
                 )
                 kept = (searched / "outputs" / "artifacts" / "unlearn" / row["unlearn"]).exists()
@@ -412,7 +412,7 @@ def test_a_trial_that_misses_the_condition_is_not_run_on_the_second_seed(
 
 
 def test_what_the_csv_has_is_not_computed_again(copied: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Pipeline, "make", lambda *_: pytest.fail("something was computed"))
+    monkeypatch.setattr(tune, "make", lambda *_: pytest.fail("something was computed"))
     before = {path.name: path.read_text() for path in (copied / "tuning").iterdir()}
     (copied / "tuning" / "chosen.csv").unlink()
     assert call(copied, "dimum", "finetune", "--trials", "2") == 0  # there is no outputs folder
@@ -495,7 +495,7 @@ def test_a_method_that_another_process_is_at_is_left_to_it(
     copied: Path, searched: Path, capsys, monkeypatch
 ):
     shutil.copytree(searched / "outputs", copied / "outputs")
-    monkeypatch.setattr(Pipeline, "make", lambda *_: None)
+    monkeypatch.setattr(tune, "make", lambda *_: None)
     (copied / "tuning" / "finetune.csv").unlink()
     with tune.FileLock(copied / "outputs" / "tuning" / "finetune.lock"):
         assert call(copied, "finetune", "--trials", "2") == 0

@@ -15,9 +15,10 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn import config
+from unrelearn.stage import kinds
 
 HOUSE = Path(__file__).parents[1]
 SOURCE, CONF = HOUSE / "src" / "unrelearn", HOUSE / "conf"
@@ -135,6 +136,21 @@ def test_the_foundations_know_neither_hydra_nor_lightning_nor_wandb(module: str)
         assert not foreign(reached) & (HYDRA | LIGHTNING | WANDB), f"{module} loads {reached}"
 
 
+def test_only_tracks_grids_and_records_know_stages():
+    knowing = ("unrelearn.stages", "unrelearn.tracks", "unrelearn.grid", "unrelearn.record")
+    for module in OURS:
+        if not module.startswith(knowing):
+            assert not [m for m in own(module) if m.startswith("unrelearn.stages")], module
+
+
+def test_what_is_around_stages_knows_none_by_name():
+    around = ("stage", "run", "cost", "tracking", "slurm", "launch", "circumstances", "grid.plan")
+    modules = [f"unrelearn.{name}" for name in around] + inside("grid")
+    for name in {kind.name for kind in kinds()} - GROUPS.keys():
+        naming = [module for module in modules if f'"{name}"' in OURS[module].read_text()]
+        assert not naming, name
+
+
 @pytest.mark.parametrize(("package", "other"), [("diffusion", "classification")])
 def test_kinds_of_model_never_import_one_another(package: str, other: str):
     for one, another in ((package, other), (other, package)):
@@ -164,24 +180,25 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
 
 
 @pytest.mark.parametrize("package", ["methods", "attacks"])
-def test_nothing_reached_from_a_method_or_attack_is_an_eval_the_pipeline_or_the_other_kind(
+def test_nothing_reached_from_a_method_or_attack_is_an_eval_a_stage_or_the_other_kind(
     package: str,
 ):
     barred = {
         m
         for m in OURS
         if m.startswith(("unrelearn.evals", "unrelearn.methods", "unrelearn.attacks"))
-        or m in ("unrelearn.pipeline", "unrelearn.config", "unrelearn.launch")
+        or m.startswith(("unrelearn.stage", "unrelearn.run", "unrelearn.tracks"))
+        or m in ("unrelearn.record", "unrelearn.config", "unrelearn.launch")
     }
     for module in inside(package):
         assert not (reached_from(module) - {module}) & barred
 
 
 @pytest.mark.parametrize("module", [*inside("evals"), "unrelearn.evals.evidence"])
-def test_measurements_never_see_a_method_an_attack_or_the_pipeline(module: str):
+def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
     for reached in reached_from(module):
         assert not reached.startswith(
-            ("unrelearn.methods", "unrelearn.attacks", "unrelearn.pipeline")
+            ("unrelearn.methods", "unrelearn.attacks", "unrelearn.stage", "unrelearn.run")
         ), reached
     assert own(module) <= {
         "unrelearn",
@@ -196,19 +213,20 @@ def test_measurements_never_see_a_method_an_attack_or_the_pipeline(module: str):
     }
 
 
-def test_only_the_configuration_and_the_pipeline_touch_hydra():
+def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
     """And what reads words as its parser does, and what plugs into it: its launchers."""
     assert {m for m in OURS if foreign(m) & HYDRA} == {
         "unrelearn.config",
         "unrelearn.words",
-        "unrelearn.pipeline",
+        "unrelearn.run",
+        "unrelearn.stages.measure",
         "unrelearn.jobs",
     }
 
 
 def test_launching_needs_no_hydra():
     assert not foreign("unrelearn.launch") & HYDRA
-    assert not own("unrelearn.launch") & {"unrelearn.config", "unrelearn.pipeline"}
+    assert not own("unrelearn.launch") & {"unrelearn.config", "unrelearn.run"}
 
 
 def test_only_tracking_imports_wandb():
@@ -318,14 +336,14 @@ def not_plain(value: object, key: str = "") -> list[str]:
 def test_no_omegaconf_object_leaves_the_configuration(compose, attack: str):
     cfg = compose(f"attack={attack}", "forget=[3,5]")
     assert not_plain(cfg) == []
-    pipeline = Pipeline(cfg, command="test")
+    pipeline = Cell(cfg, command="test")
     specs = [
-        pipeline.pretrain_spec,
-        pipeline.unlearned.spec,
-        pipeline.oracle_spec("main"),
-        *(model.spec for model in pipeline.attacked),
-        pipeline.samples_spec(pipeline.unlearned),
-        pipeline.evaluate_spec(pipeline.unlearned),
+        pipeline.original.stage.spec,
+        pipeline.unlearned.stage.spec,
+        pipeline.classifiers("main").spec,
+        *(model.stage.spec for model in pipeline.attacked),
+        pipeline.samples(pipeline.unlearned).spec,
+        pipeline.evaluation(pipeline.unlearned).spec,
     ]
     assert [k for spec in specs for k in not_plain(spec.config)] == []
     assert not_plain(pipeline.forget) == [] and not_plain(list(pipeline.dataset.class_names)) == []

@@ -66,7 +66,7 @@ def estimate(run: Run, stages: Iterable[Any]) -> list[dict[str, Any]]:
     "flops", "bytes"}.
     """
     rows = []
-    for stage in stages:
+    for stage in sorted(stages, key=lambda stage: not stage.trains):
         cost = stage.cost()
         if cost.bytes and stage.name in run.cfg.stages:
             row = {"key": stage.key, "stage": stage.name, "what": stage.what}

@@ -57,7 +57,7 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         "oracle": _classifiers(run),
         "rows": rows,
         "stages": list(run.used.values()),
-        "attack_share_of_pretraining": _share_of_pretraining(run),
+        "attackshare_of_pretraining": share_of_pretraining(run),
         "attack_unit": run.attack.unit,
         "attack_sees_forgotten": run.attack.sees_forgotten,
         "recovery": recovery(rows, run.attack.unit, len(run.dataset.class_names))
@@ -116,7 +116,7 @@ def _weights(run: Run) -> dict[str, Any] | None:
     return compare_weights(*networks, run.forget, run.cfg.model.schedule.num_train_timesteps)
 
 
-def _share_of_pretraining(run: Run) -> float | None:
+def share_of_pretraining(run: Run) -> float | None:
     """What the attack's training costs, as a share of the original's; None if either was not
     trained here. What an attack draws before its first step is not counted.
     """

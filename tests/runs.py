@@ -1,0 +1,66 @@
+"""A run with its models by name, as the tests speak of them."""
+
+from functools import cached_property
+from typing import Any
+
+from unrelearn.module import Task
+from unrelearn.record import finish, name_of_run
+from unrelearn.run import Run
+from unrelearn.stage import Stage, make, walk
+from unrelearn.stages.classifier import Classifiers
+from unrelearn.stages.generate import Samples
+from unrelearn.stages.measure import Evaluate, Reference
+from unrelearn.stages.train import Model, Pretrain, Unlearn
+from unrelearn.tracks import diffusion as track
+
+
+class Cell(Run):
+    def __init__(self, settings: dict[str, Any], command: str = "test"):
+        super().__init__(settings, command)
+
+    @cached_property
+    def models(self) -> list[Model]:
+        return track.models(self)
+
+    @property
+    def original(self) -> Model:
+        return self.models[0]
+
+    @property
+    def attacked(self) -> list[Model]:
+        return [] if self.attack.identity else [m for m in self.models if m.step is not None]
+
+    @property
+    def unlearned(self) -> Model:
+        return self.models[0 if self.method.identity else 1]
+
+    @property
+    def name(self) -> str:
+        return name_of_run(self)
+
+    def stages(self) -> list[Stage]:
+        return list(walk(track.targets(self)))
+
+    def samples(self, model: Model) -> Samples:
+        return Samples(self, model)
+
+    def evaluation(self, model: Model) -> Evaluate:
+        return Evaluate(self, Samples(self, model))
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self)
+
+    def classifiers(self, role: str) -> Classifiers:
+        return Classifiers(self, role)
+
+    def task(self, start: Model | None) -> Task:
+        """What a method is given that starts from a model; for None, what pretraining is given."""
+        return (Unlearn(self, start.stage) if start else Pretrain(self)).task()
+
+    def complete(self) -> dict[str, Any] | None:
+        """Make all that was asked for; the record, if evaluation was."""
+        if Evaluate.name in self.cfg.stages:
+            return finish(self)
+        make(track.targets(self))
+        return None
