@@ -177,7 +177,8 @@ def test_a_preset_has_its_own_name_and_the_code_and_key_of_what_it_presets(compo
     assert one.names["attack"] == "dimra_relative" and one.name.startswith(
         "digits-dimum-dimra_relative-forget7-"
     )
-    assert one.attacked == other.attacked and other.names["attack"] == "dimra"
+    assert one.attacked[0].stage.key == other.attacked[0].stage.key
+    assert other.names["attack"] == "dimra"
 
 
 @pytest.mark.parametrize(
