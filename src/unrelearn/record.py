@@ -57,7 +57,7 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         "oracle": _classifiers(run),
         "rows": rows,
         "stages": list(run.used.values()),
-        "attackshare_of_pretraining": share_of_pretraining(run),
+        "attack_share_of_pretraining": share_of_pretraining(run),
         "attack_unit": run.attack.unit,
         "attack_sees_forgotten": run.attack.sees_forgotten,
         "recovery": recovery(rows, run.attack.unit, len(run.dataset.class_names))

@@ -97,6 +97,8 @@ class Run:
         after: another run; if it has the same data set, that is not looked at and loaded again.
     """
 
+    dataset: Any  # of unrelearn.data
+
     def __init__(self, settings: dict[str, Any], command: str, after: "Run | None" = None):
         self.settings, self.command = settings, command
         self.cfg = to_config(settings)

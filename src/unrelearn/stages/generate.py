@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unrelearn import cost, distributed, progress
-from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import Job, draw_all, jobs
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
@@ -64,10 +63,10 @@ class Samples(Stage):
         return self.model.weights is None
 
     def make(self, folder: Path) -> dict[str, Any]:
-        run, cfg, weights = self.run, self.run.cfg, self.model.weights
-        network = denoisers.load(weights).to(run.device)
+        run, cfg = self.run, self.run.cfg
+        network = self.model.stage.network(self.model.step).to(run.device)
         # of an attack on the sampler: images to start from
-        beside = weights.parent / "start.safetensors"
+        beside = (self.model.weights or folder).parent / "start.safetensors"
         starts = load_file(beside) if beside.exists() else {}
         if cfg.trainer.channels_last:
             network.to(memory_format=torch.channels_last)

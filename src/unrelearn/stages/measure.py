@@ -35,7 +35,7 @@ def observers(run: Run) -> Eyes:
 
 def _observers(run: Run) -> Eyes:
     weights = run.cfg.paths.inception_weights
-    features = Inception(Path(weights), run.device) if uses_inception(run) else None
+    features = Inception(Path(weights), run.device) if weights and uses_inception(run) else None
     main, held_out = (classifier(run, role) for role in Classifiers.ROLES)
     return Eyes(main, held_out, features, run.cfg.protocol.contrast_stretch)
 
@@ -59,12 +59,12 @@ class Reference(Stage):
 
     def config(self) -> dict[str, Any]:
         protocol, weights = self.run.cfg.protocol, self.run.cfg.paths.inception_weights
-        inception = uses_inception(self.run) and weights
+        file = weights if uses_inception(self.run) else None
         return {
             "dataset": self.run.data_slice,
             "contrast_stretch": protocol.contrast_stretch,
             "images_per_class": protocol.reference_images_per_class,
-            "inception": sha256(Path(weights)) if inception else None,
+            "inception": sha256(Path(file)) if file else None,
         }
 
     def make(self, folder: Path) -> dict[str, Any]:

@@ -76,7 +76,10 @@ class Trained(Stage):
         return artifact.path / (self.run.cfg.model.weights if label == "ema" else label)
 
     def network(self, at: float | None = None) -> denoisers.Denoiser:
-        return denoisers.load(self.weights(at))
+        folder = self.weights(at)
+        if folder is None:
+            raise FileNotFoundError(f"{self.id}: has no weights, as its training diverged")
+        return denoisers.load(folder)
 
     def origin(self) -> tuple[Stage, str] | None:
         return (self.start, "") if self.start else None
@@ -154,7 +157,7 @@ class Trained(Stage):
             counterparts={
                 c: dataset.counterpart(c, forgotten) for c in forgotten if has_counterparts
             },
-            cached=partial(cached, start),
+            cached=partial(cached, start or self),
             original=lambda: written(self.original().network()).to(run.device),
         )
 
@@ -216,9 +219,12 @@ class Import(Trained):
     name = Pretrain.name
     version = Pretrain.version
 
+    @property
+    def path(self) -> Path:
+        return Path(self.run.cfg.model.checkpoint or "")
+
     def config(self) -> dict[str, Any]:
-        run, model = self.run, self.run.cfg.model
-        path = Path(model.checkpoint)
+        run, model, path = self.run, self.run.cfg.model, self.path
         files = [path]
         if path.is_dir():
             kinds = (".json", ".safetensors")
@@ -236,7 +242,7 @@ class Import(Trained):
 
     def make(self, folder: Path) -> dict[str, Any]:
         model, dataset = self.run.cfg.model, self.run.dataset
-        path, schedule = Path(model.checkpoint), self.run.slice(model.schedule)
+        path, schedule = self.path, self.run.slice(model.schedule)
         assumed = checkpoint.assumed(path, schedule)
         if assumed:
             progress.say(assumed)
