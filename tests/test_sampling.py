@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import sampling
+from unrelearn.diffusion import drawing, sampling
 from unrelearn.diffusion.maths import alphas_cumprod, target
 from unrelearn.diffusion.sampling import SAMPLERS, make_scheduler, sample
 from unrelearn.randomness import generator_for
@@ -392,12 +392,12 @@ CONFIG = dict(
 def test_a_share_of_the_images_is_drawn_at_other_times(
     share: float, num_images: int, expected: int
 ):
-    assert sampling.off_grid_images(share, num_images) == expected
+    assert drawing.off_grid_images(share, num_images) == expected
 
 
 def test_other_times_are_three_steps_more_or_fewer():
     assert [
-        sampling.off_grid_steps(*pair) for pair in ((10, 1000), (997, 1000), (1000, 1000), (2, 3))
+        drawing.off_grid_steps(*pair) for pair in ((10, 1000), (997, 1000), (1000, 1000), (2, 3))
     ] == [13, 1000, 997, 1]
 
 
@@ -409,8 +409,8 @@ def test_each_stream_is_what_sample_draws_with_its_noise_times_and_starts(networ
         for k, name in enumerate(("images", "others"))
     }
     for beside in ({}, starts):
-        todo = sampling.jobs(CONFIG, [1, 2], 3, 100, bool(beside))
-        found = sampling.draw_all(network, CONFIG, todo, beside, 0.5, schedule=SCHEDULE)
+        todo = drawing.jobs(CONFIG, [1, 2], 3, 100, bool(beside))
+        found = drawing.draw_all(network, CONFIG, todo, beside, 0.5, schedule=SCHEDULE)
         labels = torch.tensor([1, 2]).repeat(16)[:31]
         for stream, images in {
             "forget": "images",
@@ -457,7 +457,7 @@ def test_each_stream_is_what_sample_draws_with_its_noise_times_and_starts(networ
         ]
         streams += ["other_starts/1.0", "other_starts/2.0"] * bool(beside)
         assert [name for name in found if name.count("/") == 1] == streams
-    plain = sampling.jobs(CONFIG | {"second": None, "off_grid_share": 0}, [1], 3, 100)
+    plain = drawing.jobs(CONFIG | {"second": None, "off_grid_share": 0}, [1], 3, 100)
     assert [(job.stream, job.scale, len(job.labels)) for job in plain] == [
         ("forget", 1.0, 31),
         ("forget", 2.0, 31),

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unrelearn import cost, distributed, progress
-from unrelearn.diffusion.sampling import Job, draw_all, jobs
+from unrelearn.diffusion.drawing import Job, draw_all, jobs
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.train import Attack, Model

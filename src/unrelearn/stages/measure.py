@@ -13,8 +13,8 @@ from unrelearn.artifact import sha256, write_json
 from unrelearn.classification.oracle import halves
 from unrelearn.config import needs_inception
 from unrelearn.diffusion import inception
+from unrelearn.diffusion.drawing import sampler_words
 from unrelearn.diffusion.inception import Inception
-from unrelearn.diffusion.sampling import sampler_words
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import Eyes, Sight, first_of_each_class, gather_evidence
 from unrelearn.run import Run
