@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from unrelearn.config import CONF, validate
 
 RESULTS = Path(__file__).resolve().parent / "results"
+sys.path.append(str(RESULTS.parents[1] / "tests"))  # where runs.py is
 
 
 def configuration(*overrides: str) -> dict:

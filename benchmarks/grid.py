@@ -25,11 +25,12 @@ from itertools import product
 from pathlib import Path
 
 from common import configuration, interleaved, report, stopwatch
-from unrelearn.pipeline import Pipeline, keep
+from runs import Cell
 
 from unrelearn import progress
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import Worker
+from unrelearn.record import keep
 
 TENTH = [
     "model.pretrain.max_steps=200",
@@ -81,8 +82,8 @@ def separate(methods: list[str], attacks: list[str]) -> None:
     for method, attack in product(methods, attacks):
         with tempfile.TemporaryDirectory() as outputs:
             words = [*TENTH, f"method={method}", f"attack={attack}", f"paths.outputs={outputs}"]
-            cell = Pipeline(configuration(*words), "benchmark")
-            keep(cell, cell.run())
+            cell = Cell(configuration(*words), "benchmark")
+            keep(cell, cell.complete())
 
 
 if __name__ == "__main__":

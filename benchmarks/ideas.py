@@ -28,8 +28,8 @@ from pathlib import Path
 
 import torch
 from common import RESULTS, configuration
+from runs import Cell
 from torch import Tensor, nn
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.diffusion.objectives import pseudo_labels
@@ -39,6 +39,8 @@ from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.random_label import RandomLabel
 from unrelearn.module import FitOptions, fit
+from unrelearn.stage import make
+from unrelearn.stages.classifier import classifier
 
 BUDGETS, RATE = [100, 200, 400], 1e-3
 FORGET, RETAIN_EACH = 200, 20
@@ -107,16 +109,15 @@ IDEAS = {
 
 
 @torch.no_grad()
-def measure(pipeline: Pipeline, network) -> dict:
+def measure(cell: Cell, network) -> dict:
     draw = partial(
-        sample, network, schedule=pipeline.cfg["model"]["schedule"], num_inference_steps=10
+        sample, network, schedule=cell.settings["model"]["schedule"], num_inference_steps=10
     )
-    forget = torch.tensor(pipeline.forget * FORGET)[:FORGET]
+    forget = torch.tensor(cell.forget * FORGET)[:FORGET]
     retain = torch.tensor(
-        [c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget]
-        * RETAIN_EACH
+        [c for c in range(len(cell.dataset.class_names)) if c not in cell.forget] * RETAIN_EACH
     )
-    look = pipeline.oracle("main").look
+    look = classifier(cell, "main").look
     found = {
         f"forget@{s}": accuracy(
             look(draw(forget, guidance_scale=float(s), stream="forget"))[0].argmax(1), forget
@@ -129,21 +130,19 @@ def measure(pipeline: Pipeline, network) -> dict:
     }
 
 
-def trial(pipeline: Pipeline, make, steps: int) -> dict:
+def trial(cell: Cell, make, steps: int) -> dict:
     options = partial(
         FitOptions, accelerator="cpu", log_every_n_steps=50, checkpoint_every_n_steps=10_000
     )
-    module = make(
-        pipeline.task(pipeline.pretrained), max_steps=steps, batch_size=64, learning_rate=2e-4
-    )
+    module = make(cell.task(cell.original), max_steps=steps, batch_size=64, learning_rate=2e-4)
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         fit(module, Path(folder), "unlearn", options())
         result = {
             "seconds": round(time.monotonic() - started, 1),
-            "unlearned": measure(pipeline, module.denoiser),
+            "unlearned": measure(cell, module.denoiser),
         }
-    task = pipeline.task(pipeline.pretrained)
+    task = cell.task(cell.original)
     task.denoiser.load_state_dict(module.denoiser.state_dict())
     attack = DiMRA(task, budgets=BUDGETS, batch_size=64, learning_rate=RATE)
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +153,7 @@ def trial(pipeline: Pipeline, make, steps: int) -> dict:
             options(
                 snapshots=BUDGETS,
                 on_snapshot=lambda step: result.update(
-                    {f"attacked@{step}": measure(pipeline, attack.denoiser)}
+                    {f"attacked@{step}": measure(cell, attack.denoiser)}
                 ),
             ),
         )
@@ -173,9 +172,9 @@ def main() -> None:
     cfg = configuration(
         f"seed={options.seed}", f"forget={options.forget}", "trainer.accelerator=cpu", *overrides
     )
-    pipeline = Pipeline(cfg, "benchmark")
-    pipeline.run_pretrain()
-    pipeline.run_oracle("main")
+    cell = Cell(cfg, "benchmark")
+    make([cell.original.stage])
+    make([cell.classifiers("main")])
     path = RESULTS / f"ideas-{options.seed}-{options.forget}.json"
     table = json.loads(path.read_text())["values"] if path.exists() else {}
     for steps in options.steps:
@@ -189,7 +188,7 @@ def main() -> None:
             )
             if row not in table:
                 table[row] = {
-                    **trial(pipeline, IDEAS[name], steps),
+                    **trial(cell, IDEAS[name], steps),
                     "command": " ".join(["python", *sys.argv]),
                 }
                 print(row, json.dumps(table[row]), flush=True)

@@ -18,13 +18,14 @@ import sys
 
 import torch
 from common import RESULTS, configuration
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.maths import add_noise, alphas_cumprod
 from unrelearn.diffusion.objectives import pseudo_labels
 from unrelearn.randomness import generator_for
+from unrelearn.stages.images import images
 
 METHODS = ("retrain", "dimum", "random_label", "dimum_cover")
 TIMES = (50, 200, 400, 600, 800, 950)
@@ -48,7 +49,7 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
     """(method, unlearned or attacked) -> {"forgotten", "replacement"}: the ratio at each time."""
     found = {}
     for method in METHODS:
-        pipeline = Pipeline(
+        cell = Cell(
             configuration(
                 "experiment=digits",
                 f"method={method}",
@@ -59,10 +60,10 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
             ),
             "",
         )
-        task = pipeline.task(pipeline.pretrained)
+        task = cell.task(cell.original)
         other = int(pseudo_labels(task, torch.tensor([forget]))[0])
         sets = {
-            name: to_model_range(pipeline.data.train.of_classes([c]).images[:IMAGES])
+            name: to_model_range(images(cell).train.of_classes([c]).images[:IMAGES])
             for name, c in (("forgotten", forget), ("replacement", other))
         }
         reference = {
@@ -70,10 +71,10 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
             for name, images in sets.items()
         }
         for stage, model in (
-            ("unlearned", pipeline.unlearned),
-            ("attacked", pipeline.attacked[-1]),
+            ("unlearned", cell.unlearned),
+            ("attacked", cell.attacked[-1]),
         ):
-            weights = model.weights(pipeline.store, pipeline.cfg["model"]["weights"])
+            weights = model.weights
             if weights is None:
                 sys.exit(
                     f"{model.spec.stage}/{model.spec.key} of {method}, seed {seed}, is not in"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
-from unrelearn.pipeline import recipe
 
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.module import FitOptions, Pretraining, Task, fit
+from unrelearn.stages.train import recipe
 
 CASES = {
     "unet_tiny": (8, 1, 64, 60),
@@ -43,7 +43,7 @@ def step_seconds(model: str, options: dict) -> float:
         network, cfg["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), seed=0
     )
     stamps = {}
-    arguments = {**recipe(cfg), "max_steps": WARM_UP + steps, "batch_size": batch_size}
+    arguments = {**recipe(cfg["pretrain"]), "max_steps": WARM_UP + steps, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
         fit(
             Pretraining(task, **arguments),

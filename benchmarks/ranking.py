@@ -14,13 +14,16 @@ import sys
 
 import torch
 from common import RESULTS, configuration
+from runs import Cell
 from scipy.stats import kendalltau
-from unrelearn.pipeline import Pipeline
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
 from unrelearn.evals.fd_oracle import frechet_distance
+from unrelearn.stage import make
+from unrelearn.stages.classifier import classifier
+from unrelearn.stages.images import images
 
 REFERENCE = ("ddpm", 1000)
 SAMPLERS = [
@@ -45,21 +48,19 @@ MODELS = [
 FORGET, RETAIN_EACH = 200, 20
 
 
-def measure(pipeline: Pipeline, model, name: str, steps: int) -> dict:
-    network = denoisers.load(model.weights(pipeline.store, pipeline.cfg["model"]["weights"])).to(
-        pipeline.device
-    )
-    kept = [c for c in range(len(pipeline.dataset.class_names)) if c not in pipeline.forget]
+def measure(cell: Cell, model, name: str, steps: int) -> dict:
+    network = denoisers.load(model.weights).to(cell.device)
+    kept = [c for c in range(len(cell.dataset.class_names)) if c not in cell.forget]
     options = {
-        "schedule": pipeline.cfg["model"]["schedule"],
+        "schedule": cell.settings["model"]["schedule"],
         "name": name,
         "num_inference_steps": steps,
     }
-    forget = torch.tensor(pipeline.forget).repeat(FORGET // len(pipeline.forget))
-    retain, oracle = torch.tensor(kept).repeat(RETAIN_EACH), pipeline.oracle("main")
+    forget = torch.tensor(cell.forget).repeat(FORGET // len(cell.forget))
+    retain, oracle = torch.tensor(kept).repeat(RETAIN_EACH), classifier(cell, "main")
     guess = oracle.look(sample(network, forget, stream="forget", **options))[0].argmax(1)
     features = oracle.look(sample(network, retain, stream="retain", **options))[1]
-    real = oracle.look(pipeline.data.train.of_classes(pipeline.forget, keep=False).images)[1]
+    real = oracle.look(images(cell).train.of_classes(cell.forget, keep=False).images)[1]
     return {
         "forget_accuracy": accuracy(guess, forget)["value"],
         "fd_oracle": frechet_distance(features, real),
@@ -70,16 +71,16 @@ def main() -> None:
     table: dict[str, dict[str, dict]] = {}
     for method, attacked in MODELS:
         cfg = configuration(f"method={method}", "attack=dimra", *sys.argv[1:])
-        pipeline = Pipeline(cfg, "benchmark")
-        pipeline.run_pretrain()
-        pipeline.run_oracle("main")
-        pipeline.run_unlearn()
+        cell = Cell(cfg, "benchmark")
+        make([cell.original.stage])
+        make([cell.classifiers("main")])
+        make([cell.unlearned.stage])
         if attacked:
-            pipeline.run_attack()
-        model = pipeline.attacked[-1] if attacked else pipeline.unlearned
+            make([cell.attacked[-1].stage])
+        model = cell.attacked[-1] if attacked else cell.unlearned
         row = f"{method}, attacked" if attacked else method
         for name, steps in SAMPLERS:
-            table.setdefault(f"{name} {steps}", {})[row] = measure(pipeline, model, name, steps)
+            table.setdefault(f"{name} {steps}", {})[row] = measure(cell, model, name, steps)
         print(
             row,
             {

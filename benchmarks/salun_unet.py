@@ -22,7 +22,6 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
-from unrelearn.pipeline import recipe
 
 from unrelearn import progress
 from unrelearn.cost import forward_cost
@@ -31,6 +30,7 @@ from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.sampling import sample
 from unrelearn.module import FitOptions, Pretraining, Task, fit
+from unrelearn.stages.train import recipe
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -63,7 +63,7 @@ def new_network(cfg: dict):
 
 def their_step(cfg: dict, data: ImageSet, batch_size: int, steps: int) -> float:
     """Seconds per step."""
-    network, settings = new_network(cfg).train(), recipe(cfg["model"])
+    network, settings = new_network(cfg).train(), recipe(cfg["model"]["pretrain"])
     schedule = maths.alphas_cumprod().to(DEVICE)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], foreach=False)
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
@@ -119,7 +119,10 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
         loss_reduction="sum",
         antithetic=True,
     )
-    arguments = recipe(cfg["model"]) | {"max_steps": WARM_UP + steps, "batch_size": batch_size}
+    arguments = recipe(cfg["model"]["pretrain"]) | {
+        "max_steps": WARM_UP + steps,
+        "batch_size": batch_size,
+    }
 
     def note(step: int, row: dict) -> None:
         wait()

@@ -10,11 +10,13 @@ import sys
 
 import torch
 from common import configuration, stopwatch
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
+from unrelearn.stage import make
+from unrelearn.stages.classifier import classifier
 
 CASES = [
     ("ddim", 10),
@@ -28,24 +30,24 @@ CASES = [
 IMAGES = {"ddpm": 500}  # of the slow one; 2,000 of the others
 
 if __name__ == "__main__":
-    pipeline = Pipeline(configuration("method=original", "attack=none", *sys.argv[1:]), "benchmark")
-    pipeline.run_pretrain()
-    pipeline.run_oracle("main")
-    network = denoisers.load(pipeline.pretrained.weights(pipeline.store, "ema")).to(pipeline.device)
-    oracle = pipeline.oracle("main")
+    cell = Cell(configuration("method=original", "attack=none", *sys.argv[1:]), "benchmark")
+    make([cell.original.stage])
+    make([cell.classifiers("main")])
+    network = denoisers.load(cell.original.weights).to(cell.device)
+    oracle = classifier(cell, "main")
     print(
         "| sampler | steps | accuracy, % | images | ms / image |\n| --- | ---: | ---: | ---: |"
         " ---: |"
     )
     for name, steps in CASES:
-        labels = torch.arange(IMAGES.get(name, 2000)) % len(pipeline.dataset.class_names)
+        labels = torch.arange(IMAGES.get(name, 2000)) % len(cell.dataset.class_names)
         kept = {}
         seconds = stopwatch(
             lambda name=name, steps=steps, labels=labels, kept=kept: kept.update(
                 images=sample(
                     network,
                     labels,
-                    schedule=pipeline.cfg["model"]["schedule"],
+                    schedule=cell.settings["model"]["schedule"],
                     name=name,
                     num_inference_steps=steps,
                 )

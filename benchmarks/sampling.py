@@ -13,7 +13,7 @@ import tempfile
 import torch
 from common import configuration, interleaved, report, stopwatch
 from diffusers import DDIMScheduler
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
@@ -48,8 +48,8 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as outputs:
-        pipeline = Pipeline(configuration(f"paths.outputs={outputs}"), "benchmark")
-        task = pipeline.task(None)  # untrained: the time does not depend on the weights
+        cell = Cell(configuration(f"paths.outputs={outputs}"), "benchmark")
+        task = cell.task(None)  # untrained: the time does not depend on the weights
         labels = torch.arange(IMAGES) % len(task.class_names)
         network = task.denoiser.eval()
         for scale in (1.0, 2.0):

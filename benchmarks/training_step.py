@@ -14,29 +14,30 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
-from unrelearn.pipeline import Pipeline, recipe
+from runs import Cell
 
 from unrelearn import progress
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.module import FitOptions, Pretraining, fit
+from unrelearn.stages.train import recipe
 
 FIRST, LAST = 20, 120
 
 
-def ours(pipeline: Pipeline) -> float:
+def ours(cell: Cell) -> float:
     stamps = {}
-    arguments = {**recipe(pipeline.cfg["model"]), "max_steps": LAST}
+    arguments = {**recipe(cell.settings["model"]["pretrain"]), "max_steps": LAST}
     options = FitOptions(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
     with tempfile.TemporaryDirectory() as folder:
-        fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "ours", options)
+        fit(Pretraining(cell.task(None), **arguments), Path(folder), "ours", options)
     return (stamps[LAST] - stamps[FIRST]) / (LAST - FIRST)
 
 
-def bare(pipeline: Pipeline) -> float:
-    task, settings = pipeline.task(None), recipe(pipeline.cfg["model"])
-    network, data, device = task.denoiser.train(), task.retain, pipeline.device
+def bare(cell: Cell) -> float:
+    task, settings = cell.task(None), recipe(cell.settings["model"]["pretrain"])
+    network, data, device = task.denoiser.train(), task.retain, cell.device
     schedule = maths.alphas_cumprod().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(
@@ -79,10 +80,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     progress.console.quiet = True
     with tempfile.TemporaryDirectory() as outputs:
-        pipeline = Pipeline(configuration(f"paths.outputs={outputs}"), "benchmark")
-        seconds = interleaved(
-            arguments.rounds, ours=lambda: ours(pipeline), bare=lambda: bare(pipeline)
-        )
+        cell = Cell(configuration(f"paths.outputs={outputs}"), "benchmark")
+        seconds = interleaved(arguments.rounds, ours=lambda: ours(cell), bare=lambda: bare(cell))
     report(
         "training_step",
         seconds["ours"],

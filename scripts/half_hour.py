@@ -54,7 +54,7 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
         options = fit_options(
             run, log_row=lambda step, row: stamps.update({step: time.perf_counter()})
         )
-        arguments = recipe(run) | {"max_steps": MEASURED_TO}
+        arguments = recipe(cfg["model"]["pretrain"]) | {"max_steps": MEASURED_TO}
         fit(Pretraining(Pretrain(run).task(), **arguments), Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
     return {

@@ -206,7 +206,7 @@ class Pretrain(Trained):
         return f"pretrain on {self.run.names['dataset']}"
 
     def training(self) -> DiffusionModule:
-        return Pretraining(self.task(), **recipe(self.run))
+        return Pretraining(self.task(), **recipe(self.run.slice(self.run.cfg.model.pretrain)))
 
     def cost(self) -> Cost:
         settings = self.run.slice(self.run.cfg.model.pretrain)
@@ -360,9 +360,10 @@ def cached(
     return {key: value.to(start.run.device) for key, value in tensors.items()}
 
 
-def recipe(run: Run) -> dict[str, Any]:
-    """The arguments of Pretraining; the loss itself goes to every stage, through its Task."""
-    settings = run.slice(run.cfg.model.pretrain)
+def recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Pretraining, of a configuration's model.pretrain; the loss itself goes to
+    every stage, through its Task.
+    """
     return {k: v for k, v in settings.items() if k not in ("loss_reduction", "antithetic")}
 
 
