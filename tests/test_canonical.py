@@ -17,6 +17,7 @@ from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.weights import compare
 from unrelearn.errors import UsageError
 from unrelearn.methods.projection_swap import ProjectionSwap
+from unrelearn.record import weight_changes
 
 NETWORKS = {
     "unet2d": {},
@@ -204,7 +205,8 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
         "method=rescaled", "method.max_steps=1", "method.factor=100", "attack=none", *TINY
     )
     run = Cell(cfg, "test")
-    found = run.complete()["weights"]
+    run.complete()
+    found = weight_changes(run)
     assert found["norm_ratio"][1] == pytest.approx(100, rel=0.05)
     assert found["norm_ratio"][0] == pytest.approx(1, rel=0.05)
     assert not found["class_rows_changed"]

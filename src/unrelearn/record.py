@@ -63,7 +63,7 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         "recovery": recovery(rows, run.attack.unit, len(run.dataset.class_names))
         if attacks
         else None,
-        "weights": _weights(run),
+        "weights": weight_changes(run),
         "seconds": round(seconds, 1),
     }
 
@@ -107,7 +107,7 @@ def _classifiers(run: Run) -> dict[str, float]:
     return accuracies
 
 
-def _weights(run: Run) -> dict[str, Any] | None:
+def weight_changes(run: Run) -> dict[str, Any] | None:
     """What the method did to the weights; None where it did nothing, or a model diverged."""
     original, unlearned, *_ = [*track.models(run), None]
     if run.method.identity or original.weights is None or unlearned.weights is None:

@@ -38,6 +38,7 @@ class Stage:
     beside: ClassVar[bool] = False  # kept as long as the model that it is of
     alone: ClassVar[bool] = True  # False: in a grid it is made together with what needs it
     trains: ClassVar[bool] = False  # whether it leaves a model, which may diverge
+    on_demand: ClassVar[bool] = False  # made by who reads it: where all is there, it is not opened
     seconds: ClassVar[float] = 1.0  # about, where none was measured and there are no FLOPs
 
     def __init__(self, run: Run):
@@ -142,7 +143,10 @@ def walk(targets: Iterable[Stage]) -> Iterator[Stage]:
 
 
 def make(targets: Iterable[Stage]) -> None:
-    """Build all of them that a divergence does not rule out."""
+    """Build all of them, and what they need, but for what a divergence rules out."""
+    targets = list(targets)
+    asked = {stage.id for stage in targets}
     for stage in walk(targets):
-        if not stage.ruled_out():
+        wanted = stage.id in asked or not stage.on_demand
+        if wanted and not stage.ruled_out():
             stage.build()

@@ -45,6 +45,7 @@ class Reference(Stage):
 
     name = "reference"
     version = 2
+    on_demand = True
     seconds = 2.0
 
     @property
