@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-digits grid-digits report bench lint clean
+.PHONY: help run test results tune results-digits grid-digits report bench lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -84,9 +84,16 @@ bench: $(STAMP) ## our training step, sampling and grid against bare loops and s
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grid.py
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## rules, format, sizes, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python scripts/sizes.py
+	$(BIN)/mypy
+
+lock: $(STAMP) ## requirements.lock: one version of everything, for Python 3.10 and later
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --upgrade \
+	  --quiet --no-header --no-emit-index-url --output-file requirements.lock
 
 clean: ## remove the environment; outputs/ stay
 	rm -rf $(VENV)
