@@ -54,7 +54,7 @@ from unrelearn.grid import (
     overview,
     work,
 )
-from unrelearn.report.groups import collect
+from unrelearn.report.records import collect
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table

@@ -26,7 +26,7 @@ from unrelearn import launch, progress, tuned, tuning
 from unrelearn.config import CONF, Sweep
 from unrelearn.errors import UsageError
 from unrelearn.pipeline import Model, Pipeline
-from unrelearn.report import csv_text, write_atomically
+from unrelearn.report.files import csv_text, write_atomically
 
 PRESETS = CONF / "tuned"
 RESULTS = CONF.parent / "docs" / "results" / "tuning"

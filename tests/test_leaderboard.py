@@ -26,11 +26,6 @@ from test_report import (
     without_rows,
     write_run,
 )
-
-from unrelearn.report import board as ranking
-from unrelearn.report import compare, leaderboard, matrix, site
-from unrelearn.report.groups import collect, comparison, versions_line
-from unrelearn.report.page import FILE_NAME, write_page
 from unrelearn.report.paired import (
     IMAGES,
     SEEDS,
@@ -41,6 +36,11 @@ from unrelearn.report.paired import (
     over_images,
     over_seeds,
 )
+
+from unrelearn.report import board as ranking
+from unrelearn.report import compare, leaderboard, matrix, site
+from unrelearn.report.groups import collect, comparison, versions_line
+from unrelearn.report.page import FILE_NAME, write_page
 
 # ---- statistics
 # --------------------------------------------------------------------------------------------------

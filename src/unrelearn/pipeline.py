@@ -1169,7 +1169,7 @@ def run(cfg: dict, command: str) -> dict | None:
         return None
     page, latest = keep(pipeline, record), pipeline.outputs / "report" / "index.html"
     with _drawing("the table"):
-        from unrelearn.report.table import print_record
+        from unrelearn.report.summary import print_record
 
         if page is not None:
             latest.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.report import guidance_label, guidances, measured, number, row_of, takes_steps
+from unrelearn.report.records import guidances, measured, number, row_of, takes_steps
+from unrelearn.report.words import guidance_label
 
 AXES = {
     "pretrain": "pretrain/step",

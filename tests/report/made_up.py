@@ -249,9 +249,10 @@ def without_rows(record: dict, keep: int) -> dict:
     return {**record, "rows": record["rows"][:keep], "recovery": None, "status": "diverged"}
 
 
-def with_hits(record: dict, rng: np.random.Generator) -> dict:
+def with_hits(record: dict) -> dict:
     """As records are written today: image by image, what is seen instead, and versions."""
     for row in record["rows"]:
+        rng = np.random.default_rng([*json.dumps(row["metrics"]["forget_accuracy"]).encode()])
         for value in row["metrics"].get("forget_accuracy", {}).values():
             hits = np.arange(value["n"]) < round(value["value"] * value["n"])
             value["hits"] = "".join("01"[hit] for hit in rng.permutation(hits).astype(int))
@@ -280,6 +281,10 @@ PLACES = {
 }
 
 
+def share(value: float) -> float:
+    return round(float(min(max(value, 0), 1)), 3) + 0.0
+
+
 def run_of(method: str, attack: str = "dimra", seed: int = 0, label: int = 7, **options) -> dict:
     """A run whose numbers follow from its name; `options` are settings of the attack, but for
     attack_seed, factor, learning_rate and broke.
@@ -289,16 +294,17 @@ def run_of(method: str, attack: str = "dimra", seed: int = 0, label: int = 7, **
     words = [f"{key}{value}" for key, value in {**settings, **options}.items()]
     name = "-".join(map(str, [method, attack, seed, label, attack_seed, *words]))
     rng = np.random.default_rng(list(name.encode()))
+    # what does not depend on the attack: the unlearned model is the same in all of these runs
+    same = np.random.default_rng([*method.encode(), seed, label, len(settings)])
     left, dimra, inversion, retained = PLACES[method]
     peak = {"embedding_inversion": inversion, "few_shot": 0.9, "none": left}.get(attack, dimra)
     peak *= 1 if options.get("learning_rate", 1e-3) == 1e-3 else 0.6
-    noise = iter(rng.normal(0, 0.01, 40))
+    noise, first = iter(rng.normal(0, 0.01, 40)), iter(same.normal(0, 0.01, 40))
     curve = [left + (peak - left) * part for part in (0.1, 0.3, 0.6, 0.9, 1.0)]
-    forget, *curve = (
-        float(np.clip(round(v + next(noise), 3), 0.0, 1)) + 0.0 for v in (left, *curve)
-    )
-    kept = [round(float(r + 0.2 * next(noise)), 4) for r in (0.985, retained, retained - 0.004)]
-    kept[2] -= 0.3 if broke else 0
+    forget = share(left + next(first))
+    curve = [share(value + next(noise)) for value in curve]
+    kept = [round(float(r + 0.2 * next(first)), 4) for r in (0.985, retained)]
+    kept.append(round(float(retained - 0.004 + 0.2 * next(noise)) - 0.3 * broke, 4))
     record = make_record((0.97, forget), curve, method, attack, seed, kept, forget_classes=[label])
     record["name"] = name
     record["config"]["attack"] |= {"learning_rate": 1e-3, "seed": attack_seed, **options}
@@ -320,9 +326,8 @@ def many() -> list[dict]:
     """148 records: methods, attacks, seeds, attack seeds, guidances, classes, protocols, versions;
     some broke, diverged, failed, or are of an older kind.
     """
-    rng = np.random.default_rng(7)
     new = _present() + _levels()
-    return [with_hits(record, rng) for record in new] + _other_tables() + _unfinished()
+    return [*map(with_hits, new), *_other_tables(), *_unfinished()]
 
 
 def _present() -> list[dict]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from made_up import many
 
-from unrelearn.report import board, compare, leaderboard, matrix, pivot
-from unrelearn.report.groups import collect, comparison
+from unrelearn.report import comparison, leaderboard, matrix, pivot
+from unrelearn.report.panel import panels
+from unrelearn.report.records import collect
+from unrelearn.report.table import Results, results
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "report"
@@ -24,20 +26,19 @@ RECORDS: dict[str, Callable[[], list[dict]]] = {
 
 
 def views(records: list[dict]) -> dict[str, str]:
-    groups = comparison(records)
-    boards, matrices = board.boards(groups), matrix.matrices(groups)
-    texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
-    texts |= {name: render(groups) for name, render in compare.RENDERERS.items()}
-    texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
-    texts["comparison.md"] = compare.to_markdown(groups)
+    made = results(records)
+    texts = {name: render(panels(made)) for name, render in leaderboard.RENDERERS.items()}
+    texts |= {name: render(made) for name, render in comparison.RENDERERS.items()}
+    texts |= {name: render(matrix.matrices(made)) for name, render in matrix.RENDERERS.items()}
+    texts["comparison.md"] = comparison.to_markdown(made)
     for key in KEYS:
-        texts[f"pivot-{key}.md"] = pivoted(groups, key)
+        texts[f"pivot-{key}.md"] = pivoted(made, key)
     return texts
 
 
-def pivoted(groups: list, key: str) -> str:
+def pivoted(made: Results, key: str) -> str:
     try:
-        return pivot.to_markdown(groups, key)
+        return pivot.to_markdown(made, key)
     except ValueError as error:
         return f"{error}\n"
 
