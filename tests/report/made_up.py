@@ -249,13 +249,17 @@ def without_rows(record: dict, keep: int) -> dict:
     return {**record, "rows": record["rows"][:keep], "recovery": None, "status": "diverged"}
 
 
+def hits_text(hits: np.ndarray) -> str:
+    return "".join("01"[hit] for hit in hits.astype(int))
+
+
 def with_hits(record: dict) -> dict:
     """As records are written today: image by image, what is seen instead, and versions."""
     for row in record["rows"]:
         rng = np.random.default_rng([*json.dumps(row["metrics"]["forget_accuracy"]).encode()])
         for value in row["metrics"].get("forget_accuracy", {}).values():
             hits = np.arange(value["n"]) < round(value["value"] * value["n"])
-            value["hits"] = "".join("01"[hit] for hit in rng.permutation(hits).astype(int))
+            value["hits"] = hits_text(rng.permutation(hits))
             value["nothing"] = round(0.3 * (1 - value["value"]), 4)
             value["another"] = round(0.7 * (1 - value["value"]), 4)
         forget = row["metrics"]["forget_accuracy"]["1.0"]["value"]

@@ -232,7 +232,7 @@ class Pivot:
         """Retained accuracy of the strongest attacked models."""
         pairs = pick(self.pairs, row_label=row, guidance=self.scales[0])
         kept = self._at_retained(self.values[self.values["row"].isin(pairs["row"])])
-        return over_attack_seeds(kept, [*MODEL, "guidance"])
+        return over_attack_seeds(kept, [*MODEL, "guidance"]).sort_values("seed", kind="stable")
 
     def _text(self, lines: pd.DataFrame, most: int, scales: int | None = None) -> str:
         """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs
