@@ -209,7 +209,7 @@ def _compare() -> None:
     write all of it as a page.
     """
     from unrelearn import tracking
-    from unrelearn.report import comparison, matrix, site
+    from unrelearn.report import comparison, matrix, sections
     from unrelearn.report.files import write_atomically
     from unrelearn.report.table import results
 
@@ -222,8 +222,8 @@ def _compare() -> None:
     if matrices := matrix.matrices(compared):
         matrix.show(matrices)
         page = outputs / "report" / "index.html"
-        above = site.matrix_sections(matrices)
-        text = site.comparison_page(compared, compared.tables, page.parent, tables=above)
+        above = sections.matrix_sections(matrices)
+        text = sections.comparison_page(compared, compared.tables, page.parent, tables=above)
         write_atomically(page, text)
         print(f"Comparison: {page}")
 

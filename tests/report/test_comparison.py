@@ -24,7 +24,7 @@ from scipy import stats
 from unrelearn.report import comparison, render
 from unrelearn.report.page import FILE_NAME, write_page
 from unrelearn.report.records import collect, read_record
-from unrelearn.report.site import comparison_page
+from unrelearn.report.sections import comparison_page
 from unrelearn.report.stats import t_interval
 from unrelearn.report.table import results
 

@@ -13,7 +13,7 @@ from made_up import without_rows, write_run
 from report_command import Page
 from test_leaderboard import GRID, run
 
-from unrelearn.report import render, site
+from unrelearn.report import method_page, render, site
 from unrelearn.report.page import FILE_NAME, write_page
 from unrelearn.report.records import collect
 from unrelearn.report.table import results
@@ -125,7 +125,7 @@ def test_a_method_that_is_not_installed_has_no_description_and_none_is_run(tmp_p
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     paragraphs = ["What it is.", "    x = 1 < 2", "End."]
-    assert site.what_it_is({"_target_": "outside.Method"}) == paragraphs
+    assert method_page.what_it_is({"_target_": "outside.Method"}) == paragraphs
     values = {"settings": [], "numbers": [], "matrix": [], "damage": {"rows": []}, "cost": []}
     lists = {name: [] for name in ("differences", "figures", "grids", "runs")}
     words = ("title", "name", "table", "legend", "matrix_caption", "differences_note", "which")
@@ -135,7 +135,7 @@ def test_a_method_that_is_not_installed_has_no_description_and_none_is_run(tmp_p
     assert "<p>What it is.</p><pre>    x\xa0=\xa01 &lt; 2</pre><p>End.</p>" in text
     assert "outside" not in sys.modules
     for target in ("nowhere.at.all.Method", "unrelearn.methods.nowhere.Method", "", None):
-        assert site.what_it_is({"_target_": target}) == []
+        assert method_page.what_it_is({"_target_": target}) == []
 
 
 def test_two_protocols_have_pages_of_their_own():

@@ -16,7 +16,7 @@ from made_up import BUDGETS, make_record, wilson
 from unrelearn.report import comparison, leaderboard, matrix, pivot
 from unrelearn.report.panel import Panel, panels
 from unrelearn.report.render import caption
-from unrelearn.report.site import comparison_page, matrix_sections
+from unrelearn.report.sections import comparison_page, matrix_sections
 from unrelearn.report.stats import average, estimate, estimate_text, intact
 from unrelearn.report.strongest import reported, strongest
 from unrelearn.report.summary import summary_cells
