@@ -46,7 +46,7 @@ from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.grid.plan import Plan, Settled
 from unrelearn.grid.status import STATES, Overview, overview
 from unrelearn.grid.work import Failures, Worker
-from unrelearn.report.groups import collect
+from unrelearn.report.records import collect
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table

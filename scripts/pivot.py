@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from unrelearn.launch import complain
-from unrelearn.report import write_atomically
-from unrelearn.report.groups import collect, comparison
+from unrelearn.report.files import write_atomically
 from unrelearn.report.pivot import put_into, to_markdown
+from unrelearn.report.records import collect
+from unrelearn.report.table import results
 
 EXAMPLES = """
 examples:
@@ -54,12 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{missing[0]} does not exist. Type a folder of runs, such as outputs/runs, and for"
                 " --into a page"
             )
-        if not (groups := comparison(collect(options.results))):
+        if not (records := collect(options.results)):
             raise ValueError(
                 f"no result.json below {', '.join(map(str, options.results))}. Type a folder of"
                 " runs: outputs/runs"
             )
-        text = to_markdown(groups, options.by)
+        text = to_markdown(results(records), options.by)
         if options.into is None:
             print(text, end="")
         else:

@@ -3,14 +3,18 @@ page for each method.
 """
 
 import argparse
+import itertools
 import logging
 import sys
 from pathlib import Path
 
-from unrelearn.report import board, leaderboard, matrix, site, write_atomically
-from unrelearn.report.compare import RENDERERS, recovery_figures, tables, troubles
-from unrelearn.report.figures import save
-from unrelearn.report.groups import collect, comparison, versions_line
+from unrelearn.report import comparison, leaderboard, matrix
+from unrelearn.report.drawing import save
+from unrelearn.report.files import frame_csv, write_atomically
+from unrelearn.report.panel import panels
+from unrelearn.report.records import collect, troubles, versions_line
+from unrelearn.report.site import Site
+from unrelearn.report.table import Results, results
 
 EXAMPLES = """
 examples:
@@ -41,8 +45,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help=(
             "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
-            " (table.md: six columns of the leaderboard), differences.csv, and matrix.md and"
-            " matrix.csv where there are at least two attacks, none included (default:"
+            " (table.md: six columns of the leaderboard), differences.csv, results.csv (all that"
+            " was measured, one line each: docs/read-results.md), and matrix.md and matrix.csv"
+            " where there are at least two attacks, none included (default:"
             " outputs/report/compare)"
         ),
     )
@@ -62,56 +67,53 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 2
     records = collect(options.results)
-    groups = comparison(records)
-    if not groups:
+    if not records:
         print(
             f"no result.json below {', '.join(map(str, options.results))}; run `python run.py`"
             " first, or name a folder of runs: python scripts/report.py FOLDER",
             file=sys.stderr,
         )
         return 2
-    matrices, boards = matrix.matrices(groups), board.boards(groups)
-    texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
-    texts |= {name: render(groups) for name, render in RENDERERS.items()}
-    if matrices:
-        texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
-    texts |= site.pages(groups, boards, matrix.to_html(matrices), options.out, list(texts))
-    for name, text in texts.items():
-        write_atomically(options.out / name, text)
-    written = [options.out / name for name in texts]
+    made = results(records)
+    written = write(made, options.out)
     if options.figures:
-        written += save_figures(groups, boards, matrices, options.out)
-    leaderboard.show(boards)
-    matrix.show(matrices)
+        written += save_figures(made, options.out)
+    leaderboard.show(panels(made))
+    matrix.show(matrix.matrices(made))
     print(versions_line(records))
-    for line in troubles(groups):
+    for line in troubles(made.records):
         print(line)
     for path in written:
         print(path)
     return 0
 
 
-def save_figures(groups: list, boards: list, matrices: list, folder: Path) -> list[Path]:
+def write(made: Results, folder: Path) -> list[Path]:
+    """Tables as text, and the pages."""
+    boards, matrices = panels(made), matrix.matrices(made)
+    texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
+    texts |= {name: render(made) for name, render in comparison.RENDERERS.items()}
+    texts["results.csv"] = frame_csv(made.tidy)
+    if matrices:
+        texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
+    texts |= Site(made, folder, list(texts)).pages
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def save_figures(made: Results, folder: Path) -> list[Path]:
     """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every
     table, as PDF and PNG.
     """
-    drawings = {
-        "recovery-over-retrain": [
-            drawing for each in boards for drawing in leaderboard.scatters(each)
-        ]
-    }
-    drawings |= {
-        "recovery": [
-            drawing for members in tables(groups).values() for drawing in recovery_figures(members)
-        ]
-    }
-    drawings |= {
-        name: [drawing for each in matrices for drawing in draw(each)]
-        for name, draw in matrix.DRAWINGS.items()
-    }
+    drawings = {"recovery-over-retrain": [leaderboard.scatters(each) for each in panels(made)]}
+    tables = made.tables.values()
+    drawings["recovery"] = [comparison.recovery_figures(made, members) for members in tables]
+    for name, draw in matrix.DRAWINGS.items():
+        drawings[name] = [draw(each) for each in matrix.matrices(made)]
     paths = []
-    for name, drawn in drawings.items():
-        for index, (_, drawing) in enumerate(drawn, start=1):
+    for name, lists in drawings.items():
+        for index, (_, drawing) in enumerate(itertools.chain(*lists), start=1):
             for kind in ("pdf", "png"):
                 paths.append(folder / f"{name}-{index}.{kind}")
                 save(drawing, paths[-1])

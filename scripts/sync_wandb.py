@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from unrelearn import progress, tracking
-from unrelearn.report import read_record
+from unrelearn.report.records import read_record
 
 EXAMPLES = """
 examples:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from unrelearn import launch, progress, tuned, tuning
 from unrelearn.config import CONF, Sweep
 from unrelearn.errors import UsageError
-from unrelearn.report import csv_text, write_atomically
+from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make
 from unrelearn.stages.measure import Evaluate

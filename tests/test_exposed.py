@@ -13,8 +13,9 @@ from runs import Cell
 from tiny import CONF, SMALL
 
 from unrelearn import config
-from unrelearn.report import board, number
-from unrelearn.report.groups import comparison
+from unrelearn.report.panel import Panel, panels
+from unrelearn.report.table import results
+from unrelearn.report.verdicts import REVERSIBLE, RUINED, notes, verdict
 
 SHAPES = ("bar", "frame", "post")  # the middle one is forgotten
 CONTROLS = {
@@ -61,7 +62,7 @@ def picture(shape: str, rng: np.random.Generator) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Panel:
     """The leaderboard of the controls and a retrained model under the two attacks that rank."""
     folder, rng = tmp_path_factory.mktemp("exposed"), np.random.default_rng(0)
     for shape in SHAPES:
@@ -84,7 +85,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
         for name, words in {"retrain": [], **CONTROLS}.items()
         for attack in ("dimra", "embedding_inversion")
     ]
-    (made,) = board.boards(comparison(records))
+    (made,) = panels(results(records))
     return made
 
 
@@ -96,46 +97,47 @@ def record_of(words: list[str]) -> dict:
     return Cell(cfg, " ".join(words)).complete()
 
 
-def entry(found: board.Board, name: str) -> board.Entry:
+def labelled(found: Panel, name: str) -> str:
+    """The label of the method with this name, and factor."""
     method, _, factor = name.partition(" ")
-    (one,) = [
-        e
-        for e in found.entries
-        if e.method.name == method
-        and (not factor or float(factor) == float(e.unlearned[0]["config"]["method"]["factor"]))
+    settings = {label: found.records(label)[0]["config"]["method"] for label in found.methods}
+    (label,) = [
+        label
+        for label in found.methods
+        if found.named[label][0] == method
+        and (not factor or float(factor) == float(settings[label]["factor"]))
     ]
-    return one
+    return label
 
 
-def recovered(found: board.Board, name: str, attack: board.Treatment) -> float:
-    (value,) = entry(found, name).forget_accuracies(attack, "1.0").values()
-    return number(value)
+def recovered(found: Panel, name: str, attack: str) -> float:
+    (value,) = found.seeds("1.0", labelled(found, name), attack)["value"]
+    return value
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_that_forgets_nothing_is_never_called_irreversible(found: board.Board, name: str):
-    said = board.verdict(found, entry(found, name), "1.0")
+def test_a_control_that_forgets_nothing_is_never_called_irreversible(found: Panel, name: str):
+    called = verdict(found, "1.0", labelled(found, name))
     # so few steps at such a rate cost a network of this size its quality, whatever its units
-    assert said == board.REVERSIBLE or (name.startswith("rescaled") and said == board.RUINED)
+    assert called == REVERSIBLE or (name.startswith("rescaled") and called == RUINED)
 
 
 @pytest.mark.parametrize("name", ["row_swap", "projection_swap"])
-def test_dimra_alone_would_not_have_seen_it(found: board.Board, name: str):
+def test_dimra_alone_would_not_have_seen_it(found: Panel, name: str):
     """Why a verdict rests on two attacks."""
-    retrain = entry(found, "retrain").forget_accuracies(found.main, "1.0")[0]
-    assert recovered(found, name, found.main) <= number(retrain) + 0.1
+    assert recovered(found, name, found.main) <= recovered(found, "retrain", found.main) + 0.1
     assert recovered(found, name, found.inversion) > 0.5
 
 
-def test_other_units_make_no_difference_to_any_attack(found: board.Board):
+def test_other_units_make_no_difference_to_any_attack(found: Panel):
     for attack in found.heads:
         ends = [recovered(found, f"rescaled {factor}", attack) for factor in ("1", "100", "0.03")]
         assert max(ends) - min(ends) <= 0.05, attack  # one image of the half that reports
         assert min(ends) > recovered(found, "retrain", attack) + 0.2
 
 
-def test_the_leaderboard_says_in_which_units_the_weights_are(found: board.Board):
-    notes = " ".join(board.notes(found))
-    assert "weights in other units than the original's" in notes
-    assert "the class's own row of the table was changed" in notes  # row_swap
-    assert "no retained image reaches" in notes  # projection_swap
+def test_the_leaderboard_says_in_which_units_the_weights_are(found: Panel):
+    words = " ".join(notes(found))
+    assert "weights in other units than the original's" in words
+    assert "the class's own row of the table was changed" in words  # row_swap
+    assert "no retained image reaches" in words  # projection_swap

@@ -210,18 +210,22 @@ def _compare() -> None:
     write all of it as a page.
     """
     from unrelearn import tracking
-    from unrelearn.report import compare, matrix, write_atomically
+    from unrelearn.report import comparison, matrix, sections
+    from unrelearn.report.files import write_atomically
+    from unrelearn.report.table import results
 
-    compare.show(_finished)
+    comparison.show(results(_finished))
     outputs = Path(_finished[0]["config"]["paths"]["outputs"])
     tracking.grid(_finished, outputs, _finished[0]["config"]["tracking"])
-    groups = compare.comparison(
+    compared = results(
         [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished]
     )
-    if matrices := matrix.matrices(groups):
+    if matrices := matrix.matrices(compared):
         matrix.show(matrices)
         page = outputs / "report" / "index.html"
-        write_atomically(page, compare.to_html(groups, page.parent, matrix.to_html(matrices)))
+        above = sections.matrix_sections(matrices)
+        text = sections.comparison_page(compared, compared.tables, page.parent, tables=above)
+        write_atomically(page, text)
         print(f"Comparison: {page}")
 
 

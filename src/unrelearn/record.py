@@ -204,7 +204,7 @@ def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
         return None
     page, latest = keep(run, result), run.outputs / "report" / "index.html"
     with _drawing("the table"):
-        from unrelearn.report.table import print_record
+        from unrelearn.report.summary import print_record
 
         if page is not None:
             latest.parent.mkdir(parents=True, exist_ok=True)

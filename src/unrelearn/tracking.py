@@ -19,7 +19,8 @@ from pathlib import Path
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.report import guidance_label, guidances, measured, number, row_of, takes_steps
+from unrelearn.report.records import guidances, measured, number, row_of, takes_steps
+from unrelearn.report.words import guidance_label
 
 SETTINGS = {
     "X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # seconds: a killed run keeps its curve

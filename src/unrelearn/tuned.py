@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unrelearn.errors import UsageError
-from unrelearn.report import csv_text, write_atomically
+from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.tuning import (
     ACCURACY,
     Row,

@@ -3,45 +3,37 @@ forgotten class.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 
-from unrelearn.report import (
+import pandas as pd
+
+from unrelearn.report.groups import Group, gathered, settings_of
+from unrelearn.report.records import NONE, guidances, retained_guidance
+from unrelearn.report.render import caption, markdown, markdown_table
+from unrelearn.report.stats import (
+    MEASURED,
+    Estimate,
+    estimate,
+    estimate_text,
+    estimated,
+    over_attack_seeds,
+)
+from unrelearn.report.strongest import reported, strongest, unlearned_models
+from unrelearn.report.table import Results, pick, scales_of
+from unrelearn.report.words import (
+    BROKE,
     DASH,
     forgotten,
     guidance_label,
-    guidances,
-    measured,
-    number,
-    retained_guidance,
-    row_of,
+    labelled,
+    prefixed,
 )
-from unrelearn.report.compare import estimate_text, markdown, markdown_table, tables
-from unrelearn.report.groups import Estimate, Group, estimate, gathered, pooled
-from unrelearn.report.matrix import Treatment, treatments
-from unrelearn.report.strongest import BROKE, averaged, strongest
 
-CAPTION = (
-    "Forget accuracy in %, at guidance {scales}, of the attacked models: at the end of an attack"
-    " whose rate falls to nought, else at its best budget or level, chosen on the first half of the"
-    " images and reported on the second; the mean over attack seeds{before}. Attack broke the"
-    " model: retained accuracy fell by more than 2 points or the distance grew by more than half;"
-    " the number, if there is one, is of the strongest budget before. Of five seeds and more (of"
-    " each the mean over its classes) the mean ± half of the 95 % t-interval, of fewer the value of"
-    " each; of one run its Wilson interval over images. (5 of 9): so many of the models were"
-    " attacked.{more}"
-)
-BEFORE = "; before: of the unlearned model"
-STRONGEST = (
-    " Strongest: the highest of its row that leaves the model whole, as an attacker would choose; ≥"
-    " where one is missing."
-)
-ALL = " All: every run of the row."
-RETAINED = (
-    " Retained: accuracy on the retained classes, of the unlearned model and after that attack at"
-    " guidance {first}."
-)
 ABSENT = object()
+MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rates and attack seeds
 
 
 def setting(record: dict, key: str):
@@ -56,189 +48,214 @@ def setting(record: dict, key: str):
     return ABSENT if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
 
 
-def to_markdown(groups: Sequence[Group], key: str) -> str:
+def to_markdown(results: Results, key: str) -> str:
     """One table for each protocol and attack: methods as rows, the values of a setting as columns,
     the firmest method first.
 
-    Args: groups: of `groups.comparison`. key: ``forget``, or a key of the configuration such as
-        ``attack.learning_rate`` or ``method.max_steps``.
+    Args:
+        key: ``forget``, or a key of the configuration such as ``attack.learning_rate`` or
+            ``method.max_steps``.
 
     Raises:
         ValueError: no run with an attack has this setting.
     """
-    attacked = [
-        group
-        for group in groups
-        if group.first["attack"] != "none"
-        and guidances(pooled(group.records))
-        and setting(group.first, key) is not ABSENT
-    ]
+    attacked = [group for group in results.groups if _counts(group, key)]
     if not attacked:
-        known = {
-            f"{section}.{name}"
-            for group in groups
-            for section in ("method", "attack")
-            for name in group.first["config"].get(section) or {}
-            if name != "_target_"
-        }
-        raise ValueError(
-            f"--by {key}: no run with an attack has this setting. Known:"
-            f" {', '.join(['forget', *sorted(known)])}"
-        )
-    parts = []
-    for title, members in tables(attacked).items():
-        named = zip(
-            members,
-            treatments(members, "method", (key,)),
-            treatments(members, "attack", (key,)),
-            strict=True,
-        )
-        for attack, same in gathered(named, lambda part: part[2]).items():
-            rows: dict[Treatment, list[dict]] = {}
-            for group, method, _ in same:
-                rows.setdefault(method, []).extend(group.records)
-            every = sorted(
-                (record for runs in rows.values() for record in runs),
-                key=lambda record: record["forget_classes"],
-            )
-            classes = " and ".join(dict.fromkeys(map(forgotten, every)))
-            table, caption = _table(rows, key)
-            if caption in parts:  # said once, below the last table that it is true of
-                parts.remove(caption)
-            parts += [f"### {markdown(f'{attack.label}, {classes}: {title}')}", table, caption]
+        known = set()
+        for group in results.groups:
+            for section in ("method", "attack"):
+                names = set(group.first["config"].get(section) or {}) - {"_target_"}
+                known |= {f"{section}.{name}" for name in names}
+        names = ", ".join(["forget", *sorted(known)])
+        raise ValueError(f"--by {key}: no run with an attack has this setting. Known: {names}")
+    parts: list[str] = []
+    for title, members in gathered(attacked, lambda group: group.table).items():
+        for pivot in _pivots(results, members, key):
+            text = pivot.caption
+            if text in parts:  # said once, below the last table that it is true of
+                parts.remove(text)
+            parts += [f"### {markdown(f'{pivot.title}: {title}')}", pivot.table, text]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: dict[Treatment, list[dict]], key: str) -> tuple[str, str]:
-    """The table, and a paragraph that says what is in it."""
-    every = [record for runs in rows.values() for record in runs]
-    scales = guidances(pooled(every))
-    values = sorted(
-        {setting(record, key) for record in every},
-        key=lambda v: (v is None, isinstance(v, str), v or 0),
-    )
-    names = {
-        setting(record, key): (
-            forgotten(record) if key == "forget" else json.dumps(setting(record, key))
+def _counts(group: Group, key: str) -> bool:
+    measured = any(guidances(record) for record in group.records)
+    return group.first["attack"] != NONE and measured and setting(group.first, key) is not ABSENT
+
+
+def _pivots(results: Results, members: Sequence[Group], key: str) -> list["Pivot"]:
+    """One for each attack; the setting itself sets neither methods nor attacks apart."""
+    methods, attacks = (settings_of(members, section, (key,)) for section in ("method", "attack"))
+    labels = {}
+    for group, method, attack in zip(members, methods, attacks, strict=True):
+        names = labelled(group.first["method"], method), labelled(group.first["attack"], attack)
+        labels[results.groups.index(group)] = names
+    pivots = []
+    for attack in dict.fromkeys(attack for _, attack in labels.values()):
+        rows = {group: row for group, (row, name) in labels.items() if name == attack}
+        runs = pick(results.runs, group_id=list(rows))
+        runs = runs.assign(setting=[json.dumps(setting(r, key)) for r in runs["record"]])
+        values = pick(results.values, group_id=list(rows))
+        values = values.assign(
+            row_label=values["group_id"].map(rows), setting=values["id"].map(runs["setting"])
         )
-        for record in every
-    }
-    columns = {
-        method: [
-            _families(record for record in runs if setting(record, key) == value)
-            for value in values
-        ]
-        for method, runs in rows.items()
-    }
-    most = max(len(found) for row in columns.values() for found in row)
-    cells = {
-        method: [_text(found, _after, scales, most) for found in row]
-        for method, row in columns.items()
-    }
-    headers, before, more = [names[value].strip('"') for value in values], "", ""
-    places = {
-        method: [_mean(found, _after, scales[0]) for found in row]
-        for method, row in columns.items()
-    }
-    if key == "forget" or key.startswith(
-        "attack."
-    ):  # else each column is of other models, and there is nothing to pool
-        last = "all" if key == "forget" else "strongest"
-        headers, before = ["before", *headers, last, "retained before", "after"], BEFORE
-        more = ({"all": ALL, "strongest": STRONGEST}[last] + RETAINED).format(
-            first=guidance_label(scales[0])
-        )
-        families = {method: _families(runs) for method, runs in rows.items()}
-        most = max(map(len, families.values()))
-        for method, met in families.items():
-            tried = min(len({setting(record, key) for record in family}) for family in met)
-            bound = "≥ " if last == "strongest" and tried < len(values) else ""
-            cells[method] = [
-                _text(met, _before, scales, most),
-                *cells[method],
-                bound + _text(met, _after, scales, most),
-                _text(met, _retained_before, scales[:1], most),
-                _text(met, _retained_after, scales[:1], most),
+        pivots.append(Pivot(attack, key, runs, values, tuple(dict.fromkeys(rows.values()))))
+    return pivots
+
+
+@dataclass(frozen=True, eq=False)
+class Pivot:
+    """Methods against the values of a setting, under one attack."""
+
+    attack: str
+    key: str
+    runs: pd.DataFrame
+    values: pd.DataFrame
+    rows: tuple[str, ...]
+
+    @property
+    def pooled(self) -> str:
+        """What stands behind the last value: nothing where each column is of other models."""
+        if self.key == "forget":
+            return "all"
+        return "strongest" if self.key.startswith("attack.") else ""
+
+    @cached_property
+    def scales(self) -> list[str]:
+        return scales_of(self.values)
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """As JSON, in their order: numbers, texts, null."""
+        values = {each: json.loads(each) for each in self.runs["setting"]}
+
+        def order(each: str) -> tuple:
+            value = values[each]
+            return value is None, isinstance(value, str), value or 0
+
+        return sorted(values, key=order)
+
+    @property
+    def title(self) -> str:
+        records = sorted(self.runs["record"], key=lambda record: record["forget_classes"])
+        return f"{self.attack}, {' and '.join(dict.fromkeys(map(forgotten, records)))}"
+
+    @property
+    def caption(self) -> str:
+        first = guidance_label(self.scales[0])
+        scales = [guidance_label(scale) for scale in self.scales]
+        return caption("pivot", scales=scales, first=first, pooled=self.pooled)
+
+    @property
+    def table(self) -> str:
+        names = dict(zip(self.runs["setting"], map(forgotten, self.runs["record"]), strict=True))
+        headers = [names[s] if self.key == "forget" else s.strip('"') for s in self.settings]
+        cells, places = self._by_setting()
+        if self.pooled:
+            headers = ["before", *headers, self.pooled, "retained before", "after"]
+            cells, places = self._with_pooled(cells)
+        order = sorted(self.rows, key=lambda row: places[row])
+        return markdown_table(["method", *headers], [[row, *cells[row]] for row in order])
+
+    # ---- what the cells are made of
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """Of each unlearned model, whatever the setting."""
+        return reported(self.pairs, MODEL)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        return strongest(self.values, MODEL)
+
+    @cached_property
+    def families(self) -> pd.DataFrame:
+        return self.values.drop_duplicates([*MODEL, "setting"])
+
+    @cached_property
+    def best_of_setting(self) -> pd.DataFrame:
+        by = [*MODEL, "setting"]
+        return reported(strongest(self.values, by), by)
+
+    def _models(self, **wanted) -> int:
+        return len(pick(self.families, **wanted).drop_duplicates(MODEL))
+
+    def _by_setting(self) -> tuple[dict[str, list[str]], dict[str, float]]:
+        """Texts of each row, and what orders the rows: the highest mean."""
+        cells, places = {}, {}
+        counts = [self._models(row_label=r, setting=s) for r in self.rows for s in self.settings]
+        for row in self.rows:
+            lines = [
+                pick(self.best_of_setting, row_label=row, setting=each) for each in self.settings
             ]
-            places[method] = [_mean(met, _after, scales[0])]
-    order = sorted(
-        rows, key=lambda method: max((made.mean for made in places[method] if made), default=2)
-    )
-    caption = CAPTION.format(
-        scales=" / ".join(map(guidance_label, scales)), before=before, more=more
-    )
-    return (
-        markdown_table(["method", *headers], [[method.label, *cells[method]] for method in order]),
-        caption,
-    )
+            cells[row] = [self._text(each, max(counts)) for each in lines]
+            means = [_mean(pick(each, guidance=self.scales[0])) for each in lines]
+            places[row] = max((mean.mean for mean in means if mean), default=2)
+        return cells, places
+
+    def _with_pooled(self, cells: dict) -> tuple[dict[str, list[str]], dict[str, float]]:
+        """The same with what holds for the whole row around it."""
+        most = max(self._models(row_label=row) for row in self.rows)
+        places = {}
+        for row in self.rows:
+            best = pick(self.best, row_label=row)
+            lines = pick(self.families, row_label=row)
+            tried = lines.groupby(["seed", "classes"])["setting"].nunique().min()
+            partial = self.pooled == "strongest" and tried < len(self.settings)
+            after = ("≥ " if partial else "") + self._text(best, most)
+            before, kept = self._unlearned(row)
+            cells[row] = [self._text(before, most), *cells[row], after]
+            cells[row] += [self._text(kept, most, 1), self._text(self._retained(row), most, 1)]
+            mean = _mean(pick(best, guidance=self.scales[0]))
+            places[row] = mean.mean if mean else 2
+        return cells, places
+
+    def _unlearned(self, row: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Forget and retained accuracy of each unlearned model, from its first run."""
+        lines = pick(self.values, row_label=row, model="unlearned", last=True)
+        lines = lines[lines["id"].isin(self._first_runs(row))]
+        return unlearned_models(lines), self._at_retained(lines)
+
+    def _first_runs(self, row: str) -> set[int]:
+        groups = pick(self.families, row_label=row)["group_id"].unique()
+        runs = pick(self.runs, group_id=list(groups))
+        return set(runs.drop_duplicates(["seed", "classes"]).index)
+
+    def _at_retained(self, lines: pd.DataFrame) -> pd.DataFrame:
+        """Retained accuracy at the main guidance of each run."""
+        kept = pick(lines, base="retain_accuracy").dropna(subset=["value"])
+        own = {id_: retained_guidance(self.runs.at[id_, "record"]) for id_ in kept["id"].unique()}
+        kept = kept[kept["guidance"] == kept["id"].map(own)]
+        return kept.assign(guidance=self.scales[0], broke=False)
+
+    def _retained(self, row: str) -> pd.DataFrame:
+        """Retained accuracy of the strongest attacked models."""
+        pairs = pick(self.pairs, row_label=row, guidance=self.scales[0])
+        kept = self._at_retained(self.values[self.values["row"].isin(pairs["row"])])
+        return over_attack_seeds(kept, [*MODEL, "guidance"]).sort_values("seed", kind="stable")
+
+    def _text(self, lines: pd.DataFrame, most: int, scales: int | None = None) -> str:
+        """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs
+        are missing.
+        """
+        texts = []
+        for guidance in self.scales[:scales]:
+            same = pick(lines, guidance=guidance)
+            value, made = _mean(same), int(same["value"].notna().sum())
+            text = DASH if value is None else estimate_text(value, 100, 1, value.n)
+            broke = "broke" in same and len(same) and same["broke"].all()
+            text = prefixed(BROKE if broke else "", text)
+            texts.append(text + (f" ({made} of {most})" if 0 < made < most else ""))
+        return " / ".join(texts)
 
 
-def _families(records: Iterable[dict]) -> list[list[dict]]:
-    """The runs of each unlearned model: its learning rates and attack seeds."""
-    return list(
-        gathered(records, lambda record: (record["seed"], tuple(record["forget_classes"]))).values()
-    )
-
-
-def _before(family: list[dict], guidance: str):
-    return measured(row_of(family[0], "unlearned"), "forget_accuracy", guidance)
-
-
-def _after(family: list[dict], guidance: str):
-    """Of intact models, or of broken ones what their best budget before showed."""
-    return best.value if (best := strongest(family, guidance)) else None
-
-
-def _retained_before(family: list[dict], guidance: str):
-    return measured(row_of(family[0], "unlearned"), "retain_accuracy", retained_guidance(family[0]))
-
-
-def _retained_after(family: list[dict], guidance: str):
-    best = strongest(family, guidance)
-    return (
-        averaged(
-            [
-                measured(row, "retain_accuracy", retained_guidance(record))
-                for record, row in best.pairs
-            ]
-        )
-        if best
-        else None
-    )
-
-
-def _mean(families: Iterable[list[dict]], of: Callable, guidance: str) -> Estimate | None:
+def _mean(lines: pd.DataFrame) -> Estimate | None:
     """Over seeds, of each over its classes: the classes of a seed share a pretrained model."""
-    seeds = gathered(families, lambda family: family[0]["seed"]).values()
-    made = [
-        [value for family in same if number(value := of(family, guidance)) is not None]
-        for same in seeds
-    ]
-    return estimate(
-        [values[0] if len(values) == 1 else fmean(map(number, values)) for values in made if values]
-    )
-
-
-def _text(families: list[list[dict]], of: Callable, scales: Sequence[str], most: int) -> str:
-    """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs are
-    missing.
-    """
-    texts = []
-    for guidance in scales:
-        value, made = (
-            _mean(families, of, guidance),
-            sum(number(of(family, guidance)) is not None for family in families),
-        )
-        text = DASH if value is None else estimate_text(value, 100, 1, value.n)
-        broken = (
-            [best.broke for family in families if (best := strongest(family, guidance))]
-            if of is _after
-            else []
-        )
-        if broken and all(broken):
-            text = BROKE if value is None else f"{BROKE}, {text}"
-        texts.append(text + (f" ({made} of {most})" if 0 < made < most else ""))
-    return " / ".join(texts)
+    seeds = lines.dropna(subset=["value"]).groupby("seed", sort=False)
+    if (seeds.size() == 1).all():
+        return estimated(pd.concat([same for _, same in seeds] or [lines.head(0)])[MEASURED])
+    means = [fmean(same["value"]) if len(same) > 1 else same["value"].iloc[0] for _, same in seeds]
+    return estimate(means)
 
 
 def put_into(page: str, key: str, text: str) -> str:

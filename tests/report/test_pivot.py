@@ -7,11 +7,11 @@ import runpy
 
 import pytest
 from command import ROOT
+from made_up import wilson, write_run
 from test_matrix import attacked
-from test_report import wilson, write_run
 
-from unrelearn.report.groups import comparison
 from unrelearn.report.pivot import put_into, to_markdown
+from unrelearn.report.table import results
 
 PEAKS = {1e-4: (0.2, 0.4, 0.1), 1e-3: (0.3, 0.1, 0.5)}  # of the seeds 0, 1, 2
 
@@ -59,7 +59,7 @@ def text(values: list[float]) -> str:
 
 
 def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
-    found = rows(to_markdown(comparison(runs()), "attack.learning_rate"))
+    found = rows(to_markdown(results(runs()), "attack.learning_rate"))
     assert list(found["DiMUM"]) == [
         "method",
         "before",
@@ -78,7 +78,7 @@ def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
     assert found["DiMUM"]["after"] == text([0.975, 0.965, 0.985])
     (line,) = [
         line
-        for line in to_markdown(comparison(runs()), "attack.learning_rate").splitlines()
+        for line in to_markdown(results(runs()), "attack.learning_rate").splitlines()
         if "DiMUM" in line
     ]
     assert " / ".join((text([0.3, 0.1, 0.5]), text([0.15, 0.05, 0.25]))) in line, "both guidances"
@@ -86,7 +86,7 @@ def test_each_value_has_a_column_and_the_strongest_is_chosen_for_each_seed():
 
 def test_classes_are_pooled_and_attacks_of_other_rates_stay_apart():
     made = [record for label in (3, 7) for record in runs(forget_classes=[label])]
-    weak, strong = to_markdown(comparison(made), "forget").split("### ")[1:]
+    weak, strong = to_markdown(results(made), "forget").split("### ")[1:]
     assert "All: every run" not in weak and "All: every run" in strong, "one caption for both"
     assert (
         "learning_rate=0.0001" in weak.splitlines()[0]
@@ -96,7 +96,7 @@ def test_classes_are_pooled_and_attacks_of_other_rates_stay_apart():
     assert rows(strong)["DiMUM"]["all"] == text([0.3, 0.1, 0.5]), (
         "a class more of the same seeds is no seed more"
     )
-    (pooled,) = to_markdown(comparison(made), "attack.learning_rate").split("### ")[1:]
+    (pooled,) = to_markdown(results(made), "attack.learning_rate").split("### ")[1:]
     assert rows(pooled)["DiMUM"]["strongest"] == text([0.3, 0.4, 0.5])
 
 
@@ -106,7 +106,7 @@ def test_the_firmest_method_comes_first_and_missing_runs_are_counted():
         *(attacked(method="salun", peak=0.12, seed=seed, rate=1e-3) for seed in range(2)),
         attacked(method="salun", peak=0.11, seed=0, rate=1e-4),
     ]
-    found = rows(to_markdown(comparison(made), "attack.learning_rate"))
+    found = rows(to_markdown(results(made), "attack.learning_rate"))
     assert list(found) == ["SalUn", "DiMUM"]
     assert found["SalUn"]["0.0001"].endswith("(1 of 3)") and found["SalUn"]["0.001"].endswith(
         "(2 of 3)"
@@ -124,7 +124,7 @@ def test_of_a_setting_of_the_method_each_column_is_another_model():
             None if record["config"]["attack"]["learning_rate"] == 1e-4 else 3
         )
         record["config"]["attack"]["learning_rate"] = 1e-3
-    found = rows(to_markdown(comparison(made), "method.memory_class"))
+    found = rows(to_markdown(results(made), "method.memory_class"))
     assert found["DiMUM"] == {
         "method": "DiMUM",
         "3": text([0.3, 0.1, 0.5]),
@@ -161,14 +161,14 @@ def test_a_table_takes_its_place_in_a_page_or_says_what_is_missing(tmp_path, cap
 
 
 def test_a_setting_that_nothing_has_is_named_with_those_there_are():
-    assert "| [0, 25, 50, " in to_markdown(comparison(runs()), "attack.budgets")
+    assert "| [0, 25, 50, " in to_markdown(results(runs()), "attack.budgets")
     with pytest.raises(ValueError, match=r"--by attack: no run"):
-        to_markdown(comparison(runs()), "attack")
+        to_markdown(results(runs()), "attack")
     with pytest.raises(
         ValueError,
         match=r"--by attack\.rate: no run .* Known: forget, attack\.budgets, attack\.learning",
     ):
-        to_markdown(comparison(runs()), "attack.rate")
+        to_markdown(results(runs()), "attack.rate")
 
 
 def test_every_page_that_a_command_fills_has_room_for_it():

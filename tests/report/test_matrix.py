@@ -13,12 +13,14 @@ import forked
 import numpy as np
 import pytest
 from command import ROOT, TINY, environment
+from made_up import make_record, wilson, with_levels, without_rows, write_run
+from report_command import Page, report
 from rich.console import Console
-from test_report import Page, make_record, report, wilson, with_levels, without_rows, write_run
 
 from unrelearn import launch
 from unrelearn.report import matrix
-from unrelearn.report.groups import comparison
+from unrelearn.report.panel import Cell, Panel
+from unrelearn.report.table import results
 
 
 def attacked(attack="dimra", peak=0.3, seed=0, rate=1e-3, sees=None, **options) -> dict:
@@ -33,21 +35,17 @@ def attacked(attack="dimra", peak=0.3, seed=0, rate=1e-3, sees=None, **options) 
     return {**record, "attack_unit": "steps", "attack_sees_forgotten": sees}
 
 
-def made(*records: dict) -> matrix.Matrix:
-    (found,) = matrix.matrices(comparison(records))
-    return found
+def made(*records: dict) -> Panel:
+    (panel,) = matrix.matrices(results(records))
+    return panel
 
 
-def mean(found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str = "1.0") -> float:
-    return cell(found, column, method, guidance).estimate.mean
+def mean(panel: Panel, column: str, method: str = "DiMUM", guidance: str = "1.0") -> float:
+    return cell(panel, column, method, guidance).estimate.mean
 
 
-def cell(
-    found: matrix.Matrix, column: str, method: str = "DiMUM", guidance: str = "1.0"
-) -> matrix.Cell | None:
-    (wanted,) = [c for c in found.columns if c.attack.label == column]
-    (row,) = [m for m in found.methods if m.label == method]
-    return found.cells.get((guidance, row, wanted))
+def cell(panel: Panel, column: str, method: str = "DiMUM", guidance: str = "1.0") -> Cell | None:
+    return panel.cell(guidance, method, column)
 
 
 NONE = make_record(attack="none")
@@ -67,7 +65,7 @@ def test_the_strongest_budget_and_learning_rate_of_each_seed_then_the_mean_over_
             for seed, peak in enumerate(peaks[rate])
         ),
     )
-    assert [column.attack.label for column in found.columns] == [
+    assert [column.label for column in found.columns] == [
         "none",
         "DiMRA",
         "nothing of the class",
@@ -78,12 +76,14 @@ def test_the_strongest_budget_and_learning_rate_of_each_seed_then_the_mean_over_
     assert (e.mean, e.low, e.high, e.n) == pytest.approx((0.4, 0.3, 0.5, 3)), (
         "of three seeds the lowest and the highest"
     )
-    assert [(best.at, best.runs[0].rsplit("-", 1)[1]) for best in strongest.seeds.values()] == [
+    seeds = strongest.seeds
+    rates = [run.rsplit("-", 1)[1] for run in seeds["runs"]]
+    assert list(zip(seeds["at"], rates, strict=True)) == [
         (100, "0.001"),
         (100, "0.0001"),
         (100, "0.001"),
     ]
-    assert mean(found, "DiMRA", guidance="2.0") == pytest.approx(0.2) and found.guidances == [
+    assert mean(found, "DiMRA", guidance="2.0") == pytest.approx(0.2) and found.scales == [
         "1.0",
         "2.0",
     ]
@@ -108,10 +108,10 @@ def test_other_settings_than_the_rate_are_another_column_or_row():
     other = attacked(seed=3)
     other["config"]["method"]["learning_rate"] = 1e-3
     found = made(*records, other)
-    labels = [column.attack.label for column in found.columns]
+    labels = [column.label for column in found.columns]
     assert labels[1:4] == ["DiMRA", "DiMRA aux (source=original)", "DiMRA aux (source=unlearned)"]
     assert mean(found, "DiMRA aux (source=unlearned)", "DiMUM (learning_rate=0.0001)") == 0.6
-    assert [method.label for method in found.methods] == [
+    assert found.methods == [
         "DiMUM (learning_rate=0.0001)",
         "DiMUM (learning_rate=0.001)",
         "SalUn",
@@ -121,7 +121,7 @@ def test_other_settings_than_the_rate_are_another_column_or_row():
 def test_levels_count_like_budgets_in_whatever_order():
     bits = with_levels(make_record(attack="quantize"), "bits", {8: 0.5, 4: 0.1})
     strongest = cell(made(NONE, bits), "quantisation")
-    assert strongest.estimate.mean == 0.5 and strongest.seeds[0].at == 8
+    assert strongest.estimate.mean == 0.5 and strongest.seeds["at"].tolist() == [8]
 
 
 # ---- kinds of attacks and the worst case
@@ -135,7 +135,7 @@ def test_what_holds_the_class_stands_apart_and_counts_in_the_second_worst_case_o
         attacked("lora", peak=0.4),
         attacked("few_shot", peak=0.9, sees=True),
     )
-    assert [(column.attack.label, column.heading) for column in found.columns] == [
+    assert [(column.label, column.heading) for column in found.columns] == [
         ("none", ""),
         ("DiMRA", "holds nothing of the class"),
         ("LoRA", "holds nothing of the class"),
@@ -208,10 +208,10 @@ def test_seeds_that_a_cell_lacks_are_counted():
 
 
 def test_a_matrix_takes_two_attacks_and_holds_one_protocol_and_one_class():
-    assert matrix.matrices(comparison([attacked(), attacked(method="salun")])) == []
+    assert matrix.matrices(results([attacked(), attacked(method="salun")])) == []
     other = [{**record, "forget_classes": [3]} for record in (NONE, attacked())]
     found = matrix.matrices(
-        comparison([NONE, attacked(), *other, attacked(method="salun", protocol="clean")])
+        results([NONE, attacked(), *other, attacked(method="salun", protocol="clean")])
     )
     assert [each.forgotten for each in found] == ["class 3", "class 7"]
 
@@ -224,7 +224,7 @@ def test_controls_come_first():
             for attack in ("dimra", "lora")
         )
     )
-    assert [method.label for method in found.methods] == ["original", "retrain", "DiMUM", "ESD"]
+    assert found.methods == ["original", "retrain", "DiMUM", "ESD"]
 
 
 # ---- tables, figures, page

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 
 import matplotlib
 import pytest
+from made_up import make_record, write_run
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
-from test_report import make_record, write_run
 
 from unrelearn import record as record_module
 from unrelearn.record import execute
-from unrelearn.report import compare, csv_text, figures, fonts, page
+from unrelearn.report import drawing, figures, fonts, page, render, samples
+from unrelearn.report.files import csv_text
 from unrelearn.report.page import write_page
 
 MONEY = ["EUR_$5", "US_$10", "US_$5", "100$_$bill", "$5", "a", "b", "c$x$y", "d", r"\$"]
@@ -28,7 +29,7 @@ def drawn(record: dict, folder: Path) -> str:
 
 
 def words_in(figure) -> set[str]:
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(drawing.STYLE):
         figure.draw_without_rendering()
         return {text.get_text() for text in figure.findobj(Text)}
 
@@ -37,17 +38,17 @@ def test_dollar_signs_in_class_names_are_no_formula(tmp_path: Path):
     record = make_record(class_names=MONEY, forget_classes=[0, 1, 2, 3])
     write_run(tmp_path, record, samples=True)
     assert "classes EUR_$5, US_$10, US_$5 and 100$_$bill" in drawn(record, tmp_path)
-    for drawing in (
-        figures.replacement_figure(record, "1.0"),
-        figures.retain_figure(record, "1.0"),
+    for drawn_figure in (
+        samples.replacement_figure(record, "1.0"),
+        samples.retain_figure(record, "1.0"),
         figures.recovery_figure(figures.curves_of(record), "What $5 and $10 bring back"),
     ):
-        with matplotlib.rc_context(figures.STYLE):  # ticks that are made only now
-            texts = drawing.findobj(Text)
+        with matplotlib.rc_context(drawing.STYLE):  # ticks that are made only now
+            texts = drawn_figure.findobj(Text)
         assert texts and not any(text.get_parse_math() for text in texts)
-        figures.save(drawing, tmp_path / "figure.png")
-        figures.save(drawing, tmp_path / "figure.pdf")
-    assert set(MONEY) <= words_in(figures.replacement_figure(record, "1.0"))
+        drawing.save(drawn_figure, tmp_path / "figure.png")
+        drawing.save(drawn_figure, tmp_path / "figure.pdf")
+    assert set(MONEY) <= words_in(samples.replacement_figure(record, "1.0"))
 
 
 def test_names_that_are_no_utf8_are_shown_with_the_sign_for_that(tmp_path: Path):
@@ -91,7 +92,7 @@ def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypa
         raise ValueError("can not be drawn")
 
     monkeypatch.setattr("unrelearn.report.page.write_page", draw)
-    monkeypatch.setattr("unrelearn.report.table.print_record", draw)
+    monkeypatch.setattr("unrelearn.report.summary.print_record", draw)
     record = make_record() | {
         "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
     }
@@ -139,7 +140,7 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula():
 
 def test_latex_holds_the_names_as_they_are():
     assert (
-        compare.latex("US_$5 & 10% #{~^\\}")
+        render.latex("US_$5 & 10% #{~^\\}")
         == r"US\_\$5 \& 10\% \#\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"
     )
 
@@ -163,7 +164,7 @@ def svg_of(name: str) -> bytes:
     record = make_record(class_names=["a", name, *MONEY[2:]], forget_classes=[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return figures.svg(figures.replacement_figure(record, "1.0"))
+        return drawing.svg(samples.replacement_figure(record, "1.0"))
 
 
 def test_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):

@@ -1,0 +1,254 @@
+"""Groups of runs side by side: Markdown, CSV, LaTeX, and the recovery curves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markdown import Markdown
+
+from unrelearn.report.figures import Curve, recovery_figure
+from unrelearn.report.files import csv_text
+from unrelearn.report.groups import Group, gathered
+from unrelearn.report.records import (
+    MODELS,
+    NONE,
+    attack_unit,
+    guidances,
+    main_of,
+    pooled,
+    retained_guidance,
+    row_of,
+    takes_steps,
+    troubles,
+)
+from unrelearn.report.render import caption, latex_table, markdown, markdown_table
+from unrelearn.report.stats import estimate_text, estimated, half_text, intact, over_attack_seeds
+from unrelearn.report.table import Results, pick
+from unrelearn.report.words import (
+    BROKE,
+    DASH,
+    display_name,
+    forgotten,
+    guidance_label,
+    joined,
+    protocol_name,
+)
+
+FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def cells(
+    results: Results, members: Sequence[Group], brief: bool = False
+) -> tuple[list[str], list[list[str]], int]:
+    """Headers and rows of one table as text, and how many columns are flush left; `brief` keeps the
+    columns that fit a narrow terminal.
+    """
+    columns = _columns(results, members, brief)
+    noted = any(group.note for group in members)
+    headers = ["forgotten", "method", "attack", *["settings"] * noted, "seeds"]
+    rows = []
+    for group in members:
+        names = [forgotten(group.first), *map(display_name, map(group.first.get, NAMES))]
+        start = [*names, *[group.note or DASH] * noted, group.seeds]
+        estimates = results.estimates[results.groups.index(group)]
+        rows.append([*start, *(fill(group, estimates) for _, fill in columns)])
+    return [*headers, *(header for header, _ in columns)], rows, len(headers)
+
+
+NAMES = ("method", "attack")
+
+
+def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[tuple]:
+    """Header, and how a group and its estimates fill it."""
+    every = pooled(record for group in members for record in group.records)
+    scales, retain = guidances(every), retained_guidance(every)
+    main = main_of(scales)
+    columns = []
+    for g in [main] if brief else scales:
+        for model, text in (("unlearned", _text), ("attacked", _attacked_text)):
+            fill = partial(text, f"{model}_forget_accuracy@{g}", 100, 1)
+            columns.append((f"{model} %\n(s={guidance_label(g)})", fill))
+    half = ("steps\nto half", partial(_half_text, main))
+    if brief:
+        return [*columns, half]
+    known = [results.estimates[results.groups.index(group)] for group in members]
+    for field in ("another", "nothing"):
+        column = f"unlearned_{field}@{main}"
+        if any(column in estimates for estimates in known):
+            header = f"{field} %\n(s={guidance_label(main)})"
+            columns.append((header, partial(_text, column, 100, 1)))
+    columns += [("area", partial(_text, f"area@{main}", 1, 3)), half]
+    distance = _distance(members, known, retain)
+    for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), distance):
+        for model, when in (("unlearned", "before"), ("attacked", "after")):
+            fill = partial(_text, f"{model}_{metric}@{retain}", scale, digits)
+            columns.append((f"{short}\n{when}", fill))
+    return columns
+
+
+def _distance(members: Sequence[Group], known: Sequence[dict], guidance: str) -> tuple:
+    """Column, header with N, scale, digits: FID if every row that has a distance has it, else that
+    in the oracle's features.
+    """
+    have = {}
+    for metric in ("fid", "fd_oracle"):
+        columns = {f"{model}_{metric}@{guidance}" for model in MODELS}
+        have[metric] = {place for place, known in enumerate(known) if columns & known.keys()}
+    counts = [group.distance_images for group in members if group.distance_images]
+    n = f" (N={counts[0]})" if counts else ""  # one in each table
+    if have["fid"] and have["fid"] >= have["fd_oracle"]:
+        return "fid", f"FID{n}", 1, 1
+    return "fd_oracle", f"FD{n}", 1, 2
+
+
+def _text(column: str, scale: float, digits: int, group: Group, estimates: dict) -> str:
+    return estimate_text(estimates.get(column), scale, digits, group.n)
+
+
+def _attacked_text(column: str, scale: float, digits: int, group: Group, estimates: dict) -> str:
+    attacked = [record for record in group.records if row_of(record, "attacked")]
+    pairs = [(row_of(r, "attacked"), row_of(r, "unlearned")) for r in attacked]
+    guidance = retained_guidance(pooled(group.records))
+    broke = pairs and all(intact([pair], guidance) is False for pair in pairs)
+    text = _text(column, scale, digits, group, estimates)
+    return f"{BROKE}, {text}" if broke else text
+
+
+def _half_text(guidance: str, group: Group, estimates: dict) -> str:
+    return half_text(estimates.get(f"steps_to_half@{guidance}"), group.budgets)
+
+
+def to_markdown(results: Results, brief: bool = False) -> str:
+    parts = []
+    for title, members in results.tables.items():
+        headers, rows, left = cells(results, members, brief)
+        parts.append(f"### {markdown(title)}\n\n{markdown_table(headers, rows, left)}")
+    parts.append(caption("comparison"))
+    if unfinished := troubles(results.records):
+        lines = "\n".join(f"- {markdown(line)}" for line in unfinished)
+        parts.append(f"Runs that did not finish:\n\n{lines}")
+    return "\n\n".join(parts) + "\n"
+
+
+def show(results: Results, console: Console | None = None) -> None:
+    """Print the comparison: all columns if they fit, else those that matter most."""
+    console = console or Console()
+    console.print(Markdown(to_markdown(results, brief=console.width < FULL_WIDTH)))
+
+
+COLUMNS = (  # noqa: SIM905
+    "table protocol dataset forgotten method attack settings seeds diverged failed"
+    " measurement guidance mean low high n reached values"
+).split()
+
+
+def to_csv(results: Results) -> str:
+    """One line per group and column, raw numbers (accuracies as fractions); a group without numbers
+    has one line.
+    """
+    rows = []
+    for group, estimates in zip(results.groups, results.estimates, strict=True):
+        first = group.first
+        start = [group.table, protocol_name(first), first["dataset"]]
+        start += [" ".join(map(str, first["forget_classes"])), first["method"], first["attack"]]
+        seeds = dict.fromkeys(str(record["seed"]) for record in group.finished)
+        start += [group.note, " ".join(seeds), group.count("diverged"), group.count("failed")]
+        for column, e in estimates.items():
+            numbers = [e.mean, e.low, e.high, e.n, e.reached, joined(e.values)]
+            rows.append([*start, *column.split("@"), *numbers])
+        if not estimates:
+            rows.append([*start, *[""] * 8])
+    return csv_text(COLUMNS, rows)
+
+
+def to_latex(results: Results) -> str:
+    """One booktabs table per protocol."""
+    parts = []
+    for title, members in results.tables.items():
+        headers, rows, left = cells(results, members)
+        parts.append(latex_table(f"{title}. {caption('comparison')}", headers, rows, left))
+    return "\n".join(parts)
+
+
+RENDERERS = {"table.csv": to_csv, "table.tex": to_latex}
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[str, Figure]]:
+    """(title, figure) for every forgotten class, attack and guidance of one table, DiMRA first; one
+    line per method.
+
+    Of runs that differ only in the attack's learning rate a line shows, for each seed and budget,
+    the strongest.
+    """
+    attacked = [group for group in members if group.first["attack"] != NONE]
+    figures = []
+    for (_, _, attack, settings), same in sorted(gathered(attacked, _panel).items()):
+        lines = gathered(same, lambda group: (group.first["method"], group.method_note)).values()
+        rates = max(map(len, lines))
+        named = display_name(attack) + (f" ({settings})" if settings else "")
+        every = pooled(record for group in same for record in group.records)
+        for guidance in guidances(every):
+            curves = [seed_curve(results, line, guidance) for line in lines]
+            title = f"{named}, {forgotten(same[0].first)}, guidance {guidance_label(guidance)}"
+            title += f", strongest of {rates} learning rates" if rates > 1 else ""
+            if curves := _with_one_reference([curve for curve in curves if curve]):
+                figures.append((title, recovery_figure(curves, title)))
+    return figures
+
+
+def _panel(group: Group) -> tuple:
+    attack = group.first["attack"]
+    return tuple(group.first["forget_classes"]), attack != "dimra", attack, group.attack_note
+
+
+def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
+    """All methods start from one original model per seed: one line, their mean, even if seeds are
+    missing.
+    """
+    known = [curve.reference for curve in curves if curve.reference is not None]
+    mean = float(np.mean(known)) if known else None
+    return [replace(curve, reference=mean) for curve in curves]
+
+
+def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curve | None:
+    """The mean recovery curve of the finished seeds of one method with its band (the ends of
+    `Estimate`).
+
+    Args:
+        groups: which differ in the learning rate alone.
+    """
+    groups = list(groups)
+    first, places = groups[0], [results.groups.index(group) for group in groups]
+    lines = pick(results.values, group_id=places, base="forget_accuracy", guidance=guidance)
+    lines = lines[(lines["model"] != "original") & (lines["status"] == "finished")]
+    lines = lines.dropna(subset=["value", "low", "high"])
+    start = 0.0 if takes_steps(first.first) else -np.inf  # 0 may be a level
+    lines = lines.assign(step=lines["step"].where(lines["model"] == "attacked", start))
+    means = over_attack_seeds(lines, ["seed", "rate", "step"])
+    means = means.sort_values("value", ascending=False, kind="stable", key=pd.to_numeric)
+    best = means.drop_duplicates(["seed", "step"]).sort_values("seed", kind="stable")
+    complete = best.groupby("step")["seed"].transform("size") == best["seed"].nunique()
+    order = [step for step in lines["step"].unique() if step in set(best["step"][complete])]
+    if len(order) < 2:
+        return None
+    averages = [estimated(best[best["step"] == step]) for step in order]
+    reference = results.estimates[places[0]].get(f"original_forget_accuracy@{guidance}")
+    note = f" ({first.method_note})" if first.method_note else ""
+    return Curve(
+        f"{display_name(first.first['method'])}{note}, n={best['seed'].nunique()}",
+        [None if np.isinf(step) else step for step in order],
+        *([getattr(average, end) for average in averages] for end in ("mean", "low", "high")),
+        reference and reference.mean,
+        first.style,
+        attack_unit(first.first),
+    )

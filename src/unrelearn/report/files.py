@@ -1,0 +1,61 @@
+"""How text becomes a file: whole or not at all, and no cell of it is taken for a formula."""
+
+import contextlib
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """CSV with the cells of `csv_cell`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in [header, *rows])
+    return buffer.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """A text that a spreadsheet would run as a formula (=, +, -, @ first) behind an apostrophe;
+    numbers as they are.
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        for word in value.split(" "):
+            float(word)
+        return value
+    except ValueError:
+        return f"'{value}"
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV, without its index; what is missing is empty."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    return csv_text(frame.columns, cells.itertuples(index=False))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write aside, flush to disk, rename: a reader sees the old file or the new one, never half of
+    one.
+
+    What UTF-8 can not hold, as a path may, is written as its escape.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(
+            handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)  # mkstemp makes it private; a report is for others to read
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise

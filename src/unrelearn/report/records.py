@@ -1,0 +1,308 @@
+"""One record: how it is read, and what it says of its models."""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+REQUIRED = (
+    "version",
+    "name",
+    "status",
+    "config",
+    "dataset",
+    "method",
+    "attack",
+    "seed",
+    "forget_classes",
+    "rows",
+)
+MODELS = ("original", "unlearned", "attacked")
+NONE = "none"  # the attack that is none
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A number that measures the images generated under the retained classes."""
+
+    name: str  # its measurement in the table
+    metric: str  # row["metrics"][metric][guidance][field] is the number
+    field: str
+    label: str
+    digits: str  # its format; "3" stands for three significant digits
+    beside: str | None = None  # the field that says what real test images get
+
+
+QUALITY = (
+    Quality("fid", "fid", "value", "FID", "3", "floor"),
+    Quality("fd_oracle", "fd_oracle", "value", "FD oracle", "3", "floor"),
+    Quality("kid", "kid", "value", "KID", ".2g", "floor"),
+    Quality("kid_oracle", "kid_oracle", "value", "KID oracle", ".2g", "floor"),
+    Quality("inception_score", "inception_score", "value", "IS", ".2f", "real"),
+    Quality("precision", "precision_recall", "precision", "precision", ".2f"),
+    Quality("recall", "precision_recall", "recall", "recall", ".2f"),
+    Quality("density", "density_coverage", "density", "density", ".2f"),
+    Quality("coverage", "density_coverage", "coverage", "coverage", ".2f"),
+)
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def read_record(path: Path) -> dict:
+    """Read one ``result.json``.
+
+    Raises:
+        ValueError: the file is not a record; the message says what is wrong with it.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError("not a record: the file holds no JSON object")
+    missing = [key for key in REQUIRED if key not in record]
+    if missing:
+        raise ValueError(f"not a record: {', '.join(missing)} missing")
+    if record["version"] != VERSION:
+        raise ValueError(f"version {record['version']!r}; this reader knows {VERSION}")
+    return record
+
+
+def collect(paths: Iterable[Path]) -> list[dict]:
+    """Every ``result.json`` at or below the paths, the newest of each name, sorted by name.
+
+    A broken file is named in a warning and skipped; so is the older of two files of one name, as
+    the results of two machines may hold, if their numbers differ. Each record gains ``"path"``, the
+    file it came from.
+    """
+    files = set()
+    for path in map(Path, paths):
+        files |= {
+            file.resolve() for file in (path.rglob("result.json") if path.is_dir() else [path])
+        }
+    named: dict[str, list[dict]] = {}
+    for file in sorted(files):
+        try:
+            record = {**read_record(file), "path": str(file)}
+        except ValueError as error:
+            log.warning("skipped %s: %s", file, error)
+        else:
+            named.setdefault(record["name"], []).append(record)
+    return [newest(named[name]) for name in sorted(named)]
+
+
+def newest(same: Sequence[dict]) -> dict:
+    """Of records that should be the same; those with other numbers are named, never averaged."""
+    last = max(same, key=created)
+    for record in same:
+        if _numbers(record) != _numbers(last):
+            log.warning(
+                "%s has other numbers than the newer %s and is left out",
+                *(str(each.get("path") or each["name"]) for each in (record, last)),
+            )
+    return last
+
+
+def created(record: dict) -> str:
+    return str(record.get("created") or "")  # ISO 8601 in UTC sorts as text
+
+
+def _numbers(record: dict) -> str:
+    """All that was measured, without the hits of each image, which older records leave out: their
+    share is there.
+    """
+    rows = [[row["model"], row.get("step"), row.get("metrics") or {}] for row in record["rows"]]
+    return json.dumps([record["status"], _without_hits(rows)], sort_keys=True)
+
+
+def _without_hits(value):
+    if isinstance(value, dict):
+        return {key: _without_hits(inner) for key, inner in value.items() if key != "hits"}
+    return [_without_hits(inner) for inner in value] if isinstance(value, list) else value
+
+
+# ---- measurements --------------------------------------------------------------------------------
+
+
+def measured(row: dict | None, metric: str, guidance: str):
+    """``row["metrics"][metric][guidance]``, or None where it was not measured."""
+    return (((row or {}).get("metrics") or {}).get(metric) or {}).get(guidance)
+
+
+def number(value, field: str = "value") -> float | None:
+    """A finite float out of a plain number or of ``{"value": ...}``, else None."""
+    if isinstance(value, dict):
+        value = value.get(field)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def image_count(value) -> int | None:
+    """How many images a measurement was made on, if it says so."""
+    return value.get("n") if isinstance(value, dict) else None
+
+
+def interval(value) -> tuple[float, float, float] | None:
+    """(value, low, high) of an accuracy; None unless all three are there."""
+    if not isinstance(value, dict):
+        return None
+    ends = tuple(number(value, field) for field in ("value", "low", "high"))
+    return None if None in ends else ends
+
+
+def every(record: dict, metric: str) -> list:
+    """All that was measured of a metric, at any guidance and of any model, row by row."""
+    scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
+    return [value for scale in scales for value in scale.values() if value]
+
+
+def guidances(record: dict, metric: str = "forget_accuracy") -> list[str]:
+    """Guidance scales at which the metric was measured anywhere in the record, ascending, as their
+    JSON keys.
+    """
+    scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
+    return sorted(set().union(*scales), key=float)
+
+
+def main_guidance(record: dict, metric: str = "forget_accuracy") -> str:
+    """The guidance of columns that show only one: 1 (plain conditional sampling) where measured,
+    else the smallest.
+    """
+    return main_of(guidances(record, metric))
+
+
+def main_of(scales: Sequence[str]) -> str:
+    """As `main_guidance`, of guidance scales in ascending order; 1.0 of none."""
+    return next((scale for scale in scales if float(scale) == 1.0), scales[0] if scales else "1.0")
+
+
+def retained_guidance(record: dict) -> str:
+    """The main guidance of what is measured on the retained classes."""
+    metrics = ("retain_accuracy", *(quality.metric for quality in QUALITY))
+    return main_guidance(
+        record, next((m for m in metrics if guidances(record, m)), "retain_accuracy")
+    )
+
+
+def foreign_features(record: dict, metric: str) -> str | None:
+    """Whose features a measurement was made in if its name does not say it and they are not
+    Inception's: ``oracle``.
+    """
+    named = [value["features"] for value in every(record, metric) if value.get("features")]
+    return named[0] if named and named[0] != "inception" else None
+
+
+def pooled(records: Iterable[dict]) -> dict:
+    """One record with the rows of all: for what was measured in any of them."""
+    return {"rows": [row for record in records for row in record["rows"]]}
+
+
+# ---- models --------------------------------------------------------------------------------------
+
+
+def row_of(record: dict, model: str) -> dict | None:
+    """The original or unlearned row, or the attacked one at the last budget or level whose run did
+    not diverge.
+    """
+    rows = [row for row in rows_of(record, model) if row.get("status") != "diverged"]
+    return rows[-1] if rows else None
+
+
+def rows_of(record: dict, model: str) -> list[dict]:
+    return [row for row in record["rows"] if row["model"] == model]
+
+
+def attack_unit(record: dict) -> str:
+    """What the attack's budgets count: optimiser ``steps``, or the levels of an attack that takes
+    none, ``bits``.
+    """
+    return record.get("attack_unit") or "steps"
+
+
+def takes_steps(record: dict) -> bool:
+    return attack_unit(record) == "steps"
+
+
+def sees_forgotten(record: dict) -> bool:
+    """Whether the attack holds images of the forgotten class or weights of the original model;
+    older records do not say.
+    """
+    sees = record.get("attack_sees_forgotten")
+    return record["attack"] == "few_shot" if sees is None else sees
+
+
+def attack_seed(record: dict) -> int:
+    """The attack's own seed, inside that of the model; older records were all made with one."""
+    return record.get("attack_seed") or 0
+
+
+def curve_of(record: dict, guidance: str) -> dict:
+    return (record.get("recovery") or {}).get(guidance) or {}
+
+
+def shows_class(record: dict, guidance: str) -> bool:
+    """Whether the original draws the class at all, so that there is something to recover."""
+    drawn = number(measured(row_of(record, "original"), "forget_accuracy", guidance))
+    return drawn != 0 and not curve_of(record, guidance).get("nothing_to_recover")
+
+
+def recovery_points(record: dict, guidance: str) -> list[tuple[float | None, dict]]:
+    """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the
+    attacked ones.
+
+    Levels (8 bits, 4 bits) stay in the order of the rows; there the unlearned model is at None, as
+    0 may be a level.
+    """
+    start, points = 0 if takes_steps(record) else None, []
+    for row in record["rows"]:
+        value = measured(row, "forget_accuracy", guidance)
+        if row["model"] != "original" and interval(value) is not None:
+            points.append((start if row["model"] == "unlearned" else row["step"], value))
+    return points
+
+
+# ---- versions and troubles -----------------------------------------------------------------------
+
+
+def version(record: dict, stage: str) -> str | None:
+    """``3`` of a stage, ``2.14.1`` of a package; None if the record does not say."""
+    known = (record.get("versions") or {}).get(stage)
+    return None if known is None else str(known)
+
+
+def versions_line(records: Sequence[dict]) -> str:
+    """``evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not record the
+    versions that made them.``
+    """
+    parts = []
+    stages = [stage for record in records for stage in record.get("versions") or {}]
+    for stage in dict.fromkeys(stages):
+        known = [version(record, stage) for record in records]
+        counts = Counter(each for each in known if each is not None).most_common()
+        words = ", ".join(f"{name} ({_runs(n)})" for name, n in counts)
+        parts.append(f"{stage} {counts[0][0] if len(counts) == 1 else words}")
+    silent = sum(not record.get("versions") for record in records)
+    if silent:
+        total = _runs(len(records))
+        parts.append(f"{silent} of {total} do not record the versions that made them")
+    return "; ".join(parts) + "."
+
+
+def _runs(n: int) -> str:
+    return "1 run" if n == 1 else f"{n} runs"
+
+
+def troubles(records: Iterable[dict]) -> list[str]:
+    """One line per run that did not finish."""
+    lines = []
+    for record in records:
+        if record["status"] != "finished":
+            why = f" ({record['error']})" if record.get("error") else ""
+            lines.append(f"{record['name']}: {record['status']}{why}")
+    return lines

@@ -1,0 +1,135 @@
+"""Tables and pages as text: Markdown, LaTeX, and the templates of this package."""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unrelearn.report.words import DASH, guidance_label, sentence, wrap_safe
+
+
+@dataclass(frozen=True)
+class Rich:
+    """A cell of an HTML table that is more than text."""
+
+    text: str
+    target: str = ""  # what it links to
+    heat: str = ""  # its background
+    code: bool = False
+
+
+@cache
+def environment() -> Environment:
+    """Templates in which everything is escaped; a number keeps its percent sign on its line."""
+    loader = PackageLoader("unrelearn.report")
+    settings = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    made = Environment(
+        loader=loader, autoescape=lambda name: str(name).endswith(".html"), **settings
+    )
+    made.finalize = lambda value: wrap_safe(value) if type(value) is str else value
+    made.filters |= {"sentence": sentence, "guidance": guidance_label, "verbatim": verbatim}
+    return made
+
+
+def verbatim(text: object) -> Markup:
+    """Escaped, and every space as it is."""
+    return Markup(html.escape(str(text)))
+
+
+def page(template: str, **values) -> str:
+    """A page of HTML.
+
+    Args:
+        template: its name below templates/, without .html.
+    """
+    return environment().get_template(f"{template}.html").render(**values)
+
+
+def caption(name: str, **values) -> str:
+    """A paragraph of templates/captions.txt, in one line."""
+    text = getattr(environment().get_template("captions.txt").module, name)(**values)
+    return " ".join(str(text).replace("\xa0", " ").split())
+
+
+def data_url(data: bytes, kind: str) -> Markup:
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+
+
+def natural_width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Of a table in a terminal, in characters."""
+    width = 0
+    for column in zip(headers, *rows, strict=True):
+        parts = [part for cell in column for part in cell.split("\n")]
+        width += max(map(len, parts)) + 2
+    return width
+
+
+# ---- Markdown ------------------------------------------------------------------------------------
+
+
+def markdown(text: str) -> str:
+    """Escape what would end a cell or start markup; underscores inside words are safe and stay
+    readable.
+    """
+    return "".join("\\" + c if c in "\\|<*`" else c for c in str(text).replace("\n", " "))
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The first `left` columns are flush left, the others right."""
+    rule = ["---"] * left + ["---:"] * (len(headers) - left)
+    lines = [map(markdown, headers), rule, *(map(markdown, row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# ---- LaTeX ---------------------------------------------------------------------------------------
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    DASH: "--",
+    '"': r"\textquotedbl{}",
+}
+TABLE = r"""\begin{table}
+\centering
+\caption{CAPTION}
+\resizebox{\linewidth}{!}{%
+\begin{tabular}{COLUMNS}
+\toprule
+HEAD
+\midrule
+BODY
+\bottomrule
+\end{tabular}}
+\end{table}
+"""
+
+
+def latex(text: str) -> str:
+    """Escape text, character by character, so that no replacement meets another one."""
+    return "".join(LATEX.get(character, character) for character in str(text).replace("\n", " "))
+
+
+def latex_table(
+    text: str, headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> str:
+    """A booktabs table below its caption; needs ``\\usepackage{booktabs,graphicx}``."""
+    head, *body = (" & ".join(map(latex, row)) + r" \\" for row in [headers, *rows])
+    columns = "l" * left + "r" * (len(headers) - left)
+    table = TABLE.replace("COLUMNS", columns).replace("HEAD", head)
+    return table.replace("BODY", "\n".join(body)).replace("CAPTION", latex(text))

@@ -1,0 +1,230 @@
+"""The result of one record in plain words, computed from its numbers."""
+
+from unrelearn.report.records import (
+    NONE,
+    curve_of,
+    interval,
+    main_guidance,
+    measured,
+    number,
+    retained_guidance,
+    row_of,
+    rows_of,
+    shows_class,
+    takes_steps,
+)
+from unrelearn.report.stats import intact
+from unrelearn.report.strongest import reported, strongest
+from unrelearn.report.table import results
+from unrelearn.report.words import (
+    BROKE,
+    budget_words,
+    display_name,
+    forgotten,
+    guidance_label,
+    percent,
+    plain,
+    sentence,
+    weight_notes,
+)
+
+NOTABLE = 0.10  # a change of accuracy worth a sentence, if the intervals agree that it is one
+
+
+def verdict(record: dict) -> str:
+    """The result in one or two sentences.
+
+    "Brought it back" and "took it from" are said only where the two 95 % intervals do not touch.
+    """
+    guidance = main_guidance(record)
+    rows = [row_of(record, model) for model in ("original", "unlearned")]
+    original, unlearned = (interval(measured(r, "forget_accuracy", guidance)) for r in rows)
+    if unlearned is None:
+        return _no_unlearned_model(record)
+    removed = original is not None and unlearned[2] < original[1]
+    if record["method"] == "original":
+        removed = False
+    first = _unlearning_words(record, original, unlearned, removed)
+    second = _attack_words(record, guidance, original, unlearned, removed)
+    where = f"(forget accuracy, guidance {guidance_label(guidance)})."
+    return " ".join([f"{sentence(first)}; {second} {where}", *_caveats(record, guidance)])
+
+
+def _no_unlearned_model(record: dict) -> str:
+    method, what = sentence(display_name(record["method"])), forgotten(record)
+    if record["status"] == "diverged":
+        return (
+            f"{method} diverged while unlearning {what}: there is no unlearned model to measure or"
+            " attack."
+        )
+    if record["status"] == "failed":
+        return f"The run failed: {record.get('error') or 'no reason was recorded'}."
+    return f"{method} on {what}: the unlearned model was not measured."
+
+
+def _unlearning_words(record: dict, original, unlearned, removed: bool) -> str:
+    method, what, after = display_name(record["method"]), forgotten(record), percent(unlearned[0])
+    if record["method"] == "original":
+        return f"Control without unlearning: {what} stands at {after}"
+    if record["method"] == "retrain":
+        return f"Training from scratch without {what} leaves it at {after}"
+    if original is None:
+        return f"{method} left {what} at {after}"
+    before = percent(original[0])
+    if removed:
+        return f"{method} took {what} from {before} to {after}"
+    return f"{method} did not lower {what}: {before} before, {after} after"
+
+
+def _attack_words(record: dict, guidance: str, original, unlearned, removed: bool) -> str:
+    if record["attack"] == NONE:
+        return "no attack was run"
+    attack, rows = display_name(record["attack"]), rows_of(record, "attacked")
+    curve = []
+    for row in rows:
+        value = interval(measured(row, "forget_accuracy", guidance))
+        if value is not None:
+            curve.append((row.get("step"), value))
+    if not curve:
+        failed = f"failed ({record.get('error') or 'no reason was recorded'})"
+        ended = {"diverged": "diverged", "failed": failed}
+        return f"{attack} {ended.get(record['status'], 'was not measured')}"
+    steps = takes_steps(record)
+    peak_step, peak = max(curve, key=lambda point: point[1][0])
+    step, last = curve[-1] if steps else (peak_step, peak)  # levels are alternatives: none is last
+    where = "" if step is None else budget_words(record, step)
+    after = where and f" {'after' if steps else 'at'} {where}"
+    within = where and f" {'in' if steps else 'at'} {where}"
+    if not removed:
+        words = f"{attack} leaves it at {percent(last[0])}{after}"
+    elif last[1] <= unlearned[2]:
+        words = f"{attack} did not bring it back: {percent(last[0])}{after}"
+    elif original is not None and last[2] >= original[1]:
+        words = f"{attack} brought all of it back, to {percent(last[0])}{within}"
+    else:
+        words = f"{attack} brought it back to {percent(last[0])}{within}"
+    if peak[1] > max(last[2], unlearned[2]):  # the last budget is not the attack's best one
+        words += f", after a peak of {percent(peak[0])} at {budget_words(record, peak_step)}"
+    if any(row.get("status") == "diverged" for row in rows):
+        words += ", and then it diverged"
+    return words
+
+
+# ---- caveats -------------------------------------------------------------------------------------
+
+
+def _caveats(record: dict, guidance: str) -> list[str]:
+    """What would make the first sentence misleading if it stood alone."""
+    rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
+    notes = [
+        *_damage(record, rows),
+        *[note for row in rows[1:] for note in _dissent(row, guidance)],
+        *[f"Note: {note}." for note in weight_notes(record)],
+    ]
+    return notes
+
+
+def _damage(record: dict, rows: list[dict | None]) -> list[str]:
+    """To the retained classes, by unlearning and by the attack."""
+    notes, guidance = [], retained_guidance(record)
+    retain = [interval(measured(row, "retain_accuracy", guidance)) for row in rows]
+    attack = "The attack"
+    if rows[2] and not takes_steps(record):
+        attack += f" at {budget_words(record, rows[2]['step'])}"
+    for who, before, after in (("Unlearning", *retain[:2]), (attack, *retain[1:])):
+        if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
+            change = f"from {percent(before[0])} to {percent(after[0])}"
+            notes.append(f"{who} also took the retained classes {change}.")
+    pairs = (("Unlearning ruined the model", *rows[:2]), ("The attack broke it", *rows[1:]))
+    for words, before, after in pairs:
+        broke = before and after and intact([(after, before)], guidance) is False
+        if broke and not notes:
+            notes.append(
+                f"{words}: retained accuracy or distance went further than a usable model's may."
+            )
+    return notes
+
+
+def _dissent(row: dict | None, guidance: str) -> list[str]:
+    """The same share by another classifier, or of other images, where it is another."""
+    value = measured(row, "forget_accuracy", guidance) or {}
+    agreement = measured(row, "agreement", guidance) or {}
+    looks = {
+        "The held-out classifier disagrees": agreement.get("held_out_forget_accuracy"),
+        "Images of another sampler disagree": measured(row, "other_sampler", guidance),
+        "Images on another time grid disagree": value.get("off_grid"),
+    }
+    notes, oracle = [], interval(value)
+    for who, look in looks.items():
+        other = interval(look)
+        apart = oracle and other and (other[1] > oracle[2] or oracle[1] > other[2])
+        if apart and abs(other[0] - oracle[0]) > NOTABLE:
+            shares = f"{percent(other[0])}, not {percent(oracle[0])}"
+            notes.append(f"{who} on the {row['model']} model: {shares}.")
+    return notes
+
+
+# ---- lines below the table -----------------------------------------------------------------------
+
+
+def oracle_line(record: dict) -> str:
+    """How far the classifier can be trusted: on real test images, and on what the original model
+    generates.
+    """
+    original, oracle = row_of(record, "original"), record.get("oracle") or {}
+    real, held_out = (number(oracle.get(f"{name}test_accuracy")) for name in ("", "held_out_"))
+    forget = number(measured(original, "forget_accuracy", main_guidance(record)))
+    retain = number(measured(original, "retain_accuracy", retained_guidance(record)))
+    first = "not measured" if real is None else _tenth(real)
+    parts = [f"{first} on real test images"]
+    if held_out is not None:
+        parts[0] += f" (held-out classifier: {_tenth(held_out)})"
+    if forget is not None:
+        parts.append(f"{_tenth(forget)} on the original model's samples of {forgotten(record)}")
+    if retain is not None:
+        parts.append(f"{_tenth(retain)} on its samples of the retained classes")
+    return "Oracle accuracy: " + ", ".join(parts) + "."
+
+
+def recovery_line(record: dict) -> str | None:
+    """Area and steps to half at every guidance, or the strongest level; None without an attack."""
+    if not takes_steps(record):
+        return _levels_line(record)
+    parts = []
+    for guidance in sorted(record.get("recovery") or {}, key=float):
+        curve = curve_of(record, guidance)
+        half, last = number(curve.get("steps_to_half")), max(curve.get("budgets") or [0])
+        reached = f"half of the original's not reached in {last} steps"
+        if half is not None:
+            reached = f"half of the original's reached after {half:.0f} steps"
+        if not shows_class(record, guidance):
+            reached = "the original does not show the class, so there is nothing to recover"
+        area = plain(number(curve.get("area")), digits=3)
+        parts.append(f"guidance {guidance_label(guidance)}: area {area}, {reached}")
+    return f"Recovery at {'; at '.join(parts)}.{_cost_words(record)}" if parts else None
+
+
+def _cost_words(record: dict) -> str:
+    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say, nor do those of
+    imported weights.
+    """
+    share = number(record.get("attack_share_of_pretraining"))
+    steps = record["rows"][-1].get("step") or 0
+    words = f" The attack: {budget_words(record, steps)}, "
+    return "" if share is None else f"{words}{share:.2g} of pretraining."
+
+
+def _levels_line(record: dict) -> str | None:
+    table, parts = results([record]), []
+    best = reported(strongest(table.values, ["seed"]), ["seed"]).dropna(subset=["value"])
+    for line in best.sort_values("guidance", key=lambda g: g.astype(float)).itertuples():
+        text = f"guidance {guidance_label(line.guidance)}: {f'{BROKE}, ' if line.broke else ''}"
+        text += f"{_tenth(line.value)} at {budget_words(record, line.at)}"
+        if line.difference == line.difference:  # measured
+            text += f", {100 * line.difference:+.1f} points beyond other starts"
+        parts.append(text)
+    return f"Strongest attack at {'; at '.join(parts)}." if parts else None
+
+
+def _tenth(value: float) -> str:
+    return f"{100 * value:.1f} %"

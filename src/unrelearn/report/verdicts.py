@@ -1,0 +1,79 @@
+"""In which order methods stand on the leaderboard, and the verdict on each.
+
+Sorted by the worse of DiMRA and embedding inversion, each minus retrain's: an edit that hides where
+no retained image reaches is blind to the first, a broken class row to the second. Methods that
+ruined their model are not ranked.
+"""
+
+from unrelearn.report.panel import MAIN, Panel
+from unrelearn.report.records import NONE
+from unrelearn.report.stats import ROUNDING, estimate
+from unrelearn.report.words import DASH, sentence, weight_notes
+
+REFERENCES = ("original", "retrain")  # stand above the ranking
+IRREVERSIBLE, REVERSIBLE, UNTESTED = "irreversible here", "reversible", "untested"
+RUINED = "not ranked: ruined"
+
+
+def verdict(panel: Panel, guidance: str, method: str) -> str:
+    """Whether the class can be brought back; "irreversible" only where both attacks stay within
+    retrain's interval.
+    """
+    name = panel.named[method][0]
+    if name in REFERENCES:
+        return "reference" if name == "retrain" else DASH
+    if method in panel.ruined:
+        return RUINED
+    within = []
+    for attack in panel.heads:
+        beyond, limit = gap(panel, guidance, attack, method), panel.limits.get((guidance, attack))
+        known = beyond is not None and limit is not None
+        if known and beyond > limit + ROUNDING:
+            return REVERSIBLE
+        cell = panel.cell(guidance, method, attack)
+        within.append(known and not (cell and cell.tried["broke"].any()))
+    main = panel.main and panel.named[panel.main][0]
+    tested = main == MAIN and panel.inversion is not None
+    return IRREVERSIBLE if tested and all(within) else UNTESTED
+
+
+def gap(panel: Panel, guidance: str, attack: str, method: str) -> float | None:
+    """Recovery minus the reference's under the same attack, over the seeds that both have."""
+    if panel.references.get((guidance, attack)) == method:
+        return 0.0
+    difference = panel.differences.get((guidance, attack, method))
+    return difference and difference.mean
+
+
+def ranked(panel: Panel, guidance: str) -> list[str]:
+    """Methods: references; then by the worse of the attacks minus retrain, those that met both
+    first; ruined models last.
+    """
+    return sorted(panel.methods, key=lambda method: _rank(panel, guidance, method))
+
+
+def _rank(panel: Panel, guidance: str, method: str) -> tuple:
+    name, settings = panel.named[method]
+    if name in REFERENCES:
+        return (0, REFERENCES.index(name), 0, 0, name, settings)
+    gaps = [gap(panel, guidance, attack, method) for attack in panel.heads]
+    known = [beyond for beyond in gaps if beyond is not None]
+    before = panel.seeds(guidance, method, NONE)
+    return (
+        1 + (method in panel.ruined),
+        len(gaps) - len(known),
+        max(known, default=float("inf")),
+        float("inf") if before is None else estimate(before["value"].tolist()).mean,
+        name,
+        settings,
+    )
+
+
+def notes(panel: Panel) -> list[str]:
+    """What a reader should know of a method's weights."""
+    lines = []
+    for method in ranked(panel, panel.guidances[0]) if panel.guidances else []:
+        words = [note for record in panel.records(method) for note in weight_notes(record)]
+        if words:
+            lines.append(f"{sentence(method)}: {'; '.join(dict.fromkeys(words))}.")
+    return lines
