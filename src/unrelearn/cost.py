@@ -15,7 +15,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.module import Pretraining
+from unrelearn.diffusion.denoising import Pretraining
 
 BYTES_PER_WEIGHT = 4
 
@@ -47,7 +47,7 @@ def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -
 
 def forward_passes(settings: dict, steps: int, each: tuple[float, float]) -> float:
     """Of one image, in so many steps; a backward pass counts as two. each: what a step costs, see
-    DiffusionModule.passes.
+    Method.passes.
     """
     trained, only_forward = each
     return steps * settings["batch_size"] * (3 * trained + only_forward) if steps else 0

@@ -22,14 +22,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 
 from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
 from unrelearn.errors import UsageError
+from unrelearn.ranges import ImageSize
 
 WIDTH, HEIGHT = 178, 218  # of every aligned image
 TRAIN, TEST = "0", "2"  # in list_eval_partition; "1" is validation
@@ -76,8 +79,8 @@ class CelebA:
         self,
         root: str,
         condition: list[str],
-        image_size: int = 64,
-        crop: int = 178,
+        image_size: ImageSize = 64,
+        crop: Annotated[int, Field(ge=1, le=178)] = 178,
         skip_broken: bool = False,
     ):
         self.root = Path(root).expanduser()
