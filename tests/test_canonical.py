@@ -139,7 +139,7 @@ def test_relearning_is_the_same_from_every_way_of_writing_a_model(
     make, traces = from_yaml(compose, "attack", attack, steps=12), []
     for name, net in (("one", start), ("other", written(start))):
         task = new_task()
-        task.denoiser.load_state_dict(canonical(copy.deepcopy(net)).state_dict())
+        task.network.load_state_dict(canonical(copy.deepcopy(net)).state_dict())
         traces.append(
             [
                 next(iter(row.values()))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import CONF, SMALL
 
-from unrelearn.classification.oracle import halves
+from unrelearn.classification.classifier import halves
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
 from unrelearn.pipeline import Pipeline, run
