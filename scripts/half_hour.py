@@ -30,7 +30,8 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
     from hydra import compose, initialize_config_dir
 
     from unrelearn.config import CONF, validate
-    from unrelearn.module import Pretraining, fit
+    from unrelearn.diffusion.denoising import Denoising, Pretraining
+    from unrelearn.fit import fit
     from unrelearn.pipeline import Pipeline, recipe
 
     with (
@@ -54,7 +55,8 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
             log_row=lambda step, row: stamps.update({step: time.perf_counter()})
         )
         arguments = recipe(cfg["model"]) | {"max_steps": MEASURED_TO}
-        fit(Pretraining(pipeline.task(None), **arguments), Path(folder), "measure", options)
+        module = Denoising(Pretraining(**arguments), pipeline.task(None))
+        fit(module, Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
     return {
         "seconds_per_step": seconds,

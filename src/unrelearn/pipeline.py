@@ -25,7 +25,8 @@ from torch import Tensor
 from unrelearn import cost, distributed, progress, source, tracking
 from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store, sha256, write_json
-from unrelearn.classification.oracle import Classifier, ClassifierTraining, halves, new_classifier
+from unrelearn.classification.classifier import Classifier, halves, new_classifier
+from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.config import (
     STAGES,
     constructor_arguments,
@@ -38,6 +39,7 @@ from unrelearn.data import ImageData
 from unrelearn.diffusion import checkpoint, inception
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.diffusion.inception import Inception
 from unrelearn.diffusion.sampling import Job, draw_all, jobs, sampler_words
 from unrelearn.diffusion.weights import compare as compare_weights
@@ -50,7 +52,9 @@ from unrelearn.evals.evidence import (
     gather_evidence,
     share,
 )
-from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
+from unrelearn.fit import FitOptions, fit
+from unrelearn.method import Edit, Method
+from unrelearn.training import Training
 
 try:
     import resource
@@ -189,11 +193,10 @@ class Pipeline:
 
     @cached_property
     def unlearned(self) -> Model:
-        if get_object(self.cfg["method"]["_target_"]).identity:
+        method = self.record("method")
+        if method.identity:
             return self.pretrained
-        arguments = {k: v for k, v in self.cfg["method"].items() if k != "_target_"}
-        needs_oracle = get_object(self.cfg["method"]["_target_"]).needs_oracle(**arguments)
-        parents = [self.pretrain_spec.key] + [self.oracle_spec("main").key] * needs_oracle
+        parents = [self.pretrain_spec.key] + [self.oracle_spec("main").key] * method.needs_oracle
         return Model(self._spec("unlearn", self._changed("method"), *parents))
 
     @cached_property
@@ -201,26 +204,27 @@ class Pipeline:
         """The attacked model at each level of an edit, or each budget above 0, where it is the
         unlearned one.
         """
-        attack = self.cfg["attack"]
-        if get_object(attack["_target_"]).identity:
+        attack = self.record("attack")
+        if attack.identity:
             return []
         spec = self._spec("attack", self._changed("attack"), self.unlearned.spec.key)
-        return [
-            Model(spec, at)
-            for at in attack.get("levels") or [step for step in attack["budgets"] if step > 0]
-        ]
+        return [Model(spec, at) for at in attack.measured_at]
+
+    def record(self, group: str) -> Method:
+        """The method or attack."""
+        return instantiate(constructor_arguments(self.cfg[group]), _convert_="all")
 
     @property
     def attack_seed(self) -> int:
-        return get_object(self.cfg["attack"]["_target_"]).own_seed(**self.cfg["attack"])
+        return self.record("attack").own_seed
 
     def steps(self, group: str) -> int:
         """Optimiser steps of the method or attack, at most."""
-        return get_object(self.cfg[group]["_target_"]).steps(**self.cfg[group])
+        return self.record(group).max_steps
 
     def passes(self, group: str) -> tuple[float, float]:
-        """What a step of the method or attack costs; see DiffusionModule.passes."""
-        return get_object(self.cfg[group]["_target_"]).passes
+        """What a step of the method or attack costs; see Method.passes."""
+        return self.record(group).passes
 
     def samples_spec(self, model: Model) -> Spec:
         config = {"sampler": self.cfg["sampler"], "forget": self.forget, "step": model.step}
@@ -234,8 +238,7 @@ class Pipeline:
 
     def sampling_jobs(self, model: Model) -> list[Job]:
         """What is drawn of it."""
-        attack = get_object(self.cfg["attack"]["_target_"])
-        from_images = model.spec.stage == "attack" and getattr(attack, "starts_from_images", False)
+        from_images = model.spec.stage == "attack" and self.record("attack").starts_from_images
         return jobs(
             self.cfg["sampler"],
             self.forget,
@@ -466,7 +469,9 @@ class Pipeline:
     def network(self, model: Model) -> denoisers.Denoiser:
         return denoisers.load(model.weights(self.store, self.cfg["model"]["weights"]))
 
-    def task(self, start: Model | None, *, oracle: bool = False, attacked: bool = False) -> Task:
+    def task(
+        self, start: Model | None, *, oracle: bool = False, attacked: bool = False
+    ) -> DenoisingTask:
         """The network of `start` and the two sets; for pretraining (None) a new network and nothing
         to forget.
 
@@ -486,8 +491,8 @@ class Pipeline:
         else:
             network = written(self.network(start))
         forgotten = [] if start is None else self.forget
-        return Task(
-            denoiser=network.to(self.device),
+        return DenoisingTask(
+            network=network.to(self.device),
             schedule=schedule,
             forget=self.data.train.of_classes(forgotten),
             retain=self.data.train.of_classes(forgotten, keep=False),
@@ -589,7 +594,7 @@ class Pipeline:
         self,
         spec: Spec,
         description: str,
-        make: Callable[[], DiffusionModule],
+        make: Callable[[], Training],
         budgets: Sequence[float] = (),
     ) -> Artifact:
         """Fit a module and write its weights; with budgets, a snapshot after each, or of each edit,
@@ -598,7 +603,7 @@ class Pipeline:
 
         def compute(folder: Path) -> dict:
             module = make()
-            edits = isinstance(module, Edit)
+            edits = isinstance(module.method, Edit)
             with self.track(spec) as run:
 
                 def keep(step: float) -> None:
@@ -680,7 +685,7 @@ class Pipeline:
         return self.train(
             self.pretrain_spec,
             f"pretrain on {self.names['dataset']}",
-            lambda: Pretraining(self.task(None), **recipe(self.cfg["model"])),
+            lambda: Denoising(Pretraining(**recipe(self.cfg["model"])), self.task(None)),
         )
 
     def _import_checkpoint(self, folder: Path) -> dict:
@@ -718,16 +723,17 @@ class Pipeline:
                 **shape,
             )
             module = ClassifierTraining(
+                OracleRecipe(**settings),
                 classifier,
                 halves(self.data.train)[0],
                 seed=seed,
-                horizontal_flip=self.dataset.horizontal_flip,
-                **settings,
+                flip=self.dataset.horizontal_flip,
             )
             with self.track(spec) as run:
                 options = self._fit_options(log_row=lambda step, row: run.log(row, step))
-                # the measure does not change with the precision of what it measures
-                options.precision = "32-true"
+                # the measure does not change with how that is trained which it measures
+                options.precision, options.batch_size_per_device = "32-true", None
+                options.channels_last = options.compile = False
                 result = fit(
                     module, folder, f"train classifier ({role.replace('_', '-')})", options
                 )
@@ -752,13 +758,10 @@ class Pipeline:
         if self.pretrained.weights(self.store, self.cfg["model"]["weights"]) is None:
             return None
         oracle = len(self.unlearned.spec.parents) > 1
-        make = instantiate(
-            constructor_arguments(self.cfg["method"]), _partial_=True, _convert_="all"
-        )
         return self.train(
             self.unlearned.spec,
             f"unlearn with {self.names['method']}",
-            lambda: make(self.task(self.pretrained, oracle=oracle)),
+            lambda: Denoising(self.record("method"), self.task(self.pretrained, oracle=oracle)),
         )
 
     def run_attack(self) -> Artifact | None:
@@ -767,13 +770,10 @@ class Pipeline:
             or self.unlearned.weights(self.store, self.cfg["model"]["weights"]) is None
         ):
             return None
-        make = instantiate(
-            constructor_arguments(self.cfg["attack"]), _partial_=True, _convert_="all"
-        )
         return self.train(
             self.attacked[0].spec,
             f"attack with {self.names['attack']}",
-            lambda: make(self.task(self.unlearned, attacked=True)),
+            lambda: Denoising(self.record("attack"), self.task(self.unlearned, attacked=True)),
             budgets=[model.step for model in self.attacked],
         )
 
@@ -972,7 +972,7 @@ class Pipeline:
             )["test_accuracy"]
             for role, name in (("main", "test_accuracy"), ("held_out", "held_out_test_accuracy"))
         }
-        attack = get_object(self.cfg["attack"]["_target_"])
+        attack = self.record("attack")
         return {
             "version": 1,
             "name": self.name,
@@ -996,7 +996,7 @@ class Pipeline:
             "stages": list(self.used.values()),
             "attack_share_of_pretraining": cost.share_of_pretraining(self),
             "attack_unit": attack.unit,
-            "attack_sees_forgotten": attack.sees_forgotten(**self.cfg["attack"]),
+            "attack_sees_forgotten": attack.sees_forgotten,
             "recovery": (
                 recovery(rows, attack.unit, len(self.dataset.class_names))
                 if self.attacked
