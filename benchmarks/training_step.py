@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
+from unrelearn.module import FitOptions, Pretraining, fit
 
 from unrelearn import progress
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
-from unrelearn.module import FitOptions, Pretraining, fit
 from unrelearn.pipeline import Pipeline, recipe
 
 FIRST, LAST = 20, 120

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import SMALL, from_yaml, network, new_task, train
+from tiny import SMALL, denoising, from_yaml, network, new_task, train
 
 from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.canonical import canonical, channels_of, rescale
@@ -216,9 +216,10 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
 
 def swapped() -> tuple[denoiser.Denoiser, denoiser.Denoiser]:
     task = new_task(forget=(7,))
-    before = copy.deepcopy(task.denoiser)
-    ProjectionSwap(task, max_steps=0, batch_size=1, learning_rate=0.0, ridge=1e-8).prepare()
-    return before, task.denoiser
+    before = copy.deepcopy(task.network)
+    swap = ProjectionSwap(max_steps=0, batch_size=1, learning_rate=0.0, ridge=1e-8)
+    denoising(swap, task).prepare()
+    return before, task.network
 
 
 def test_projection_swap_answers_as_the_stand_in_and_keeps_the_rest():

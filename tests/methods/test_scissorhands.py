@@ -71,9 +71,7 @@ def test_the_new_values_differ_from_run_to_run_and_from_those_of_the_pretraining
     states = []
     for seed in (0, 1):
         module = scissorhands(new_task(seed=seed))
-        module.denoiser.load_state_dict(
-            network(seed).state_dict()
-        )  # as if nothing had been learned
+        module.network.load_state_dict(network(seed).state_dict())  # as if nothing had been learned
         before = weights(module)
         module.prepare()
         states.append(weights(module))

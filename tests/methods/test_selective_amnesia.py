@@ -91,7 +91,7 @@ def test_each_step_has_its_own_noise_of_which_each_pass_takes_its_part():
     for module.micro in range(3):
         module.method.losses(module)
     module.accumulate, module.micro = 1, 0
-    at_step(module, 1, module.losses)
+    at_step(module, 1, lambda: module.method.losses(module))
     assert torch.equal(torch.cat(seen[1:4]), seen[0]) and not torch.isin(seen[4], seen[0]).any()
     assert seen[0].min() >= -1 and seen[0].max() <= 1
     assert seen[0].mean().abs() < 0.1 and seen[0].var().item() == pytest.approx(1 / 3, abs=0.05)
