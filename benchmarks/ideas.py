@@ -30,15 +30,15 @@ import torch
 from common import RESULTS, configuration
 from runs import Cell
 from torch import Tensor, nn
+from unrelearn.diffusion.objectives import pseudo_labels
+from unrelearn.module import FitOptions, fit
 
 from unrelearn.attacks.dimra import DiMRA
-from unrelearn.diffusion.objectives import pseudo_labels
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.random_label import RandomLabel
-from unrelearn.module import FitOptions, fit
 from unrelearn.stage import make
 from unrelearn.stages.classifier import classifier
 

@@ -19,11 +19,11 @@ import sys
 import torch
 from common import RESULTS, configuration
 from runs import Cell
+from unrelearn.diffusion.objectives import pseudo_labels
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.maths import add_noise, alphas_cumprod
-from unrelearn.diffusion.objectives import pseudo_labels
 from unrelearn.randomness import generator_for
 from unrelearn.stages.images import images
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
+from unrelearn.module import FitOptions, Pretraining, Task, fit
 
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn.stages.train import recipe
 
 CASES = {

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
+from unrelearn.module import FitOptions, Pretraining, Task, fit
 
 from unrelearn import progress
 from unrelearn.cost import forward_cost
@@ -29,7 +30,6 @@ from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.sampling import sample
-from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn.stages.train import recipe
 
 GPU = torch.cuda.is_available()

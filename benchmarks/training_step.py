@@ -20,7 +20,8 @@ from unrelearn import progress
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
-from unrelearn.module import FitOptions, Pretraining, fit
+from unrelearn.diffusion.denoising import Denoising, Pretraining
+from unrelearn.fit import FitOptions, fit
 from unrelearn.stages.train import recipe
 
 FIRST, LAST = 20, 120
@@ -31,7 +32,8 @@ def ours(cell: Cell) -> float:
     arguments = {**recipe(cell.settings["model"]["pretrain"]), "max_steps": LAST}
     options = FitOptions(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
     with tempfile.TemporaryDirectory() as folder:
-        fit(Pretraining(cell.task(None), **arguments), Path(folder), "ours", options)
+        module = Denoising(Pretraining(**arguments), cell.task(None))
+        fit(module, Path(folder), "ours", options)
     return (stamps[LAST] - stamps[FIRST]) / (LAST - FIRST)
 
 

@@ -30,7 +30,8 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
     from hydra import compose, initialize_config_dir
 
     from unrelearn.config import CONF, validate
-    from unrelearn.module import Pretraining, fit
+    from unrelearn.diffusion.denoising import Denoising, Pretraining
+    from unrelearn.fit import fit
     from unrelearn.run import Run
     from unrelearn.stages.train import Pretrain, fit_options, recipe
 
@@ -55,7 +56,8 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
             run, log_row=lambda step, row: stamps.update({step: time.perf_counter()})
         )
         arguments = recipe(cfg["model"]["pretrain"]) | {"max_steps": MEASURED_TO}
-        fit(Pretraining(Pretrain(run).task(), **arguments), Path(folder), "measure", options)
+        module = Denoising(Pretraining(**arguments), Pretrain(run).task())
+        fit(module, Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
     return {
         "seconds_per_step": seconds,

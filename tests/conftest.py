@@ -12,7 +12,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from unrelearn import config
-from unrelearn.classification.oracle import Classifier
+from unrelearn.classification.classifier import Classifier
 
 torch.set_num_threads(
     1

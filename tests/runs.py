@@ -3,7 +3,6 @@
 from functools import cached_property
 from typing import Any
 
-from unrelearn.module import Task
 from unrelearn.record import finish, name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make, walk
@@ -11,6 +10,7 @@ from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.measure import Evaluate, Reference
 from unrelearn.stages.train import Model, Pretrain, Unlearn
+from unrelearn.task import Task
 from unrelearn.tracks import diffusion as track
 
 

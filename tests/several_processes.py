@@ -15,7 +15,7 @@ import torch
 
 from unrelearn import distributed, launch
 from unrelearn.attacks.dimra import DiMRA
-from unrelearn.classification.oracle import new_classifier
+from unrelearn.classification.classifier import new_classifier
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.evals import agreement, fd_oracle, forget_accuracy, kid_oracle, retain_accuracy
@@ -36,23 +36,29 @@ def pretraining():
 
 
 def dimum():
-    return DiMUM(tiny.new_task(), memory="fixed_k", max_steps=20, batch_size=12, learning_rate=3e-4)
+    return tiny.denoising(
+        DiMUM(memory="fixed_k", max_steps=20, batch_size=12, learning_rate=3e-4), tiny.new_task()
+    )
 
 
 def salun():
-    return SalUn(
+    return tiny.denoising(
+        SalUn(
+            retain_weight=3.0,
+            saliency_fraction=0.5,
+            saliency_guidance_scale=3.0,
+            max_steps=5,
+            batch_size=12,
+            learning_rate=3e-4,
+        ),
         tiny.new_task(),
-        retain_weight=3.0,
-        saliency_fraction=0.5,
-        saliency_guidance_scale=3.0,
-        max_steps=5,
-        batch_size=12,
-        learning_rate=3e-4,
     )
 
 
 def dimra(steps: int = 9):
-    return DiMRA(tiny.new_task(), budgets=[0, steps], batch_size=12, learning_rate=1e-3)
+    return tiny.denoising(
+        DiMRA(budgets=[0, steps], batch_size=12, learning_rate=1e-3), tiny.new_task()
+    )
 
 
 def classifier():
@@ -102,8 +108,8 @@ def record(module) -> dict:
     return {
         "weights": module.state_dict(),
         "rows": module.rows,
-        "mask": getattr(module, "gradient_mask", {}),
-        "average": module.ema.shadow_params if hasattr(module, "ema") else [],
+        "mask": module.mask or {},
+        "average": module.ema.shadow_params if module.ema is not None else [],
     }
 
 
@@ -131,7 +137,9 @@ def training(folder: Path) -> None:
     for make in IN_PASSES:  # of 12 images, each process has 6 and takes 3 at a time
         module = tiny.train(make(), folder / f"{make.__name__}-passes", batch_size_per_device=3)
         torch.save(record(module), folder / f"{make.__name__}-passes-{rank}.pt")
-    torch.save(vars(dimum().draw("retain", tiny.new_task().retain)), folder / f"draw-{rank}.pt")
+    torch.save(
+        tiny.tensors(dimum().draw("retain", tiny.new_task().retain)), folder / f"draw-{rank}.pt"
+    )
 
     def stop(step: int, row: dict) -> None:
         if step == 15:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from runs import Cell
-from tiny import SMALL, from_yaml, network, new_task, train
+from tiny import SMALL, denoising, from_yaml, network, new_task, train
 
 from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.canonical import canonical, channels_of, rescale
@@ -140,7 +140,7 @@ def test_relearning_is_the_same_from_every_way_of_writing_a_model(
     make, traces = from_yaml(compose, "attack", attack, steps=12), []
     for name, net in (("one", start), ("other", written(start))):
         task = new_task()
-        task.denoiser.load_state_dict(canonical(copy.deepcopy(net)).state_dict())
+        task.network.load_state_dict(canonical(copy.deepcopy(net)).state_dict())
         traces.append(
             [
                 next(iter(row.values()))
@@ -217,9 +217,10 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
 
 def swapped() -> tuple[denoiser.Denoiser, denoiser.Denoiser]:
     task = new_task(forget=(7,))
-    before = copy.deepcopy(task.denoiser)
-    ProjectionSwap(task, max_steps=0, batch_size=1, learning_rate=0.0, ridge=1e-8).prepare()
-    return before, task.denoiser
+    before = copy.deepcopy(task.network)
+    swap = ProjectionSwap(max_steps=0, batch_size=1, learning_rate=0.0, ridge=1e-8)
+    denoising(swap, task).prepare()
+    return before, task.network
 
 
 def test_projection_swap_answers_as_the_stand_in_and_keeps_the_rest():

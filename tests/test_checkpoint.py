@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
 
 from unrelearn import config
+from unrelearn.arguments import bounds
 from unrelearn.diffusion import checkpoint, denoiser
 from unrelearn.errors import UsageError
 
@@ -308,7 +309,7 @@ def test_what_an_older_scheduler_file_leaves_out_is_the_default_of_its_class(
 def test_what_the_schedule_can_express_is_what_the_configuration_allows():
     assert config.CHOICES["model.schedule.prediction_type"] == checkpoint.PREDICTIONS
     assert config.CHOICES["model.schedule.beta_schedule"] == ("linear",)
-    assert config.RANGES["num_train_timesteps"][1] == checkpoint.MAX_TIMESTEPS
+    assert bounds(config.RANGES["num_train_timesteps"])[1] == checkpoint.MAX_TIMESTEPS
 
 
 def test_where_no_schedule_lies_with_the_weights_the_one_assumed_is_said(

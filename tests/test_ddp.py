@@ -26,7 +26,7 @@ from several_processes import (
     sharding,
     sights,
 )
-from tiny import SMALL, classifier_training, new_task, train
+from tiny import SMALL, classifier_training, new_task, tensors, train
 
 from unrelearn.data import to_model_range
 from unrelearn.data.digits import Digits
@@ -186,14 +186,14 @@ def compare_logits(*states: dict) -> None:
     module, logits = classifier_training(), []
     for state in states:
         module.load_state_dict(state)
-        logits.append(module.classifier.eval()(to_model_range(Digits().load().test.images[:50])))
+        logits.append(module.network.eval()(to_model_range(Digits().load().test.images[:50])))
     torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-4)
 
 
 def test_the_processes_share_one_global_batch_without_repeating_anything(two: Path):
     shares = [torch.load(two / f"draw-{rank}.pt") for rank in (0, 1)]
     module = several_processes.dimum()
-    whole = vars(module.draw("retain", new_task().retain))
+    whole = tensors(module.draw("retain", new_task().retain))
     for name, value in whole.items():
         assert torch.equal(torch.cat([share[name] for share in shares]), value), name
     assert [len(share["t"]) for share in shares] == [6, 6]

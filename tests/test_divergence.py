@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from runs import Cell
-from tiny import SMALL, new_task, options, pretraining, train, weights
+from tiny import SMALL, denoising, new_task, options, pretraining, train, weights
 
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.fit import fit
 from unrelearn.methods.finetune import Finetune
-from unrelearn.module import fit
 
 
 def finite(module) -> bool:
@@ -19,15 +20,15 @@ def finite(module) -> bool:
 class Breaking(Finetune):
     """Its loss is not a number at step 5, counted from 1."""
 
-    def losses(self) -> dict[str, torch.Tensor]:
+    def losses(self, t: Denoising) -> dict[str, torch.Tensor]:
         return {
-            name: value * (math.nan if self.global_step == 4 else 1.0)
-            for name, value in super().losses().items()
+            name: value * (math.nan if t.step == 4 else 1.0)
+            for name, value in super().losses(t).items()
         }
 
 
-def breaking(steps: int = 30) -> Breaking:
-    return Breaking(new_task(), max_steps=steps, batch_size=4, learning_rate=1e-3)
+def breaking(steps: int = 30) -> Denoising:
+    return denoising(Breaking(max_steps=steps, batch_size=4, learning_rate=1e-3), new_task())
 
 
 @pytest.mark.parametrize(("every", "stops"), [(1, 5), (2, 6), (10, 10)])
@@ -54,11 +55,13 @@ def test_broken_weights_between_two_rows_are_never_a_snapshot(tmp_path: Path):
 
 
 def test_broken_weights_after_a_last_finite_loss_are_a_divergence(tmp_path: Path):
-    class Overflowing(Finetune):
+    class Overflowing(Denoising):
         def on_before_optimizer_step(self, optimizer) -> None:
-            next(p for p in self.denoiser.parameters() if p.grad is not None).grad.fill_(math.inf)
+            next(p for p in self.network.parameters() if p.grad is not None).grad.fill_(math.inf)
 
-    module = train(Overflowing(new_task(), max_steps=1, batch_size=4, learning_rate=1e-3), tmp_path)
+    module = train(
+        Overflowing(Finetune(max_steps=1, batch_size=4, learning_rate=1e-3), new_task()), tmp_path
+    )
     assert (
         math.isfinite(module.rows[-1]["retain"]) and not finite(module) and module.diverged_at == 1
     )

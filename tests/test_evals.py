@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from unrelearn.classification.oracle import Classifier, halves, new_classifier
+from unrelearn.classification.classifier import Classifier, halves, new_classifier
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.evals import (

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import abar, wanted
-from tiny import SCHEDULE, SMALL, digits, moved, network, new_task, train, weights
+from formulas import abar, wanted
+from tiny import SCHEDULE, SMALL, denoising, digits, moved, network, new_task, train, weights
 from torch import Tensor, nn
 
 from unrelearn import fisher
 from unrelearn.data import ImageSet
-from unrelearn.fisher import diagonal, squared_gradients
+from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.diffusion.ranking import fisher_information
+from unrelearn.fisher import squared_gradients
 from unrelearn.methods.finetune import Finetune
-from unrelearn.module import Batch
 from unrelearn.randomness import generator_for
 from unrelearn.record import execute
 
@@ -37,7 +38,7 @@ def one_by_one(
     for k in samples:
         g = generator_for(seed, "fisher", k)
         i, t = torch.randint(len(data), (), generator=g), torch.randint(1000, (1,), generator=g)
-        batch = Batch(
+        batch = NoisyBatch(
             data.images[i][None] / 127.5 - 1,
             data.labels[i][None],
             torch.randn((1, 1, 8, 8), generator=g),
@@ -97,7 +98,7 @@ def test_two_layers_by_brute_force():
 @pytest.mark.parametrize("changes", KINDS, ids=["plain", "attention", "salun"])
 def test_the_unets_by_brute_force(changes: dict):
     net, data = network(seed=4, **changes).train(), digits()
-    found = diagonal(net, data, 10, SCHEDULE, seed=2)
+    found = fisher_information(net, data, 10, SCHEDULE, seed=2)
     assert net.training and all(p.grad is None for p in net.parameters())
     assert_same(
         found,
@@ -109,7 +110,7 @@ def test_the_unets_by_brute_force(changes: dict):
 @pytest.mark.parametrize("kind", ["sample", "v_prediction"])
 def test_it_is_that_of_whatever_the_network_predicts(kind: str):
     net, data = network(seed=4), digits()
-    found = diagonal(net, data, 4, SCHEDULE | {"prediction_type": kind}, seed=0)
+    found = fisher_information(net, data, 4, SCHEDULE | {"prediction_type": kind}, seed=0)
     assert_same(
         found,
         {name: total / 4 for name, total in one_by_one(net, data, range(4), kind=kind).items()},
@@ -118,15 +119,15 @@ def test_it_is_that_of_whatever_the_network_predicts(kind: str):
 
 def test_a_sample_depends_on_the_seed_and_its_number_alone(monkeypatch: pytest.MonkeyPatch):
     net, data = network(seed=4), digits()
-    six, ten = (diagonal(net, data, n, SCHEDULE, seed=0) for n in (6, 10))
+    six, ten = (fisher_information(net, data, n, SCHEDULE, seed=0) for n in (6, 10))
     assert_same(
         {name: 10 * ten[name] - 6 * six[name] for name in six}, one_by_one(net, data, range(6, 10))
     )
     monkeypatch.setattr(
         fisher, "GRADIENT_VALUES", 3 * sum(p.numel() for p in net.parameters())
     )  # three at once
-    assert_same(diagonal(net, data, 10, SCHEDULE, seed=0), ten)
-    assert moved(diagonal(net, data, 6, SCHEDULE, seed=1), six)
+    assert_same(fisher_information(net, data, 10, SCHEDULE, seed=0), ten)
+    assert moved(fisher_information(net, data, 6, SCHEDULE, seed=1), six)
 
 
 def share(folder: Path, rank: int, processes: int) -> None:
@@ -135,7 +136,10 @@ def share(folder: Path, rank: int, processes: int) -> None:
         "gloo", f"file://{folder}/meet", rank=rank, world_size=processes
     )
     net, data = network(seed=4), digits()
-    torch.save({n: diagonal(net, data, n, SCHEDULE, seed=0) for n in (2, 7)}, folder / f"{rank}.pt")
+    torch.save(
+        {n: fisher_information(net, data, n, SCHEDULE, seed=0) for n in (2, 7)},
+        folder / f"{rank}.pt",
+    )
 
 
 def test_the_processes_share_the_samples_and_all_get_the_whole(tmp_path: Path):
@@ -148,40 +152,40 @@ def test_the_processes_share_the_samples_and_all_get_the_whole(tmp_path: Path):
     assert [process.exitcode for process in processes] == [0, 0, 0]
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     for n in (2, 7):
-        assert_same(parts[0][n], diagonal(network(seed=4), digits(), n, SCHEDULE, seed=0))
+        assert_same(parts[0][n], fisher_information(network(seed=4), digits(), n, SCHEDULE, seed=0))
         assert not moved(parts[0][n], parts[1][n]) and not moved(parts[0][n], parts[2][n])
 
 
 # ----------------------------------------------------------------------------------------- the mask
 
 
-def finetune(**changes) -> Finetune:
-    return Finetune(new_task(), **{**TINY, "fisher_samples": 20, **changes})
+def finetune(**changes) -> Denoising:
+    return denoising(Finetune(**{**TINY, "fisher_samples": 20, **changes}), new_task())
 
 
 def test_the_mask_is_where_the_forget_set_counts_for_more():
     module = finetune(fisher_ratio=1.5)
     module.prepare()
     forget, retain = (
-        one_by_one(module.denoiser, data, range(20))
+        one_by_one(module.network, data, range(20))
         for data in (module.task.forget, module.task.retain)
     )
-    trainable = [name for name, p in module.denoiser.named_parameters() if p.requires_grad]
-    assert module.gradient_mask.keys() == set(trainable)
+    trainable = [name for name, p in module.network.named_parameters() if p.requires_grad]
+    assert module.mask.keys() == set(trainable)
     agree = torch.cat(
-        [(module.gradient_mask[n] == (forget[n] > 1.5 * retain[n])).flatten() for n in trainable]
+        [(module.mask[n] == (forget[n] > 1.5 * retain[n])).flatten() for n in trainable]
     )
-    share = torch.cat([module.gradient_mask[n].flatten() for n in trainable]).float().mean()
+    share = torch.cat([module.mask[n].flatten() for n in trainable]).float().mean()
     assert agree.float().mean() > 0.999 and 0.05 < share < 0.6
 
 
 def test_a_weight_that_matters_for_neither_is_not_in_the_mask():
     module = finetune(fisher_ratio=1.0)
     with torch.no_grad():
-        module.denoiser.conv_out.weight.zero_()  # nothing before it has a gradient
+        module.network.conv_out.weight.zero_()  # nothing before it has a gradient
     module.prepare()
-    assert not module.gradient_mask["conv_in.weight"].any()
-    assert module.gradient_mask["conv_out.weight"].any()
+    assert not module.mask["conv_in.weight"].any()
+    assert module.mask["conv_out.weight"].any()
 
 
 def test_both_masks_together_leave_the_weights_in_both(tmp_path: Path):
@@ -193,7 +197,7 @@ def test_both_masks_together_leave_the_weights_in_both(tmp_path: Path):
     ):
         module = finetune(**arguments)
         module.prepare()
-        masks.append(module.gradient_mask)
+        masks.append(module.mask)
     assert not moved({name: masks[0][name] & masks[1][name] for name in masks[0]}, masks[2])
     module = finetune(saliency_fraction=0.3, fisher_ratio=1.0)
     before = weights(module)

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
 
-from unrelearn.module import DiffusionModule
 from unrelearn.stage import kinds
 from unrelearn.tracks import diffusion  # noqa: F401 - whose stages are then known
+from unrelearn.training import Training
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = {kind.name: kind.version for kind in kinds()}
@@ -40,7 +40,7 @@ GROWS = {
 }  # its images are drawn by a network as it moves; its first steps are looked at closely
 
 
-def trace(module: DiffusionModule, folder: Path) -> dict[str, list[float]]:
+def trace(module: Training, folder: Path) -> dict[str, list[float]]:
     rows = train(module, folder).rows
     assert [row["step"] for row in rows] == list(range(1, 21))
     return {term: [float(f"{row[term]:.7g}") for row in rows] for term in rows[0] if term != "step"}
@@ -69,7 +69,7 @@ def test_pretraining_has_not_changed(tmp_path: Path):
 @pytest.mark.parametrize(("group", "name"), TRAINED)
 def test_the_losses_have_not_changed(group: str, name: str, compose, tmp_path: Path):
     task = new_task()
-    task.denoiser.load_state_dict(
+    task.network.load_state_dict(
         network(seed=1).state_dict()
     )  # not the weights that retrain starts from
     rate = f"{group}.learning_rate=1e-3"  # whatever rate the yaml recommends

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from tiny import moved, new_task, train, weights
+from tiny import denoising, moved, new_task, train, weights
 
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.errors import UsageError
 from unrelearn.gradients import COMBINERS, bargaining, harmonic, projection
 from unrelearn.methods.dimum import DiMUM
@@ -19,14 +20,16 @@ def vectors(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def dimum(combine: str, **changes) -> DiMUM:
-    return DiMUM(
+def dimum(combine: str, **changes) -> Denoising:
+    return denoising(
+        DiMUM(
+            **{
+                **dict(memory="another_class", max_steps=4, batch_size=8, learning_rate=1e-3),
+                **changes,
+            },
+            combine=combine,
+        ),
         new_task(),
-        **{
-            **dict(memory="another_class", max_steps=4, batch_size=8, learning_rate=1e-3),
-            **changes,
-        },
-        combine=combine,
     )
 
 
@@ -85,9 +88,8 @@ def test_the_gradient_of_a_step_is_the_combination_of_both(tmp_path):
         train(m, tmp_path / name)
     parts = dimum("sum")
     parts.prepare()
-    parts.trainer = None
-    parameters = [p for p in parts.denoiser.parameters() if p.requires_grad]
-    parts.denoiser.train()
+    parameters = [p for p in parts.network.parameters() if p.requires_grad]
+    parts.network.train()
     losses = _losses_of_step_zero(parts)
     forget, retain = (
         torch.cat(
@@ -99,10 +101,10 @@ def test_the_gradient_of_a_step_is_the_combination_of_both(tmp_path):
     torch.testing.assert_close(seen["projection"], projection(forget, retain), atol=1e-6, rtol=1e-4)
 
 
-def _losses_of_step_zero(module: DiMUM) -> dict:
+def _losses_of_step_zero(module: Denoising) -> dict:
     type(module).global_step = property(lambda self: 0)
     try:
-        return module.losses()
+        return module.method.losses(module)
     finally:
         del type(module).global_step
 

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import torch
 from test_resume import assert_same, train_in_two_parts
-from tiny import classifier_training, digits, new_oracle, new_task, train
+from tiny import classifier_training, denoising, digits, new_oracle, new_task, tensors, train
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.few_shot import FewShot
 from unrelearn.data import ImageSet, MappedImages
-from unrelearn.diffusion.objectives import Memory, memory_set
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.memory import Memory, memory_set
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.salun import SalUn
-from unrelearn.module import _READER, Pretraining, Task
+from unrelearn.reading import READER
 
 SMALL = dict(batch_size=12, learning_rate=1e-3)
 
@@ -43,10 +44,10 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ImageSet], Ima
 
 
 @pytest.fixture(scope="module")
-def on_disk(mapped: Callable) -> Callable[[Task], Task]:
+def on_disk(mapped: Callable) -> Callable[[DenoisingTask], DenoisingTask]:
     whole = mapped(digits())
 
-    def moved_there(task: Task) -> Task:
+    def moved_there(task: DenoisingTask) -> DenoisingTask:
         forget, retain = (
             whole.of_classes(task.forget_classes, keep=keep) for keep in (True, False)
         )
@@ -59,7 +60,7 @@ def on_disk(mapped: Callable) -> Callable[[Task], Task]:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     """(thread, rows of the store) of each look at images on disk."""
-    _READER.submit(lambda: None).result()  # what another test has left it to read
+    READER.submit(lambda: None).result()  # what another test has left it to read
     seen, read = [], MappedImages.__getitem__
 
     def watched(self, index):
@@ -70,33 +71,37 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     return seen
 
 
-def pretraining(task: Task) -> Pretraining:
-    return Pretraining(task, max_steps=7, lr_schedule="one_cycle", ema_decay=0.9, **SMALL)
+def pretraining(task: DenoisingTask) -> Denoising:
+    return denoising(
+        Pretraining(max_steps=7, lr_schedule="one_cycle", ema_decay=0.9, **SMALL), task
+    )
 
 
-def dimum(task: Task) -> DiMUM:
-    return DiMUM(task, memory="another_class", max_steps=7, **SMALL)
+def dimum(task: DenoisingTask) -> Denoising:
+    return denoising(DiMUM(memory="another_class", max_steps=7, **SMALL), task)
 
 
-def few_shot(task: Task) -> FewShot:
-    return FewShot(task, num_images=4, budgets=[0, 7], **SMALL)
+def few_shot(task: DenoisingTask) -> Denoising:
+    return denoising(FewShot(num_images=4, budgets=[0, 7], **SMALL), task)
 
 
-def salun(task: Task) -> SalUn:
-    return SalUn(
+def salun(task: DenoisingTask) -> Denoising:
+    return denoising(
+        SalUn(
+            retain_weight=1.0,
+            saliency_fraction=0.5,
+            saliency_guidance_scale=3.0,
+            max_steps=7,
+            **SMALL,
+        ),
         task,
-        retain_weight=1.0,
-        saliency_fraction=0.5,
-        saliency_guidance_scale=3.0,
-        max_steps=7,
-        **SMALL,
     )
 
 
 TRAININGS = [pretraining, dimum, few_shot, salun]
 
 
-def new(make: Callable) -> Task:
+def new(make: Callable) -> DenoisingTask:
     return new_task(() if make is pretraining else (3, 7), horizontal_flip=True)
 
 
@@ -113,17 +118,16 @@ def test_training_from_disk_is_training_from_memory(
     disk = train(make(on_disk(new(make))), tmp_path / "disk", batch_size_per_device=limit)
     assert reads
     assert_same(memory, disk)
-    assert memory.gradient_mask.keys() == disk.gradient_mask.keys()
-    assert all(
-        torch.equal(mask, disk.gradient_mask[name]) for name, mask in memory.gradient_mask.items()
-    )
+    assert (memory.mask is None) == (disk.mask is None)
+    for name, mask in (memory.mask or {}).items():
+        assert torch.equal(mask, disk.mask[name])
 
 
 def test_a_classifier_trained_from_disk_is_the_one_trained_from_memory(
     mapped: Callable, tmp_path: Path
 ):
     memory, disk = classifier_training(5), classifier_training(5)
-    disk.train_set = mapped(disk.train_set)
+    disk.task.retain = mapped(disk.task.retain)
     assert_same(train(memory, tmp_path / "memory"), train(disk, tmp_path / "disk"))
 
 
@@ -159,7 +163,7 @@ def test_the_thread_reads_each_batch_but_the_first_of_each_term(
     assert {len(rows) for _, rows in reads} == {12 // passes}
 
 
-class AtStep(Finetune):
+class AtStep(Denoising):
     """Draws for the step that it is told."""
 
     global_step = 0
@@ -167,7 +171,7 @@ class AtStep(Finetune):
 
 def test_what_was_read_ahead_is_used_for_nothing_else(on_disk: Callable):
     memory, disk = (
-        AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task()))
+        AtStep(Finetune(max_steps=1, **SMALL), task) for task in (new_task(), on_disk(new_task()))
     )
     # the same again; other data at the next step; another term; a step back; a step left out
     for step, term, data in [
@@ -183,7 +187,7 @@ def test_what_was_read_ahead_is_used_for_nothing_else(on_disk: Callable):
     ]:
         memory.global_step = disk.global_step = step
         ours, expected = (
-            vars(module.draw(term, getattr(module.task, data))) for module in (disk, memory)
+            tensors(module.draw(term, getattr(module.task, data))) for module in (disk, memory)
         )
         assert all(torch.equal(ours[name], value) for name, value in expected.items()), (
             step,
@@ -196,14 +200,14 @@ def test_each_process_reads_ahead_its_own_share(
     on_disk: Callable, reads: list, monkeypatch: pytest.MonkeyPatch
 ):
     memory, disk = (
-        AtStep(task, max_steps=1, **SMALL) for task in (new_task(), on_disk(new_task()))
+        AtStep(Finetune(max_steps=1, **SMALL), task) for task in (new_task(), on_disk(new_task()))
     )
     monkeypatch.setattr(distributed, "my_slice", lambda n: slice(n // 2, n))
     for step in range(3):
         memory.global_step = disk.global_step = step
         x_0 = disk.draw("retain", disk.task.retain).x_0
         assert torch.equal(x_0, memory.draw("retain", memory.task.retain).x_0) and len(x_0) == 6
-    disk.reading["retain"][1].result()
+    disk.reader.arriving["retain"][1].result()
     assert [name.split("_")[0] for name, _ in reads] == ["MainThread", "images", "images", "images"]
 
 
@@ -227,9 +231,9 @@ def test_the_counterparts_of_the_task_are_the_memory(on_disk: Callable):
         assert sorted(map(bytes, found.numpy())) == sorted(
             map(bytes, data.of_classes([other]).images.numpy())
         )
-    module = DiMUM(task, memory="counterpart", max_steps=1, **SMALL)
+    module = denoising(DiMUM(memory="counterpart", max_steps=1, **SMALL), task)
     module.prepare()
-    assert torch.equal(module.memory_data.images[:], memory.images[:])
+    assert torch.equal(module.method.memory_data.images[:], memory.images[:])
 
 
 def test_joined_sets_follow_each_other_and_stay_where_they_are(mapped: Callable):
@@ -254,8 +258,10 @@ def test_joined_sets_follow_each_other_and_stay_where_they_are(mapped: Callable)
 
 def test_an_attack_may_hold_a_share_of_what_is_on_disk(on_disk: Callable, tmp_path: Path):
     memory, disk = (
-        DiMRA(task, retain_fraction=0.1, budgets=[0, 3], **SMALL)
+        denoising(DiMRA(retain_fraction=0.1, budgets=[0, 3], **SMALL), task)
         for task in (new_task(), on_disk(new_task()))
     )
-    assert isinstance(disk.auxiliary.images, MappedImages) and len(disk.auxiliary) == 11
+    assert (
+        isinstance(disk.method.auxiliary.images, MappedImages) and len(disk.method.auxiliary) == 11
+    )
     assert_same(train(memory, tmp_path / "memory"), train(disk, tmp_path / "disk"))

@@ -7,14 +7,8 @@ import torch
 from tiny import SCHEDULE, digits, network, new_task, train
 
 from unrelearn.classification import negatives
-from unrelearn.classification.oracle import (
-    EMPTY,
-    VEILED,
-    Classifier,
-    ClassifierTraining,
-    halves,
-    new_classifier,
-)
+from unrelearn.classification.classifier import Classifier, halves, new_classifier
+from unrelearn.classification.training import EMPTY, VEILED, ClassifierTraining, OracleRecipe
 from unrelearn.data import ImageSet, MappedImages, to_model_range, to_uint8
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion.sampling import sample
@@ -91,16 +85,16 @@ def training(
         weight_decay=1e-2,
         label_smoothing=0.05,
         shift=0,
-        horizontal_flip=False,
     )
-    return ClassifierTraining(classifier, data or digits(), seed=2, **sizes | changes)
+    recipe = OracleRecipe(**sizes | changes)
+    return ClassifierTraining(recipe, classifier, data or digits(), seed=2, flip=False)
 
 
 def test_a_step_has_its_share_of_nothing_and_of_noisy_images(monkeypatch: pytest.MonkeyPatch):
     module = training(batch_size=18)
     monkeypatch.setattr(type(module), "global_step", 5)
     seen = []
-    module.classifier.features = lambda x: seen.append(x.clone()) or torch.zeros(len(x), 64)
+    module.network.features = lambda x: seen.append(x.clone()) or torch.zeros(len(x), 64)
     monkeypatch.setattr(
         torch.nn.functional,
         "cross_entropy",
@@ -132,7 +126,7 @@ def trained(request, tmp_path_factory) -> Classifier:
         learning_rate=8e-3,
     )
     train(module, tmp_path_factory.mktemp("oracle"), log_every_n_steps=100)
-    return module.classifier.eval()
+    return module.network.eval()
 
 
 def shows_nothing() -> dict[str, torch.Tensor]:

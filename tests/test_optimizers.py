@@ -9,14 +9,26 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from runs import Cell
-from test_passes import LIMIT, assert_close
+from test_fit import LIMIT, assert_close
 from test_resume import assert_same, train_in_two_parts
-from tiny import CONF, PRESETS, TRAINED, from_yaml, moved, network, new_task, train, weights
+from tiny import (
+    CONF,
+    PRESETS,
+    TRAINED,
+    denoising,
+    from_yaml,
+    moved,
+    network,
+    new_task,
+    train,
+    weights,
+)
 from torch import Tensor
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.lora import LoRA
 from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.errors import UsageError
 from unrelearn.methods.salun import SalUn
 from unrelearn.optimizers import RelativeAdam
@@ -24,9 +36,10 @@ from unrelearn.optimizers import RelativeAdam
 SMALL = dict(budgets=[0, 6], batch_size=12)
 
 
-def relative(task=None, **changes) -> DiMRA:
-    return DiMRA(
-        task or new_task(), **{**SMALL, "optimizer": "relative", "learning_rate": 1e-2, **changes}
+def relative(task=None, **changes) -> Denoising:
+    return denoising(
+        DiMRA(**{**SMALL, "optimizer": "relative", "learning_rate": 1e-2, **changes}),
+        task or new_task(),
     )
 
 
@@ -85,8 +98,8 @@ def test_the_same_function_in_other_units_is_the_same_after_relative_steps_and_n
 ):
     def trained(net, name: str, **changes):
         task = new_task()
-        task.denoiser = net
-        return train(relative(task, **changes), tmp_path / name).denoiser
+        task.network = net
+        return train(relative(task, **changes), tmp_path / name).network
 
     assert difference(network(), rescaled(factor)) < 1e-3
     plain, other = trained(network(), "plain"), trained(rescaled(factor), "other")
@@ -102,48 +115,44 @@ def test_the_same_function_in_other_units_is_the_same_after_relative_steps_and_n
 
 
 def test_under_relative_steps_masked_and_frozen_weights_stay_to_the_bit(tmp_path: Path):
-    module = SalUn(
+    module = denoising(
+        SalUn(
+            max_steps=4,
+            batch_size=8,
+            learning_rate=1e-2,
+            retain_weight=1.0,
+            saliency_fraction=0.2,
+            saliency_guidance_scale=3.0,
+            optimizer="relative",
+            blocks=["up_blocks"],
+        ),
         new_task(),
-        max_steps=4,
-        batch_size=8,
-        learning_rate=1e-2,
-        retain_weight=1.0,
-        saliency_fraction=0.2,
-        saliency_guidance_scale=3.0,
-        optimizer="relative",
-        blocks=["up_blocks"],
     )
     before = weights(module)
     train(module, tmp_path)
     after = weights(module)
-    trained = {name for name, p in module.denoiser.named_parameters() if p.requires_grad}
+    trained = {name for name, p in module.network.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("up_blocks") for name in trained)
     for name, value in before.items():
-        may = (
-            module.gradient_mask[name]
-            if name in trained
-            else torch.zeros_like(value, dtype=torch.bool)
-        )
+        may = module.mask[name] if name in trained else torch.zeros_like(value, dtype=torch.bool)
         assert torch.equal(after[name][~may], value[~may]) and CLASS_EMBEDDING not in trained
-    assert moved(before, after) == {name for name in trained if module.gradient_mask[name].any()}
+    assert moved(before, after) == {name for name in trained if module.mask[name].any()}
 
 
 def test_relative_steps_move_what_starts_at_zero(tmp_path: Path):
-    module = LoRA(
-        new_task(), rank=2, num_images=3, optimizer="relative", learning_rate=1e-2, **SMALL
+    module = denoising(
+        LoRA(rank=2, num_images=3, optimizer="relative", learning_rate=1e-2, **SMALL), new_task()
     )
     train(module, tmp_path)
     assert all(
-        bool((p != 0).all())
-        for name, p in module.denoiser.named_parameters()
-        if name.endswith(".B")
+        bool((p != 0).all()) for name, p in module.network.named_parameters() if name.endswith(".B")
     )
 
 
 def test_a_stopped_attack_by_relative_steps_ends_with_the_same_bits_in_any_memory_layout(
     tmp_path: Path,
 ):
-    def make() -> DiMRA:
+    def make() -> Denoising:
         return relative(budgets=[9], lr_schedule="cosine")
 
     whole = train(make(), tmp_path / "whole")
@@ -201,17 +210,19 @@ def test_a_preset_that_no_yaml_is_gets_one_line(given: str, compose):
 # ----------------------------------------------------------------------- the annealed learning rate
 
 
-def rates(module: DiMRA, folder: Path) -> list[float]:
+def rates(module: Denoising, folder: Path) -> list[float]:
     """The learning rate of each step."""
     seen: list[float] = []
-    losses = module.losses
+    losses = module.method.losses
 
-    def watched() -> dict[str, Tensor]:
+    def watched(t: Denoising) -> dict[str, Tensor]:
         seen.append(module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"])
-        return losses()
+        return losses(t)
 
-    module.losses = watched
-    train(module, folder, **({"batch_size_per_device": 6} if module.batch_size == 12 else {}))
+    module.method.losses = watched
+    train(
+        module, folder, **({"batch_size_per_device": 6} if module.method.batch_size == 12 else {})
+    )
     assert module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"] == pytest.approx(
         0, abs=1e-12
     )
@@ -223,13 +234,15 @@ def rates(module: DiMRA, folder: Path) -> list[float]:
 def test_cosine_goes_from_the_learning_rate_to_nothing_once_a_step(
     optimizer: str, batch_size: int, passes: int, tmp_path: Path
 ):
-    module = DiMRA(
+    module = denoising(
+        DiMRA(
+            budgets=[0, 2, 10],
+            batch_size=batch_size,
+            learning_rate=1e-3,
+            lr_schedule="cosine",
+            optimizer=optimizer,
+        ),
         new_task(),
-        budgets=[0, 2, 10],
-        batch_size=batch_size,
-        learning_rate=1e-3,
-        lr_schedule="cosine",
-        optimizer=optimizer,
     )
     wanted = [1e-3 * (1 + math.cos(math.pi * k / 10)) / 2 for k in range(10) for _ in range(passes)]
     assert rates(module, tmp_path) == pytest.approx(wanted, rel=1e-6, abs=1e-12)

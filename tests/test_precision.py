@@ -13,10 +13,10 @@ from runs import Cell
 from tiny import TRAINED, from_yaml, new_task, pretraining, train
 
 from unrelearn.diffusion import denoiser
-from unrelearn.module import DiffusionModule
+from unrelearn.diffusion.denoising import Denoising, Pretraining
 
 
-def losses(module: DiffusionModule) -> list[float]:
+def losses(module: Denoising) -> list[float]:
     return [value for row in module.rows for name, value in row.items() if name != "step"]
 
 
@@ -29,16 +29,14 @@ def test_bfloat16_stays_close_to_float32_and_keeps_float32_weights(
         train(make(new_task()), tmp_path / precision, precision=precision)
         for precision in ("32-true", "bf16-mixed")
     )
-    assert all(value.dtype == torch.float32 for value in half.denoiser.state_dict().values())
+    assert all(value.dtype == torch.float32 for value in half.network.state_dict().values())
     drawn = (
         name == "esd"
     )  # it learns from images that the network itself draws, so differences grow
     assert losses(half) == pytest.approx(losses(full), rel=0.1 if drawn else 0.03)
     assert losses(half) != losses(full)
-    assert half.gradient_mask.keys() == full.gradient_mask.keys()
-    assert all(
-        torch.equal(mask, half.gradient_mask[key]) for key, mask in full.gradient_mask.items()
-    )
+    assert (half.mask is None) == (full.mask is None)
+    assert all(torch.equal(mask, half.mask[key]) for key, mask in (full.mask or {}).items())
 
 
 def test_bfloat16_trains_every_weight(compose, tmp_path: Path):
@@ -47,12 +45,12 @@ def test_bfloat16_trains_every_weight(compose, tmp_path: Path):
     )  # whose target is computed without gradients in the same step
     module = make(new_task())
     before = {
-        key: p.detach().clone() for key, p in module.denoiser.named_parameters() if p.requires_grad
+        key: p.detach().clone() for key, p in module.network.named_parameters() if p.requires_grad
     }
     train(module, tmp_path, precision="bf16-mixed")
     assert not [
         key
-        for key, p in module.denoiser.named_parameters()
+        for key, p in module.network.named_parameters()
         if key in before and torch.equal(p, before[key])
     ]
 
@@ -61,9 +59,9 @@ def test_bfloat16_trains_every_weight(compose, tmp_path: Path):
 def test_float16_gradients_are_clipped_at_their_true_size():
     norms = {}
 
-    class Watched(type(pretraining())):
+    class Watched(Denoising):
         def configure_gradient_clipping(self, *arguments, **keywords) -> None:
-            gradients = [p.grad.flatten() for p in self.denoiser.parameters() if p.grad is not None]
+            gradients = [p.grad.flatten() for p in self.network.parameters() if p.grad is not None]
             norms[self.trainer.precision] = torch.cat(gradients).norm().item()
             super().configure_gradient_clipping(*arguments, **keywords)
 
@@ -72,7 +70,9 @@ def test_float16_gradients_are_clipped_at_their_true_size():
         dict(precision="32-true"),
         dict(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)),
     ):
-        module = Watched(new_task(forget=()), max_steps=1, batch_size=8, learning_rate=1e-3)
+        module = Watched(
+            Pretraining(max_steps=1, batch_size=8, learning_rate=1e-3), new_task(forget=())
+        )
         trainer = L.Trainer(
             max_steps=1,
             accelerator="cpu",
@@ -82,7 +82,7 @@ def test_float16_gradients_are_clipped_at_their_true_size():
             enable_model_summary=False,
             **how,
         )
-        module.denoiser.train()
+        module.network.train()
         trainer.fit(module, [0])
     assert norms["16-mixed"] == pytest.approx(norms["32-true"], rel=0.05)
 
@@ -97,10 +97,10 @@ def test_channels_last_gives_results_close_to_the_default(
     default, last = (
         train(make(new_task()), tmp_path / str(flag), channels_last=flag) for flag in (False, True)
     )
-    assert last.denoiser.conv_in.weight.shape == default.denoiser.conv_in.weight.shape
+    assert last.network.conv_in.weight.shape == default.network.conv_in.weight.shape
     assert losses(last) == pytest.approx(losses(default), rel=1e-3)
-    for key, mask in default.gradient_mask.items():
-        assert (mask == last.gradient_mask[key]).float().mean() > 0.99
+    for key, mask in (default.mask or {}).items():
+        assert (mask == last.mask[key]).float().mean() > 0.99
 
 
 def test_writing_a_snapshot_does_not_disturb_a_channels_last_run(tmp_path: Path):

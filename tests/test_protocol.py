@@ -13,7 +13,7 @@ from runs import Cell
 from safetensors.torch import load_file
 from tiny import CONF, SMALL
 
-from unrelearn.classification.oracle import halves
+from unrelearn.classification.classifier import halves
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
 from unrelearn.record import execute

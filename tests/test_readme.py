@@ -59,14 +59,14 @@ def test_the_method_of_the_guide_passes_its_own_test_and_the_suite_and_survives_
     written = house_with(ADD_A_METHOD, tmp_path, "src", "conf", "tests", "run.py", "pyproject.toml")
     assert written == [
         "src/unrelearn/methods/any_class.py",
-        "tests/test_any_class.py",
+        "tests/methods/test_any_class.py",
         "conf/method/any_class.yaml",
     ]
     around = environment(PYTHONPATH=str(tmp_path / "src"), UNRELEARN_GOLDEN="write")
     suite = [
-        "tests/test_any_class.py",
+        "tests/methods/test_any_class.py",
         "tests/test_walls.py",
-        "tests/test_methods.py",
+        "tests/methods/test_every_method.py",
         "tests/test_golden.py",
     ]
     done = subprocess.run(

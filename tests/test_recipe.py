@@ -9,23 +9,27 @@ from pathlib import Path
 import pytest
 import torch
 from runs import Cell
-from tiny import SMALL, TRAINED, UNET, from_yaml, new_task, train
+from tiny import SMALL, TRAINED, UNET, denoising, from_yaml, new_task, tensors, train
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.cost import forward_cost
+from unrelearn.diffusion.denoising import Pretraining
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.random_label import RandomLabel
-from unrelearn.module import Pretraining
 
 STEPS = dict(batch_size=8, learning_rate=1e-3)
 MADE = {
-    "pretraining": lambda task: Pretraining(task, max_steps=1, **STEPS),
-    "dimra": lambda task: DiMRA(task, budgets=[0, 1], **STEPS),
-    "dimum": lambda task: DiMUM(task, memory="fixed_k", memory_weight=2.0, max_steps=1, **STEPS),
-    "random_label": lambda task: RandomLabel(task, retain_weight=3.0, max_steps=1, **STEPS),
+    "pretraining": lambda task: denoising(Pretraining(max_steps=1, **STEPS), task),
+    "dimra": lambda task: denoising(DiMRA(budgets=[0, 1], **STEPS), task),
+    "dimum": lambda task: denoising(
+        DiMUM(memory="fixed_k", memory_weight=2.0, max_steps=1, **STEPS), task
+    ),
+    "random_label": lambda task: denoising(
+        RandomLabel(retain_weight=3.0, max_steps=1, **STEPS), task
+    ),
 }
 
 
@@ -41,7 +45,7 @@ def test_a_sum_over_an_image_is_its_number_of_elements_times_the_mean(name: str)
     def losses(reduction: str) -> dict[str, float]:
         module = MADE[name](replace(new_task(), loss_reduction=reduction))
         module.prepare()
-        return {term: value.item() for term, value in module.losses().items()}
+        return {term: value.item() for term, value in module.method.losses(module).items()}
 
     mean, total = losses("mean"), losses("sum")
     factor = 1 if name == "random_label" else 1 * 8 * 8
@@ -54,15 +58,17 @@ def test_a_sum_over_an_image_is_its_number_of_elements_times_the_mean(name: str)
 
 def drawn(batch_size: int, antithetic: bool, *, passes: int = 1) -> dict[str, torch.Tensor]:
     """The global batch, or what this process has of it, put together from its passes."""
-    module = Finetune(
+    module = denoising(
+        Finetune(
+            max_steps=1,
+            batch_size=batch_size,
+            learning_rate=1e-3,
+        ),
         replace(new_task(), antithetic=antithetic),
-        max_steps=1,
-        batch_size=batch_size,
-        learning_rate=1e-3,
     )
     module.accumulate, parts = passes, []
     for module.micro in range(passes):
-        parts.append(vars(module.draw("retain", module.task.retain)))
+        parts.append(tensors(module.draw("retain", module.task.retain)))
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -191,10 +197,10 @@ def test_a_step_sends_so_many_batches_through_the_network_as_its_class_says(
     def count(network, given) -> None:
         images[torch.is_grad_enabled()] += len(given[0])
 
-    module.denoiser.register_forward_pre_hook(count)
+    module.network.register_forward_pre_hook(count)
     module.training_step(None, 0)
-    assert (images[True], images[False]) == tuple(6 * batches for batches in type(module).passes)
-    assert getattr(Cell(compose(f"{group}={name}")), group).passes == type(module).passes
+    assert (images[True], images[False]) == tuple(6 * batches for batches in module.method.passes)
+    assert getattr(Cell(compose(f"{group}={name}")), group).passes == module.method.passes
 
 
 @pytest.mark.parametrize(("group", "name"), TRAINED)
@@ -211,5 +217,5 @@ def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose, tm
     with FlopCounterMode(display=False) as counter:
         train(module, tmp_path)
     forward, _ = forward_cost(image_size=8, channels=1, num_classes=10, unet=UNET)
-    trained, only_forward = type(module).passes
+    trained, only_forward = module.method.passes
     assert 0.92 < counter.get_total_flops() / (64 * forward * (3 * trained + only_forward)) < 1.02

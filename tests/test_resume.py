@@ -12,12 +12,22 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from tiny import TRAINED, classifier_training, from_yaml, new_task, options, pretraining, train
+from tiny import (
+    TRAINED,
+    classifier_training,
+    denoising,
+    from_yaml,
+    new_task,
+    options,
+    pretraining,
+    train,
+)
 
 from unrelearn.artifact import RESUME
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.fit import fit
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.salun import SalUn
-from unrelearn.module import fit
 
 KILLED = """
 import os, signal, sys
@@ -69,8 +79,8 @@ def assert_same(a, b) -> None:
     assert a.state_dict().keys() == b.state_dict().keys()
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
-    assert hasattr(a, "ema") == hasattr(b, "ema")
-    if hasattr(a, "ema"):
+    assert (a.ema is None) == (b.ema is None)
+    if a.ema is not None:
         assert a.ema.optimization_step == b.ema.optimization_step > 0
         for p, q in zip(a.ema.shadow_params, b.ema.shadow_params, strict=True):
             assert torch.equal(p, q)
@@ -92,7 +102,7 @@ def test_stopped_pretraining_ends_with_the_same_weights_average_and_learning_rat
     whole = train(pretraining(dropout=0.2), tmp_path / "whole")
     parts = train_in_two_parts(lambda: pretraining(dropout=0.2), tmp_path / "parts", stop)
     assert_same(whole, parts)
-    assert not torch.equal(whole.ema.shadow_params[0], next(whole.denoiser.parameters()))
+    assert not torch.equal(whole.ema.shadow_params[0], next(whole.network.parameters()))
 
 
 def test_pretraining_that_was_killed_ends_with_the_same_bits(tmp_path: Path):
@@ -136,39 +146,41 @@ def test_a_run_may_be_stopped_twice(tmp_path: Path):
 
 
 def test_the_saliency_mask_of_a_resumed_run_is_that_of_the_original_weights(tmp_path: Path):
-    def make() -> SalUn:
-        return SalUn(
+    def make() -> Denoising:
+        return denoising(
+            SalUn(
+                max_steps=9,
+                batch_size=8,
+                learning_rate=1e-2,
+                retain_weight=1.0,
+                saliency_fraction=0.2,
+                saliency_guidance_scale=3.0,
+            ),
             new_task(),
-            max_steps=9,
-            batch_size=8,
-            learning_rate=1e-2,
-            retain_weight=1.0,
-            saliency_fraction=0.2,
-            saliency_guidance_scale=3.0,
         )
 
     whole = train(make(), tmp_path / "whole")
     parts = train_in_two_parts(make, tmp_path / "parts", 8)
-    assert all(
-        torch.equal(mask, parts.gradient_mask[name]) for name, mask in whole.gradient_mask.items()
-    )
+    assert all(torch.equal(mask, parts.mask[name]) for name, mask in whole.mask.items())
     assert_same(whole, parts)
 
 
 def test_generated_memory_of_a_resumed_run_is_drawn_by_the_original_weights(tmp_path: Path):
-    def make() -> DiMUM:
-        return DiMUM(
+    def make() -> Denoising:
+        return denoising(
+            DiMUM(
+                memory="generated",
+                memory_size=4,
+                max_steps=9,
+                batch_size=8,
+                learning_rate=1e-2,
+            ),
             new_task(),
-            memory="generated",
-            memory_size=4,
-            max_steps=9,
-            batch_size=8,
-            learning_rate=1e-2,
         )
 
     whole = train(make(), tmp_path / "whole")
     parts = train_in_two_parts(make, tmp_path / "parts", 8)
-    assert torch.equal(whole.memory_data.images, parts.memory_data.images)
+    assert torch.equal(whole.method.memory_data.images, parts.method.memory_data.images)
     assert_same(whole, parts)
 
 
@@ -230,15 +242,17 @@ def test_the_recorded_losses_are_means_over_the_steps_between_also_after_a_stop(
 
 
 def test_a_run_that_stopped_at_its_plateau_stays_there(tmp_path: Path):
-    def make() -> DiMUM:
-        return DiMUM(
+    def make() -> Denoising:
+        return denoising(
+            DiMUM(
+                memory="another_class",
+                plateau_tolerance=1.0,
+                plateau_steps=3,
+                max_steps=12,
+                batch_size=8,
+                learning_rate=1e-3,
+            ),
             new_task(),
-            memory="another_class",
-            plateau_tolerance=1.0,
-            plateau_steps=3,
-            max_steps=12,
-            batch_size=8,
-            learning_rate=1e-3,
         )
 
     whole = train(make(), tmp_path / "whole", checkpoint_every_n_steps=3)
@@ -272,7 +286,7 @@ def test_the_average_is_lent_to_the_network_only_for_the_time_of_saving(tmp_path
     loaded = [tiny.denoiser.load(tmp_path / label).state_dict() for label in ("raw", "ema")]
     assert not tiny.moved(before, loaded[0])
     average = dict(
-        zip(dict(module.denoiser.named_parameters()), module.ema.shadow_params, strict=True)
+        zip(dict(module.network.named_parameters()), module.ema.shadow_params, strict=True)
     )
     assert not tiny.moved(average, loaded[1]) and tiny.moved(before, average)
 
@@ -281,7 +295,7 @@ def test_the_average_follows_its_formula(tmp_path: Path):
     module, seen = pretraining(max_steps=6, ema_decay=0.3), []
 
     def parameters() -> list[torch.Tensor]:
-        return [p.detach().clone() for p in module.denoiser.parameters()]
+        return [p.detach().clone() for p in module.network.parameters()]
 
     average = parameters()
     train(module, tmp_path, log_row=lambda step, row: seen.append(parameters()))

@@ -12,9 +12,9 @@ from runs import Cell
 
 from unrelearn import circumstances, source
 from unrelearn.evals import forget_accuracy
+from unrelearn.fit import FitOptions, Recorder
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.row_swap import RowSwap
-from unrelearn.module import FitOptions, _Recorder
 
 METHOD = """
 from unrelearn.methods.finetune import Finetune
@@ -187,7 +187,7 @@ def test_memory_on_systems_without_proc(monkeypatch):
 def test_who_goes_on_with_other_threads_is_told(
     threads: int | None, lines: int, tmp_path: Path, capsys
 ):
-    recorder = _Recorder(tmp_path, "unlearn with dimum", FitOptions())
+    recorder = Recorder(tmp_path, "unlearn with dimum", FitOptions())
     recorder.load_state_dict(
         {"seconds": 0.0, "sums": {}, "threads": threads}
     )  # older checkpoints do not say

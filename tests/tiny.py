@@ -2,18 +2,25 @@
 classifier, and `train`.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from unrelearn.classification.oracle import Classifier, ClassifierTraining, new_classifier
+from unrelearn.batches import Batch
+from unrelearn.classification.classifier import Classifier, new_classifier
+from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.config import constructor_arguments
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion import denoiser
-from unrelearn.module import DiffusionModule, FitOptions, Pretraining, Task, fit
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.fit import FitOptions, fit
+from unrelearn.method import Method
+from unrelearn.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
@@ -72,10 +79,10 @@ def new_task(
     dropout: float = 0.0,
     oracle=None,
     horizontal_flip: bool = False,
-) -> Task:
+) -> DenoisingTask:
     data = digits()
-    return Task(
-        denoiser=network(dropout=dropout),
+    return DenoisingTask(
+        network=network(dropout=dropout),
         schedule=SCHEDULE | {"prediction_type": prediction_type},
         forget=data.of_classes(list(forget)),
         retain=data.of_classes(list(forget), keep=False),
@@ -94,14 +101,19 @@ def new_oracle() -> Classifier:
     return new_classifier(3, **shape).eval().requires_grad_(False)
 
 
-def weights(module: DiffusionModule) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.denoiser.state_dict().items()}
+def weights(module: Training) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.network.state_dict().items()}
 
 
 def moved(before: dict, after: dict) -> set[str]:
     """Names of what is not equal to the bit."""
     assert before.keys() == after.keys()
     return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    """What a batch holds, by name."""
+    return {name: value for name, value in vars(batch).items() if value is not None}
 
 
 def options(**changes) -> FitOptions:
@@ -115,50 +127,54 @@ def train(module, folder: Path, **changes):
     return module
 
 
-def from_yaml(compose, group: str, name: str, *overrides: str, steps: int = 3, batch_size: int = 8):
-    """What the pipeline makes of conf/<group>/<name>.yaml, at a small size: a function Task ->
-    module.
-    """
+def denoising(method: Method, task: DenoisingTask | None = None) -> Denoising:
+    """A method with a network and data."""
+    return Denoising(method, task or new_task())
+
+
+def record_from_yaml(
+    compose, group: str, name: str, *overrides: str, steps: int = 3, batch_size: int = 8
+) -> Method:
+    """What the pipeline makes of conf/<group>/<name>.yaml, at a small size."""
     length = f"{group}.max_steps={steps}" if group == "method" else f"{group}.budgets=[{steps}]"
     sizes = [] if name in NO_TRAINING else [length, f"{group}.batch_size={batch_size}"]
     cfg = compose(f"{group}={name}", *sizes, *REDUCED.get(name, ()), *overrides)
-    return instantiate(constructor_arguments(cfg[group]), _partial_=True, _convert_="all")
+    return instantiate(constructor_arguments(cfg[group]), _convert_="all")
 
 
-def pretraining(*, dropout: float = 0.0, **changes) -> Pretraining:
+def from_yaml(compose, group: str, name: str, *overrides: str, **sizes) -> Callable:
+    """A function Task -> training, of what `record_from_yaml` makes; each has a record of its
+    own.
+    """
+    record = record_from_yaml(compose, group, name, *overrides, **sizes)
+    return lambda task: Denoising(replace(record), task)
+
+
+def pretraining(*, dropout: float = 0.0, **changes) -> Denoising:
     """Ordinary training with everything a recipe may have: one-cycle learning rate, EMA, label
     dropout.
     """
-    task = new_task(forget=(), dropout=dropout)
-    return Pretraining(
-        task,
-        **{
-            **dict(
-                max_steps=12,
-                batch_size=12,
-                learning_rate=2e-3,
-                lr_schedule="one_cycle",
-                label_dropout=0.1,
-                ema_decay=0.9,
-            ),
-            **changes,
-        },
+    recipe = dict(
+        max_steps=12,
+        batch_size=12,
+        learning_rate=2e-3,
+        lr_schedule="one_cycle",
+        label_dropout=0.1,
+        ema_decay=0.9,
     )
+    return Denoising(Pretraining(**recipe | changes), new_task(forget=(), dropout=dropout))
 
 
 def classifier_training(max_steps: int = 12) -> ClassifierTraining:
     classifier = new_classifier(
         5, architecture="plain", image_size=8, channels=1, num_classes=10, width=8
     )
-    return ClassifierTraining(
-        classifier,
-        digits(),
-        seed=5,
+    recipe = OracleRecipe(
         max_steps=max_steps,
         batch_size=12,
         learning_rate=3e-3,
         weight_decay=1e-2,
         label_smoothing=0.05,
         shift=1,
-        horizontal_flip=True,
     )
+    return ClassifierTraining(recipe, classifier, digits(), seed=5, flip=True)

@@ -9,18 +9,16 @@ configuration is composed. The groups dataset, method, attack and eval are plain
 import contextlib
 import copy
 import difflib
-import inspect
 import os
 import re
 import sys
 import tempfile
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from hydra import compose as hydra_compose
@@ -32,12 +30,15 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
 
-from unrelearn import check
+from unrelearn import arguments, check
 from unrelearn.advice import INDEX, NAMES, shell, shown, typed
 from unrelearn.diffusion import checkpoint
 from unrelearn.errors import RefusedCommand, UsageError
+from unrelearn.method import LearningRates, Method
 from unrelearn.paths import CONF
+from unrelearn.ranges import Count, Positive, Probability, Rate, Seed, Share, Steps
 from unrelearn.words import UNREADABLE, keep_names, read, separated, unreadable
 
 SAMPLERS = ("ddim", "ddpm", "dpmsolver++")
@@ -220,87 +221,46 @@ NO_NAME = re.compile(
     r"(?i)[-+.:\w]*\d[-+.:\w]*|true|false|yes|no|on|off|y|n|null|none|~|[-+.]*(nan|inf)"
 )  # for a parser
 
-# allowed ranges of numbers, by the name they have everywhere: (lowest, highest, whether the lowest
-# itself is allowed)
-RANGES: dict[str, tuple[float, float, bool]] = {
-    "max_steps": (0, float("inf"), True),
-    "batch_size": (1, float("inf"), True),
-    "learning_rate": (0, 10, True),
-    "label_dropout": (0, 1, True),
-    "memory_label_dropout": (0, 1, True),
-    "dropout": (0, 1, True),
-    "ema_decay": (0, 1, True),
-    "grad_clip": (0, float("inf"), False),
-    "retain_fraction": (0, 1, False),
-    "saliency_fraction": (0, 1, False),
-    "divergence_alpha": (0, 0.99, False),
-    "divergence_scale": (0, float("inf"), False),
-    "memory_size": (1, float("inf"), True),
-    "num_images": (1, float("inf"), True),
-    "memory_weight": (0, float("inf"), True),
-    "retain_weight": (0, float("inf"), True),
-    "forget_weight": (0, float("inf"), True),
-    "plateau_tolerance": (0, 1, True),
-    "plateau_steps": (1, float("inf"), True),
-    "num_inference_steps": (1, 1000, True),
-    "eta": (0, 1, True),
-    "images_per_retained_class": (1, float("inf"), True),
-    "devices": (1, float("inf"), True),
-    "threads": (1, float("inf"), True),
-    "width": (8, float("inf"), True),
-    "checkpoint_every_n_steps": (1, float("inf"), True),
-    "log_every_n_steps": (1, float("inf"), True),
-    "sampling_batch_size": (1, float("inf"), True),
-    "batch_size_per_device": (1, float("inf"), True),
-    "reference_images_per_class": (1, float("inf"), True),
-    "device_tflops": (0, float("inf"), False),
-    "utilisation": (0, 1, False),
-    "attention_head_dim": (1, float("inf"), True),
-    "shift": (0, float("inf"), True),
-    "label_smoothing": (0, 1, True),
-    "weight_decay": (0, 10, True),
-    "num_train_timesteps": (2, 1000, True),
-    "image_size": (4, 1024, True),
-    "test_fraction": (0, 1, False),
-    "seed": (0, 2**31, True),
-    "fisher_ratio": (0, float("inf"), False),
-    "fisher_samples": (1, float("inf"), True),
-    "mixture": (0, 0.999, False),
-    "forget_share": (0, float("inf"), True),
-    "forgotten_share": (0, 1, True),
-    "loss_power": (0, float("inf"), True),
-    "elastic_weight": (0, float("inf"), True),
-    "replay_weight": (0, float("inf"), True),
-    "replay_share": (0, 1, False),
-    "trim_share": (0, 1, False),
-    "trim_batches": (1, float("inf"), True),
-    "anchor_size": (1, float("inf"), True),
-    "inner_steps": (0, float("inf"), True),
-    "inner_learning_rate": (0, 10, False),
-    "truncation": (0, float("inf"), False),
-    "negative_guidance": (0, float("inf"), True),
-    "start_guidance": (0, float("inf"), True),
-    "k": (1, float("inf"), True),
-    "layers_per_block": (1, 16, True),
-    "norm_num_groups": (1, 1024, True),
-    "images_per_class": (1, float("inf"), True),
-    "max_images": (1, float("inf"), True),
-    "rank": (1, float("inf"), True),
-    "guidance_scale": (0, float("inf"), True),
-    "saliency_guidance_scale": (0, float("inf"), True),
-    "replay_guidance_scale": (0, float("inf"), True),
-    "scale": (0, float("inf"), True),
-    "crop": (1, 178, True),
-    "beta_start": (0, 0.999, False),
-    "beta_end": (0, 0.999, False),
-    "ridge": (0, float("inf"), False),
-    "factor": (0, float("inf"), False),
-    "off_grid_share": (0, 0.5, True),
+# the kind of number that a key of the schema is, by the name that it has everywhere
+RANGES: dict[str, Any] = {
+    "max_steps": Steps,
+    "batch_size": Count,
+    "learning_rate": Rate,
+    "weight_decay": Rate,
+    "label_dropout": Probability,
+    "label_smoothing": Probability,
+    "dropout": Probability,
+    "ema_decay": Probability,
+    "eta": Probability,
+    "off_grid_share": Annotated[float, Field(ge=0, le=0.5)],
+    "grad_clip": Positive,
+    "num_images": Count,
+    "images_per_retained_class": Count,
+    "reference_images_per_class": Count,
+    "num_inference_steps": Annotated[int, Field(ge=1, le=1000)],
+    "num_train_timesteps": Annotated[int, Field(ge=2, le=1000)],
+    "beta_start": Annotated[float, Field(gt=0, le=0.999)],
+    "beta_end": Annotated[float, Field(gt=0, le=0.999)],
+    "layers_per_block": Annotated[int, Field(ge=1, le=16)],
+    "norm_num_groups": Annotated[int, Field(ge=1, le=1024)],
+    "attention_head_dim": Count,
+    "width": Annotated[int, Field(ge=8)],
+    "shift": Steps,
+    "seed": Seed,
+    "devices": Count,
+    "threads": Count,
+    "checkpoint_every_n_steps": Count,
+    "log_every_n_steps": Count,
+    "sampling_batch_size": Count,
+    "batch_size_per_device": Count,
+    "device_tflops": Positive,
+    "utilisation": Share,
 }
+GROUPS = ("dataset", "method", "attack", "eval")  # plain yaml: what they name says what they take
 CHOICES: dict[str, tuple[str, ...]] = {
     **{
-        f"{key}.lr_schedule": ("constant", "one_cycle", "cosine")
-        for key in ("model.pretrain", "method", "relearning", "attack")
+        f"{key}.lr_schedule": typing.get_args(LearningRates)
+        for key in ("model.pretrain", "relearning")
     },
     "sampler.name": SAMPLERS,
     "sampler.second.name": SAMPLERS,
@@ -317,66 +277,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.strategy": ("auto", "ddp"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
 }
-
-
-def parameters(target: type | types.FunctionType) -> dict[str, inspect.Parameter]:
-    """What a constructor takes by name, following `**arguments` up through its base classes."""
-    functions = (
-        [c.__init__ for c in target.__mro__ if "__init__" in vars(c)]
-        if inspect.isclass(target)
-        else [target]
-    )
-    found: dict[str, inspect.Parameter] = {}
-    for function in functions:
-        signature = inspect.signature(function)
-        for name, parameter in signature.parameters.items():
-            if (
-                parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-                and name != "self"
-            ):
-                found.setdefault(name, parameter)
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            break
-    return found
-
-
-def _fits(value: object, annotation: object) -> bool:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, a) for a in arguments)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(v, arguments[0]) for v in value)
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation in (bool, str):
-        return isinstance(value, annotation)
-    if getattr(annotation, "_is_protocol", False):
-        return isinstance(value, dict) and "_target_" in value  # an object that Hydra makes of it
-    return annotation is not type(None) or value is None
-
-
-def _wording(annotation: object) -> tuple[str, object]:
-    """What an annotation allows, in words, and an example of it."""
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, arguments)), arguments[0]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        words = [_wording(a) for a in arguments]
-        return " or ".join(w for w, _ in words), words[0][1]
-    if typing.get_origin(annotation) is list:
-        word, example = _wording(arguments[0])
-        return f"a list, each {word}", [example]
-    return {
-        int: ("a whole number", 1),
-        float: ("a number", 1.0),
-        bool: ("true or false", False),
-        str: ("a word", "..."),
-        type(None): ("null", None),
-    }.get(annotation, ("an object, with its _target_ and arguments", {"_target_": "..."}))
 
 
 def constructor_arguments(group: dict) -> dict:
@@ -410,49 +310,6 @@ def _check_presets(cfg: dict) -> list[str]:
                 f"{group}.preset={name}: no such preset; allowed: {', '.join(known) or 'none'}. "
                 f"Leave {group}.preset out"
             )
-    return problems
-
-
-def check_arguments(key: str, target: type, given: dict, injected: str) -> list[str]:
-    """Problems of a yaml group against the constructor (or function) it names; `injected` is passed
-    by the pipeline.
-    """
-    allowed = {name: p for name, p in parameters(target).items() if name not in (injected, "stage")}
-    allowed = {
-        name: p for name, p in allowed.items() if name != "max_steps" or "budgets" not in allowed
-    }
-    problems = []
-    for name, value in given.items():
-        if name == "_target_":
-            continue
-        if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, n=1)
-            others = [] if close else options_with(key, name)
-            advice = (
-                f"Type {typed({f'{key}.{close[0]}': value})}"
-                if close
-                else (
-                    f"Type {typed({key: others[0], f'{key}.{name}': value})}"
-                    if others
-                    else f"Leave {key}.{name} out"
-                )
-            )
-            problems.append(
-                f"{key}.{name}={shown(value)}: no such key; allowed:"
-                f" {', '.join(allowed) or 'none'}. {advice}"
-            )
-        elif not _fits(value, allowed[name].annotation):
-            wording, example = _wording(allowed[name].annotation)
-            problems.append(
-                f"{key}.{name}={shown(value)}: must be {wording}. Type"
-                f" {typed({f'{key}.{name}': example})}"
-            )
-    missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]
-    missing = [] if getattr(target, "identity", False) else missing  # it is never constructed
-    problems += [
-        f"{key}.{name}: is required. Type +{key}.{name}=..., or add it to the yaml"
-        for name in missing
-    ]
     return problems
 
 
@@ -493,11 +350,11 @@ def _defaults() -> DictConfig:
     )
 
 
-def _example(key: str, low: float, high: float, closed: bool) -> object:
+def _example(key: str, limits: arguments.Bounds) -> float:
     """A number that a key may have: its default, or one within the range."""
     value = OmegaConf.select(_defaults(), key)
-    known = [value] if isinstance(value, int | float) else []
-    return next(v for v in (*known, 1, low, high) if low <= v <= high and (closed or v > low))
+    known = isinstance(value, int | float) and arguments.within(value, limits)
+    return value if known else arguments.example_within(limits)
 
 
 def _check_types(node: object, schema: type, key: str = "") -> list[str]:
@@ -506,9 +363,10 @@ def _check_types(node: object, schema: type, key: str = "") -> list[str]:
     for field in fields(schema):
         below = f"{key}.{field.name}" if key else field.name
         value = node.get(field.name) if isinstance(node, dict) else None
-        if is_dataclass(field.type):
+        nested = next(filter(is_dataclass, (field.type, *typing.get_args(field.type))), None)
+        if nested and (value is not None or nested is field.type):
             problems += (
-                _check_types(value, field.type, below)
+                _check_types(value, nested, below)
                 if isinstance(value, dict)
                 else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
             )
@@ -518,8 +376,8 @@ def _check_types(node: object, schema: type, key: str = "") -> list[str]:
                 if isinstance(value, dict)
                 else [f"{below}={shown(value)}: must be a group of keys. Leave {below} out"]
             )
-        elif field.type is not Any and not _fits(value, field.type):
-            wording, example = _wording(field.type)
+        elif nested is None and arguments.error_of(value, field.type):
+            wording, example = arguments.wording(field.type)
             problems.append(
                 f"{below}={shown(value)}: must be {wording}. Type {typed({below: example})}"
             )
@@ -530,8 +388,7 @@ def _check_values(cfg: dict) -> list[str]:
     """Choices, ranges by the name of the key, and numbers that are none; of lists each element."""
     problems = []
     for key, value in _leaves(cfg):
-        name = key.rsplit(".", 1)[-1]
-        if key == "forget":  # a class may be called nan
+        if key.split(".")[0] in ("forget", *GROUPS):  # a class may be called nan
             continue
         if key in CHOICES and value not in CHOICES[key]:
             problems.append(
@@ -540,22 +397,7 @@ def _check_values(cfg: dict) -> list[str]:
             )
         if key == "model.pretrain.max_steps" and value == 0:
             problems.append(f"{key}=0: there is no model without training. Type {key}=2000")
-        if why := next(
-            filter(None, map(check.not_finite, value if isinstance(value, list) else [value])), None
-        ):
-            low, high, closed = RANGES.get(name, (0, float("inf"), True))
-            limit = " for no limit" if name == "grad_clip" and value == float("inf") else ""
-            example = 1e9 if limit else _example(key, low, high, closed)
-            example = [example] if isinstance(value, list) else example
-            problems.append(f"{key}={str(value)[:80]}: {why}. Type {typed({key: example})}{limit}")
-        elif name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
-            low, high, closed = RANGES[name]
-            if not (low <= value <= high and (closed or value > low)):
-                span = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-                problems.append(
-                    f"{key}={value}: must be {span}{'' if closed else f', above {low}'}. "
-                    f"Type {typed({key: _example(key, low, high, closed)})}"
-                )
+        problems += _check_number(key, value)
     return problems
 
 
@@ -582,6 +424,18 @@ def _typed(kind: Any, value: Any) -> Any:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
+
+
+def _check_number(key: str, value: object) -> list[str]:
+    kind = RANGES.get(key.rsplit(".", 1)[-1])
+    limits = arguments.bounds(kind) if kind else arguments.NOT_NEGATIVE
+    if problems := arguments.not_finite(key, value, _example(key, limits)):
+        return problems
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not kind or not number or arguments.within(value, limits):
+        return []
+    advice = typed({key: _example(key, limits)})
+    return [f"{key}={value}: must be {arguments.span(limits)}. Type {advice}"]
 
 
 def needs_inception(name: str, measurement: dict) -> bool:
@@ -782,7 +636,7 @@ def _check_levels(attack: dict) -> list[str]:
     if (
         not hasattr(target, "allowed")
         or not isinstance(levels, list)
-        or not all(_fits(level, float) for level in levels)
+        or any(arguments.error_of(level, float) for level in levels)
     ):
         return []  # it has none, or the constructor's signature says what they must be
     low, high = target.allowed
@@ -910,8 +764,8 @@ def _without(config: DictConfig, missing: list[str]) -> DictConfig:
 # what the pipeline asks of the class that a group names
 OFFERS = {
     "dataset": ("check", "fingerprint"),
-    "method": ("identity", "steps", "passes"),
-    "attack": ("identity", "steps", "passes", "sees_forgotten"),
+    "method": ("identity", "settings", "losses"),
+    "attack": ("identity", "settings", "losses"),
 }
 
 
@@ -935,7 +789,7 @@ def _target(key: str, group: object, offers: tuple[str, ...] = ()) -> tuple[Any,
                 if offers
                 else "must be a class or function"
             )
-        parameters(target)
+        arguments.parameters(target)
         return target, []
     except Exception as error:  # Hydra wraps whatever the import of such a name raises
         why = shown(" ".join(str(error).split())[:100])
@@ -947,10 +801,7 @@ def _target(key: str, group: object, offers: tuple[str, ...] = ()) -> tuple[Any,
 def _check_groups(cfg: dict) -> list[str]:
     """Problems of the groups that are plain yaml, against the signatures of what they name."""
     problems = []
-    groups = [
-        (key, cfg[key], injected)
-        for key, injected in (("method", "task"), ("attack", "task"), ("dataset", ""))
-    ]
+    groups = [(key, cfg[key], "") for key in ("method", "attack", "dataset")]
     groups += [
         (f"attack.{name}", part, "")
         for name, part in cfg["attack"].items()
@@ -963,7 +814,8 @@ def _check_groups(cfg: dict) -> list[str]:
         target, wrong = _target(
             key, group, OFFERS.get("dataset" if key.startswith("attack.") else key, ())
         )
-        problems += wrong or check_arguments(key, target, constructor_arguments(group), injected)
+        given = constructor_arguments(group)
+        problems += wrong or arguments.check_arguments(key, target, given, injected, options_with)
     return problems
 
 
@@ -990,12 +842,12 @@ def _check_passes(cfg: dict) -> list[str]:
         get_object(cfg["method"]["_target_"]),
     )
     combines = cfg["method"].get("combine", "sum") not in ("sum", "alternation")
-    if limit is not None and (combines or getattr(method, "whole_steps", False)):
+    if limit is not None and (combines or method.whole_steps):
         problems.append(
             f"trainer.batch_size_per_device={limit}: this method needs the gradient of a whole step"
             " in one pass. Type trainer.batch_size_per_device=null"
         )
-    takes_steps = getattr(method, "losses", method).__qualname__ != "DiffusionModule.losses"
+    takes_steps = method.losses is not Method.losses
     if cfg["method"].get("max_steps") and not takes_steps and not method.identity:
         problems.append(
             f"method.max_steps={cfg['method']['max_steps']}: this method takes no step. Type"

@@ -55,7 +55,7 @@ def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -
 
 def forward_passes(settings: dict[str, Any], steps: int, each: tuple[float, float]) -> float:
     """Of one image, in so many steps; a backward pass counts as two. each: what a step costs, see
-    DiffusionModule.passes.
+    Method.passes.
     """
     trained, only_forward = each
     return steps * settings["batch_size"] * (3 * trained + only_forward) if steps else 0

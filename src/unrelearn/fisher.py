@@ -1,5 +1,5 @@
-"""The diagonal empirical Fisher information of the denoising loss: how much each weight matters for
-a set of images.
+"""The diagonal empirical Fisher information of a loss: how much each weight matters for a set of
+images.
 
     F_i = E_{x_0, c, t, eps} [ (d l / d theta_i)^2 ],   l = |eps(x_t, t; c) - eps|^2 of ONE image, a
                                                         mean over its elements
@@ -19,10 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unrelearn import distributed, randomness
-from unrelearn.data import ImageSet, to_model_range
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
+from unrelearn import distributed
 
 GRADIENT_VALUES = 2**27  # at once, over all samples of a chunk: 512 MiB
 
@@ -52,55 +49,35 @@ def squared_gradients(
 
 
 def diagonal(
-    network: denoisers.Denoiser, data: ImageSet, num_samples: int, schedule: dict, seed: int | str
+    network: nn.Module,
+    samples: Callable[[range], tuple[Tensor, ...]],
+    loss: Callable[..., Tensor],
+    num_samples: int,
 ) -> dict[str, Tensor]:
     """The diagonal of the Fisher information of every weight, frozen or not, in units of the
-    squared mean-squared error.
-
-    Sample k, its image, time and noise, is a function of (seed, k) alone. The processes share the
-    samples.
+    squared loss. The processes share the samples.
 
     Args:
-        data: what x_0 and c are drawn from, with replacement.
+        samples: of a range of numbers (n) -> tensors (n, ...) on the network's device, row k of
+            each a function of its number alone.
+        loss: as in `squared_gradients`.
 
     Returns:
         parameter name -> tensor of the parameter's shape, float32, on the network's device.
     """
-    training, device = network.training, next(network.parameters()).device
-    times = schedule["num_train_timesteps"]
-    alphas = maths.alphas_cumprod(times, schedule["beta_start"], schedule["beta_end"]).to(device)
+    training = network.training
     total = {
         name: torch.zeros_like(p, dtype=torch.float64, requires_grad=False)
         for name, p in network.named_parameters()
     }
     chunk = max(1, min(64, GRADIENT_VALUES // sum(p.numel() for p in network.parameters())))
-
-    def loss(network: Callable, x_t: Tensor, t: Tensor, label: Tensor, wanted: Tensor) -> Tensor:
-        return (denoisers.predict(network, x_t, t, label) - wanted).square().mean()
-
-    def draw(k: int) -> tuple[Tensor, Tensor, Tensor]:
-        g = randomness.generator_for(seed, "fisher", k)
-        index, t = torch.randint(len(data), (), generator=g), torch.randint(times, (), generator=g)
-        return index, t, torch.randn(data.images.shape[1:], generator=g)
-
     network.eval()
     mine = distributed.my_slice(num_samples)
     for start in range(mine.start, mine.stop, chunk):
-        drawn = [draw(k) for k in range(start, min(start + chunk, mine.stop))]
-        index, t, noise = map(torch.stack, zip(*drawn, strict=True))
-        images, labels = (
-            data.images[index.to(data.images.device)],
-            data.labels[index.to(data.labels.device)],
-        )
-        x_0, labels, t, noise = (
-            part.to(device) for part in (to_model_range(images), labels, t, noise)
-        )
-        x_t = maths.add_noise(x_0, noise, t, alphas)
-        wanted = maths.target(x_0, noise, t, alphas, schedule["prediction_type"])
-        for name, value in squared_gradients(network, loss, x_t, t, labels, wanted).items():
+        drawn = samples(range(start, min(start + chunk, mine.stop)))
+        for name, value in squared_gradients(network, loss, *drawn).items():
             total[name] += value
     network.train(training)
-    share = (
-        distributed.world_size() / num_samples
-    )  # what comes back from the processes is their mean
+    # what comes back from the processes is their mean
+    share = distributed.world_size() / num_samples
     return {name: (distributed.mean(value) * share).float() for name, value in total.items()}

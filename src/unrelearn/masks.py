@@ -1,66 +1,40 @@
 """Which weights may move: masks over the trainable weights, made once before the first step.
 
 Any method takes `saliency_fraction` and `fisher_ratio`; without them all weights move. `blocks`
-(module.DiffusionModule) freezes whole parts.
+(method.Method) freezes whole parts.
 """
 
-import itertools
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unrelearn import randomness
-from unrelearn.data import to_model_range
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
+Mask = dict[str, Tensor]  # parameter name -> bool, like the parameter; False entries never move
+Named = Sequence[tuple[str, nn.Parameter]]
 
 
 def saliency(
-    module,
-    fraction: float,
-    guidance_scale: float,
-    *,
-    snip: bool = False,
-    batches: int | None = None,
-) -> dict[str, Tensor]:
-    """The weights that matter most for the forget set: parameter name -> bool, True for the top
-    `fraction`.
+    network: nn.Module, losses: Iterable[Tensor], fraction: float, *, snip: bool = False
+) -> Mask:
+    """The weights whose losses pull most at them: True for the top `fraction` of those that are
+    trained.
 
     SalUn (arXiv 2310.12508), Eq. 3-4, as released: network in evaluation mode, one pass over D_f,
     the gradient of each batch clipped to norm 1, signed gradients summed, then one global ranking
-    of absolute values. The loss is that of the guided prediction (released w = 2, i.e.
-    guidance_scale = 3).
+    of absolute values.
 
-    snip: rank by |w| times the sum of each batch's |gradient|, unclipped: Scissorhands (arXiv
-        2401.06187), as released.
-    batches: of the pass over D_f only the first so many; None: all.
+    Args:
+        losses: of one batch after the other, each computed when it is asked for.
+        snip: rank by |w| times the sum of each batch's |gradient|, unclipped: Scissorhands (arXiv
+            2401.06187), as released.
     """
-    task, network = module.task, module.denoiser
+    training = network.training
     network.eval()
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    starts = range(0, len(task.forget), module.batch_size)
-    for number, start in itertools.islice(enumerate(starts), batches):
-        part = slice(start, start + module.batch_size)
-        x_0 = to_model_range(task.forget.images[part].to(module.device))
-        labels = task.forget.labels[part].to(module.device)
-        g = randomness.generator_for(task.seed, "saliency", number, device=x_0.device)
-        t = torch.randint(
-            task.schedule["num_train_timesteps"], labels.shape, generator=g, device=x_0.device
-        )
-        noise = torch.randn(x_0.shape, generator=g, device=x_0.device)
-        x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
-        null = torch.full_like(labels, len(task.class_names))
-        both = denoisers.predict(
-            network, torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null])
-        )
-        conditional, unconditional = both.chunk(2)
-        guided = unconditional + guidance_scale * (conditional - unconditional)
-        kind = task.schedule["prediction_type"]
-        wanted = maths.target(x_0, noise, t, module.alphas_cumprod, kind)
-        gradients = torch.autograd.grad(
-            (guided - wanted).square().mean(), list(parameters.values())
-        )
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
         norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
         for name, gradient in zip(parameters, gradients, strict=True):
             total[name] += (
@@ -68,7 +42,7 @@ def saliency(
                 if snip
                 else gradient / norm.clamp(min=1.0)
             )
-    network.train()
+    network.train(training)
     ranking = torch.cat([value.abs().flatten() for value in total.values()])
     keep = max(1, round(fraction * len(ranking)))
     mask = torch.zeros_like(ranking, dtype=torch.bool)
@@ -79,21 +53,42 @@ def saliency(
     }
 
 
-def fisher_ratio(module, threshold: float) -> dict[str, Tensor]:
-    """The weights that matter more for the forget set than for the retain set: parameter name ->
-    bool.
+def fisher_ratio(
+    forget: dict[str, Tensor], retain: dict[str, Tensor], threshold: float, names: Iterable[str]
+) -> Mask:
+    """The weights that matter more for the forget set than for the retain set: F_f > threshold F_r.
 
-    F_f > threshold * F_r, each a diagonal Fisher information (`fisher.diagonal`) of the starting
-    model, from the same times and noises. SFR-on (Huang et al. 2024, arXiv 2409.19732), where a
-    weight that matters for neither is in the mask; here it is not.
+    SFR-on (Huang et al. 2024, arXiv 2409.19732), where a weight that matters for neither is in the
+    mask; here it is not.
+
+    Args:
+        forget, retain: the diagonal Fisher information of the starting model, of each weight.
+        names: the parameters that are trained.
     """
-    task = module.task
-    forget, retain = (
-        module.fisher(data, images=name, forget=task.forget_classes)
-        for name, data in (("forget", task.forget), ("retain", task.retain))
-    )
-    return {
-        name: forget[name] > threshold * retain[name]
-        for name, p in module.denoiser.named_parameters()
-        if p.requires_grad
-    }
+    return {name: forget[name] > threshold * retain[name] for name in names}
+
+
+def both(one: Mask, other: Mask | None) -> Mask:
+    """The weights in both masks."""
+    return one if other is None else {name: part & other[name] for name, part in one.items()}
+
+
+def apply(mask: Mask | None, trained: Named) -> None:
+    """Take the gradient from every weight outside of the mask."""
+    for name, parameter in trained:
+        if mask and name in mask and parameter.grad is not None:
+            parameter.grad.mul_(mask[name])
+
+
+@contextlib.contextmanager
+def held(mask: Mask | None, trained: Named) -> Iterator[None]:
+    """Weights outside of the mask are after the block what they were before it, to the bit.
+
+    A gradient of zero does not hold a weight: momentum and weight decay move it all the same.
+    """
+    masked = [(p, mask[name]) for name, p in trained if name in mask] if mask else []
+    before = [p.detach().clone() for p, _ in masked]
+    yield
+    with torch.no_grad():
+        for (parameter, moving), value in zip(masked, before, strict=True):
+            parameter.copy_(torch.where(moving, parameter, value))

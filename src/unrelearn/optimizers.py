@@ -1,10 +1,13 @@
-"""Adam whose step is a share of the weights it moves, so that it does not depend on the units in
-which they are written.
+"""The optimisers and learning rates that a method may name, and one of our own: Adam whose step is
+a share of the weights it moves, so that it does not depend on the units in which they are written.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 # the smallest size of weights, so that those which are zero can move: Adafactor's eps_2 (Shazeer &
 # Stern 2018, arXiv 1804.04235)
@@ -59,3 +62,22 @@ class RelativeAdam(Optimizer):
         second.mul_(beta_2).addcmul_(parameter.grad, parameter.grad, value=1 - beta_2)
         direction = first / (second / (1 - beta_2**k)).sqrt_().add_(eps)
         parameter.addcmul_(direction, size(parameter), value=-lr / (1 - beta_1**k))
+
+
+def build(name: str, parameters: Iterable[Tensor], lr: float, fused: bool) -> Optimizer:
+    """Adam or RelativeAdam, by the name in `Method.optimizer`."""
+    if name == "relative":
+        return RelativeAdam(parameters, lr=lr)
+    return Adam(parameters, lr=lr, fused=fused)
+
+
+def schedule(name: str, optimizer: Optimizer, max_steps: int) -> list[LRScheduler]:
+    """What changes the learning rate after every step, by the name in `Method.lr_schedule`; of a
+    constant one nothing.
+    """
+    if name == "constant":
+        return []
+    if name == "cosine":
+        return [CosineAnnealingLR(optimizer, max_steps)]
+    highest = optimizer.param_groups[0]["lr"]
+    return [OneCycleLR(optimizer, highest, total_steps=max_steps)]

@@ -120,7 +120,7 @@ def share_of_pretraining(run: Run) -> float | None:
     """What the attack's training costs, as a share of the original's; None if either was not
     trained here. What an attack draws before its first step is not counted.
     """
-    if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.steps:
+    if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.max_steps:
         return None
     chain = track.models(run)
     return chain[-1].stage.cost().flops / chain[0].stage.cost().flops

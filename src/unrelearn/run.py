@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 from unrelearn import distributed, progress, source
 from unrelearn.advice import typed
@@ -23,61 +23,9 @@ from unrelearn.config import (
     to_config,
 )
 from unrelearn.errors import UsageError
+from unrelearn.method import Method
 
 T = TypeVar("T")
-
-
-class Recipe:
-    """A method or an attack as the configuration gives it, before there is a network."""
-
-    def __init__(self, given: dict[str, Any]):
-        self.given = given
-        self.target = get_object(given["_target_"])
-        arguments = constructor_arguments(given)
-        self.arguments = {name: value for name, value in arguments.items() if name != "_target_"}
-
-    @property
-    def identity(self) -> bool:
-        return self.target.identity
-
-    @property
-    def needs_oracle(self) -> bool:
-        return self.target.needs_oracle(**self.arguments)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps, at most."""
-        return self.target.steps(**self.arguments)
-
-    @property
-    def passes(self) -> tuple[float, float]:
-        """What a step costs; see DiffusionModule.passes."""
-        return self.target.passes
-
-    @property
-    def own_seed(self) -> int:
-        return self.target.own_seed(**self.arguments)
-
-    @property
-    def unit(self) -> str:
-        return self.target.unit
-
-    @property
-    def sees_forgotten(self) -> bool:
-        return self.target.sees_forgotten(**self.arguments)
-
-    @property
-    def starts_from_images(self) -> bool:
-        return getattr(self.target, "starts_from_images", False)
-
-    @property
-    def places(self) -> list[float]:
-        """Where an attacked model is measured: the levels of an edit, or the budgets above 0."""
-        levels = self.arguments.get("levels")
-        return levels or [step for step in self.arguments["budgets"] if step > 0]
-
-    def make(self, task: Any) -> Any:
-        return instantiate(constructor_arguments(self.given), _partial_=True, _convert_="all")(task)
 
 
 def _content(value: Any) -> Any:
@@ -118,7 +66,11 @@ class Run:
         groups = ("dataset", "method", "attack")
         self.names = {group: name_of(settings[group]) for group in groups}
         self.group = "-".join(self.names.values())
-        self.method, self.attack = Recipe(self.cfg.method), Recipe(self.cfg.attack)
+        self.method, self.attack = self._record("method"), self._record("attack")
+
+    def _record(self, group: str) -> Method:
+        """The method or attack, as a record of its settings."""
+        return instantiate(constructor_arguments(self.settings[group]), _convert_="all")
 
     def _same_data(self, other: "Run") -> bool:
         return all(self.settings[key] == other.settings[key] for key in ("dataset", "trainer"))
@@ -145,11 +97,11 @@ class Run:
 
     def changed(self, group: str) -> dict[str, Any]:
         """What a method or attack makes of its parent, for keys."""
-        recipe: Recipe = getattr(self, group)
-        given = constructor_arguments(recipe.given)
+        given = constructor_arguments(self.settings[group])
         arguments = {name: _content(value) for name, value in given.items()}
+        method: Method = getattr(self, group)
         if "seed" in arguments:
-            arguments["seed"] = recipe.own_seed
+            arguments["seed"] = method.own_seed
         known = {
             group: arguments,
             "forget": self.forget,
@@ -157,7 +109,7 @@ class Run:
             "weights": self.cfg.model.weights,
             "precision": self.cfg.precision,
         }
-        digest = source.source_of(recipe.target)  # of code that no stage's version speaks for
+        digest = source.source_of(type(method))  # of code that no stage's version speaks for
         return known | ({"source": digest} if digest else {})
 
     def slice(self, part: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def read_rules(conf: Path) -> Rules:
 
 
 def read_space(conf: Path, method: str, rules: Rules, passes: tuple[float, float]) -> Space:
-    """passes: of a step of the method, as its class says (`DiffusionModule.passes`)."""
+    """passes: of a step of the method, as its class says (`Method.passes`)."""
     name = f"conf/tune/{method}.yaml"
     given = yaml.safe_load((conf / "tune" / f"{method}.yaml").read_text())
     constants = {

@@ -14,59 +14,55 @@ in the same way (evals/forget_accuracy.py), and what is left of the difference i
 that of `retrain`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from unrelearn.module import Edit, Task
+from unrelearn.method import Edit
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Count, Seed
+from unrelearn.task import Task
+from unrelearn.training import Training
 
 
+@dataclass(kw_only=True)
 class ContextProbe(Edit):
-    """Args: num_images: real images of each forgotten class, or as many as the smallest of them
-    has.
-    """
+    num_images: Count  # real images of each forgotten class, or as many as the smallest of them has
+    seed: Seed = 0  # see Relearning
 
     starts_from_images = True
+    sees_forgotten = True
     unit = "t*/T"
     allowed = (0.001, 1.0)
 
-    def __init__(self, task: Task, *, levels: list[float], num_images: int, seed: int = 0):
-        super().__init__(task, {"seed": seed}, levels=levels)
-        shots = self.task.shots(num_images)
-        by_class = [shots.of_classes([c]).images for c in task.forget_classes]
+    def begin(self, t: Training) -> None:
+        shots = t.task.shots(self.num_images)
+        by_class = [shots.of_classes([c]).images for c in t.task.forget_classes]
         same = min(map(len, by_class))
         # the classes in turn, as the sampler asks for them
-        self.images = (
-            torch.stack([images[:same].cpu() for images in by_class], 1).flatten(0, 1).contiguous()
-        )
-        self.others = self.of_retained(len(self.images))
+        turns = torch.stack([images[:same].cpu() for images in by_class], 1)
+        self.images = turns.flatten(0, 1).contiguous()
+        self.others = of_retained(t.task, len(self.images))
 
-    def of_retained(self, n: int) -> torch.Tensor:
-        """n real images of retained classes, uint8 on the CPU: the classes in turn, or all images
-        if there are fewer.
-        """
-        retain, seed = self.task.retain, self.task.seed
-        turn = torch.empty(
-            len(retain), dtype=torch.int64
-        )  # how many images of its class come before each one
-        for c in retain.labels.unique().tolist():
-            own = torch.where(retain.labels == c)[0].cpu()
-            turn[own] = torch.randperm(
-                len(own), generator=generator_for(seed, "attacker's data", c)
-            )
-        chosen = (turn * len(self.task.class_names) + retain.labels.cpu()).argsort()[:n]
-        return retain.take(chosen.to(retain.labels.device)).images[:].cpu().contiguous()
-
-    @staticmethod
-    def sees_forgotten(**arguments) -> bool:
-        return True
-
-    def edit(self, level: float) -> dict[str, float]:
+    def edit(self, t: Training, level: float) -> dict[str, float]:
         return {}
 
-    def save(self, folder: Path) -> str:
-        label = super().save(folder)
+    def write_beside(self, folder: Path) -> None:
         save_file({"images": self.images, "others": self.others}, folder / "start.safetensors")
-        return label
+
+
+def of_retained(task: Task, n: int) -> torch.Tensor:
+    """n real images of retained classes, uint8 on the CPU: the classes in turn, or all images if
+    there are fewer.
+    """
+    labels = task.retain.labels
+    # how many images of its class come before each one
+    turn = torch.empty(len(labels), dtype=torch.int64)
+    for c in labels.unique().tolist():
+        own = torch.where(labels == c)[0].cpu()
+        g = generator_for(task.seed, "attacker's data", c)
+        turn[own] = torch.randperm(len(own), generator=g)
+    chosen = (turn * len(task.class_names) + labels.cpu()).argsort()[:n]
+    return task.retain.take(chosen.to(labels.device)).images[:].cpu().contiguous()

@@ -5,17 +5,21 @@ Yuan et al. 2025 (arXiv 2512.03564). Threat model: the weights, the label format
 retain set. The constants for small class-conditional models are ours; the paper's are not public.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.module import Relearning, Task
+from unrelearn.method import Relearning
+from unrelearn.ranges import Share
+from unrelearn.training import Training
 
 
+@dataclass(kw_only=True)
 class DiMRA(Relearning):
-    """Args: retain_fraction: share of D_r the attacker holds, in (0, 1]; at least one image."""
+    retain_fraction: Share = 1.0  # of D_r the attacker holds; at least one image
 
-    def __init__(self, task: Task, *, retain_fraction: float = 1.0, **arguments):
-        super().__init__(task, **arguments)
-        self.auxiliary = self.task.part_of_retain(retain_fraction)
+    def begin(self, t: Training) -> None:
+        self.auxiliary = t.task.part_of_retain(self.retain_fraction)
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

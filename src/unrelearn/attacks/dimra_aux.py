@@ -11,53 +11,42 @@ the label format:
                         source. None is asked for under a forgotten class
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from unrelearn.data import ImageSet
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.sampling import sample
-from unrelearn.module import Relearning, Task
+from unrelearn.method import Relearning
+from unrelearn.ranges import Count, Weight
 
 
+@dataclass(kw_only=True)
 class DiMRAAux(Relearning):
-    """Args:
-    source: which model draws the images.
-    images_per_class: for each retained class, labelled with the class asked for.
-    guidance_scale, num_inference_steps: of DDIM; diffusers' scale s = 1 + w.
-    """
+    source: Literal["original", "unlearned"]  # which model draws the images
+    images_per_class: Count = 200  # for each retained class, labelled with the class asked for
+    guidance_scale: Weight = 1.0  # of DDIM; diffusers' scale s = 1 + w
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 10
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        source: Literal["original", "unlearned"],
-        images_per_class: int = 200,
-        guidance_scale: float = 1.0,
-        num_inference_steps: int = 10,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.source, self.images_per_class = source, images_per_class
-        self.guidance_scale, self.num_inference_steps = guidance_scale, num_inference_steps
-
-    def prepare(self) -> None:
-        super().prepare()
+    def prepare(self, t: Denoising) -> None:
         # before a checkpoint is read: a resumed run draws the images with the weights that the
         # first one started from
-        network = self.task.original() if self.source == "original" else self.denoiser
-        labels = torch.tensor(self.task.retain_classes).repeat_interleave(self.images_per_class)
+        network = t.task.original() if self.source == "original" else t.network
+        labels = torch.tensor(t.task.retain_classes).repeat_interleave(self.images_per_class)
         images = sample(
             network,
             labels,
-            schedule=self.task.schedule,
+            schedule=t.task.schedule,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
-            seed=self.task.seed,
+            seed=t.task.seed,
             stream="attacker's data",
         )
-        self.auxiliary = ImageSet(images, labels).to(self.task.retain.labels.device)
+        self.auxiliary = ImageSet(images, labels).to(t.task.retain.labels.device)
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

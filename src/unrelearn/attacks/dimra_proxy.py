@@ -8,6 +8,7 @@ training set, none of a forgotten class. A data set of other things, such as Fas
 control for what any training at all brings back.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
-from unrelearn.module import Relearning, Task
+from unrelearn.method import Relearning
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Count
+from unrelearn.training import Training
 
 
 class DataSet(Protocol):
@@ -25,25 +28,22 @@ class DataSet(Protocol):
     def load(self) -> ImageData: ...
 
 
+@dataclass(kw_only=True)
 class DiMRAProxy(Relearning):
-    """Args:
-    proxy: the data set; images of its class k are learned under label k, those of forgotten labels
-        are left out.
-    max_images: at most this many of its training images; None: all.
-    """
+    # images of its class k are learned under label k, those of forgotten labels are left out
+    proxy: DataSet
+    max_images: Count | None = None  # at most so many of its training images; None: all
 
-    def __init__(self, task: Task, *, proxy: DataSet, max_images: int | None = None, **arguments):
-        super().__init__(task, **arguments)
-        images = proxy.load().train.of_classes(task.retain_classes)
+    def begin(self, t: Training) -> None:
+        images = self.proxy.load().train.of_classes(t.task.retain_classes)
         if not len(images):
             raise UsageError(
                 "attack.proxy: holds no image of a retained label. Type attack.proxy.root=FOLDER"
                 " with another one"
             )
-        order = torch.randperm(
-            len(images), generator=generator_for(self.task.seed, "attacker's data")
-        )
-        self.auxiliary = images.take(order[:max_images]).to(task.retain.labels.device)
+        g = generator_for(t.task.seed, "attacker's data")
+        order = torch.randperm(len(images), generator=g)
+        self.auxiliary = images.take(order[: self.max_images]).to(t.task.retain.labels.device)
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

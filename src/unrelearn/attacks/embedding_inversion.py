@@ -7,59 +7,42 @@ draw what was erased. Threat model: the weights, and `num_images` real images of
 class. If one row brings the class back, the network still held it.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unrelearn.module import Relearning, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import LearningRates, Relearning
+from unrelearn.ranges import Count, Rate, Seed
 
 
+@dataclass(kw_only=True)
 class EmbeddingInversion(Relearning):
-    """Args:
-    budgets to seed: see `Relearning` and `DiffusionModule`.
-    num_images: real images of each forgotten class that the attacker holds.
-    init: where the row starts: "current", as the unlearned model has it, or the "mean" of all
-        retained rows.
-    """
+    budgets: list[int]
+    batch_size: Count
+    learning_rate: Rate
+    lr_schedule: LearningRates = "constant"
+    seed: Seed = 0
+    num_images: Count  # real images of each forgotten class that the attacker holds
+    # where the row starts: as the unlearned model has it, or the mean of all retained rows
+    init: Literal["current", "mean"] = "current"
 
-    passes = (
-        0,
-        2,
-    )  # no weight needs a gradient: a backward pass costs as much as a forward pass
+    # no weight needs a gradient: a backward pass costs as much as a forward pass
+    passes = (0, 2)
+    closed = True  # the network is frozen: nothing about its weights can be chosen
+    sees_forgotten = True
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        budgets: list[int],
-        batch_size: int,
-        learning_rate: float,
-        lr_schedule: str = "constant",
-        seed: int = 0,
-        num_images: int,
-        init: Literal["current", "mean"] = "current",
-    ):
-        super().__init__(
-            task,
-            budgets=budgets,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            lr_schedule=lr_schedule,
-            seed=seed,
-        )
-        self.shots = self.task.shots(num_images)
-        self.denoiser.requires_grad_(False)
-        table = self.denoiser.class_embedding.requires_grad_(True).weight
-        if init == "mean":
+    def begin(self, t: Denoising) -> None:
+        self.shots = t.task.shots(self.num_images)
+        t.network.requires_grad_(False)
+        table = t.network.class_embedding.requires_grad_(True).weight
+        if self.init == "mean":
             with torch.no_grad():
-                table[task.forget_classes] = table[task.retain_classes].mean(0)
+                table[t.task.forget_classes] = table[t.task.retain_classes].mean(0)
 
-    @staticmethod
-    def sees_forgotten(**arguments) -> bool:
-        return True
-
-    def losses(self) -> dict[str, Tensor]:
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
         # no label is dropped, so no other row gets a gradient, and Adam leaves them as they are to
         # the bit
-        return self.denoising_losses(shots=self.draw("shots", self.shots, label_dropout=0.0))
+        return t.losses(shots=t.draw("shots", self.shots, label_dropout=0.0))

@@ -6,25 +6,25 @@ forgotten class. With the class row trainable it brings the class back from ever
 not, the attack code is wrong.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.module import Relearning, Task
+from unrelearn.method import Relearning
+from unrelearn.ranges import Count
+from unrelearn.training import Training
 
 
+@dataclass(kw_only=True)
 class FewShot(Relearning):
-    """Args: num_images: real images of each forgotten class that the attacker holds."""
+    num_images: Count  # real images of each forgotten class that the attacker holds
 
     passes = (2, 0)
+    sees_forgotten = True
 
-    def __init__(self, task: Task, *, num_images: int, **arguments):
-        super().__init__(task, **arguments)
-        self.shots = self.task.shots(num_images)
+    def begin(self, t: Training) -> None:
+        self.shots = t.task.shots(self.num_images)
 
-    @staticmethod
-    def sees_forgotten(**arguments) -> bool:
-        return True
-
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(
-            shots=self.draw("shots", self.shots), retain=self.draw("retain", self.task.retain)
-        )
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        shots, retain = t.draw("shots", self.shots), t.draw("retain", t.task.retain)
+        return t.losses(shots=shots, retain=retain)

@@ -10,104 +10,83 @@ models lie in one basin and little was done to the class (linear mode connectivi
                         at the same arguments
 """
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unrelearn.data import ImageSet, to_model_range
-from unrelearn.module import Batch, Edit, Task
+from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.method import Edit, LearningRates, Optimiser, settled
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Count, Probability, Rate, Seed, Share, Steps
 
 PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacement
 
 
+@dataclass(kw_only=True)
 class Interpolation(Edit):
-    """Args:
-    towards: the target.
-    the others: of DiMRA, and read where that is the target; of the budgets only the last one
-        counts.
-    """
+    towards: Literal["original", "attacked"]  # the target
+    # of DiMRA, and read where that is the target; of the budgets only the last one counts
+    budgets: list[int]
+    batch_size: Count = field()
+    learning_rate: Rate = field()
+    optimizer: Optimiser = "adam"
+    lr_schedule: LearningRates = "constant"
+    label_dropout: Probability = 0.1
+    train_class_embedding: bool = False
+    retain_fraction: Share = 1.0
+    seed: Seed = 0
+    max_steps: Steps = settled(0)
 
     unit = "share of the way"
     allowed = (0.0, 1.0)
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        levels: list[float],
-        towards: Literal["original", "attacked"],
-        budgets: list[int],
-        batch_size: int,
-        learning_rate: float,
-        optimizer: Literal["adam", "relative"] = "adam",
-        lr_schedule: str = "constant",
-        label_dropout: float = 0.1,
-        train_class_embedding: bool = False,
-        retain_fraction: float = 1.0,
-        seed: int = 0,
-    ):
-        training = {
-            "max_steps": self.steps(towards=towards, budgets=budgets),
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "optimizer": optimizer,
-            "lr_schedule": lr_schedule,
-            "label_dropout": label_dropout,
-            "train_class_embedding": train_class_embedding,
-            "seed": self.own_seed(towards=towards, seed=seed),
-        }
-        super().__init__(task, training, levels=levels)
-        self.towards = towards
-        self.auxiliary = self.task.part_of_retain(retain_fraction)
-        self.measured_seed = task.seed  # the losses on the way are no draw of the attacker's
+    def __post_init__(self) -> None:
+        self.max_steps = self.budgets[-1] if self.towards == "attacked" else 0
 
-    @staticmethod
-    def steps(*, towards: str, budgets: list[int], **arguments) -> int:
-        return budgets[-1] if towards == "attacked" else 0
+    @property
+    def own_seed(self) -> int:
+        return self.seed if self.towards == "attacked" else 0
 
-    @staticmethod
-    def own_seed(*, towards: str, seed: int = 0, **arguments) -> int:
-        return seed if towards == "attacked" else 0
+    @property
+    def sees_forgotten(self) -> bool:
+        return self.towards == "original"
 
-    @staticmethod
-    def sees_forgotten(*, towards: str, **arguments) -> bool:
-        return towards == "original"
+    def begin(self, t: Denoising) -> None:
+        self.auxiliary = t.task.part_of_retain(self.retain_fraction)
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(auxiliary=self.draw("auxiliary", self.auxiliary))
+    def prepare(self, t: Denoising) -> None:
+        self.start = [p.detach().clone() for p in t.network.parameters()]
+        self.target = None
+        if self.towards == "original":
+            self.target = list(t.task.original().parameters())
 
-    def prepare(self) -> None:
-        super().prepare()
-        # lists, as a network would be taken for a part of this module
-        self.start = [p.detach().clone() for p in self.denoiser.parameters()]
-        self.target = (
-            list(self.task.original().parameters()) if self.towards == "original" else None
-        )
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))
 
-    def edit(self, level: float) -> dict[str, float]:
-        target = self.target or list(self.denoiser.parameters())
-        for parameter, a, b in zip(self.denoiser.parameters(), self.start, target, strict=True):
+    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+        target = self.target or list(t.network.parameters())
+        for parameter, a, b in zip(t.network.parameters(), self.start, target, strict=True):
             parameter.copy_(torch.lerp(a, b, level))  # exactly b at level 1
-        self.denoiser.eval()
-        return {
-            "forget": self.loss("forget", self.task.forget),
-            "retain": self.loss("retain", self.task.retain),
-        }
+        t.network.eval()
+        sets = {"forget": t.task.forget, "retain": t.task.retain}
+        return {term: mean_loss(t, term, data) for term, data in sets.items()}
 
-    def loss(self, term: str, data: ImageSet) -> float:
-        """The mean denoising loss over the same images, times and noises at every level."""
-        total, steps = 0.0, self.task.schedule["num_train_timesteps"]
-        for number in range(PARTS):
-            g = generator_for(self.measured_seed, "interpolation", term, number)
-            index = torch.randint(len(data), (IMAGES,), generator=g)
-            x_0 = to_model_range(data.images[index].to(self.device))
-            labels = data.labels[index.to(data.labels.device)].to(self.device)
-            t, noise = (
-                torch.randint(steps, (IMAGES,), generator=g),
-                torch.randn(x_0.shape, generator=g),
-            )
-            batch = Batch(x_0, labels, noise.to(self.device), t.to(self.device))
-            total += self.denoising_losses(loss=batch)["loss"].item() / PARTS
-        return total
+
+def mean_loss(t: Denoising, term: str, data: ImageSet) -> float:
+    """The mean denoising loss over the same images, times and noises at every level, which are no
+    draw of the attacker's.
+    """
+    total, steps = 0.0, t.task.schedule["num_train_timesteps"]
+    for number in range(PARTS):
+        g = generator_for(t.run_seed, "interpolation", term, number)
+        index = torch.randint(len(data), (IMAGES,), generator=g)
+        x_0 = to_model_range(data.images[index].to(t.device))
+        labels = data.labels[index.to(data.labels.device)].to(t.device)
+        times = torch.randint(steps, (IMAGES,), generator=g)
+        noise = torch.randn(x_0.shape, generator=g)
+        batch = NoisyBatch(x_0, labels, noise.to(t.device), times.to(t.device))
+        total += t.losses(loss=batch)["loss"].item() / PARTS
+    return total

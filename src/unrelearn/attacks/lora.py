@@ -11,6 +11,7 @@ By torch's parametrisations and not by peft, which would bring transformers for 
 here.
 """
 
+from dataclasses import dataclass
 from operator import attrgetter
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.module import Relearning, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Relearning
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Count, Weight
 
 
 class LowRank(nn.Module):
@@ -38,55 +41,42 @@ class LowRank(nn.Module):
         return weight + self.scale * (self.B @ self.A).view_as(weight)
 
 
+@dataclass(kw_only=True)
 class LoRA(Relearning):
-    """Args:
-    rank: of what is added to each weight, seen as a matrix (out, in).
-    scale: of what is added; the literature's alpha / rank.
-    num_images: real images of each forgotten class that the attacker holds; None: none.
-    """
+    rank: Count  # of what is added to each weight, seen as a matrix (out, in)
+    scale: Weight = 1.0  # of what is added; the literature's alpha / rank
+    num_images: Count | None = None  # real ones of each forgotten class that the attacker holds
 
     passes = (2, 0)
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        rank: int,
-        scale: float = 1.0,
-        num_images: int | None = None,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.shots = None if num_images is None else self.task.shots(num_images)
-        table = self.denoiser.class_embedding.weight
+    @property
+    def sees_forgotten(self) -> bool:
+        return self.num_images is not None
+
+    def begin(self, t: Denoising) -> None:
+        self.shots = None if self.num_images is None else t.task.shots(self.num_images)
+        table = t.network.class_embedding.weight
         layers = [
             (name, layer)
-            for name, layer in self.denoiser.named_modules()
+            for name, layer in t.network.named_modules()
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad
         ]
-        for parameter in self.denoiser.parameters():
+        for parameter in t.network.parameters():
             parameter.requires_grad_(parameter is table and table.requires_grad)
         for name, layer in layers:
-            addition = LowRank(
-                layer.weight, rank, scale, generator_for(self.task.seed, "low rank", name)
-            )
+            g = generator_for(t.task.seed, "low rank", name)
+            addition = LowRank(layer.weight, self.rank, self.scale, g)
             parametrize.register_parametrization(layer, "weight", addition)
 
-    @staticmethod
-    def sees_forgotten(*, num_images: int | None = None, **arguments) -> bool:
-        return num_images is not None
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        batches = {} if self.shots is None else {"shots": t.draw("shots", self.shots)}
+        return t.losses(**batches, retain=t.draw("retain", t.task.retain))
 
-    def losses(self) -> dict[str, Tensor]:
-        batches = {} if self.shots is None else {"shots": self.draw("shots", self.shots)}
-        return self.denoising_losses(**batches, retain=self.draw("retain", self.task.retain))
-
-    def exported(self) -> Denoiser:
+    def exported(self, network: Denoiser) -> Denoiser:
         # a new network: taking the parametrisations off a copy would take them off the class that
         # both share
         with torch.device("meta"):
-            network = type(self.denoiser).from_config(self.denoiser.config)
-        weights = {
-            name: attrgetter(name)(self.denoiser).detach().clone() for name in network.state_dict()
-        }
-        network.load_state_dict(weights, assign=True)
-        return network
+            plain = type(network).from_config(network.config)
+        weights = {name: attrgetter(name)(network).detach().clone() for name in plain.state_dict()}
+        plain.load_state_dict(weights, assign=True)
+        return plain

@@ -1,7 +1,10 @@
 """No attack: the unlearned model is measured and that is all."""
 
-from unrelearn.module import Relearning
+from dataclasses import dataclass
+
+from unrelearn.method import Still
 
 
-class NoAttack(Relearning):
+@dataclass(kw_only=True)
+class NoAttack(Still):
     identity = True

@@ -7,26 +7,26 @@ before the ability does. Threat model: the weights, no data. All weights of two 
 but the class table, in which a row is all there is of a class, are ranked together.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
-from unrelearn.module import Edit
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Edit
 
 
+@dataclass(kw_only=True)
 class Prune(Edit):
     unit = "share of weights pruned"
     allowed = (0.0, 0.99)
 
-    def edit(self, level: float) -> dict[str, float]:
-        weights = [
-            p
-            for name, p in self.denoiser.named_parameters()
-            if p.ndim >= 2 and name != CLASS_EMBEDDING
-        ]
+    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+        named = t.network.named_parameters()
+        weights = [p for name, p in named if p.ndim >= 2 and name != CLASS_EMBEDDING]
         whole = torch.cat([p.flatten() for p in weights])
-        whole[whole.abs().topk(round(level * len(whole)), largest=False).indices] = (
-            0.0  # so many, also where values tie
-        )
+        smallest = whole.abs().topk(round(level * len(whole)), largest=False).indices
+        whole[smallest] = 0.0  # so many, also where values tie
         for parameter, part in zip(weights, whole.split([p.numel() for p in weights]), strict=True):
             parameter.copy_(part.view_as(parameter))
         return {}

@@ -8,9 +8,12 @@ each output channel (a row of the class table is one); biases and norms stay. Th
 are written as float32, so only weights are quantised.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.module import Edit, Task
+from unrelearn.method import Edit
+from unrelearn.training import Training
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
@@ -24,15 +27,15 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
     return (rows / scale).round().mul(scale).view_as(weight)
 
 
+@dataclass(kw_only=True)
 class Quantize(Edit):
+    levels: list[int]
+
     unit = "bits"
     allowed = (2, 16)
 
-    def __init__(self, task: Task, *, levels: list[int]):
-        super().__init__(task, levels=levels)
-
-    def edit(self, level: int) -> dict[str, float]:
-        for parameter in self.denoiser.parameters():
+    def edit(self, t: Training, level: int) -> dict[str, float]:
+        for parameter in t.network.parameters():
             if parameter.ndim >= 2:
                 parameter.copy_(rounded(parameter, level))
         return {}

@@ -9,22 +9,23 @@ attack. Beside `retrain` the number means little: a model trained anew has other
     this one is a stranger.
 """
 
+from dataclasses import dataclass
+
 import torch
 
-from unrelearn.module import Edit
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Edit
 
 
+@dataclass(kw_only=True)
 class RowTransplant(Edit):
     unit = "share of the original's row"
     allowed = (0.0, 1.0)
+    sees_forgotten = True
 
-    @staticmethod
-    def sees_forgotten(**arguments) -> bool:
-        return True
-
-    def edit(self, level: float) -> dict[str, float]:
-        original = self.task.original().class_embedding.weight
-        table = self.denoiser.class_embedding.weight
-        for c in self.task.forget_classes:
+    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+        original = t.task.original().class_embedding.weight
+        table = t.network.class_embedding.weight
+        for c in t.task.forget_classes:
             table[c] = torch.lerp(table[c], original[c], level)
         return {}

@@ -6,26 +6,27 @@ standard normal, the same direction at every level: a function of the seeds and 
 name.
 """
 
+from dataclasses import dataclass
+
 import torch
 
-from unrelearn.module import Edit, Task
+from unrelearn.method import Edit
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Seed
+from unrelearn.training import Training
 
 
+@dataclass(kw_only=True)
 class WeightNoise(Edit):
+    seed: Seed = 0  # see Relearning
+
     unit = "standard deviations"
     allowed = (0.0, 10.0)
 
-    def __init__(self, task: Task, *, levels: list[float], seed: int = 0):
-        super().__init__(task, {"seed": seed}, levels=levels)
-
-    def edit(self, level: float) -> dict[str, float]:
-        for name, parameter in self.denoiser.named_parameters():
-            noise = torch.randn(
-                parameter.shape, generator=generator_for(self.task.seed, "weight noise", name)
-            )
+    def edit(self, t: Training, level: float) -> dict[str, float]:
+        for name, parameter in t.network.named_parameters():
+            g = generator_for(t.task.seed, "weight noise", name)
+            noise = torch.randn(parameter.shape, generator=g).to(parameter.device)
             # of all its values, not an estimate: a tensor of one value has none, and stays
-            parameter.add_(
-                noise.to(parameter.device), alpha=level * parameter.std(correction=0).item()
-            )
+            parameter.add_(noise, alpha=level * parameter.std(correction=0).item())
         return {}

@@ -17,15 +17,18 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
 from unrelearn.data.celeba_classes import Combinations
 from unrelearn.data.celeba_lists import Files, some
 from unrelearn.data.celeba_pixels import Square
 from unrelearn.errors import UsageError
+from unrelearn.ranges import ImageSize
 
 TRAIN, TEST = "0", "2"  # in list_eval_partition; "1" is validation
 
@@ -53,8 +56,8 @@ class CelebA:
         self,
         root: str,
         condition: list[str],
-        image_size: int = 64,
-        crop: int = 178,
+        image_size: ImageSize = 64,
+        crop: Annotated[int, Field(ge=1, le=178)] = 178,
         skip_broken: bool = False,
     ):
         self.root = Path(root).expanduser()

@@ -21,6 +21,7 @@ from PIL import Image
 from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
+from unrelearn.ranges import ImageSize
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
@@ -72,7 +73,7 @@ class CIFAR10:
     def __init__(
         self,
         root: str,
-        image_size: int = 32,
+        image_size: ImageSize = 32,
         download: bool = True,
         verify: bool = True,
         classes: list[str] | None = None,

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read, unreadable
 from unrelearn.errors import UsageError, one_line
+from unrelearn.ranges import ImageSize, Share
 
 GIVE_ROOT = "type dataset.root=/path for a folder with one sub-folder of images per class"
 TEST_NAMES = ("test", "val", "valid", "validation")  # beside train; in any case of letters
@@ -46,9 +47,9 @@ class Folder:
     def __init__(
         self,
         root: str,
-        image_size: int,
+        image_size: ImageSize,
         grayscale: bool = False,
-        test_fraction: float = 0.2,
+        test_fraction: Share = 0.2,
         horizontal_flip: bool = False,
         background: Literal["white", "black", "grey"] = "white",
     ):

@@ -15,6 +15,7 @@ from PIL import Image
 from unrelearn.data import ImageData, ImageSet, idx, names_what_can_not_be_read
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
+from unrelearn.ranges import ImageSize
 
 
 class MNIST:
@@ -56,7 +57,9 @@ class MNIST:
         ),
     }
 
-    def __init__(self, root: str, image_size: int = 28, download: bool = True, verify: bool = True):
+    def __init__(
+        self, root: str, image_size: ImageSize = 28, download: bool = True, verify: bool = True
+    ):
         self.root = Path(root).expanduser()
         self.image_size = image_size
         self.download = download

@@ -9,7 +9,7 @@ of ours.
 import contextlib
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -91,6 +91,20 @@ def predict(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tenso
     num_classes].
     """
     return denoiser(x_t, t, class_labels=labels, return_dict=False)[0]
+
+
+def guided(
+    predict: Callable, x_t: Tensor, t: Tensor, labels: Tensor, null: int, scale: float
+) -> Tensor:
+    """e_0 + scale (e_c - e_0), of the answers without and with the condition (B, C, H, W), in one
+    pass.
+
+    predict: (x_t, t, labels) -> answer.
+    """
+    without = torch.full_like(labels, null)
+    both = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, without])).float()
+    conditional, unconditional = both.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
 
 
 def null_label(denoiser: Denoiser) -> int:

@@ -21,6 +21,13 @@ def alphas_cumprod(
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
+def alphas_of(schedule: dict) -> Tensor:
+    """`alphas_cumprod` of a noise schedule as the configuration has it."""
+    return alphas_cumprod(
+        schedule["num_train_timesteps"], schedule["beta_start"], schedule["beta_end"]
+    )
+
+
 def _per_image(values: Tensor, t: Tensor) -> Tensor:
     return values[t].view(-1, 1, 1, 1)
 

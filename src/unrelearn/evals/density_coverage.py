@@ -13,9 +13,10 @@ from torch import Tensor
 from unrelearn.evals.evidence import Evidence, share
 from unrelearn.evals.fd_oracle import Source
 from unrelearn.evals.precision_recall import hits, of_equal_size
+from unrelearn.ranges import Count
 
 
-def density_coverage(real: Tensor, generated: Tensor, k: int) -> tuple[float, float]:
+def density_coverage(real: Tensor, generated: Tensor, k: Count) -> tuple[float, float]:
     """Of features (N, D) and (M, D), float64, N > k."""
     of_image, of_ball = hits(real, generated, k)
     return of_image.double().mean().item() / k, share(of_ball > 0)

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from unrelearn import distributed
-from unrelearn.classification.oracle import Classifier
+from unrelearn.classification.classifier import Classifier
 from unrelearn.data import ImageSet, MappedImages
 from unrelearn.diffusion.inception import Inception
 

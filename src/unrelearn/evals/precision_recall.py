@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unrelearn.evals.evidence import Evidence, share, spread
 from unrelearn.evals.fd_oracle import Source, features_of
+from unrelearn.ranges import Count
 
 BLOCK = 1 << 24  # distances held at once: 128 MiB
 
@@ -57,7 +58,7 @@ def of_equal_size(evidence: Evidence, source: Source) -> Iterator[tuple[str, Ten
         yield scale, spread(real, n), spread(features_of(seen, source), n)
 
 
-def run(evidence: Evidence, features: Source, k: int) -> dict:
+def run(evidence: Evidence, features: Source, k: Count) -> dict:
     result = {}
     for scale, real, generated in of_equal_size(evidence, features):
         n = len(real)

@@ -14,59 +14,43 @@ the images are of the anchor class, and the target does not drift. To `dimum`: t
     model's answer, not the noise.
 """
 
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.objectives import Teacher, memory_set, pseudo_labels
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising, Teacher
+from unrelearn.diffusion.memory import memory_set
+from unrelearn.method import Method
+from unrelearn.ranges import Count, Weight
 
 
-class ConceptAblation(DiffusionModule):
-    """Args:
-    anchor: "generated" by the original model (as published) or real images of "another_class".
-    anchor_class: its label; None: the next retained one after each forgotten one.
-    anchor_size: how many images for each forgotten class; None: 256 generated ones, or all real
-        ones.
-    retain_weight: of the denoising loss of the retain set, in units of the other term; 0: the
-        retain set is not read.
-    """
+@dataclass(kw_only=True)
+class ConceptAblation(Method):
+    # drawn by the original model (as published), or real images
+    anchor: Literal["generated", "another_class"]
+    anchor_class: int | None = None  # its label; None: the next retained one of each forgotten one
+    # how many images for each forgotten class; None: 256 generated ones, or all real ones
+    anchor_size: Count | None = None
+    # of the denoising loss of the retain set, in units of the other term; 0: that is not read
+    retain_weight: Weight = 1.0
 
     passes = (2, 1)
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        anchor: Literal["generated", "another_class"],
-        anchor_class: int | None = None,
-        anchor_size: int | None = None,
-        retain_weight: float = 1.0,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.anchor, self.anchor_class, self.anchor_size = anchor, anchor_class, anchor_size
-        self.retain_weight = retain_weight
+    def prepare(self, t: Denoising) -> None:
+        self.teacher = Teacher(t.network)
+        # labelled c_f
+        self.anchors = memory_set(t.task, self.anchor, self.anchor_size, self.anchor_class)
 
-    def prepare(self) -> None:
-        super().prepare()
-        self.teacher = Teacher(self.denoiser)
-        self.anchors = memory_set(
-            self.task, self.anchor, self.anchor_size, self.anchor_class
-        )  # labelled c_f
-
-    def losses(self) -> dict[str, Tensor]:
-        batch = self.draw("anchor", self.anchors, label_dropout=0.0)
-        x_t, labels = self.noised(batch), pseudo_labels(self.task, batch.labels)
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        batch = t.draw("anchor", self.anchors, label_dropout=0.0)
+        labels = t.task.stand_ins(batch.labels)
         if self.anchor_class is not None:
             labels = torch.full_like(labels, self.anchor_class)
-        answer = denoisers.predict(self.denoiser, x_t, batch.t, batch.labels)
-        losses = {"forget": self.matching_loss(answer, self.teacher(x_t, batch.t, labels))}
+        wanted = self.teacher(t.noised(batch), batch.t, labels)
+        losses = t.means(forget=replace(batch, wanted=wanted))
         if self.retain_weight:
-            retain = self.denoising_losses(retain=self.draw("retain", self.task.retain))["retain"]
-            losses["retain"] = (
-                self.retain_weight / self.loss_scale * retain
-            )  # both terms are means over elements
+            retain = t.means(retain=t.draw("retain", t.task.retain))["retain"]
+            losses["retain"] = self.retain_weight * retain  # both terms are means over elements
         return losses

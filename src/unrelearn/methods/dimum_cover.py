@@ -14,95 +14,77 @@ other. The last target comes from the current network without a gradient, as in 
 labels (arXiv 2310.12508). Alternatives that were tried and lost are in docs/results/own_method.md.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.diffusion.objectives import Memory, memory_set, replacement
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.diffusion.memory import Memory, memory_set, replacement
+from unrelearn.method import Method
+from unrelearn.ranges import Count, Probability, Weight
 
 
-class DiMUMCover(DiffusionModule):
-    """Args:
-    memory, memory_size, memory_class: which data stand in for the class; see
-        `objectives.memory_set`.
-    memory_weight: lambda.
-    forgotten_share: s, the share of images under c_f that are forgotten ones, in [0, 1]. They are
-        answered as the class of the memory would be, or as the next retained class where the memory
-        is of no one class.
-    """
+@dataclass(kw_only=True)
+class DiMUMCover(Method):
+    memory: Memory  # which data stand in for the class; see `memory.memory_set`
+    memory_size: Count | None = None
+    memory_class: int | None = None
+    memory_weight: Weight = 1.0  # lambda
+    # s, the share of images under c_f that are forgotten ones. They are answered as the class of
+    # the memory would be, or as the next retained class where the memory is of no one class
+    forgotten_share: Probability = 0.5
 
     passes = (2, 0.5)  # the target of the half that is forgotten images
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        memory: Memory,
-        memory_size: int | None = None,
-        memory_class: int | None = None,
-        memory_weight: float = 1.0,
-        forgotten_share: float = 0.5,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.memory, self.memory_size, self.memory_class = memory, memory_size, memory_class
-        self.memory_weight = memory_weight
-        share = torch.arange(self.batch_size + 1) * forgotten_share
-        self.forgotten = (
-            share[1:].floor() > share[:-1].floor()
-        )  # which images of a global batch, evenly spread
+    @property
+    def needs_oracle(self) -> bool:
+        return self.memory == "nearest_class"
 
-    @staticmethod
-    def needs_oracle(*, memory: str, **arguments) -> bool:
-        return memory == "nearest_class"
+    def prepare(self, t: Denoising) -> None:
+        task = t.task
+        self.memory_data = memory_set(task, self.memory, self.memory_size, self.memory_class)
+        self.stands_in = torch.arange(len(task.class_names), device=t.device)
+        for c in task.forget_classes:
+            self.stands_in[c] = replacement(task, self.memory, self.memory_class, c)
+        share = torch.arange(self.batch_size + 1) * self.forgotten_share
+        # which images of a batch, evenly spread
+        self.forgotten = (share[1:].floor() > share[:-1].floor()).to(t.device)
 
-    def prepare(self) -> None:
-        super().prepare()
-        self.memory_data = memory_set(self.task, self.memory, self.memory_size, self.memory_class)
-        self.stands_in = torch.arange(len(self.task.class_names), device=self.device)
-        for c in self.task.forget_classes:
-            self.stands_in[c] = replacement(self.task, self.memory, self.memory_class, c)
-
-    def losses(self) -> dict[str, Tensor]:
-        retain = self.draw("retain", self.task.retain)
-        memory = self.draw("memory", self.memory_data, label_dropout=0.0)
-        forget = self.draw("forget", self.task.forget, label_dropout=0.0)
-        forgotten = self.forgotten[self._mine(self.micro)].to(self.device)
-        under_c_f = torch.where(
-            forgotten.view(-1, 1, 1, 1), self.noised(forget), self.noised(memory)
-        )
-        t, labels = (
-            torch.where(forgotten, getattr(forget, k), getattr(memory, k)) for k in ("t", "labels")
-        )
-        kind = self.task.schedule["prediction_type"]
-        kept, wanted = (
-            maths.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind).clone()
-            for b in (retain, memory)
-        )
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        retain = t.draw("retain", t.task.retain)
+        memory = t.draw("memory", self.memory_data, label_dropout=0.0)
+        forget = t.draw("forget", t.task.forget, label_dropout=0.0)
+        forgotten = t.part(self.forgotten)
+        batch = mixed(forgotten, forget, memory)
+        x_t, wanted = t.noised(batch), t.target(batch).clone()
         if forgotten.any():
+            stand_ins = self.stands_in[batch.labels[forgotten]]
             with torch.no_grad():
-                answer = denoisers.predict(
-                    self.denoiser,
-                    under_c_f[forgotten],
-                    t[forgotten],
-                    self.stands_in[labels[forgotten]],
-                )
+                answer = t.predict(x_t[forgotten], batch.t[forgotten], stand_ins)
             wanted[forgotten] = answer.to(wanted.dtype)
-        output = denoisers.predict(
-            self.denoiser,
-            torch.cat([self.noised(retain), under_c_f]),
-            torch.cat([retain.t, t]),
-            torch.cat([retain.labels, labels]),
+        output = t.predict(
+            torch.cat([t.noised(retain), x_t]),
+            torch.cat([retain.t, batch.t]),
+            torch.cat([retain.labels, batch.labels]),
         ).float()
-        ours, theirs = output.split([len(retain.t), len(t)])
+        ours, theirs = output.split([len(retain.t), len(batch.t)])
         squared = (theirs - wanted).square()
-        if (
-            self.divergence_alpha is not None and forgotten.any()
-        ):  # where one prediction is to match another
-            squared[forgotten] = self.matching_loss(theirs[forgotten], wanted[forgotten])
+        if self.divergence_alpha is not None and forgotten.any():
+            # where one prediction is to match another
+            squared[forgotten] = t.matching(theirs[forgotten], wanted[forgotten])
         return {
-            "retain": self.loss_scale * (ours - kept).square().mean(),
-            "memory": self.memory_weight * self.loss_scale * squared.mean(),
+            "retain": t.loss_scale * (ours - t.target(retain)).square().mean(),
+            "memory": self.memory_weight * t.loss_scale * squared.mean(),
         }
+
+
+def mixed(chosen: Tensor, one: NoisyBatch, other: NoisyBatch) -> NoisyBatch:
+    """The examples of one batch where chosen (B,), those of the other elsewhere."""
+    images = chosen.view(-1, 1, 1, 1)
+    return NoisyBatch(
+        torch.where(images, one.x_0, other.x_0),
+        torch.where(chosen, one.labels, other.labels),
+        torch.where(images, one.noise, other.noise),
+        torch.where(chosen, one.t, other.t),
+    )

@@ -28,101 +28,73 @@ minimises is another loss: `erasediff_released`.
 """
 
 import copy
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from unrelearn import randomness
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.diffusion.objectives import value_and_gradient
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
+from unrelearn.ranges import Probability, Steps
 
 TINY = 1e-12
 
 
-class EraseDiffPaper(DiffusionModule):
-    """Args:
-    eta: of phi.
-    coefficient: lambda by the "inner_product" as above, or as in released code by the "cosine",
-        max(eta rho - cos(g_r, g_f), 0).
-    inner_steps, inner_learning_rate: K, and the rate of their Adam.
-    """
+@dataclass(kw_only=True)
+class EraseDiffPaper(Method):
+    eta: Probability  # of phi
+    # lambda by the "inner_product" as above, or as in released code by the "cosine", max(eta rho -
+    # cos(g_r, g_f), 0)
+    coefficient: Literal["inner_product", "cosine"]
+    inner_steps: Steps  # K
+    inner_learning_rate: Annotated[float, Field(gt=0, le=10)]  # of their Adam
 
-    passes = (
-        6,
-        0,
-    )  # both losses; on the copy the retain loss, and the forget loss around K = 2 inner steps
+    # both losses; on the copy the retain loss, and the forget loss around K = 2 inner steps
+    passes = (6, 0)
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        eta: float,
-        coefficient: Literal["inner_product", "cosine"],
-        inner_steps: int,
-        inner_learning_rate: float,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.eta, self.coefficient = eta, coefficient
-        self.inner_steps, self.inner_learning_rate = inner_steps, inner_learning_rate
-
-    def losses(self) -> dict[str, Tensor]:
-        if self.micro == 0:  # of the whole batch, also where the step is done in several passes
-            self.weight, self.reference = self.bilevel()
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        weight, reference = t.once("bilevel", partial(self.bilevel, t))
         return {
-            "forget": self.weight * (self.forget_loss(self.denoiser) - self.reference),
-            "retain": self.retain_loss(self.denoiser),
+            "forget": weight * (self.forget_loss(t, t.network) - reference),
+            "retain": self.retain_loss(t, t.network),
         }
 
-    def forget_loss(self, network: denoisers.Denoiser) -> Tensor:
-        batch = self.draw("forget", self.task.forget, label_dropout=0.0)
-        x_t = self.noised(batch)
-        g = randomness.generator_for(
-            self.task.seed, self.stage, "uniform", self.global_step, device=self.device
-        )
-        uniform = torch.rand((self.batch_size, *x_t.shape[1:]), generator=g, device=self.device)
-        return self.matching_loss(
-            denoisers.predict(network, x_t, batch.t, batch.labels), uniform[self._mine(self.micro)]
-        )
+    def forget_loss(self, t: Denoising, network: denoisers.Denoiser) -> Tensor:
+        batch = t.draw("forget", t.task.forget, label_dropout=0.0)
+        uniform = t.uniform("uniform", tuple(batch.x_0.shape[1:]))
+        answer = denoisers.predict(network, t.noised(batch), batch.t, batch.labels)
+        return t.matching(answer, uniform)
 
-    def retain_loss(self, network: denoisers.Denoiser) -> Tensor:
-        batch = self.draw("retain", self.task.retain)
-        kind = self.task.schedule["prediction_type"]
-        wanted = maths.target(batch.x_0, batch.noise, batch.t, self.alphas_cumprod, kind)
-        return (
-            (denoisers.predict(network, self.noised(batch), batch.t, batch.labels).float() - wanted)
-            .square()
-            .mean()
-        )
+    def retain_loss(self, t: Denoising, network: denoisers.Denoiser) -> Tensor:
+        batch = t.draw("retain", t.task.retain)
+        answer = denoisers.predict(network, t.noised(batch), batch.t, batch.labels).float()
+        return (answer - t.target(batch)).square().mean()
 
-    def bilevel(self) -> tuple[Tensor, Tensor]:
+    def bilevel(self, t: Denoising) -> tuple[Tensor, Tensor]:
         """lambda and L_f(theta_K), from a copy of the network in evaluation mode, which is then
-        forgotten.
+        forgotten; of the whole batch.
         """
-        network = copy.deepcopy(self.denoiser).eval()
+        network = copy.deepcopy(t.network).eval()
         weights = [p for p in network.parameters() if p.requires_grad]
+        forget_loss = partial(self.forget_loss, t, network)
+        _, retain = t.whole_gradient(network, partial(self.retain_loss, t, network))
+        value, forget = t.whole_gradient(network, forget_loss)
+        start = torch.cat([p.detach().flatten() for p in weights])
+        reference, inner = torch.zeros_like(value), forget
         optimizer = torch.optim.Adam(weights, lr=self.inner_learning_rate)
-        _, retain = value_and_gradient(self, network, partial(self.retain_loss, network))
-        value, forget = value_and_gradient(self, network, partial(self.forget_loss, network))
-        reference, inner, start = (
-            torch.zeros_like(value),
-            forget,
-            torch.cat([p.detach().flatten() for p in weights]),
-        )
         for _ in range(self.inner_steps):
             for p, gradient in zip(weights, inner.split([p.numel() for p in weights]), strict=True):
                 p.grad = gradient.view_as(p)
             optimizer.step()
-            reference, inner = value_and_gradient(self, network, partial(self.forget_loss, network))
+            reference, inner = t.whole_gradient(network, forget_loss)
         rho = 1.0
         if self.inner_steps:
             promised = forget @ (start - torch.cat([p.detach().flatten() for p in weights]))
             rho = ((value - reference) / promised.clamp(min=TINY)).clamp(0, 1)
-        against = forget.norm() * (
-            forget.norm() if self.coefficient == "inner_product" else retain.norm()
-        )
-        return (self.eta * rho - forget @ retain / against.clamp(min=TINY)).clamp(min=0), reference
+        other = forget if self.coefficient == "inner_product" else retain
+        against = (forget.norm() * other.norm()).clamp(min=TINY)
+        return (self.eta * rho - forget @ retain / against).clamp(min=0), reference

@@ -13,29 +13,23 @@ noise as the target and a weight that adapts, is `erasediff_paper`. Where we dif
 from labels 1 to 9, which is right for c_f = 0 only; ours from the retained classes.
 """
 
-import torch
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn import randomness
-from unrelearn.diffusion.objectives import random_label_losses
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.method import Method
+from unrelearn.objectives import random_labels
+from unrelearn.ranges import Weight
+from unrelearn.training import Training
 
 
-class EraseDiffReleased(DiffusionModule):
-    """Args: forget_weight: lambda."""
+@dataclass(kw_only=True)
+class EraseDiffReleased(Method):
+    forget_weight: Weight  # lambda
 
     passes = (2, 1)
 
-    def __init__(self, task: Task, *, forget_weight: float, **arguments):
-        super().__init__(task, **arguments)
-        self.forget_weight = forget_weight
-
-    def pseudo_label(self) -> int:
-        """c' of this step, one for the whole batch."""
-        kept = self.task.retain_classes
-        g = randomness.generator_for(self.task.seed, self.stage, "pseudo label", self.global_step)
-        return kept[int(torch.randint(len(kept), (), generator=g))]
-
-    def losses(self) -> dict[str, Tensor]:
-        losses = random_label_losses(self, retain_weight=1.0, pseudo_label=self.pseudo_label())
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        shown = t.choose_one("pseudo label", t.task.retain_classes)  # c'
+        losses = random_labels(t, retain_weight=1.0, pseudo_label=shown)
         return {"forget": self.forget_weight * losses["forget"], "retain": losses["retain"]}

@@ -2,11 +2,15 @@
 the DiMRA attack.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.module import DiffusionModule
+from unrelearn.method import Method
+from unrelearn.training import Training
 
 
-class Finetune(DiffusionModule):
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(retain=self.draw("retain", self.task.retain))
+@dataclass(kw_only=True)
+class Finetune(Method):
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        return t.losses(retain=t.draw("retain", t.task.retain))

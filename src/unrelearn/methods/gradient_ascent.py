@@ -6,23 +6,24 @@ lower bound; collapse is the normal outcome of a long run, and a non-finite loss
 `diverged`.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.method import Method
+from unrelearn.ranges import Weight
+from unrelearn.training import Training
 
 
-class GradientAscent(DiffusionModule):
-    """Args: forget_weight: weight of the ascent, in units of the retain loss."""
+@dataclass(kw_only=True)
+class GradientAscent(Method):
+    forget_weight: Weight = 1.0  # of the ascent, in units of the retain loss
 
     passes = (2, 0)
 
-    def __init__(self, task: Task, *, forget_weight: float = 1.0, **arguments):
-        super().__init__(task, **arguments)
-        self.forget_weight = forget_weight
-
-    def losses(self) -> dict[str, Tensor]:
-        losses = self.denoising_losses(
-            forget=self.draw("forget", self.task.forget, label_dropout=0.0),
-            retain=self.draw("retain", self.task.retain),
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        losses = t.losses(
+            forget=t.draw("forget", t.task.forget, label_dropout=0.0),
+            retain=t.draw("retain", t.task.retain),
         )
         return {"forget": -self.forget_weight * losses["forget"], "retain": losses["retain"]}

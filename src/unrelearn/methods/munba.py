@@ -1,7 +1,7 @@
 """MUNBa: forgetting and retaining as two players who bargain over the step.
 
 Wu & Harandi 2024, "MUNBa: Machine Unlearning via Nash Bargaining" (arXiv 2411.15537). The losses
-are those of `random_label` (`objectives.random_label_losses`), as in their released code for
+are those of `random_label` (`objectives.random_labels`), as in their released code for
 classes of Stable Diffusion; the step is `gradients.bargaining`, which equals the closed form of
 that code, alpha_r^2 = 1 / (|g_r|^2 (1 + cos)) and the same for g_f.
 Only directions count, so the losses need no weights. Where we differ: theirs divides by <g_f, g_r>,
@@ -10,17 +10,20 @@ where the two gradients are opposed.
 There is no released DDPM code: budget and pseudo label are those of the neighbours.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unrelearn.diffusion.objectives import random_label_losses
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.method import Combine, Method
+from unrelearn.objectives import random_labels
+from unrelearn.training import Training
 
 
-class MUNBa(DiffusionModule):
+@dataclass(kw_only=True)
+class MUNBa(Method):
+    combine: Combine = "bargaining"
+
     passes = (2, 5)  # as random_label, and each of two gradients goes back through both halves
 
-    def __init__(self, task: Task, **arguments):
-        super().__init__(task, **{"combine": "bargaining"} | arguments)
-
-    def losses(self) -> dict[str, Tensor]:
-        return random_label_losses(self, retain_weight=1.0)
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        return random_labels(t, retain_weight=1.0)

@@ -1,7 +1,10 @@
 """No unlearning: the pretrained model as it is, the upper bound of every forget accuracy."""
 
-from unrelearn.module import DiffusionModule
+from dataclasses import dataclass
+
+from unrelearn.method import Still
 
 
-class Original(DiffusionModule):
+@dataclass(kw_only=True)
+class Original(Still):
     identity = True

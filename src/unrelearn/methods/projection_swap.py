@@ -14,31 +14,28 @@ no retained condition excites, so that relearning on retain data sends it next t
 proof; ten images of the class and its row bring it back.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import projections
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
+from unrelearn.ranges import Positive
 
 
-class ProjectionSwap(DiffusionModule):
-    """Args: ridge: penalty of the change W' - W, in units of the mean squared entry of s; above
-    0.
-    """
-
-    def __init__(self, task: Task, *, ridge: float, **arguments):
-        super().__init__(task, **arguments)
-        self.ridge = ridge
+@dataclass(kw_only=True)
+class ProjectionSwap(Method):
+    ridge: Positive  # penalty of the change W' - W, in units of the mean squared entry of s
 
     @torch.no_grad()
-    def prepare(self) -> None:
-        classes = len(self.task.class_names)
-        kept = torch.cat([self.embedded(c) for c in [*self.task.retain_classes, classes]])
-        forgotten = torch.cat([self.embedded(c) for c in self.task.forget_classes])
-        wanted = torch.cat(
-            [self.embedded(self.task.other_class(c)) for c in self.task.forget_classes]
-        )
+    def prepare(self, t: Denoising) -> None:
+        task = t.task
+        kept = torch.cat([embedded(t, c) for c in [*task.retain_classes, t.null_label]])
+        forgotten = torch.cat([embedded(t, c) for c in task.forget_classes])
+        wanted = torch.cat([embedded(t, task.other_class(c)) for c in task.forget_classes])
         every = torch.cat([kept, forgotten])
         gram = every.T @ every + self.ridge * every.square().sum(0).mean() * torch.eye(
             every.shape[1], dtype=every.dtype, device=every.device
@@ -46,11 +43,12 @@ class ProjectionSwap(DiffusionModule):
         # D minimises |D s_f - W (s_c' - s_f)|^2 + |D s_kept|^2 + ridge |D|^2:  D gram = W (s_c' -
         # s_f)^T s_f
         change = torch.linalg.solve(gram, forgotten.T @ (wanted - forgotten)).T
-        for block in self.denoiser.modules():
+        for block in t.network.modules():
             for layer in projections(block):
                 layer.weight.add_((layer.weight.double() @ change).to(layer.weight))
 
-    def embedded(self, label: int) -> Tensor:
-        """s(t, c) (T, E), float64, at every time."""
-        t = torch.arange(self.task.schedule["num_train_timesteps"], device=self.device)
-        return denoisers.embedding(self.denoiser, t, torch.full_like(t, label)).double()
+
+def embedded(t: Denoising, label: int) -> Tensor:
+    """s(t, c) (T, E), float64, at every time."""
+    times = torch.arange(t.task.schedule["num_train_timesteps"], device=t.device)
+    return denoisers.embedding(t.network, times, torch.full_like(times, label)).double()

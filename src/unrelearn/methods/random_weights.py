@@ -5,15 +5,19 @@ What an attack finds from here it has taught, not brought back. A control for at
     it forgets everything.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from unrelearn.diffusion.denoiser import reinitialise
-from unrelearn.module import DiffusionModule
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
 
 
-class RandomWeights(DiffusionModule):
+@dataclass(kw_only=True)
+class RandomWeights(Method):
     @torch.no_grad()
-    def prepare(self) -> None:
-        table = self.denoiser.class_embedding.weight.clone()
-        reinitialise(self.denoiser, self.task.seed)
-        self.denoiser.class_embedding.weight.copy_(table)
+    def prepare(self, t: Denoising) -> None:
+        table = t.network.class_embedding.weight.clone()
+        reinitialise(t.network, t.task.seed)
+        t.network.class_embedding.weight.copy_(table)

@@ -6,36 +6,37 @@ the network, at 0.03 it destroys it. Compare with
 factor 1, which is `dimum` at as many steps: an attack that tells the three apart measures units.
 """
 
+import copy
+from dataclasses import dataclass
+
 import numpy as np
 from torch import Tensor
 
 from unrelearn.diffusion.canonical import channels_of, rescale
 from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.diffusion.objectives import memory_set
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.diffusion.memory import memory_set
+from unrelearn.method import Method
+from unrelearn.ranges import Positive
 
 
-class Rescaled(DiffusionModule):
-    """Args: factor: of what is written into every channel that a norm follows; above 0."""
+@dataclass(kw_only=True)
+class Rescaled(Method):
+    factor: Positive  # of what is written into every channel that a norm follows
 
     passes = (2, 0)
 
-    def __init__(self, task: Task, *, factor: float, **arguments):
-        super().__init__(task, **arguments)
-        self.factor = factor
+    def prepare(self, t: Denoising) -> None:
+        self.memory_data = memory_set(t.task, "another_class", None, None)
 
-    def prepare(self) -> None:
-        super().prepare()
-        self.memory_data = memory_set(self.task, "another_class", None, None)
-
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(
-            retain=self.draw("retain", self.task.retain),
-            memory=self.draw("memory", self.memory_data, label_dropout=0.0),
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        return t.losses(
+            retain=t.draw("retain", t.task.retain),
+            memory=t.draw("memory", self.memory_data, label_dropout=0.0),
         )
 
-    def exported(self) -> Denoiser:
-        network = super().exported()
+    def exported(self, network: Denoiser) -> Denoiser:
+        network = copy.deepcopy(network)
         channels = channels_of(network)
         rescale(channels, np.full(channels.count, self.factor))
         return network

@@ -15,40 +15,35 @@ formula was given to us; its "diverse" retain set, 50 images of each class, is t
 here.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Combine, Method
+from unrelearn.ranges import Positive, Weight
 
 
-class RestrictedGradient(DiffusionModule):
-    """Args:
-    truncation: largest squared error of an element that is still driven up.
-    retain_weight: lambda, in units of the forget loss.
-    """
+@dataclass(kw_only=True)
+class RestrictedGradient(Method):
+    truncation: Positive  # largest squared error of an element that is still driven up
+    retain_weight: Weight  # lambda, in units of the forget loss
+    combine: Combine = "projection"
 
     passes = (2, 4)  # each of two gradients goes back through both halves: twice the backward pass
 
-    def __init__(self, task: Task, *, truncation: float, retain_weight: float, **arguments):
-        super().__init__(task, **{"combine": "projection"} | arguments)
-        self.truncation, self.retain_weight = truncation, retain_weight
-
-    def losses(self) -> dict[str, Tensor]:
-        forget, retain = (
-            self.draw("forget", self.task.forget, label_dropout=0.0),
-            self.draw("retain", self.task.retain),
-        )
-        x_t = torch.cat([self.noised(forget), self.noised(retain)])
-        t, labels = torch.cat([forget.t, retain.t]), torch.cat([forget.labels, retain.labels])
-        kind = self.task.schedule["prediction_type"]
-        wanted = torch.cat(
-            [maths.target(b.x_0, b.noise, b.t, self.alphas_cumprod, kind) for b in (forget, retain)]
-        )
-        squared = (denoisers.predict(self.denoiser, x_t, t, labels).float() - wanted).square()
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        forget = t.draw("forget", t.task.forget, label_dropout=0.0)
+        retain = t.draw("retain", t.task.retain)
+        answer = t.predict(
+            torch.cat([t.noised(forget), t.noised(retain)]),
+            torch.cat([forget.t, retain.t]),
+            torch.cat([forget.labels, retain.labels]),
+        ).float()
+        squared = (answer - torch.cat([t.target(forget), t.target(retain)])).square()
         forgotten, kept = squared.split([len(forget.t), len(retain.t)])
         return {
-            "forget": -self.loss_scale * forgotten.clamp(max=self.truncation).mean(),
-            "retain": self.loss_scale * self.retain_weight * kept.mean(),
+            "forget": -t.loss_scale * forgotten.clamp(max=self.truncation).mean(),
+            "retain": t.loss_scale * self.retain_weight * kept.mean(),
         }

@@ -5,16 +5,19 @@ The class table keeps its row c_f at the random initialisation, as in the code l
 Amnesia and SalUn, so what is generated under c_f is an arbitrary mixture that depends on the seed.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from unrelearn.diffusion.denoiser import reinitialise
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
 
 
-class Retrain(DiffusionModule):
-    def __init__(self, task: Task, **arguments):
-        reinitialise(task.denoiser, task.seed)
-        super().__init__(task, **arguments)
+@dataclass(kw_only=True)
+class Retrain(Method):
+    def begin(self, t: Denoising) -> None:
+        reinitialise(t.network, t.task.seed)
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(retain=self.draw("retain", self.task.retain))
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        return t.losses(retain=t.draw("retain", t.task.retain))

@@ -6,14 +6,18 @@ class is as before to the bit, and no attack that trains on retain data with a f
 reach the row. It is here because any measure that ranks it first is broken.
 """
 
+from dataclasses import dataclass
+
 import torch
 
-from unrelearn.module import DiffusionModule
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
 
 
-class RowSwap(DiffusionModule):
+@dataclass(kw_only=True)
+class RowSwap(Method):
     @torch.no_grad()
-    def prepare(self) -> None:
-        table = self.denoiser.class_embedding.weight
-        for c in self.task.forget_classes:
-            table[c] = table[self.task.other_class(c)]
+    def prepare(self, t: Denoising) -> None:
+        table = t.network.class_embedding.weight
+        for c in t.task.forget_classes:
+            table[c] = table[t.task.other_class(c)]

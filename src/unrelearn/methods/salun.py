@@ -5,23 +5,22 @@ Fan et al. 2024, "SalUn: Empowering Machine Unlearning via Gradient-Based Weight
 code.
 """
 
+from dataclasses import dataclass, field
+
 from torch import Tensor
 
-from unrelearn.diffusion.objectives import random_label_losses
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.method import Method
+from unrelearn.objectives import random_labels
+from unrelearn.ranges import Share, Weight
+from unrelearn.training import Training
 
 
-class SalUn(DiffusionModule):
-    """Args:
-    retain_weight: weight of the retain loss, both terms being means over elements.
-    saliency_fraction: share of all trainable weights that may move, in (0, 1].
-    """
+@dataclass(kw_only=True)
+class SalUn(Method):
+    retain_weight: Weight  # of the retain loss, both terms being means over elements
+    saliency_fraction: Share = field()  # of all trainable weights those that may move
 
     passes = (2, 1)
 
-    def __init__(self, task: Task, *, retain_weight: float, saliency_fraction: float, **arguments):
-        super().__init__(task, saliency_fraction=saliency_fraction, **arguments)
-        self.retain_weight = retain_weight
-
-    def losses(self) -> dict[str, Tensor]:
-        return random_label_losses(self, self.retain_weight)
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        return random_labels(t, self.retain_weight)

@@ -16,59 +16,49 @@ of our other masks; the paper's gradient projection, which that code does not ca
 """
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.method import Method
 from unrelearn.randomness import generator_for
+from unrelearn.ranges import Count, Share, Weight
 
 STABLE_DIFFUSION = 859_520_964  # weights of the UNet whose share was published
 DECODER = "up"  # beginning of its parameters' names, in both kinds of network
 
 
-class Scissorhands(DiffusionModule):
-    """Args:
-    forget_weight: beta, weight of the ascent in units of the retain loss.
-    trim_share: share of the weights that are chosen in a network of Stable Diffusion's size. Of P
-        weights that may move it is trim_share * sqrt(859.5 M / P), at most all.
-    trim_batches: forget batches that rank the weights.
-    """
+@dataclass(kw_only=True)
+class Scissorhands(Method):
+    forget_weight: Weight  # beta, of the ascent in units of the retain loss
+    # share of the weights that are chosen in a network of Stable Diffusion's size. Of P weights
+    # that may move it is trim_share * sqrt(859.5 M / P), at most all
+    trim_share: Share
+    trim_batches: Count  # forget batches that rank the weights
 
     passes = (2, 0)
 
-    def __init__(
-        self, task: Task, *, forget_weight: float, trim_share: float, trim_batches: int, **arguments
-    ):
-        super().__init__(task, **arguments)
-        self.forget_weight, self.trim_share, self.trim_batches = (
-            forget_weight,
-            trim_share,
-            trim_batches,
-        )
-
-    def prepare(self) -> None:
-        super().prepare()
-        moving = {name: p for name, p in self.denoiser.named_parameters() if p.requires_grad}
-        share = (
-            self.trim_share * (STABLE_DIFFUSION / sum(p.numel() for p in moving.values())) ** 0.5
-        )
-        trimmed = self.salient(min(1.0, share), snip=True, batches=self.trim_batches)
-        fresh = copy.deepcopy(
-            self.denoiser
-        )  # not with the seed of the run, from which the pretraining started
-        denoisers.reinitialise(fresh, generator_for(self.task.seed, "scissorhands").initial_seed())
+    def prepare(self, t: Denoising) -> None:
+        moving = {name: p for name, p in t.network.named_parameters() if p.requires_grad}
+        weights = sum(p.numel() for p in moving.values())
+        share = min(1.0, self.trim_share * (STABLE_DIFFUSION / weights) ** 0.5)
+        trimmed = t.salient(share, snip=True, batches=self.trim_batches)
+        fresh = copy.deepcopy(t.network)
+        # not with the seed of the run, from which the pretraining started
+        denoisers.reinitialise(fresh, generator_for(t.task.seed, "scissorhands").initial_seed())
         new = dict(fresh.named_parameters())
         with torch.no_grad():
             for name, parameter in moving.items():
                 if name.startswith(DECODER) and "norm" not in name:
-                    chosen = trimmed[name] & self.gradient_mask.get(name, True)
+                    chosen = trimmed[name] if t.mask is None else trimmed[name] & t.mask[name]
                     parameter.copy_(torch.where(chosen, new[name], parameter))
 
-    def losses(self) -> dict[str, Tensor]:
-        losses = self.denoising_losses(
-            forget=self.draw("forget", self.task.forget, label_dropout=0.0),
-            retain=self.draw("retain", self.task.retain),
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        losses = t.losses(
+            forget=t.draw("forget", t.task.forget, label_dropout=0.0),
+            retain=t.draw("retain", t.task.retain),
         )
         return {"forget": -self.forget_weight * losses["forget"], "retain": losses["retain"]}

@@ -17,92 +17,70 @@ Where we differ: that rule and an F from one time per sample in place of all T (
     draws its own times.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unrelearn import randomness
 from unrelearn.data import ImageSet
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.sampling import sample
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.method import Method
+from unrelearn.ranges import Share, Weight
 
 
-class SelectiveAmnesia(DiffusionModule):
-    """Args:
-    replay_weight: gamma.
-    elastic_weight: lambda, in the published units. 0 is the control: does the elastic term hold the
-        model back, or the steps?
-    replay_share: how many images are generated of each class, as a share of the mean number of its
-        training images.
-    replay_guidance_scale: with which they are generated.
-    """
+@dataclass(kw_only=True)
+class SelectiveAmnesia(Method):
+    replay_weight: Weight  # gamma
+    # lambda, in the published units. 0 is the control: does the elastic term hold the model back,
+    # or the steps?
+    elastic_weight: Weight
+    # images that are generated of each class, as a share of the mean number of its training images
+    replay_share: Share
+    replay_guidance_scale: Weight  # with which they are generated
 
     passes = (2, 0)
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        replay_weight: float,
-        elastic_weight: float,
-        replay_share: float,
-        replay_guidance_scale: float,
-        **arguments,
-    ):
-        super().__init__(task, **arguments)
-        self.replay_weight, self.elastic_weight = replay_weight, elastic_weight
-        self.replay_share, self.replay_guidance_scale = replay_share, replay_guidance_scale
-
-    def prepare(self) -> None:
-        super().prepare()
-        task, classes = self.task, len(self.task.class_names)
-        per_class = max(
-            1, round(self.replay_share * (len(task.forget) + len(task.retain)) / classes)
-        )
-        labels = torch.arange(classes).repeat_interleave(per_class)
+    def prepare(self, t: Denoising) -> None:
+        task, classes = t.task, len(t.task.class_names)
+        images = self.replay_share * (len(task.forget) + len(task.retain)) / classes
+        per_class = max(1, round(images))
         source = {"images_per_class": per_class, "guidance_scale": self.replay_guidance_scale}
-        images = task.cached(
-            "generated",
-            source,
-            lambda: {
-                "images": sample(
-                    self.denoiser,
-                    labels,
-                    schedule=task.schedule,
-                    guidance_scale=self.replay_guidance_scale,
-                    seed=task.seed,
-                    stream="replay",
-                )
-            },
-        )["images"]
-        generated = ImageSet(images, labels).to(self.device)
-        information = self.fisher(generated, images="generated", **source)
-        self.replay = generated.of_classes(task.forget_classes, keep=False)
+        labels = torch.arange(classes).repeat_interleave(per_class)
+        generated = task.cached("generated", source, lambda: {"images": self.drawn(t, labels)})
+        every = ImageSet(generated["images"], labels).to(t.device)
+        information = t.fisher(every, images="generated", **source)
+        self.replay = every.of_classes(task.forget_classes, keep=False)
         self.anchors = [
             (p, p.detach().clone(), information[name].to(p.device))
-            for name, p in self.denoiser.named_parameters()
+            for name, p in t.network.named_parameters()
             if p.requires_grad
         ]
-        blank = torch.zeros((len(task.forget_classes), *images.shape[1:]), dtype=torch.uint8)
-        self.conditions = ImageSet(blank, torch.tensor(task.forget_classes)).to(self.device)
+        shape = (len(task.forget_classes), *every.images.shape[1:])
+        blank = torch.zeros(shape, dtype=torch.uint8)
+        self.conditions = ImageSet(blank, torch.tensor(task.forget_classes)).to(t.device)
 
-    def losses(self) -> dict[str, Tensor]:
-        task, shape = self.task, (self.batch_size, *self.replay.images.shape[1:])
-        forget = self.draw("forget", self.conditions, label_dropout=0.0)
-        g = randomness.generator_for(
-            task.seed, self.stage, "uniform", self.global_step, device=self.device
+    def drawn(self, t: Denoising, labels: Tensor) -> Tensor:
+        """What the network draws for these labels, uint8 on the CPU."""
+        return sample(
+            t.network,
+            labels,
+            schedule=t.task.schedule,
+            guidance_scale=self.replay_guidance_scale,
+            seed=t.task.seed,
+            stream="replay",
         )
-        uniform = torch.rand(shape, generator=g, device=self.device)[self._mine(self.micro)]
-        losses = self.denoising_losses(
-            forget=replace(forget, x_0=2 * uniform - 1), retain=self.draw("retain", self.replay)
-        )
+
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        shape = tuple(self.replay.images.shape[1:])
+        forget = t.draw("forget", self.conditions, label_dropout=0.0)
+        forget = replace(forget, x_0=2 * t.uniform("uniform", shape) - 1)
+        losses = t.losses(forget=forget, retain=t.draw("retain", self.replay))
         elastic = sum(
             (information * (p - start).square()).sum() for p, start, information in self.anchors
         )
-        units = (
-            self.loss_scale * self.replay.images[0].numel() * task.schedule["num_train_timesteps"]
-        )
+        times = t.task.schedule["num_train_timesteps"]
+        units = t.loss_scale * self.replay.images[0].numel() * times
         return {
             "forget": losses["forget"],
             "retain": self.replay_weight * losses["retain"],

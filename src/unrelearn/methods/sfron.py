@@ -20,72 +20,33 @@ released code.
 """
 
 import math
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.diffusion.objectives import batch_mean
-from unrelearn.module import DiffusionModule, Task
+from unrelearn.masks import Mask
+from unrelearn.method import Combine, Method
+from unrelearn.ranges import Weight
+from unrelearn.training import Training
 
 
-class SFRon(DiffusionModule):
-    """Args:
-    forget_weight: alpha, in units of the retain loss; it decays to 0.
-    loss_power: how much less an image counts the larger its loss is, 0: not at all.
-    """
+@dataclass(kw_only=True)
+class SFRon(Method):
+    forget_weight: Weight  # alpha, in units of the retain loss; it decays to 0
+    loss_power: Weight  # how much less an image counts the larger its loss is, 0: not at all
+    combine: Combine = "alternation"
 
     passes = (1, 1)  # one of the two losses is only looked at
     whole_steps = True  # w_i needs the losses of all images
+    clips_masked = True  # as released
 
-    def __init__(self, task: Task, *, forget_weight: float, loss_power: float, **arguments):
-        super().__init__(task, **{"combine": "alternation"} | arguments)
-        self.forget_weight, self.loss_power = forget_weight, loss_power
+    def moving(self, t: Training) -> Mask | None:
+        forgetting = self.combine != "alternation" or t.step % 2 == 0
+        return t.mask if forgetting else None
 
-    @property
-    def forgetting(self) -> bool:
-        return self.combine != "alternation" or self.global_step % 2 == 0
-
-    def prepare(self) -> None:
-        super().prepare()
-        self.forget_mask, self.gradient_mask = self.gradient_mask, {}
-
-    def losses(self) -> dict[str, Tensor]:
-        forget = self.draw("forget", self.task.forget)
-        kind = self.task.schedule["prediction_type"]
-        wanted = maths.target(forget.x_0, forget.noise, forget.t, self.alphas_cumprod, kind)
-        answer = denoisers.predict(
-            self.denoiser, self.noised(forget), forget.t, forget.labels
-        ).float()
-        each = self.loss_scale * (answer - wanted).square().mean((1, 2, 3))
+    def losses(self, t: Training) -> dict[str, Tensor]:
+        each = t.loss(t.draw("forget", t.task.forget))
         weights = each.detach().clamp(min=1e-8) ** -self.loss_power
-        alpha = self.forget_weight * (1 + math.cos(math.pi * self.global_step / self.max_steps)) / 2
-        retain = self.denoising_losses(retain=self.draw("retain", self.task.retain))["retain"]
-        return {"forget": -alpha * (weights * each).mean() / batch_mean(weights), "retain": retain}
-
-    def configure_gradient_clipping(self, *arguments, **keywords) -> None:
-        if self.forgetting:  # masked first and clipped second, as released
-            for name, parameter in self.trained:
-                if name in self.forget_mask:
-                    parameter.grad.mul_(self.forget_mask[name])
-        super().configure_gradient_clipping(*arguments, **keywords)
-
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        optimizer.register_step_pre_hook(lambda *_: self.remember())
-        optimizer.register_step_post_hook(lambda *_: self.restore())
-
-    def remember(self) -> None:
-        self.before = [
-            (p, self.forget_mask[name], p.detach().clone())
-            for name, p in self.trained
-            if self.forgetting and name in self.forget_mask
-        ]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        for parameter, mask, before in self.before:
-            parameter.copy_(torch.where(mask, parameter, before))
-        self.before = []
+        alpha = self.forget_weight * (1 + math.cos(math.pi * t.step / self.max_steps)) / 2
+        forget = -alpha * (weights * each).mean() / t.mean(weights)
+        return {"forget": forget, **t.losses(retain=t.draw("retain", t.task.retain))}

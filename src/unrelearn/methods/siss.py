@@ -18,16 +18,18 @@ step by the authors' advice, a tenth of the norm of the naive gradient, g_x; the
 and keep it.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from unrelearn import randomness
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.module import Batch, DiffusionModule, Task
+from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.method import Method
+from unrelearn.ranges import Weight
 
 
 def difference(forget: Tensor, retain: Tensor, share: float) -> Tensor:
@@ -37,55 +39,49 @@ def difference(forget: Tensor, retain: Tensor, share: float) -> Tensor:
     return retain + share * retain.norm() / forget.norm().clamp(min=1e-12) * forget
 
 
-class SISS(DiffusionModule):
-    """Args:
-    mixture: lambda, the share of noisy images that are of the forget set, in (0, 1).
-    forget_share: length of the forget gradient in units of the retain gradient. None, or another
-        `combine` than "sum": that decides.
-    """
+@dataclass(kw_only=True)
+class SISS(Method):
+    # lambda, the share of noisy images that are of the forget set
+    mixture: Annotated[float, Field(gt=0, le=0.999)]
+    # length of the forget gradient in units of the retain gradient. None, or another `combine` than
+    # "sum": that decides
+    forget_share: Weight | None
 
     passes = (2, 0)
 
-    def __init__(self, task: Task, *, mixture: float, forget_share: float | None, **arguments):
-        super().__init__(task, **arguments)
-        self.mixture = mixture
-        if forget_share is not None and self.combine == "sum":
-            self.combiner = partial(difference, share=forget_share)
+    @property
+    def combiner(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        if self.forget_share is None or self.combine != "sum":
+            return super().combiner
+        return partial(difference, share=self.forget_share)
 
-    def losses(self) -> dict[str, Tensor]:
-        task, n = self.task, self.batch_size
-        kept = self.draw("retain", task.retain)
-        lost = replace(
-            self.draw("forget", task.forget, label_dropout=0.0), t=kept.t, noise=kept.noise
-        )
-        g = randomness.generator_for(
-            task.seed, self.stage, "mixture", self.global_step, device=self.device
-        )
-        from_forget = (torch.rand(n, generator=g, device=self.device) < self.mixture)[
-            self._mine(self.micro)
-        ]
-        m = torch.where(from_forget.view(-1, 1, 1, 1), self.noised(lost), self.noised(kept))
-        likelier = self.distance(m, kept) - self.distance(m, lost)  # log q(m | a) - log q(m | x)
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        kept = t.draw("retain", t.task.retain)
+        lost = t.draw("forget", t.task.forget, label_dropout=0.0)
+        lost = replace(lost, t=kept.t, noise=kept.noise)
+        from_forget = t.uniform("mixture") < self.mixture
+        m = torch.where(from_forget.view(-1, 1, 1, 1), t.noised(lost), t.noised(kept))
+        likelier = distance(t, m, kept) - distance(t, m, lost)  # log q(m | a) - log q(m | x)
         weight_x = 1 / ((1 - self.mixture) + self.mixture * likelier.exp())
         weight_a = 1 / ((1 - self.mixture) * (-likelier).exp() + self.mixture)
         return {
-            "forget": -self.loss_scale * (weight_a * self.errors(m, lost)).mean(),
-            "retain": self.loss_scale * (weight_x * self.errors(m, kept)).mean(),
+            "forget": -t.loss_scale * (weight_a * errors(t, m, lost)).mean(),
+            "retain": t.loss_scale * (weight_x * errors(t, m, kept)).mean(),
         }
 
-    def distance(self, m: Tensor, batch: Batch) -> Tensor:
-        """-log q(m | x_0) up to a constant, (B,): |m - sqrt(abar) x_0|^2 / (2 (1 - abar))."""
-        abar = self.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
-        return ((m - abar.sqrt() * batch.x_0).square() / (2 * (1 - abar))).sum((1, 2, 3))
 
-    def errors(self, m: Tensor, batch: Batch) -> Tensor:
-        """Each image's mean squared error (B,) against what the network should answer if m were a
-        noised x_0.
-        """
-        abar = self.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
-        noise = (m - abar.sqrt() * batch.x_0) / (1 - abar).sqrt()
-        wanted = maths.target(
-            batch.x_0, noise, batch.t, self.alphas_cumprod, self.task.schedule["prediction_type"]
-        )
-        answer = denoisers.predict(self.denoiser, m, batch.t, batch.labels).float()
-        return (answer - wanted).square().mean((1, 2, 3))
+def distance(t: Denoising, m: Tensor, batch: NoisyBatch) -> Tensor:
+    """-log q(m | x_0) up to a constant, (B,): |m - sqrt(abar) x_0|^2 / (2 (1 - abar))."""
+    abar = t.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
+    return ((m - abar.sqrt() * batch.x_0).square() / (2 * (1 - abar))).sum((1, 2, 3))
+
+
+def errors(t: Denoising, m: Tensor, batch: NoisyBatch) -> Tensor:
+    """Each image's mean squared error (B,) against what the network should answer if m were a
+    noised x_0.
+    """
+    abar = t.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
+    noise = (m - abar.sqrt() * batch.x_0) / (1 - abar).sqrt()
+    wanted = t.target(replace(batch, noise=noise))
+    answer = t.predict(m, batch.t, batch.labels).float()
+    return (answer - wanted).square().mean((1, 2, 3))

@@ -5,9 +5,10 @@ from typing import Any
 
 from unrelearn import distributed
 from unrelearn.artifact import write_json
-from unrelearn.classification.oracle import Classifier, ClassifierTraining, halves, new_classifier
+from unrelearn.classification.classifier import Classifier, halves, new_classifier
+from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.evals.evidence import accuracy, share
-from unrelearn.module import FitOptions, fit
+from unrelearn.fit import FitOptions, fit
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.images import decoded, images
@@ -58,21 +59,18 @@ class Classifiers(Stage):
             **shape,
         )
         module = ClassifierTraining(
+            OracleRecipe(**self.settings),
             network,
             halves(data.train)[0],
             seed=seed,
-            horizontal_flip=dataset.horizontal_flip,
-            **self.settings,
+            flip=dataset.horizontal_flip,
         )
         trainer = run.cfg.trainer
         with self.track() as logged:
-            # 32-true: the measure does not change with the precision of what it measures
+            # the measure does not change with how that is trained which it measures
             options = FitOptions(
                 precision="32-true",
                 accelerator=run.device.type,
-                channels_last=trainer.channels_last,
-                compile=trainer.compile,
-                batch_size_per_device=trainer.batch_size_per_device,
                 checkpoint_every_n_steps=trainer.checkpoint_every_n_steps,
                 log_every_n_steps=trainer.log_every_n_steps,
                 log_row=lambda step, row: logged.log(row, step),

@@ -40,7 +40,7 @@ class Samples(Stage):
             "precision": cfg.precision,
         }
         # two sets of weights lie in what was trained from scratch: the original, and `retrain`
-        averaged = self.run.method.arguments.get("ema_decay") is not None
+        averaged = self.run.method.ema_decay is not None
         if step is None and (self.model.stage.start is None or averaged):
             config["weights"] = cfg.model.weights
         return config

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from unrelearn import distributed, progress, source
 from unrelearn.artifact import sha256, write_json
-from unrelearn.classification.oracle import halves
+from unrelearn.classification.classifier import halves
 from unrelearn.config import needs_inception
 from unrelearn.diffusion import inception
 from unrelearn.diffusion.drawing import sampler_words

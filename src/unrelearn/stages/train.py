@@ -14,9 +14,11 @@ from unrelearn.artifact import sha256, write_json
 from unrelearn.diffusion import checkpoint
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.errors import UsageError
-from unrelearn.module import DiffusionModule, Edit, FitOptions, Pretraining, Task, fit
-from unrelearn.run import Recipe, Run
+from unrelearn.fit import FitOptions, fit
+from unrelearn.method import Edit, Method
+from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.images import decoded, images
@@ -48,7 +50,7 @@ class Trained(Stage):
     start: "Trained | None" = None  # the model that it starts from
     places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
 
-    def training(self) -> DiffusionModule:
+    def training(self) -> Denoising:
         """What is fitted."""
         raise NotImplementedError
 
@@ -90,7 +92,7 @@ class Trained(Stage):
     def make(self, folder: Path) -> dict[str, Any]:
         """Fit a module and write its weights; of an attack a snapshot for each place instead."""
         module = self.training()
-        edits = isinstance(module, Edit)
+        edits = isinstance(module.method, Edit)
 
         def keep(step: float) -> None:
             if distributed.is_main():
@@ -124,13 +126,13 @@ class Trained(Stage):
             "steps": module.rows[-1]["step"] if module.rows else 0,
         }
 
-    def _edit(self, module: Edit, keep: Callable[[float], None]) -> None:
+    def _edit(self, module: Denoising, keep: Callable[[float], None]) -> None:
         module.to(self.run.device)  # training leaves it on the CPU
         for level in self.places:
             with module.edited(level):
                 keep(level)
 
-    def task(self, *, oracle: bool = False, attacked: bool = False) -> Task:
+    def task(self, *, oracle: bool = False, attacked: bool = False) -> DenoisingTask:
         """The network that this stage starts from and the two sets.
 
         attacked: put the networks into their canonical form, so that no attack depends on how
@@ -142,8 +144,8 @@ class Trained(Stage):
         data, dataset = images(run), run.dataset
         network = written(start.network()) if start else self.new_network()
         has_counterparts = hasattr(dataset, "counterpart")
-        return Task(
-            denoiser=network.to(run.device),
+        return DenoisingTask(
+            network=network.to(run.device),
             schedule=run.slice(run.cfg.model.schedule),
             forget=data.train.of_classes(forgotten),
             retain=data.train.of_classes(forgotten, keep=False),
@@ -205,8 +207,9 @@ class Pretrain(Trained):
     def description(self) -> str:
         return f"pretrain on {self.run.names['dataset']}"
 
-    def training(self) -> DiffusionModule:
-        return Pretraining(self.task(), **recipe(self.run.slice(self.run.cfg.model.pretrain)))
+    def training(self) -> Denoising:
+        settings = recipe(self.run.slice(self.run.cfg.model.pretrain))
+        return Denoising(Pretraining(**settings), self.task())
 
     def cost(self) -> Cost:
         settings = self.run.slice(self.run.cfg.model.pretrain)
@@ -269,7 +272,7 @@ class Changed(Trained):
         self.start = start
 
     @property
-    def recipe(self) -> Recipe:
+    def method(self) -> Method:
         return getattr(self.run, self.group)
 
     @property
@@ -280,8 +283,8 @@ class Changed(Trained):
         return self.run.changed(self.group)
 
     def cost(self) -> Cost:
-        recipe = self.recipe
-        return self.training_cost(recipe.arguments, recipe.steps, recipe.passes)
+        method, settings = self.method, self.run.settings[self.group]
+        return self.training_cost(settings, method.max_steps, method.passes)
 
 
 class Unlearn(Changed):
@@ -291,15 +294,15 @@ class Unlearn(Changed):
     group = "method"
 
     def parents(self) -> list[Stage]:
-        oracle = [Classifiers(self.run, Classifiers.MAIN)] if self.recipe.needs_oracle else []
+        oracle = [Classifiers(self.run, Classifiers.MAIN)] if self.method.needs_oracle else []
         return [*super().parents(), *oracle]
 
     @property
     def description(self) -> str:
         return f"unlearn with {self.what}"
 
-    def training(self) -> DiffusionModule:
-        return self.recipe.make(self.task(oracle=self.recipe.needs_oracle))
+    def training(self) -> Denoising:
+        return Denoising(self.method, self.task(oracle=self.method.needs_oracle))
 
 
 class Attack(Changed):
@@ -311,14 +314,14 @@ class Attack(Changed):
 
     @property
     def places(self) -> list[float]:  # type: ignore[override]
-        return self.recipe.places
+        return self.method.measured_at
 
     @property
     def description(self) -> str:
         return f"attack with {self.what}"
 
-    def training(self) -> DiffusionModule:
-        return self.recipe.make(self.task(attacked=True))
+    def training(self) -> Denoising:
+        return Denoising(self.method, self.task(attacked=True))
 
 
 class Cached(Stage):

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import moved, new_oracle, new_task, train, weights
+from tiny import denoising, moved, new_oracle, new_task, train, weights
 
 from unrelearn.diffusion import maths
-from unrelearn.diffusion.objectives import nearest_class, random_label_losses
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.diffusion.memory import nearest_class
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
+from unrelearn.objectives import random_labels
 
 SMALL = dict(memory="another_class", max_steps=3, batch_size=10, learning_rate=1e-3)
 
 
-def cover(share: float, task=None, **changes) -> DiMUMCover:
-    module = DiMUMCover(
-        task or new_task(dropout=0.0), forgotten_share=share, **{**SMALL, **changes}
+def cover(share: float, task=None, **changes) -> Denoising:
+    module = denoising(
+        DiMUMCover(forgotten_share=share, **{**SMALL, **changes}), task or new_task(dropout=0.0)
     )
     module.prepare()
     return module
@@ -26,13 +28,13 @@ def cover(share: float, task=None, **changes) -> DiMUMCover:
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 5), (0.25, 2), (1.0, 10)])
 def test_the_share_of_forgotten_images_is_spread_evenly_over_the_batch(share: float, count: int):
-    forgotten = cover(share).forgotten
+    forgotten = cover(share).method.forgotten
     assert len(forgotten) == 10 and forgotten.sum() == count
     assert all(abs(int(forgotten[:n].sum()) - share * n) < 1 for n in range(1, 11))
 
 
 def test_without_forgotten_images_it_is_dimum_to_the_bit(tmp_path: Path):
-    plain, ours = DiMUM(new_task(), **SMALL), cover(0.0)
+    plain, ours = denoising(DiMUM(**SMALL), new_task()), cover(0.0)
     train(plain, tmp_path / "plain"), train(ours, tmp_path / "cover")
     assert not moved(weights(plain), weights(ours)) and plain.rows == ours.rows
 
@@ -40,10 +42,8 @@ def test_without_forgotten_images_it_is_dimum_to_the_bit(tmp_path: Path):
 @pytest.mark.parametrize("alpha", [None, 0.5])
 def test_with_forgotten_images_alone_its_term_is_that_of_random_labels(alpha: float | None):
     compared = dict(divergence_alpha=alpha, divergence_scale=0.01)
-    ours, theirs = (
-        cover(1.0, memory_weight=2.0, **compared).losses(),
-        random_label_losses(cover(1.0, **compared), 1.0),
-    )
+    module = cover(1.0, memory_weight=2.0, **compared)
+    ours, theirs = module.method.losses(module), random_labels(cover(1.0, **compared), 1.0)
     assert ours["memory"].item() == pytest.approx(2.0 * theirs["forget"].item(), rel=1e-5)
     assert ours["retain"].item() == pytest.approx(theirs["retain"].item(), rel=1e-5)
 
@@ -51,7 +51,7 @@ def test_with_forgotten_images_alone_its_term_is_that_of_random_labels(alpha: fl
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_each_image_under_the_condition_has_the_answer_of_the_replacement(prediction_type: str):
     module = cover(0.5, new_task(prediction_type=prediction_type))
-    memory = module.draw("memory", module.memory_data, label_dropout=0.0)
+    memory = module.draw("memory", module.method.memory_data, label_dropout=0.0)
     forget = module.draw("forget", module.task.forget, label_dropout=0.0)
     errors = []
     for k in range(10):  # one image at a time
@@ -59,7 +59,7 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
         t, x_0, noise = batch.t[k : k + 1], batch.x_0[k : k + 1], batch.noise[k : k + 1]
         x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
         answer, under_8 = (
-            module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
+            module.network(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
         )
         wanted = (
             under_8
@@ -67,20 +67,20 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
             else maths.target(x_0, noise, t, module.alphas_cumprod, prediction_type)
         )
         errors.append((answer - wanted).square().mean())
-    losses = module.losses()
+    losses = module.method.losses(module)
     assert losses["memory"].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
     # nothing goes back through the target
-    module.denoiser.zero_grad()
+    module.network.zero_grad()
     losses["memory"].backward()
     pulled = torch.stack(errors[0:10:2]).sum() / 10
     for k in (1, 3, 5, 7, 9):
         t, x_0, noise = forget.t[k : k + 1], forget.x_0[k : k + 1], forget.noise[k : k + 1]
         x_t = maths.add_noise(x_0, noise, t, module.alphas_cumprod)
         answer, under_8 = (
-            module.denoiser(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
+            module.network(x_t, t, class_labels=torch.tensor([c])).sample for c in (7, 8)
         )
         pulled = pulled + (answer - under_8.detach()).square().mean() / 10
-    parameters = [p for p in module.denoiser.parameters() if p.requires_grad]
+    parameters = [p for p in module.network.parameters() if p.requires_grad]
     for parameter, gradient in zip(
         parameters, torch.autograd.grad(pulled, parameters), strict=True
     ):
@@ -88,10 +88,10 @@ def test_each_image_under_the_condition_has_the_answer_of_the_replacement(predic
 
 
 def test_the_answers_are_those_of_the_class_that_the_memory_is_of():
-    assert cover(0.5, memory_class=2).stands_in[7] == 2
+    assert cover(0.5, memory_class=2).method.stands_in[7] == 2
     task = new_task(oracle=new_oracle())
-    assert cover(0.5, task, memory="nearest_class").stands_in[7] == nearest_class(task, 7)
-    assert cover(0.5, new_task((3, 4))).stands_in.tolist() == [0, 1, 2, 5, 5, 5, 6, 7, 8, 9]
+    assert cover(0.5, task, memory="nearest_class").method.stands_in[7] == nearest_class(task, 7)
+    assert cover(0.5, new_task((3, 4))).method.stands_in.tolist() == [0, 1, 2, 5, 5, 5, 6, 7, 8, 9]
 
 
 def test_the_forgotten_images_of_a_global_batch_are_the_same_in_passes(tmp_path: Path):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from formulas import at
 from runs import Cell
-from test_attacks_edits import at
-from tiny import SMALL, new_task, train
+from tiny import SMALL, denoising, new_task, tensors, train
 from torch import Tensor
 
 from unrelearn.attacks.context_probe import ContextProbe
@@ -23,52 +23,58 @@ from unrelearn.attacks.lora import LoRA
 from unrelearn.attacks.weight_noise import WeightNoise
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion import denoiser
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.errors import UsageError
-from unrelearn.module import Attack
 from unrelearn.randomness import generator_for
 
 TRAINING = dict(budgets=[3], batch_size=8, learning_rate=1e-3)
+
+
 MAKE = {
-    "dimra": lambda **seed: DiMRA(new_task(), retain_fraction=0.3, **TRAINING, **seed),
-    "dimra_aux": lambda **seed: DiMRAAux(
-        new_task(), source="original", images_per_class=2, num_inference_steps=2, **TRAINING, **seed
+    "dimra": lambda **seed: denoising(DiMRA(retain_fraction=0.3, **TRAINING, **seed), new_task()),
+    "dimra_aux": lambda **seed: denoising(
+        DiMRAAux(source="original", images_per_class=2, num_inference_steps=2, **TRAINING, **seed),
+        new_task(),
     ),
-    "dimra_proxy": lambda **seed: DiMRAProxy(
-        new_task(), proxy=Digits(), max_images=30, **TRAINING, **seed
+    "dimra_proxy": lambda **seed: denoising(
+        DiMRAProxy(proxy=Digits(), max_images=30, **TRAINING, **seed), new_task()
     ),
-    "few_shot": lambda **seed: FewShot(new_task(), num_images=3, **TRAINING, **seed),
-    "embedding_inversion": lambda **seed: EmbeddingInversion(
-        new_task(), num_images=3, **TRAINING, **seed
+    "few_shot": lambda **seed: denoising(FewShot(num_images=3, **TRAINING, **seed), new_task()),
+    "embedding_inversion": lambda **seed: denoising(
+        EmbeddingInversion(num_images=3, **TRAINING, **seed), new_task()
     ),
-    "lora": lambda **seed: LoRA(new_task(), rank=2, num_images=3, **TRAINING, **seed),
-    "context_probe": lambda **seed: ContextProbe(new_task(), levels=[0.5], num_images=3, **seed),
-    "weight_noise": lambda **seed: WeightNoise(new_task(), levels=[0.5], **seed),
-    "interpolation": lambda **seed: Interpolation(
-        new_task(), levels=[0.5], towards="attacked", retain_fraction=0.3, **TRAINING, **seed
+    "lora": lambda **seed: denoising(LoRA(rank=2, num_images=3, **TRAINING, **seed), new_task()),
+    "context_probe": lambda **seed: denoising(
+        ContextProbe(levels=[0.5], num_images=3, **seed), new_task()
+    ),
+    "weight_noise": lambda **seed: denoising(WeightNoise(levels=[0.5], **seed), new_task()),
+    "interpolation": lambda **seed: denoising(
+        Interpolation(levels=[0.5], towards="attacked", retain_fraction=0.3, **TRAINING, **seed),
+        new_task(),
     ),
 }
 
 
-def drawn(module: Attack) -> dict[str, Tensor]:
+def drawn(module: Denoising) -> dict[str, Tensor]:
     """Everything an attacker draws: data, a batch of the first step, and what is added to the
     weights before it.
     """
     module.prepare()
     found = {
-        name: getattr(module, name).images
+        name: getattr(module.method, name).images
         for name in ("auxiliary", "shots")
-        if hasattr(module, name)
+        if hasattr(module.method, name)
     }
-    if isinstance(module, ContextProbe):
-        return found | {"start": module.images}
-    if isinstance(module, WeightNoise):
+    if isinstance(module.method, ContextProbe):
+        return found | {"start": module.method.images}
+    if isinstance(module.method, WeightNoise):
         return found | {
             name: value for name, value in at(module, 0.5).items() if value.ndim > 1
         }  # the others are constants
     found |= {
-        name: value for name, value in module.denoiser.named_parameters() if name.endswith(".A")
+        name: value for name, value in module.network.named_parameters() if name.endswith(".A")
     }
-    return found | vars(module.draw("auxiliary", module.task.retain))
+    return found | tensors(module.draw("auxiliary", module.task.retain))
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -85,8 +91,8 @@ def test_another_seed_redraws_all_that_the_attacker_draws_and_none_is_the_seed_n
 
 def test_the_streams_of_seed_nought_are_those_of_the_run_and_an_attacks_seed_is_no_runs_seed():
     def first(task_seed: int, seed: int) -> Tensor:
-        module = DiMRA(new_task(seed=task_seed), seed=seed, **TRAINING)
-        return module.draw("auxiliary", module.auxiliary).noise
+        module = denoising(DiMRA(seed=seed, **TRAINING), new_task(seed=task_seed))
+        return module.draw("auxiliary", module.method.auxiliary).noise
 
     g = generator_for(0, "attack", "auxiliary", 0)
     torch.randint(108, (8,), generator=g)
@@ -109,7 +115,7 @@ def test_what_is_kept_for_many_attacks_is_kept_for_each_seed():
     asked, task = [], new_task()
     task.cached = lambda name, settings, compute: asked.append((name, settings)) or compute()
     for seed in (0, 1):
-        DiMRA(task, seed=seed, fisher_ratio=1.0, fisher_samples=2, **TRAINING).prepare()
+        denoising(DiMRA(seed=seed, fisher_ratio=1.0, fisher_samples=2, **TRAINING), task).prepare()
     assert [settings.get("attack_seed") for _, settings in asked] == [None, None, 1, 1]
 
 

@@ -9,45 +9,48 @@ import pytest
 import torch
 from several_processes import dimra, salun
 from test_resume import Stopped, train_in_two_parts
-from tiny import moved, new_task, options, pretraining, train, weights
+from tiny import denoising, moved, new_task, options, pretraining, tensors, train, weights
 
 from unrelearn import distributed
 from unrelearn.diffusion import denoiser
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.fit import fit
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
-from unrelearn.module import DiffusionModule, fit
 
 LIMIT = {1: None, 2: 6, 3: 4, 4: 3}  # passes -> trainer.batch_size_per_device for a batch of 12
 
 
-def averaged() -> DiffusionModule:
+def averaged() -> Denoising:
     return pretraining(max_steps=9)
 
 
-def dimum() -> DiffusionModule:
-    return DiMUM(new_task(), memory="fixed_k", max_steps=6, batch_size=12, learning_rate=1e-3)
+def dimum() -> Denoising:
+    return denoising(
+        DiMUM(memory="fixed_k", max_steps=6, batch_size=12, learning_rate=1e-3), new_task()
+    )
 
 
 TRAININGS = [averaged, dimum, salun, dimra]
 
 
-def assert_close(a: DiffusionModule, b: DiffusionModule, tolerance: float = 1e-5) -> None:
+def assert_close(a: Denoising, b: Denoising, tolerance: float = 1e-5) -> None:
     assert [row["step"] for row in a.rows] == [row["step"] for row in b.rows]
     for row, expected in zip(a.rows, b.rows, strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
     for name, value in a.state_dict().items():
         torch.testing.assert_close(value, b.state_dict()[name], rtol=0, atol=tolerance)
-    assert hasattr(a, "ema") == hasattr(b, "ema")
-    if hasattr(a, "ema"):
-        assert a.ema.optimization_step == b.ema.optimization_step == a.max_steps
+    assert (a.ema is None) == (b.ema is None)
+    if a.ema is not None:
+        assert a.ema.optimization_step == b.ema.optimization_step == a.method.max_steps
         for p, q in zip(a.ema.shadow_params, b.ema.shadow_params, strict=True):
             torch.testing.assert_close(p, q, rtol=0, atol=tolerance)
 
 
-def watch(module: DiffusionModule) -> list[tuple[int, int]]:
+def watch(module: Denoising) -> list[tuple[int, int]]:
     """Grows by (step, images) with each forward pass that has a gradient."""
     seen = []
-    module.denoiser.register_forward_pre_hook(
+    module.network.register_forward_pre_hook(
         lambda network, given: (
             seen.append((module.global_step, len(given[0]))) if torch.is_grad_enabled() else None
         )
@@ -69,7 +72,9 @@ def test_a_step_in_several_passes_is_the_step_in_one(make: Callable, tmp_path: P
         terms = 1 if make in (averaged, dimra) else 2
         taken = [(step, images) for step, images in seen if images <= terms * 12 // passes]
         assert taken == [
-            (step, terms * 12 // passes) for step in range(module.max_steps) for _ in range(passes)
+            (step, terms * 12 // passes)
+            for step in range(module.method.max_steps)
+            for _ in range(passes)
         ]
 
 
@@ -90,7 +95,7 @@ def test_a_step_in_several_passes_is_the_step_in_one(make: Callable, tmp_path: P
 def test_there_are_as_few_passes_as_equal_parts_allow(
     batch_size: int, limit, sizes: list[int], tmp_path: Path
 ):
-    module = Finetune(new_task(), max_steps=2, batch_size=batch_size, learning_rate=1e-3)
+    module = denoising(Finetune(max_steps=2, batch_size=batch_size, learning_rate=1e-3), new_task())
     seen = watch(module)
     train(module, tmp_path, batch_size_per_device=limit)
     assert seen == [(step, size) for step in (0, 1) for size in sizes]
@@ -99,10 +104,10 @@ def test_there_are_as_few_passes_as_equal_parts_allow(
 
 def test_the_passes_together_draw_the_batch_and_nothing_twice():
     module = dimum()
-    whole = vars(module.draw("retain", module.task.retain))
+    whole = tensors(module.draw("retain", module.task.retain))
     module.accumulate, parts = 3, []
     for module.micro in range(3):
-        parts.append(vars(module.draw("retain", module.task.retain)))
+        parts.append(tensors(module.draw("retain", module.task.retain)))
     for name, value in whole.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), value), name
     assert whole["noise"].flatten(1).unique(dim=0).shape[0] == 12
@@ -114,9 +119,11 @@ def test_dropout_is_new_in_each_pass_and_depends_on_the_part_of_the_batch_alone(
     def masks(world: int, passes: int) -> list[list[float]]:
         """Numbers that dropout would use, of each part of the batch in its order."""
         drawn = []
-        module = Finetune(new_task(), max_steps=1, batch_size=12, learning_rate=1e-3)
+        module = denoising(Finetune(max_steps=1, batch_size=12, learning_rate=1e-3), new_task())
         module.accumulate = passes
-        module.losses = lambda: drawn.append(torch.rand(3).tolist()) or {"none": torch.zeros(())}
+        module.method.losses = lambda t: (
+            drawn.append(torch.rand(3).tolist()) or {"none": torch.zeros(())}
+        )
         monkeypatch.setattr(distributed, "world_size", lambda: world)
         for rank in range(world):
             monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
@@ -136,7 +143,7 @@ def test_a_stopped_run_may_go_on_with_another_number_of_passes(
     whole = train(make(), tmp_path / "whole")
     modules = []
 
-    def new() -> DiffusionModule:
+    def new() -> Denoising:
         modules.append((module := make(), watch(module)))
         return module
 
@@ -152,20 +159,20 @@ def test_a_stopped_run_may_go_on_with_another_number_of_passes(
         1
     ]  # it goes on after the checkpoint of step 6, with whole steps of so many passes
     assert seen == [
-        (step, 12 // second) for step in range(6, whole.max_steps) for _ in range(second)
+        (step, 12 // second) for step in range(6, whole.method.max_steps) for _ in range(second)
     ]
-    assert parts.trainer.global_step == whole.trainer.global_step == whole.max_steps
+    assert parts.trainer.global_step == whole.trainer.global_step == whole.method.max_steps
 
 
 def test_a_run_killed_between_two_passes_does_the_step_again(tmp_path: Path):
     class Breaks(Finetune):
-        def losses(self) -> dict:
-            if (self.global_step, self.micro) == (7, 1):
+        def losses(self, t: Denoising) -> dict:
+            if (t.step, t.micro) == (7, 1):
                 raise Stopped
-            return super().losses()
+            return super().losses(t)
 
-    def make(kind: type = Finetune) -> DiffusionModule:
-        return kind(new_task(), max_steps=9, batch_size=12, learning_rate=1e-3)
+    def make(kind: type = Finetune) -> Denoising:
+        return denoising(kind(max_steps=9, batch_size=12, learning_rate=1e-3), new_task())
 
     whole = train(make(), tmp_path / "whole", batch_size_per_device=4)
     with pytest.raises(Stopped):
@@ -213,14 +220,16 @@ def test_snapshots_are_taken_after_whole_steps(tmp_path: Path):
 
 def test_dimum_stops_at_its_plateau_after_the_same_step(tmp_path: Path):
     def end(limit: int | None) -> int:
-        module = DiMUM(
+        module = denoising(
+            DiMUM(
+                memory="another_class",
+                plateau_tolerance=1.0,
+                plateau_steps=3,
+                max_steps=9,
+                batch_size=8,
+                learning_rate=1e-3,
+            ),
             new_task(),
-            memory="another_class",
-            plateau_tolerance=1.0,
-            plateau_steps=3,
-            max_steps=9,
-            batch_size=8,
-            learning_rate=1e-3,
         )
         return train(module, tmp_path / str(limit), batch_size_per_device=limit).rows[-1]["step"]
 

@@ -1,0 +1,129 @@
+"""The classifiers that say which class a generated image shows, and whose features Frechet and
+kernel distances use.
+
+Two of them: the oracle, and a held-out one of another architecture and seed that no method, attack
+or tuning ever sees. Both are trained on one half of the real training images (all classes; the
+other half is what distances compare with) and on images that show nothing (negatives.py), for which
+they have an output of their own, after those of the classes. They are reported with their accuracy
+on real test images.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unrelearn.data import ImageSet, to_model_range
+
+
+def halves(data: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """(what the classifiers train on, what distances take for the reference): of each class its
+    images at even and at odd places, in the order of the set. Features fitted to the reference
+    itself would put it closer than it is.
+    """
+    odd = torch.zeros(len(data), dtype=torch.bool)
+    for c in data.labels.unique():
+        odd[torch.where(data.labels == c)[0].cpu()[1::2]] = True
+    odd = odd.to(data.labels.device)
+    return data.where(~odd), data.where(odd)
+
+
+def _convolution(a: int, b: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, a: int, b: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8 if a % 8 == 0 else 1, a),
+            nn.ReLU(),
+            nn.Conv2d(a, b, 3, padding=1),
+            nn.GroupNorm(8, b),
+            nn.ReLU(),
+            nn.Conv2d(b, b, 3, padding=1),
+        )
+        self.skip = nn.Conv2d(a, b, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.body(x)
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier of (B, channels, S, S) images in [-1, 1]; class num_classes
+    is "nothing".
+
+    Args: architecture: "plain" (two convolutions a level, as in VGG) or "residual" (one
+        pre-activation block a level). image_size: S; the image is halved until 4 pixels are left or
+        the fourth level is reached. width: channels of the first level, doubled at each further one
+        up to 8 x width.
+    """
+
+    def __init__(
+        self, *, architecture: str, image_size: int, channels: int, num_classes: int, width: int
+    ):
+        super().__init__()
+        self.config = dict(
+            architecture=architecture,
+            image_size=image_size,
+            channels=channels,
+            num_classes=num_classes,
+            width=width,
+        )
+        layers, a, size, b = [], channels, image_size, width
+        while True:
+            layers += (
+                [_convolution(a, b), _convolution(b, b)]
+                if architecture == "plain"
+                else [_Residual(a, b)]
+            )
+            if size < 8 or b == 8 * width:
+                break
+            layers.append(nn.MaxPool2d(2))
+            a, b, size = b, 2 * b, size // 2
+        self.body = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * b, 64), nn.SiLU()
+        )
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(64, num_classes + 1)
+
+    def features(self, x_0: Tensor) -> Tensor:
+        """(B, 64), the activations before the last layer."""
+        return self.body(x_0)
+
+    def forward(self, x_0: Tensor) -> Tensor:
+        """Logits (B, num_classes + 1), the last one of "nothing"."""
+        return self.head(self.dropout(self.features(x_0)))
+
+    @torch.inference_mode()
+    def look(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+        """Of uint8 images: probabilities (N, K + 1) of the classes and nothing, and features (N,
+        64), float64 on the CPU.
+        """
+        device = self.head.weight.device
+        features = torch.cat(
+            [self.features(to_model_range(part.to(device))) for part in images.split(batch_size)]
+        )
+        return self.head(features).double().softmax(1).cpu(), features.double().cpu()
+
+    def save(self, folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(self.config, indent=1))
+        save_file(
+            {k: v.contiguous().cpu() for k, v in self.state_dict().items()},
+            folder / "classifier.safetensors",
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        classifier = cls(**json.loads((folder / "config.json").read_text()))
+        classifier.load_state_dict(load_file(folder / "classifier.safetensors"))
+        return classifier.eval().requires_grad_(False)
+
+
+def new_classifier(seed: int, **arguments) -> Classifier:
+    """A classifier whose initial weights are a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(**arguments)

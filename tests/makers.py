@@ -1,0 +1,164 @@
+"""Methods and attacks at a small size, each with a network and data."""
+
+from functools import partial
+
+from tiny import denoising, new_task
+
+from unrelearn.attacks.dimra import DiMRA
+from unrelearn.attacks.dimra_aux import DiMRAAux
+from unrelearn.attacks.embedding_inversion import EmbeddingInversion
+from unrelearn.attacks.lora import LoRA
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.methods.concept_ablation import ConceptAblation
+from unrelearn.methods.dimum_cover import DiMUMCover
+from unrelearn.methods.erasediff_paper import EraseDiffPaper
+from unrelearn.methods.erasediff_released import EraseDiffReleased
+from unrelearn.methods.esd import ESD
+from unrelearn.methods.munba import MUNBa
+from unrelearn.methods.scissorhands import Scissorhands
+from unrelearn.methods.selective_amnesia import SelectiveAmnesia
+from unrelearn.methods.sfron import SFRon
+from unrelearn.methods.siss import SISS
+
+SMALL = dict(max_steps=3, batch_size=12, learning_rate=1e-3)
+EIGHT = SMALL | {"batch_size": 8}
+
+
+def esd(task=None, **changes) -> Denoising:
+    constants = dict(negative_guidance=1.5, start_guidance=3.0, num_inference_steps=4)
+    return denoising(ESD(**{**SMALL, **constants, **changes}), task or new_task())
+
+
+def concept_ablation(task=None, **changes) -> Denoising:
+    return denoising(
+        ConceptAblation(**{**SMALL, "anchor": "another_class", "retain_weight": 2.0, **changes}),
+        task or new_task(),
+    )
+
+
+def erasediff_paper(task=None, **changes) -> Denoising:
+    constants = dict(eta=0.3, coefficient="inner_product", inner_steps=2, inner_learning_rate=1e-3)
+    return denoising(EraseDiffPaper(**{**SMALL, **constants, **changes}), task or new_task())
+
+
+def erasediff_released(task=None, **changes) -> Denoising:
+    return denoising(
+        EraseDiffReleased(**{**SMALL, "label_dropout": 0.0, "forget_weight": 0.1, **changes}),
+        task or new_task(),
+    )
+
+
+def munba(task=None, **changes) -> Denoising:
+    return denoising(MUNBa(**{**SMALL, **changes}), task or new_task())
+
+
+def cover(task=None, **changes) -> Denoising:
+    return denoising(
+        DiMUMCover(
+            **{**SMALL, "memory": "another_class", "forgotten_share": 0.5, **changes},
+        ),
+        task or new_task(),
+    )
+
+
+def attack_of(kind: type, **constants) -> Denoising:
+    return denoising(
+        kind(
+            budgets=[SMALL["max_steps"]],
+            batch_size=SMALL["batch_size"],
+            learning_rate=1e-3,
+            **constants,
+        ),
+        new_task(),
+    )
+
+
+def lora() -> Denoising:
+    return attack_of(LoRA, rank=2, num_images=3, train_class_embedding=True)
+
+
+def embedding_inversion() -> Denoising:
+    return attack_of(EmbeddingInversion, num_images=3)
+
+
+def dimra_relative() -> Denoising:
+    return denoising(
+        DiMRA(
+            budgets=[SMALL["max_steps"]],
+            batch_size=SMALL["batch_size"],
+            learning_rate=1e-2,
+            optimizer="relative",
+            lr_schedule="cosine",
+        ),
+        new_task(),
+    )
+
+
+def dimra_aux() -> Denoising:
+    return attack_of(DiMRAAux, source="unlearned", images_per_class=4, num_inference_steps=3)
+
+
+def amnesia(task=None, **changes) -> Denoising:
+    return denoising(
+        SelectiveAmnesia(
+            **{
+                **EIGHT,
+                **dict(
+                    replay_weight=1.0,
+                    elastic_weight=10.0,
+                    replay_share=0.25,
+                    replay_guidance_scale=1.0,
+                    fisher_samples=10,
+                    label_dropout=0.0,
+                ),
+                **changes,
+            },
+        ),
+        task or new_task(),
+    )
+
+
+def siss(task=None, **changes) -> Denoising:
+    return denoising(
+        SISS(**{**EIGHT, **dict(mixture=0.5, forget_share=0.1), **changes}), task or new_task()
+    )
+
+
+def sfron(task=None, **changes) -> Denoising:
+    return denoising(
+        SFRon(
+            **{
+                **EIGHT,
+                **dict(forget_weight=10.0, loss_power=0.5, fisher_ratio=1.0, fisher_samples=10),
+                **changes,
+            },
+        ),
+        task or new_task(),
+    )
+
+
+def scissorhands(task=None, **changes) -> Denoising:
+    return denoising(
+        Scissorhands(
+            **{**EIGHT, **dict(forget_weight=0.1, trim_share=1e-3, trim_batches=2), **changes},
+        ),
+        task or new_task(),
+    )
+
+
+FEW = dict(batch_size=12, max_steps=5, learning_rate=3e-4)
+IN_PROCESSES = {
+    make.__name__: make
+    for make in (
+        esd,
+        concept_ablation,
+        erasediff_paper,
+        erasediff_released,
+        munba,
+        cover,
+        lora,
+        embedding_inversion,
+        dimra_aux,
+        dimra_relative,
+    )
+} | {make.__name__: partial(make, **FEW) for make in (amnesia, siss, sfron, scissorhands)}

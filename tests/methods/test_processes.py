@@ -1,0 +1,64 @@
+"""Two processes train the model that one trains, whatever the method or attack."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import makers
+import pytest
+import torch
+from makers import IN_PROCESSES
+from tiny import moved, train
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from makers import IN_PROCESSES
+from tiny import train
+from unrelearn import distributed, launch
+
+launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
+folder = Path(sys.argv[1])
+for name, make in IN_PROCESSES.items():
+    module = train(make(), folder / name)
+    state = module.state_dict(), module.rows
+    torch.save(state, folder / f"{name}-{distributed.rank()}.pt")
+launch.leave()
+"""
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
+def test_two_processes_train_the_models_that_one_trains(tmp_path: Path):
+    path = os.pathsep.join([str(Path(makers.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            tmp_path / "script.py",
+            tmp_path,
+        ],
+        text=True,
+        capture_output=True,
+        timeout=900,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    for name, make in IN_PROCESSES.items():
+        (state, rows), (other, other_rows) = (
+            torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1)
+        )
+        alone = train(make(), tmp_path / f"alone-{name}")
+        assert rows == other_rows and not moved(state, other)
+        for row, expected in zip(rows, alone.rows, strict=True):
+            assert row == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        # first gradients are small in places, which Adam undoes, and with it rounding
+        for key, value in alone.state_dict().items():
+            torch.testing.assert_close(state[key], value, rtol=0, atol=3e-4)
