@@ -30,7 +30,7 @@ def targets(run: Run) -> list[Stage]:
     asked, chain = set(run.cfg.stages), models(run)
     classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
     if Evaluate.name in asked:
-        return [*classifiers, *evaluations(run)]
+        return list(evaluations(run))
     wanted = classifiers if Classifiers.name in asked else []
     if Samples.name in asked:
         return [*wanted, *(Samples(run, model) for model in chain)]
