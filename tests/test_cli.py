@@ -199,6 +199,15 @@ def test_mistyped_keys_hide_no_other_problem(complaint):
     ]
 
 
+def test_an_element_of_a_list_hides_no_other_problem(complaint):
+    lines = complaint("relearning.budgets=[0,nan]", "method.memory_weight=inf", "forget=12")
+    assert [line.split(": ")[1] for line in lines] == [
+        "relearning.budgets=[0,nan]",
+        "method.memory_weight=inf",
+        "forget=12",
+    ]
+
+
 def test_words_that_can_not_be_read_are_all_named(complaint):
     lines = complaint("forget=naïve", "tracking.group=a#b")
     assert len(lines) == 2 and all("must be quoted" in line for line in lines)
@@ -257,7 +266,7 @@ def test_the_home_folder_is_meant_by_a_tilde_also_by_hydra(tmp_path: Path):
         env=environment(HOME=str(tmp_path)),
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").is_dir() and not (ROOT / "~").exists()
@@ -273,7 +282,7 @@ def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
         env=environment(),
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=900,
     )
     assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 
@@ -381,6 +390,6 @@ def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
         "seed=0,1",
     ]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=120
+        command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=900
     )
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr

@@ -276,15 +276,13 @@ UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
     reason="needs a mount of its own",
 )
 def test_a_full_disk_costs_one_line(tmp_path: Path):
+    """Full from the start: of the last free pages, W&B's process or ours may be the first to take
+    one.
+    """
     (tmp_path / "wandb").mkdir()
-    small = [
-        *UNSHARE,
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o size=16k none {tmp_path}/wandb && exec "$@"',
-        "sh",
-    ]
-    (line,) = three_stages(tmp_path, "offline", inside=small)
+    full = f"mount -t tmpfs -o size=4k none {tmp_path}/wandb && head -c 4096 /dev/zero >"
+    inside = [*UNSHARE, "sh", "-c", f'{full} {tmp_path}/wandb/full && exec "$@"', "sh"]
+    (line,) = three_stages(tmp_path, "offline", inside=inside)
     assert line.startswith("warning: W&B does not work here (OSError") and "No space left" in line
 
 
