@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from unrelearn import launch
 from unrelearn.report import board, leaderboard, matrix, site, write_atomically
 from unrelearn.report.compare import RENDERERS, recovery_figures, tables, troubles
 from unrelearn.report.figures import save
@@ -119,4 +120,7 @@ def save_figures(groups: list, boards: list, matrices: list, folder: Path) -> li
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OSError as error:
+        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))

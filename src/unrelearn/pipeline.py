@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cache, cached_property, partial
@@ -291,6 +291,8 @@ class Pipeline:
         ).key[:8]
         again = f"-attack{self.attack_seed}" if self.attack_seed else ""
         forgotten = "_".join(map(str, self.forget))
+        if len(forgotten) > 100:  # a name of more than 255 bytes is no folder's
+            forgotten = f"{self.forget[0]}_and_{len(self.forget) - 1}_more"
         return f"{self.group}-forget{forgotten}-seed{self.cfg['seed']}{again}-{identity}"
 
     def parts(self) -> list[Part]:
@@ -558,7 +560,8 @@ class Pipeline:
         def measured(folder: Path) -> dict:
             started = time.monotonic()
             _reset_peak_memory()
-            meta = compute(folder)
+            with progress.alive(f"{spec.stage} {spec.key}"):
+                meta = compute(folder)
             seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
             return {
                 "status": "finished",
@@ -1169,7 +1172,7 @@ def run(cfg: dict, command: str) -> dict | None:
             )
         return None
     page, latest = keep(pipeline, record), pipeline.outputs / "report" / "index.html"
-    with _drawing("the table"):
+    with progress.drawing("the table"):
         from unrelearn.report.table import print_record
 
         if page is not None:
@@ -1189,24 +1192,9 @@ def keep(pipeline: Pipeline, record: dict) -> Path | None:
     write_json(folder / "result.json", record)
     tracking.result(record, pipeline.outputs)
     page = None
-    with _drawing(f"the page of {folder / 'result.json'}"):
+    with progress.drawing(f"the page of {folder / 'result.json'}"):
         from unrelearn.report.page import FILE_NAME, write_page
 
         write_page(record, pipeline.outputs, folder / FILE_NAME)
         page = folder / FILE_NAME
     return page
-
-
-@contextlib.contextmanager
-def _drawing(what: str) -> Iterator[None]:
-    """Around what shows a result: whatever fails there costs one line, as the numbers are on
-    disk.
-    """
-    try:
-        yield
-    except Exception as error:
-        why = (str(error).splitlines() or [""])[0][:160]
-        progress.say(
-            f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are"
-            " kept. Type the same command again to make it"
-        )
