@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from unrelearn import launch
+from unrelearn.paths import given
 from unrelearn.report import board, leaderboard, matrix, site, write_atomically
 from unrelearn.report.compare import RENDERERS, recovery_figures, tables, troubles
 from unrelearn.report.figures import save
@@ -30,14 +31,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "results",
         nargs="*",
-        type=Path,
+        type=given,
         default=[Path("outputs/runs")],
         metavar="RESULTS",
         help="folders to search for result.json, or such files (default: outputs/runs)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=given,
         default=Path("outputs/report/compare"),
         metavar="FOLDER",
         help=(
