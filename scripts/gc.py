@@ -24,6 +24,7 @@ from unrelearn import launch
 from unrelearn.artifact import MANIFEST
 from unrelearn.errors import UsageError
 from unrelearn.grid.plan import Plan
+from unrelearn.paths import given
 from unrelearn.stage import kinds
 
 EXAMPLES = 5  # folders of each stage that are named
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"))
+    parser.add_argument("outputs", nargs="?", type=given, default=Path("outputs"))
     parser.add_argument("--yes", action="store_true", help="remove them")
     parser.add_argument(
         "--hours",

@@ -308,17 +308,15 @@ def run(plan: Plan, workers: int) -> int:
         tracking.grid(records, plan.outputs, plan.tracking)
         print()
         out = plan.outputs / "report"
-        subprocess.run(
-            [
-                sys.executable,
-                str(SCRIPTS / "report.py"),
-                str(plan.outputs / "runs"),
-                "--out",
-                str(out),
-            ],
-            check=True,
-        )
-        print(f"Report: {out / 'index.html'}")
+        words = [str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)]
+        if subprocess.run([sys.executable, *words]).returncode:
+            print(
+                "warning: the report could not be made; the numbers are kept. Type"
+                f" {shlex.join(['python', *words])} to make it",
+                file=sys.stderr,
+            )
+        else:
+            print(f"Report: {out / 'index.html'}")
     return 1 if lost else 0
 
 

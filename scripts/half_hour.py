@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from unrelearn.paths import given
+
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED_FROM, MEASURED_TO = 30, 80  # steps; compilation is over by then
 
@@ -103,8 +105,8 @@ def main() -> int:
     parser.add_argument(
         "--stop-after", type=float, metavar="SECONDS", help="interrupt the work in time for a limit"
     )
-    parser.add_argument("--outputs", type=Path, default=ROOT / "outputs")
-    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "half_hour")
+    parser.add_argument("--outputs", type=given, default=ROOT / "outputs")
+    parser.add_argument("--out", type=given, default=ROOT / "outputs" / "half_hour")
     parser.add_argument("overrides", nargs="*", help="as for run.py")
     arguments = parser.parse_args()
     started, box = time.monotonic(), arguments.outputs / "half_hour.json"

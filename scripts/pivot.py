@@ -5,9 +5,9 @@ attack.learning_rate
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from unrelearn.launch import complain
+from unrelearn.paths import given
 from unrelearn.report.files import write_atomically
 from unrelearn.report.pivot import put_into, to_markdown
 from unrelearn.report.records import collect
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "results",
         nargs="+",
-        type=Path,
+        type=given,
         metavar="RESULTS",
         help="folders with result.json, or such files",
     )
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--into",
-        type=Path,
+        type=given,
         metavar="FILE",
         help=(
             "put the tables between its lines <!-- by KEY --> and <!-- end --> instead of printing"

@@ -8,6 +8,8 @@ import logging
 import sys
 from pathlib import Path
 
+from unrelearn import launch
+from unrelearn.paths import given
 from unrelearn.report import comparison, leaderboard, matrix
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
@@ -33,14 +35,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "results",
         nargs="*",
-        type=Path,
+        type=given,
         default=[Path("outputs/runs")],
         metavar="RESULTS",
         help="folders to search for result.json, or such files (default: outputs/runs)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=given,
         default=Path("outputs/report/compare"),
         metavar="FOLDER",
         help=(
@@ -121,4 +123,7 @@ def save_figures(made: Results, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OSError as error:
+        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from unrelearn import progress, tracking
+from unrelearn.paths import given
 from unrelearn.report.records import read_record
 
 EXAMPLES = """
@@ -30,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "folder",
         nargs="?",
-        type=Path,
+        type=given,
         default=Path("outputs"),
         metavar="FOLDER",
         help="an outputs folder (default: outputs)",
@@ -58,7 +59,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--project", default="unrelearn", help="whose workspace (default: unrelearn)"
     )
     parser.add_argument(
-        "--specification", type=Path, metavar="FILE", help="only write that workspace as JSON"
+        "--specification", type=given, metavar="FILE", help="only write that workspace as JSON"
     )
     return parser.parse_args(arguments)
 

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from unrelearn import launch, progress, tuned, tuning
 from unrelearn.config import CONF, Sweep
 from unrelearn.errors import UsageError
+from unrelearn.paths import given
 from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make
@@ -312,14 +313,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add(
         "--outputs",
-        type=Path,
+        type=given,
         default=Path("outputs/tuning"),
         metavar="FOLDER",
         help="default: outputs/tuning",
     )
     add(
         "--results",
-        type=Path,
+        type=given,
         default=RESULTS,
         metavar="FOLDER",
         help="default: docs/results/tuning",

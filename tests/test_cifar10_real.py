@@ -191,11 +191,11 @@ def test_bad_classes_get_one_line_with_the_fix(
         compose("dataset=cifar10", f"paths.data={tmp_path}", f"dataset.classes={classes}")
     line = one_line(error)
     assert line.startswith(f"dataset.classes={classes}: ") and line.endswith(
-        f"type dataset.classes={fix}"
+        f"type 'dataset.classes={fix}'"
     )
     with pytest.raises(UsageError) as error:
         CIFAR10(str(tmp_path), classes=classes.strip("[]").split(",")).load()
-    assert one_line(error).endswith(f"type dataset.classes={fix}")
+    assert one_line(error).endswith(f"type 'dataset.classes={fix}'")
     cfg = compose("dataset=cifar10", f"paths.data={tmp_path}", f"dataset.classes={fix}", "forget=1")
     assert CIFAR10(str(tmp_path), classes=cfg["dataset"]["classes"]).check() == []
 

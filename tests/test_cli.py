@@ -199,6 +199,15 @@ def test_mistyped_keys_hide_no_other_problem(complaint):
     ]
 
 
+def test_an_element_of_a_list_hides_no_other_problem(complaint):
+    lines = complaint("relearning.budgets=[0,nan]", "method.memory_weight=inf", "forget=12")
+    assert [line.split(": ")[1] for line in lines] == [
+        "relearning.budgets=[0,nan]",
+        "method.memory_weight=inf",
+        "forget=12",
+    ]
+
+
 def test_words_that_can_not_be_read_are_all_named(complaint):
     lines = complaint("forget=naïve", "tracking.group=a#b")
     assert len(lines) == 2 and all("must be quoted" in line for line in lines)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -63,12 +62,12 @@ def environment() -> dict:
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
 
 
-def started(*command: object) -> subprocess.Popen:
+def started(*command: object, **changes: str) -> subprocess.Popen:
     # a file: a pipe that nobody empties holds up whoever writes, and then all who wait for it
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the process has ended
     process = subprocess.Popen(
         [str(part) for part in command],
-        env=environment(),
+        env=environment() | changes,
         cwd=ROOT,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -95,27 +94,18 @@ def finish(*processes: subprocess.Popen) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes leave behind; each thinks that it is alone on its node."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # held open here: a port that was found free and let go may be another process's by then
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ranks = {
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
     script = Path(several_processes.__file__)
-    finish(
-        *(
-            started(
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--nnodes=2",
-                f"--node_rank={node}",
-                "--nproc_per_node=1",
-                "--master_addr=127.0.0.1",
-                f"--master_port={port}",
-                script,
-                folder,
-            )
-            for node in (0, 1)
-        )
-    )
+    finish(*(started(sys.executable, script, folder, RANK=str(r), **ranks) for r in (0, 1)))
     return folder
 
 

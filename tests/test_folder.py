@@ -3,6 +3,7 @@ fault is called.
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from unrelearn.pipeline import Pipeline
 
 from unrelearn.config import forget_classes
 from unrelearn.data.celeba import CelebA
@@ -17,6 +19,7 @@ from unrelearn.data.cifar10 import CIFAR10
 from unrelearn.data.folder import Folder
 from unrelearn.data.mnist import MNIST
 from unrelearn.errors import UsageError
+from unrelearn.words import read, unreadable
 
 GREY = {"white": 255, "black": 0, "grey": 128}
 
@@ -221,16 +224,14 @@ def test_classes_called_train_and_test_are_classes(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("name", ["unpacked", "my pets"])
+@pytest.mark.parametrize("name", ["unpacked", "my pets", "müller"])
 def test_one_folder_too_many_is_one_line(tmp_path: Path, name: str):
     classes(tmp_path / name, "cat", "dog")
     [line] = problems(tmp_path)
     assert f"holds the one folder {tmp_path / name}, which holds folders itself; type " in line
-    assert line.endswith(
-        f"type 'dataset.root={tmp_path / name}'"
-        if " " in name
-        else f"type dataset.root={tmp_path / name}"
-    )
+    (word,) = shlex.split(line.partition("; type ")[2])
+    assert unreadable([word]) == [] and read(word.partition("=")[2]) == str(tmp_path / name)
+    assert Folder(str(tmp_path), 4).class_names == ()
 
 
 # ------------------------------------------------------------------------------------------- faults
@@ -408,3 +409,17 @@ def test_a_name_does_not_break_the_line_that_it_stands_in(tmp_path: Path, name: 
         forget_classes("fish", dataset)
     [line] = error.value.problems
     assert len(line.splitlines()) == 1 and shown in line
+
+
+def test_a_run_that_forgets_a_hundred_classes_has_a_name_for_its_folder(compose, tmp_path: Path):
+    root = classes(tmp_path / "x", *map(str, range(200, 302)))
+    cfg = compose(
+        "dataset=folder",
+        f"dataset.root={root}",
+        "dataset.image_size=4",
+        "model=unet_tiny",
+        f"forget={[str(name) for name in range(200, 300)]}",
+        "sampler.num_images=100",
+    )
+    name = Pipeline(cfg, "").name
+    assert "-forget0_and_99_more-" in name and len(name) < 200

@@ -248,12 +248,14 @@ def test_two_planners_with_two_workers_each_make_everything_once(local: Path, tm
     for process in both:
         out, errors = process.communicate(timeout=900)
         assert process.returncode == 0, out + errors
+        assert "parts of the grid: begins, " in out
     assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
     logs = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/workers/*.log"))
     made = [
         line.split("] ")[1] for line in logs.splitlines() if line.startswith("[") and "] " in line
     ]
     assert len(made) == len(set(made)) == 35
+    assert "pretrain on digits: begins, 40" in logs  # a worker's log tells of its stages
 
 
 def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: Path):
@@ -393,6 +395,15 @@ def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(
         assert numbers(small / "outputs") == numbers(local)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_report_that_can_not_be_made_costs_a_line(local: Path, tmp_path: Path):
+    outputs = Path(shutil.copytree(local, tmp_path / "outputs"))
+    shutil.rmtree(outputs / "report")
+    (outputs / "report").write_text("a file in place of the folder")
+    said = grid("run", outputs)
+    assert "Traceback" not in said and "warning: the report could not be made" in said
+    assert f"error: {outputs}/report" in said and numbers(outputs) == numbers(local)
 
 
 # ---- clearing away

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unrelearn import launch
+from unrelearn.report import compare
 
 STEP = {
     "SLURM_JOB_ID": "71234",
@@ -120,11 +121,26 @@ def test_who_waits_for_others_says_so(monkeypatch, capfd, step: dict, who: str, 
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["run.py", "seed=1"])
     monkeypatch.setattr(launch, "PATIENCE", 0.05)
+    line = ""
     with launch._waiting():
-        time.sleep(0.2)
-    line = capfd.readouterr().err
+        while not line.endswith("\n"):
+            line += capfd.readouterr().err
+            time.sleep(0.01)
     assert "waiting for the other 3 of 4 processes" in line and who in line and alone in line
-    monkeypatch.setattr(launch, "PATIENCE", 5.0)
+    monkeypatch.setattr(launch, "PATIENCE", 3600.0)
     with launch._waiting():
         pass
     assert capfd.readouterr().err == ""
+
+
+def test_a_comparison_that_can_not_be_made_hides_no_failure(monkeypatch, capsys):
+    def broken(records: list) -> None:
+        raise ValueError("can not be drawn")
+
+    monkeypatch.setattr(compare, "show", broken)
+    monkeypatch.setattr(launch, "_finished", [{}, {}])
+    monkeypatch.setattr(launch, "_failed", [("seed=3", "no such seed")])
+    assert launch.summary() == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("warning: the comparison of the runs could not be made")
+    assert "failed: seed=3: no such seed" in captured.err

@@ -82,3 +82,12 @@ def test_jobs_run_the_program_beside_conf():
 def test_no_file_looks_for_the_checkout_by_itself():
     lost = [path.name for path in (ROOT / "src").rglob("*.py") if "parents[2]" in path.read_text()]
     assert lost == ["paths.py"]
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_every_script(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.given("~/out") == tmp_path / "out" and paths.given("a/~") == Path("a/~")
+    scripts = [path for path in (ROOT / "scripts").glob("*.py") if "type=" in path.read_text()]
+    unread = {path.name for path in scripts if "type=Path" in path.read_text()}
+    # the one reads a file that it wrote, the other expands what it was given
+    assert len(scripts) >= 6 and unread == {"grid.py", "fetch_data.py"}

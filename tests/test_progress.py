@@ -3,10 +3,13 @@ given, not waited for.
 """
 
 import itertools
+import queue
 
 import pytest
+from unrelearn.pipeline import Pipeline
 
 from unrelearn import progress
+from unrelearn.artifact import Spec
 from unrelearn.progress import Lines, spell
 
 
@@ -68,6 +71,37 @@ def test_what_broke_off_has_no_last_line(monkeypatch, capsys):
         advance(3)
         raise ValueError
     assert capsys.readouterr().out == "train: begins, 10\n"
+
+
+def test_what_counts_no_steps_is_heard_of_all_the_same(monkeypatch):
+    said = queue.Queue()
+    monkeypatch.setattr(progress, "QUIET", 0.01)
+    monkeypatch.setattr(progress, "OFTEN", 0.01)
+    monkeypatch.setattr(progress.console, "print", lambda line, markup: said.put(line))
+    with progress.alive("evaluate"):
+        for _ in range(2):
+            assert said.get(timeout=900).startswith("evaluate: goes on, 0:")
+    said.queue.clear()
+    progress.say("another line")  # the only one, as the thread has ended
+    assert list(said.queue) == ["another line"]
+
+
+def test_a_stage_that_counts_no_steps_is_heard_of(compose, monkeypatch):
+    said = queue.Queue()
+    for name in ("QUIET", "OFTEN"):
+        monkeypatch.setattr(progress, name, 0.01)
+    monkeypatch.setattr(progress, "say", said.put)
+    heard = []
+    spec = Spec("reference", 1, {})
+    Pipeline(compose(), "").build(spec, lambda folder: heard.append(said.get(timeout=900)) or {})
+    assert heard[0].startswith(f"reference {spec.key}: goes on, 0:")
+
+
+def test_who_speaks_is_not_spoken_for(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "OFTEN", 0.01)
+    with progress.alive("train"):
+        progress.say("a line")
+    assert capsys.readouterr().out == "a line\n"
 
 
 def test_times_are_spelled():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, SHORT, command, environment, run, weights_of
+from filelock import FileLock
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,16 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
 
 
 def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path: Path):
+    """Both are made to wait for the first artefact, so that neither is done before the other
+    begins.
+    """
     outputs = tmp_path / "outputs"
+    (key,) = (path.parent.name for path in finished.glob("artifacts/pretrain/*/manifest.json"))
+    lock = outputs / "artifacts" / "pretrain" / f"{key}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.with_suffix(".owner").write_text(f"pid {os.getpid()}")
+    held = FileLock(lock)
+    held.acquire()
     both = [
         subprocess.Popen(
             command(*SHORT, f"paths.outputs={outputs}"),
@@ -162,10 +172,16 @@ def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path
         )
         for _ in range(2)
     ]
-    texts = [process.communicate(timeout=900)[0] for process in both]
+    try:
+        waits = [next(line for line in process.stdout if "waiting for" in line) for process in both]
+        held.release()
+        texts = [process.communicate(timeout=900)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0], texts
     assert weights_of(outputs) == weights_of(finished)
-    assert any("waiting for" in text and "pid" in text for text in texts)
+    assert all(f"pretrain/{key}" in line and f"pid {os.getpid()}" in line for line in waits)
 
 
 def test_a_full_disk_gives_one_line_and_loses_nothing(outputs: Path, finished: Path):

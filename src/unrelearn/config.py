@@ -1037,6 +1037,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match = re.search(r"Could not override '([^']+)'", text)
     key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
+    key = re.sub(r"\[\d+\].*", "", key)  # of an element, the list that was typed
     given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
     if match or "not in" in str(cause):
         return [_no_such_key(key, given, overrides)]

@@ -192,7 +192,10 @@ def summary() -> int:
     code.
     """
     if len(_finished) > 1:
-        _compare()
+        from unrelearn import progress
+
+        with progress.drawing("the comparison of the runs"):
+            _compare()
     for why in dict.fromkeys(why for _, why in _failed):
         runs = [overrides for overrides, reason in _failed if reason == why]
         print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)

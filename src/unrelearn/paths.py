@@ -9,6 +9,13 @@ from unrelearn.errors import UsageError
 VARIABLE = "UNRELEARN_ROOT"  # tells the processes that a run starts, whose program is another one
 
 
+def given(text: str) -> Path:
+    """A path of a script's command line: ~ is the home folder, also behind = where a shell lets it
+    stand.
+    """
+    return Path(os.path.expanduser(text))
+
+
 def find(candidates: list[Path]) -> Path | None:
     """The first folder that holds our conf/; a config.yaml alone may be of anybody's project."""
     files = ("config.yaml", "attack/none.yaml", "protocol/fast.yaml")

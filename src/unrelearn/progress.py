@@ -3,6 +3,7 @@ then.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,10 +33,53 @@ if not console.is_terminal:
     console.width = 110  # a log file has no width of its own
 
 
+_said = [0.0]  # when the last line was printed
+
+
 def say(line: str) -> None:
     """Print one line, once, however many processes there are."""
     if distributed.is_main():
+        _said[0] = time.monotonic()
         console.print(line, markup=False)
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[None]:
+    """Around what shows a result: whatever fails there costs one line, as the numbers are on
+    disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0][:160]
+        say(
+            f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are"
+            " kept. Type the same command again to make it"
+        )
+
+
+@contextmanager
+def alive(description: str) -> Iterator[None]:
+    """In a log file, a line whenever there was none for a minute: of what counts no steps, or few,
+    one could not tell that it is slow from that it hangs.
+    """
+    started, ended = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(max(OFTEN, QUIET - (time.monotonic() - _said[0]))):
+            if time.monotonic() - _said[0] >= QUIET:
+                say(f"{description}: goes on, {spell(time.monotonic() - started)} so far")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    if not console.is_terminal:
+        _said[0] = started
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            thread.join()
 
 
 @contextmanager

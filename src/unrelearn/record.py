@@ -1,10 +1,8 @@
 """The record of a run, result.json, and what is shown of it."""
 
-import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ def name_of_run(run: Run) -> str:
     identity = Spec("run", 2, {"rows": keys}).key[:8]
     again = f"-attack{run.attack.own_seed}" if run.attack.own_seed else ""
     forgotten = "_".join(map(str, run.forget))
+    if len(forgotten) > 100:  # a name of more than 255 bytes is no folder's
+        forgotten = f"{run.forget[0]}_and_{len(run.forget) - 1}_more"
     return f"{run.group}-forget{forgotten}-seed{run.cfg.seed}{again}-{identity}"
 
 
@@ -203,7 +203,7 @@ def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
     if not distributed.is_main():
         return None
     page, latest = keep(run, result), run.outputs / "report" / "index.html"
-    with _drawing("the table"):
+    with progress.drawing("the table"):
         from unrelearn.report.summary import print_record
 
         if page is not None:
@@ -223,24 +223,9 @@ def keep(run: Run, result: dict[str, Any]) -> Path | None:
     write_json(folder / "result.json", result)
     tracking.result(result, run.outputs)
     page = None
-    with _drawing(f"the page of {folder / 'result.json'}"):
+    with progress.drawing(f"the page of {folder / 'result.json'}"):
         from unrelearn.report.page import FILE_NAME, write_page
 
         write_page(result, run.outputs, folder / FILE_NAME)
         page = folder / FILE_NAME
     return page
-
-
-@contextlib.contextmanager
-def _drawing(what: str) -> Iterator[None]:
-    """Around what shows a result: whatever fails there costs one line, as the numbers are on
-    disk.
-    """
-    try:
-        yield
-    except Exception as error:
-        why = (str(error).splitlines() or [""])[0][:160]
-        progress.say(
-            f"warning: {what} could not be made ({type(error).__name__}: {why}); the numbers are"
-            " kept. Type the same command again to make it"
-        )

@@ -133,7 +133,8 @@ class Run:
         def measured(folder: Path) -> dict:
             started = time.monotonic()
             reset_peak_memory()
-            meta = make(folder)
+            with progress.alive(f"{spec.stage} {spec.key}"):
+                meta = make(folder)
             seconds = max(time.monotonic() - started, meta.get("seconds") or 0.0)
             return {
                 "status": "finished",

@@ -9,6 +9,7 @@ else: what can not be sent is written offline, and what can not be written is le
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -219,6 +220,7 @@ def _init(**arguments):
     settle(arguments["dir"])
     for name, value in SETTINGS.items():
         os.environ.setdefault(f"WANDB_{name}", value)
+    logging.raiseExceptions = False  # on a full disk each line of W&B's log would be a traceback
     import wandb
 
     wandb.setup()

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
@@ -106,7 +107,7 @@ class CIFAR10:
         ]
         return [
             f"dataset.classes=[{','.join(self.class_names)}]: must be at least two different names"
-            f" of {', '.join(CLASS_NAMES)}; type dataset.classes=[{','.join(example)}]"
+            f" of {', '.join(CLASS_NAMES)}; type {typed({'dataset.classes': example})}"
         ]
 
     @names_what_can_not_be_read

@@ -12,7 +12,6 @@ before "2").
 
 import hashlib
 import os
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read, unreadable
 from unrelearn.errors import UsageError, one_line
 from unrelearn.ranges import ImageSize, Share
@@ -65,6 +65,8 @@ class Folder:
     @property
     @names_what_can_not_be_read
     def class_names(self) -> tuple[str, ...]:
+        if self._check_layout():  # what lies there are no classes
+            return ()
         return tuple(path.name for path in _folders(self._tops()[0]))
 
     def check(self) -> list[str]:
@@ -271,7 +273,7 @@ def _holds_folders_only(folder: Path) -> bool:
 
 
 def _type_root(folder: Path) -> str:
-    return f"type {shlex.quote(f'dataset.root={folder}')}"
+    return f"type {typed({'dataset.root': str(folder)})}"
 
 
 def _fault(path: Path) -> tuple[str, str] | None:
