@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn.config import forget_classes
 from unrelearn.data.celeba import CelebA
@@ -421,5 +421,5 @@ def test_a_run_that_forgets_a_hundred_classes_has_a_name_for_its_folder(compose,
         f"forget={[str(name) for name in range(200, 300)]}",
         "sampler.num_images=100",
     )
-    name = Pipeline(cfg, "").name
+    name = Cell(cfg, "").name
     assert "-forget0_and_99_more-" in name and len(name) < 200

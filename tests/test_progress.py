@@ -6,7 +6,7 @@ import itertools
 import queue
 
 import pytest
-from unrelearn.pipeline import Pipeline
+from runs import Cell
 
 from unrelearn import progress
 from unrelearn.artifact import Spec
@@ -93,7 +93,7 @@ def test_a_stage_that_counts_no_steps_is_heard_of(compose, monkeypatch):
     monkeypatch.setattr(progress, "say", said.put)
     heard = []
     spec = Spec("reference", 1, {})
-    Pipeline(compose(), "").build(spec, lambda folder: heard.append(said.get(timeout=900)) or {})
+    Cell(compose(), "").build(spec, lambda folder: heard.append(said.get(timeout=900)) or {})
     assert heard[0].startswith(f"reference {spec.key}: goes on, 0:")
 
 
