@@ -107,6 +107,7 @@ class Trained(Stage):
             )
             result = fit(module, folder, self.description, options)
         diverged = result["diverged_at"]
+        steps = module.rows[-1]["step"] if module.rows else 0  # edits add rows of their own
         if edits and diverged is None:
             self._edit(module, keep)
         if diverged is not None:
@@ -123,7 +124,7 @@ class Trained(Stage):
             **result,
             "status": "finished" if diverged is None else "diverged",
             "weights": label,
-            "steps": module.rows[-1]["step"] if module.rows else 0,
+            "steps": steps,
         }
 
     def _edit(self, module: Denoising, keep: Callable[[float], None]) -> None:
