@@ -150,7 +150,8 @@ sys.modules.update(dict.fromkeys(missing))  # None: an import of it fails
 settings = dict(backend=backend, mode=mode, project="unrelearn", group=None, tags=[])
 for stage in ("attack", "samples", "evaluate"):
     named = dict(key="k", group="g", config={}, name="n")
-    with tracking.run(settings, Path(outputs), stage=stage, **named) as run:
+    axis = "attack/budget" if stage == "attack" else None
+    with tracking.run(settings, Path(outputs), stage=stage, axis=axis, **named) as run:
         if stage == "attack":
             run.log({"a": 1.0}, 1)
             run.curve([(0, {"a": 1.0})])
