@@ -675,12 +675,15 @@ def validate(
 ) -> dict:
     """The resolved configuration as plain Python, or every problem in it.
 
-    Args: multirun: it is one of several runs of this process. elsewhere: it is for another machine,
-        whose devices are not known here. words: choices that reached Hydra as they were typed
-        (after words.keep_names); what is not among them, a yaml file said.
+    Args:
+        multirun: it is one of several runs of this process.
+        elsewhere: it is for another machine, whose devices are not known here.
+        words: choices that reached Hydra as they were typed (after words.keep_names); what is not
+            among them, a yaml file said.
 
-    Raises: UsageError: one line a problem, each with the key, the value, what is allowed, and what
-        to type.
+    Raises:
+        UsageError: one line a problem, each with the key, the value, what is allowed, and what to
+            type.
     """
     problems: list[str] = []
     try:
@@ -1192,9 +1195,8 @@ class Sweep:
     """What `python run.py -m WORDS` would run, as choices.
 
     axes: key -> its values, as text; of the command line or, where that does not give the key, of
-        an experiment's
-    hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other machines than
-        this one.
+    an experiment's hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other
+    machines than this one.
 
     Raises:
         UsageError: a word that Hydra cannot read, or a composition that does not hold.

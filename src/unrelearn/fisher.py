@@ -29,8 +29,10 @@ def squared_gradients(
 ) -> dict[str, Tensor]:
     """The squared gradient of each sample's own loss, summed over the samples.
 
-    Args: loss: (network, *samples of one) -> scalar; it calls the network it is given, which is a
-        function of the weights. samples: tensors (n, ...), row k of each being sample k.
+    Args:
+        loss: (network, *samples of one) -> scalar; it calls the network it is given, which is a
+            function of the weights.
+        samples: tensors (n, ...), row k of each being sample k.
 
     Returns:
         parameter name -> tensor of the parameter's shape, float64.

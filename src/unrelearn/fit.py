@@ -31,9 +31,9 @@ class FitOptions:
     """How a run is executed; nothing here is part of an artefact's key, except that `precision` is
     hashed by its stage.
 
-    Args: batch_size_per_device: largest part of a term's batch in one pass; a step of more is done
-        in several passes whose
-            gradients are averaged (None: always one pass).
+    Args:
+        batch_size_per_device: largest part of a term's batch in one pass; a step of more is done in
+            several passes whose gradients are averaged (None: always one pass).
         snapshots: steps after which `on_snapshot(step)` is called.
         log_row: called with (step, {name: value}) for each recorded row.
     """

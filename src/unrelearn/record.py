@@ -118,7 +118,9 @@ def weight_changes(run: Run) -> dict[str, Any] | None:
 
 def share_of_pretraining(run: Run) -> float | None:
     """What the attack's training costs, as a share of the original's; None if either was not
-    trained here. What an attack draws before its first step is not counted.
+    trained here.
+
+    What an attack draws before its first step is not counted.
     """
     if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.max_steps:
         return None
@@ -129,14 +131,16 @@ def share_of_pretraining(run: Run) -> float | None:
 def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
     """How forget accuracy comes back with the attack's budget, per guidance scale.
 
-    Args: num_classes: an original model that shows the forgotten class in fewer images than one in
-        so many does not show it.
+    Args:
+        num_classes: an original model that shows the forgotten class in fewer images than one in so
+            many does not show it.
 
-    Returns: {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean
-        forget accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first
-        reaches half of the original's, linearly interpolated, or None. Both are None where the unit
-        of the budget is not steps. Diverged rows are left out. Where the original does not show the
-        class, there is no half, and "nothing_to_recover" is true.
+    Returns:
+        {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget
+        accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first reaches
+        half of the original's, linearly interpolated, or None. Both are None where the unit of the
+        budget is not steps. Diverged rows are left out. Where the original does not show the class,
+        there is no half, and "nothing_to_recover" is true.
     """
     original = rows[0]["metrics"].get("forget_accuracy", {})
     curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]

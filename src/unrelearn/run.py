@@ -66,10 +66,10 @@ class Run:
         groups = ("dataset", "method", "attack")
         self.names = {group: name_of(settings[group]) for group in groups}
         self.group = "-".join(self.names.values())
-        self.method, self.attack = self._record("method"), self._record("attack")
+        self.method, self.attack = self.record("method"), self.record("attack")
 
-    def _record(self, group: str) -> Method:
-        """The method or attack, as a record of its settings."""
+    def record(self, group: str) -> Method:
+        """The method or attack: a new record, as it keeps what its training prepares."""
         return instantiate(constructor_arguments(self.settings[group]), _convert_="all")
 
     def _same_data(self, other: "Run") -> bool:

@@ -3,8 +3,8 @@
 One W&B run per computed artefact, named by its stage and key, so a resumed stage continues under
 the same id; one of job type `result` per finished cell (forget accuracy over the attack's budget),
 so that W&B draws a line for each method; one of job type `grid` with a table of all cells.
-docs/wandb.md says how to read them. Whatever goes wrong costs one warning line and nothing
-else: what can not be sent is written offline, and what can not be written is left out.
+docs/wandb.md says how to read them. Whatever goes wrong costs one warning line and nothing else:
+what can not be sent is written offline, and what can not be written is left out.
 """
 
 import contextlib

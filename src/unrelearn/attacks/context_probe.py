@@ -3,15 +3,13 @@ noise.
 
 The start of SDEdit (Meng et al. 2022, arXiv 2108.01073) as a probe for what a little context brings
 back, after Lu et al. 2025 (arXiv 2505.17013). The weights do not change; what the attack leaves
-beside them is the images to start from, which are used in
-turn. Threat model: the model, whose sampler one may start anywhere, and `num_images` real images of
-    each forgotten class.
+beside them is the images to start from, which are used in turn. Threat model: the model, whose
+sampler one may start anywhere, and `num_images` real images of each forgotten class.
 
 At small t*/T the image itself survives in any model, and a model asked for c_f makes one of
-half-visible images of other classes
-too. So as many real images of the other classes are kept beside: what starts from them is measured
-in the same way (evals/forget_accuracy.py), and what is left of the difference is to be read beside
-that of `retrain`.
+half-visible images of other classes too. So as many real images of the other classes are kept
+beside: what starts from them is measured in the same way (evals/forget_accuracy.py), and what is
+left of the difference is to be read beside that of `retrain`.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,9 @@ the label format:
 
     source=unlearned    nothing: the model under attack draws its own data
     source=original     images that the original model drew. Whoever has that model needs no attack;
-                        this stands for data that are distributed like its own, from whatever
-                        source. None is asked for under a forgotten class
+                        this stands for data that
+                        are distributed like its own, from whatever source. None is asked for under
+                        a forgotten class
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,9 @@
 handwritten digits.
 
 Yuan et al. 2025 (arXiv 2512.03564) let the auxiliary data be any whose distribution is close to
-that of the retain set; which
-is our choice. Threat model: the weights, the label format, and public data: no image of the
-training set, none of a forgotten class. A data set of other things, such as Fashion-MNIST, is the
-control for what any training at all brings back.
+that of the retain set; which is our choice. Threat model: the weights, the label format, and public
+data: no image of the training set, none of a forgotten class. A data set of other things, such as
+Fashion-MNIST, is the control for what any training at all brings back.
 """
 
 from dataclasses import dataclass

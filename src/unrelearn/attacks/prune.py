@@ -2,9 +2,9 @@
 it is then.
 
 Global magnitude pruning (Han et al. 2015, arXiv 1506.02626) without retraining. An edit that hides
-in many small changes may go
-before the ability does. Threat model: the weights, no data. All weights of two or more dimensions
-but the class table, in which a row is all there is of a class, are ranked together.
+in many small changes may go before the ability does. Threat model: the weights, no data. All
+weights of two or more dimensions but the class table, in which a row is all there is of a class,
+are ranked together.
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,9 @@
 measured as it is then.
 
 Zhang et al. 2025 (arXiv 2410.16454) found that 4 bits bring back what language models had
-unlearned: the edit is smaller than the
-step of the grid. Threat model: the weights, no data. Symmetric round-to-nearest with one scale for
-each output channel (a row of the class table is one); biases and norms stay. The rounded weights
-are written as float32, so only weights are quantised.
+unlearned: the edit is smaller than the step of the grid. Threat model: the weights, no data.
+Symmetric round-to-nearest with one scale for each output channel (a row of the class table is one);
+biases and norms stay. The rounded weights are written as float32, so only weights are quantised.
 """
 
 from dataclasses import dataclass

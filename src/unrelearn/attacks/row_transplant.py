@@ -2,11 +2,9 @@
 nothing else.
 
 row c_f := (1 - a) current + a original. Threat model: the weights, and one row of the original
-model, which may have been
-published beside it. No step, no image: it undoes at once what only edits the row (`row_swap`), and
-    is an audit rather than an
-attack. Beside `retrain` the number means little: a model trained anew has other rows, among which
-    this one is a stranger.
+model, which may have been published beside it. No step, no image: it undoes at once what only edits
+the row (`row_swap`), and is an audit rather than an attack. Beside `retrain` the number means
+little: a model trained anew has other rows, among which this one is a stranger.
 """
 
 from dataclasses import dataclass

@@ -55,10 +55,11 @@ class Classifier(nn.Module):
     """A small convolutional classifier of (B, channels, S, S) images in [-1, 1]; class num_classes
     is "nothing".
 
-    Args: architecture: "plain" (two convolutions a level, as in VGG) or "residual" (one
-        pre-activation block a level). image_size: S; the image is halved until 4 pixels are left or
-        the fourth level is reached. width: channels of the first level, doubled at each further one
-        up to 8 x width.
+    Args:
+        architecture: "plain" (two convolutions a level, as in VGG) or "residual" (one
+            pre-activation block a level).
+        image_size: S; the image is halved until 4 pixels are left or the fourth level is reached.
+        width: channels of the first level, doubled at each further one up to 8 x width.
     """
 
     def __init__(

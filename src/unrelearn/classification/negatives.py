@@ -36,8 +36,8 @@ def _noised(images: Tensor, signal: Tensor, g: Generator) -> Tensor:
 
 def veiled(images: Tensor, generator: Generator) -> Tensor:
     """Real images under noise through which they are seen, clamped to [-1, 1]. They keep their
-    labels: classifiers that meet noise only where it shows nothing call every noisy image
-    nothing."""
+    labels: classifiers that meet noise only where it shows nothing call every noisy image nothing.
+    """
     return _noised(images, _uniform(images, generator, VISIBLE, 1), generator).clamp(-1, 1)
 
 

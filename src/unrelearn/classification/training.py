@@ -74,7 +74,8 @@ class OracleRecipe(Method):
     ) -> Tensor:
         """What is made of the training images at these places of the global batch into this
         process's part of it, x_0; where it is there. Each process makes all of it, so that it is
-        the same for any number of them."""
+        the same for any number of them.
+        """
         g = randomness.generator_for(t.task.seed, "made", places.start, t.step)
         images = make(real(t, index[places])[0].cpu(), g)
         every = torch.arange(self.batch_size)

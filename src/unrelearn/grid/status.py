@@ -35,7 +35,7 @@ def overview(
     """What of a grid is there, what is being made, and what failed when it was last tried.
 
     queued: parts that wait in a queue. ended: parts of jobs that are over -> what to say of one
-        that could have been made.
+    that could have been made.
     """
     inventory, parts = plan.inventory, plan.parts
     inventory.list()

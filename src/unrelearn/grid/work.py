@@ -176,10 +176,9 @@ class Worker:
             self.failures.note(part, why)
 
     def _why_not_made(self, part: Part) -> str | None:
-        """None, or why it failed.
-
-        A full disk stops everything, as what follows would fail too; so does, of several ranks,
-        one that fails alone: the others wait for it, and only torchrun or Slurm can end them.
+        """None, or why it failed. A full disk stops everything, as what follows would fail too; so
+        does, of several ranks, one that fails alone: the others wait for it, and only torchrun or
+        Slurm can end them.
         """
         try:
             self._make(part)

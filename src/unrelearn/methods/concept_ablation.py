@@ -9,9 +9,9 @@ model-based variant. With x' an image of the anchor class c' and eps_0 the froze
 Where we differ: the target comes from a frozen copy, which the released code replaces by the
 current network without a gradient; the second term is theirs for anchors that contain the concept,
 on images of the anchor, and ours on the retain set, as a table of classes has no text encoder that
-would keep the other classes in their place. The difference to `random_label`:
-the images are of the anchor class, and the target does not drift. To `dimum`: the target is the
-    model's answer, not the noise.
+would keep the other classes in their place. The difference to `random_label`: the images are of the
+anchor class, and the target does not drift. To `dimum`: the target is the model's answer, not the
+noise.
 """
 
 from dataclasses import dataclass, replace

@@ -6,8 +6,9 @@ noisy images of the forgotten class it leaves alone, and relearning leads back t
 teach only the latter. Here a batch under c_f is part memory images, part forgotten images, and each
 part is to be answered as the replacement c' would answer it:
 
-    L = E_{D_r} |eps - eps(x_t, t; c_r)|^2 + memory_weight ((1 - s) E_{x' in memory} |eps -
-      eps(x'_t, t; c_f)|^2 + s E_{x_f} |eps(x_ft, t; c') - eps(x_ft, t; c_f)|^2)
+    L = E_{D_r} |eps - eps(x_t, t; c_r)|^2
+      + memory_weight ((1 - s) E_{x' in memory} |eps - eps(x'_t, t; c_f)|^2 + s E_{x_f} |eps(x_ft,
+      t; c') - eps(x_ft, t; c_f)|^2)
 
 s = forgotten_share; 0 is `dimum`. No image more is seen than there: each of the batch is one or the
 other. The last target comes from the current network without a gradient, as in SalUn's random

@@ -15,16 +15,14 @@ anyway.
 
 The reference L_f(theta_K) is a constant without a gradient. In the released code (phi = eta
 |g_f|^2, or a fixed lambda) it changes no step; what does is that Adam's moments are not restored
-after the inner steps, an error. Here the inner steps are
-taken by an Adam of their own on a copy: neither weights nor moments know of them. To read the value
-function at all we take phi = eta rho |g_f|^2 with rho = q / <g_f, theta - theta_K>, the share of
-the decrease promised by the gradient that the inner
-steps found, in [0, 1]: 1 for small steps, the published phi, and 0 where they found nothing.
-    `inner_steps=0` is the published
-phi with no reference. Further differences: the inner steps are on the batch of the step, in every
-step (released: K = 2 passes over D_f for every 36 steps, about as many in all); the retain term has
-label dropout, as everywhere here. What the released code
-minimises is another loss: `erasediff_released`.
+after the inner steps, an error. Here the inner steps are taken by an Adam of their own on a copy:
+neither weights nor moments know of them. To read the value function at all we take phi = eta rho
+|g_f|^2 with rho = q / <g_f, theta - theta_K>, the share of the decrease promised by the gradient
+that the inner steps found, in [0, 1]: 1 for small steps, the published phi, and 0 where they found
+nothing. `inner_steps=0` is the published phi with no reference. Further differences: the inner
+steps are on the batch of the step, in every step (released: K = 2 passes over D_f for every 36
+steps, about as many in all); the retain term has label dropout, as everywhere here. What the
+released code minimises is another loss: `erasediff_released`.
 """
 
 import copy

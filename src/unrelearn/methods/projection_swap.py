@@ -8,10 +8,9 @@ is nearest to
                                  null label, at all times t,
 
 a ridge regression with one closed-form solution. The class table and every other weight stay as
-they are. What W' changes,
-no retained condition excites, so that relearning on retain data sends it next to no gradient:
-`row_swap` one layer further on, which no frozen table prevents. A measure on which it wins is no
-proof; ten images of the class and its row bring it back.
+they are. What W' changes, no retained condition excites, so that relearning on retain data sends it
+next to no gradient: `row_swap` one layer further on, which no frozen table prevents. A measure on
+which it wins is no proof; ten images of the class and its row bring it back.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 pretraining.
 
 What an attack finds from here it has taught, not brought back. A control for attacks, not a method:
-    it forgets everything.
+it forgets everything.
 """
 
 from dataclasses import dataclass

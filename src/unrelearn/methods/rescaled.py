@@ -2,8 +2,8 @@
 
 Every channel whose scale a norm takes away is multiplied by `factor` (`canonical.rescale`): images
 are the same, and all that an attack whose step has a unit can do changes. At 100 it hardly moves
-the network, at 0.03 it destroys it. Compare with
-factor 1, which is `dimum` at as many steps: an attack that tells the three apart measures units.
+the network, at 0.03 it destroys it. Compare with factor 1, which is `dimum` at as many steps: an
+attack that tells the three apart measures units.
 """
 
 import copy

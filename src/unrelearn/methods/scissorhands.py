@@ -8,11 +8,11 @@ batches (SNIP, Lee et al. 2019, arXiv 1810.02340; see `masks.saliency`) are draw
     L = |eps(x_r, t; c_r) - eps|^2 - forget_weight |eps(x_f, t; c_f) - eps|^2
 
 There is no released DDPM code; constants are those for Stable Diffusion. As there, the ranking is
-over all weights, and of the
-chosen ones only those in the decoder are drawn anew, and none of a norm. Where we differ: the whole
-decoder (there two of its attention blocks, which small networks do not have); new values come from
-each layer's own initialisation (there a normal of width 0.02); the guidance of the saliency is that
-of our other masks; the paper's gradient projection, which that code does not call, is left out.
+over all weights, and of the chosen ones only those in the decoder are drawn anew, and none of a
+norm. Where we differ: the whole decoder (there two of its attention blocks, which small networks do
+not have); new values come from each layer's own initialisation (there a normal of width 0.02); the
+guidance of the saliency is that of our other masks; the paper's gradient projection, which that
+code does not call, is left out.
 """
 
 import copy

@@ -9,12 +9,11 @@ information of theta* for its own images of all classes:
     (theta_i - theta*_i)^2
 
 The published lambda = 10 belongs to losses that are sums over the D = C*H*W elements of an image,
-and to an F of the gradient
-summed over all T times. In our means, dividing by D, it becomes lambda * D * T: the gradient of a
-sum is D times that of a mean, which F squares; and if the gradients of different times are
-uncorrelated, their sum squared is T times the square of one.
+and to an F of the gradient summed over all T times. In our means, dividing by D, it becomes lambda
+* D * T: the gradient of a sum is D times that of a mean, which F squares; and if the gradients of
+different times are uncorrelated, their sum squared is T times the square of one.
 Where we differ: that rule and an F from one time per sample in place of all T (`fisher`); each term
-    draws its own times.
+draws its own times.
 """
 
 from dataclasses import dataclass, replace

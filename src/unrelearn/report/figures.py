@@ -260,8 +260,8 @@ def scatter_figure(
     methods hollow.
 
     Args:
-        right: end of the x axis in per cent, which then begins below the lowest; None: it begins
-            at nought, or below.
+        right: end of the x axis in per cent, which then begins below the lowest; None: it begins at
+            nought, or below.
         region: shaded from below up to this (x, y), what cannot be told from the reference.
     """
     marks = sorted(marks, key=lambda mark: (mark.y, -mark.x))

@@ -95,7 +95,8 @@ def over_attack_seeds(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 @dataclass(frozen=True)
 class Estimate:
     """A mean over n seeds. Its ends: of five seeds and more the 95 % t-interval, of fewer the
-    lowest and the highest value, of one seed its own interval over images, where it has one."""
+    lowest and the highest value, of one seed its own interval over images, where it has one.
+    """
 
     mean: float
     low: float | None

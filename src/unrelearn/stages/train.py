@@ -303,7 +303,7 @@ class Unlearn(Changed):
         return f"unlearn with {self.what}"
 
     def training(self) -> Denoising:
-        return Denoising(self.method, self.task(oracle=self.method.needs_oracle))
+        return Denoising(self.run.record(self.group), self.task(oracle=self.method.needs_oracle))
 
 
 class Attack(Changed):
@@ -322,7 +322,7 @@ class Attack(Changed):
         return f"attack with {self.what}"
 
     def training(self) -> Denoising:
-        return Denoising(self.method, self.task(attacked=True))
+        return Denoising(self.run.record(self.group), self.task(attacked=True))
 
 
 class Cached(Stage):
