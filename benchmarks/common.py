@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from unrelearn.config import CONF, validate
+from unrelearn.config import validate
+from unrelearn.paths import CONF
 
 RESULTS = Path(__file__).resolve().parent / "results"
 sys.path.append(str(RESULTS.parents[1] / "tests"))  # where runs.py is

@@ -22,9 +22,9 @@ from pathlib import Path
 from common import RESULTS
 
 from unrelearn.artifact import MANIFEST, Spec, Store
-from unrelearn.config import CONF
 from unrelearn.grid.parts import Inventory
 from unrelearn.grid.plan import Plan
+from unrelearn.paths import CONF
 from unrelearn.slurm import waves
 
 ROOT = Path(__file__).resolve().parents[1]

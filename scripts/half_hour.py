@@ -31,9 +31,10 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
     """Pretraining steps that fit, in hundreds, from the speed measured here."""
     from hydra import compose, initialize_config_dir
 
-    from unrelearn.config import CONF, validate
+    from unrelearn.config import validate
     from unrelearn.diffusion.denoising import Denoising, Pretraining
     from unrelearn.fit import fit
+    from unrelearn.paths import CONF
     from unrelearn.run import Run
     from unrelearn.stages.train import Pretrain, fit_options, recipe
 

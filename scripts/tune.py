@@ -23,9 +23,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unrelearn import launch, progress, tuned, tuning
-from unrelearn.config import CONF, Sweep
+from unrelearn.config import Sweep
 from unrelearn.errors import UsageError
-from unrelearn.paths import given
+from unrelearn.paths import CONF, given
 from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make

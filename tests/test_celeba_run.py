@@ -10,6 +10,7 @@ import torch
 from command import SHORT, TINY, run
 from runs import Cell
 from test_celeba import PARTITION, VALUES, write_images, write_lists
+from tiny import denoising
 
 from unrelearn.data import MappedImages
 from unrelearn.errors import UsageError
@@ -69,17 +70,17 @@ def test_an_attribute_is_forgotten_by_memorising_its_counterparts(
     )
     assert [again.used[stage["key"]]["status"] for stage in decoded] == ["reused"]
     assert task.counterparts == {2: 0, 3: 1} and task.horizontal_flip
-    module = again.method.make(task)
+    module = denoising(again.method, task)
     module.prepare()
     assert isinstance(
-        module.memory_data.images, MappedImages
-    ) and module.memory_data.images.shape == (8, 3, 16, 16)
+        module.method.memory_data.images, MappedImages
+    ) and module.method.memory_data.images.shape == (8, 3, 16, 16)
     train = again.data.train
     for (
         label,
         other,
     ) in task.counterparts.items():  # the same faces, under the label that is to be forgotten
-        memorised = module.memory_data.of_classes([label]).images[:]
+        memorised = module.method.memory_data.of_classes([label]).images[:]
         assert sorted(map(bytes, memorised.numpy())) == sorted(
             map(bytes, train.of_classes([other]).images[:].numpy())
         )

@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,8 +15,8 @@ from runs import Cell
 from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
 
-from unrelearn import config
 from unrelearn.arguments import bounds
+from unrelearn.config.schema import Schedule
 from unrelearn.diffusion import checkpoint, denoiser
 from unrelearn.errors import UsageError
 
@@ -307,9 +309,10 @@ def test_what_an_older_scheduler_file_leaves_out_is_the_default_of_its_class(
 
 
 def test_what_the_schedule_can_express_is_what_the_configuration_allows():
-    assert config.CHOICES["model.schedule.prediction_type"] == checkpoint.PREDICTIONS
-    assert config.CHOICES["model.schedule.beta_schedule"] == ("linear",)
-    assert bounds(config.RANGES["num_train_timesteps"])[1] == checkpoint.MAX_TIMESTEPS
+    kinds = {field.name: field.metadata["kind"] for field in fields(Schedule)}
+    assert get_args(kinds["prediction_type"]) == checkpoint.PREDICTIONS
+    assert get_args(kinds["beta_schedule"]) == ("linear",)
+    assert bounds(kinds["num_train_timesteps"])[1] == checkpoint.MAX_TIMESTEPS
 
 
 def test_where_no_schedule_lies_with_the_weights_the_one_assumed_is_said(

@@ -196,7 +196,7 @@ def test_the_time_of_a_part_is_that_of_its_like_then_of_its_flops(local: Path):
     assert seconds(pretrained[2]) == pytest.approx(sum(measured) / 2)
     new = next(part for part in found.parts.values() if part.what == "random_label")
     like = next(part for part in found.parts.values() if part.what == "dimum")
-    ratio = found.cost(new)[1] / found.cost(like)[1]
+    ratio = found.cost(new).flops / found.cost(like).flops
     assert ratio > 0 and seconds(new) == pytest.approx(seconds(like) * ratio, rel=3)
 
 

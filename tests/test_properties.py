@@ -25,6 +25,7 @@ from tiny import ATTACKS, CONF, METHODS
 
 from unrelearn import check, config
 from unrelearn.advice import shell, text, typed
+from unrelearn.config import classes
 from unrelearn.errors import UsageError
 from unrelearn.words import UNREADABLE, keep_names, read, unreadable
 
@@ -162,10 +163,10 @@ def test_a_class_typed_without_quotes_is_this_class_or_refused(names: set[str]):
 def test_a_class_named_in_a_yaml_file_is_this_class_or_refused(names: set[str]):
     names = sorted(names)
     for name in names:
-        value = config._yaml(name)
+        value = classes._yaml(name)
         if isinstance(value, str | list | dict) or value is UNREADABLE:
             continue  # quotes, comments and brackets of yaml
-        problems = config._doubtful(value, SimpleNamespace(class_names=names))
+        problems = classes.doubtful(value, SimpleNamespace(class_names=names))
         assert problems or forgotten(value, names) in (None, [name]), (name, value)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from command import ROOT, command, environment
 from safetensors.torch import load_file
-from tiny import new_task, train
+from tiny import denoising, train
 
 from unrelearn.launch import slurm_ranks
 from unrelearn.methods.finetune import Finetune
@@ -107,7 +107,7 @@ def test_one_process_in_a_job_of_several_tasks_trains_as_anywhere(
         monkeypatch.setenv(name, value)
     before = signal.getsignal(signal.SIGUSR1)
     during = []
-    module = Finetune(new_task(), max_steps=2, batch_size=8, learning_rate=1e-3)
+    module = denoising(Finetune(max_steps=2, batch_size=8, learning_rate=1e-3))
     train(
         module, tmp_path, log_row=lambda step, row: during.append(signal.getsignal(signal.SIGUSR1))
     )

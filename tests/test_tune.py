@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from runs import Cell
 from tiny import CONF, METHODS, NO_TRAINING
 
-from unrelearn import config, tuned, tuning
+from unrelearn import arguments, tuned, tuning
 from unrelearn.config import Sweep
 from unrelearn.errors import UsageError
 
@@ -58,8 +58,9 @@ def test_draws_lie_in_the_declared_space(method: str):
     preset = OmegaConf.load(CONF / "method" / f"{method}.yaml")
     for name, constant in space.constants.items():
         assert preset[name] == constant.published and constant.source
-        assert config._check_values({"method": {name: constant.low}}) == []
-        assert config._check_values({"method": {name: constant.high}}) == []
+        kind = arguments.parameters(get_object(preset["_target_"]))[name].annotation
+        assert arguments.check_value(name, constant.low, kind) == []
+        assert arguments.check_value(name, constant.high, kind) == []
     assert len(space.constants) <= 2 and len(space.variant) <= 1
     assert all(preset[name] in values for name, values in space.variant.items())
     draws = tuning.draw(space, RULES, 24)
@@ -291,7 +292,7 @@ def test_nothing_is_chosen_before_all_trials_were_run():
 
 def test_a_preset_is_the_chosen_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(CONF, tmp_path / "conf")
-    monkeypatch.setattr(config, "CONF", tmp_path / "conf")
+    monkeypatch.setattr("unrelearn.config.sweep.CONF", tmp_path / "conf")
     tables = {
         "dimum": table(*GOOD),
         "esd": table(*GOOD, method="esd"),

@@ -234,8 +234,8 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
 
 def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
     """And what reads words as its parser does, and what plugs into it: its launchers."""
-    assert {m for m in OURS if foreign(m) & HYDRA} == {
-        "unrelearn.config",
+    touching = {m for m in OURS if foreign(m) & HYDRA}
+    assert {m for m in touching if not m.startswith("unrelearn.config.")} == {
         "unrelearn.words",
         "unrelearn.run",
         "unrelearn.stages.measure",
@@ -245,7 +245,8 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
 
 def test_launching_needs_no_hydra():
     assert not foreign("unrelearn.launch") & HYDRA
-    assert not own("unrelearn.launch") & {"unrelearn.config", "unrelearn.run"}
+    assert not {m for m in own("unrelearn.launch") if m.startswith("unrelearn.config")}
+    assert "unrelearn.run" not in own("unrelearn.launch")
 
 
 def test_only_tracking_imports_wandb():

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from unrelearn import config
 from unrelearn.advice import command, shell, text, typed
+from unrelearn.config.classes import doubtful
 from unrelearn.errors import UsageError
 from unrelearn.words import keep_names, separated, unreadable
 
@@ -96,9 +97,9 @@ def test_a_value_that_has_lost_its_text_is_refused_with_what_works(value: object
 
 
 def test_a_number_in_a_yaml_file_that_may_be_a_name_is_refused():
-    (problem,) = config._doubtful(10, GRID)
+    (problem,) = doubtful(10, GRID)
     assert "1_0" in problem and "3_2" in problem and """Type 'forget="1_0"'""" in problem
-    assert config._doubtful(3, GRID) == [] and config._doubtful([3, "1_0"], GRID) == []
+    assert doubtful(3, GRID) == [] and doubtful([3, "1_0"], GRID) == []
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def typed(choices: Mapping[str, object]) -> str:
     )
 
 
+def problem(key: str, value: object, why: str, instead: Mapping[str, object] | str) -> str:
+    """The line of a problem: the key, its value, what is wrong, and what to type instead."""
+    advice = instead if isinstance(instead, str) else f"Type {typed(instead)}"
+    return f"{key}={shown(value)}: {why}. {advice}"
+
+
 def text(value: object, *, name: bool = False) -> str:
     """How Hydra's parser must be told a value so that it reads that value and no other.
 

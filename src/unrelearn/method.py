@@ -18,12 +18,21 @@ from torch import Tensor, nn
 
 from unrelearn.gradients import COMBINERS
 from unrelearn.masks import Mask
-from unrelearn.ranges import Count, Positive, Probability, Rate, Seed, Share, Steps, Weight
+from unrelearn.ranges import (
+    Count,
+    LearningRates,
+    Positive,
+    Probability,
+    Rate,
+    Seed,
+    Share,
+    Steps,
+    Weight,
+)
 
 if TYPE_CHECKING:  # each is half of the other
     from unrelearn.training import Training
 
-LearningRates = Literal["constant", "one_cycle", "cosine"]
 Optimiser = Literal["adam", "relative"]
 Combine = Literal["sum", "projection", "bargaining", "harmonic", "alternation"]
 

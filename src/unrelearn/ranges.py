@@ -1,9 +1,9 @@
-"""Kinds of numbers that a configuration holds: a type with its range, which stands beside the name.
+"""Kinds of values that a configuration holds: a type with its range, which stands beside the name.
 
 A range of its own is written out where it is needed: `Annotated[float, Field(gt=0, le=0.99)]`.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,3 +16,4 @@ Steps = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 ImageSize = Annotated[int, Field(ge=4, le=1024)]  # pixels
+LearningRates = Literal["constant", "one_cycle", "cosine"]  # over the steps of a training

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from unrelearn.diffusion.denoising import Denoising
-from unrelearn.method import LearningRates, Relearning
-from unrelearn.ranges import Count, Rate, Seed
+from unrelearn.method import Relearning
+from unrelearn.ranges import Count, LearningRates, Rate, Seed
 
 
 @dataclass(kw_only=True)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion.denoising import Denoising, NoisyBatch
-from unrelearn.method import Edit, LearningRates, Optimiser, settled
+from unrelearn.method import Edit, Optimiser, settled
 from unrelearn.randomness import generator_for
-from unrelearn.ranges import Count, Probability, Rate, Seed, Share, Steps
+from unrelearn.ranges import Count, LearningRates, Probability, Rate, Seed, Share, Steps
 
 PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacement
 

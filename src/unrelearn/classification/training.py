@@ -13,8 +13,8 @@ from unrelearn import randomness
 from unrelearn.classification import negatives
 from unrelearn.classification.classifier import Classifier
 from unrelearn.data import ImageSet, to_model_range
-from unrelearn.method import LearningRates, Method, settled
-from unrelearn.ranges import Probability, Rate, Steps
+from unrelearn.method import Method, settled
+from unrelearn.ranges import LearningRates, Probability, Rate, Steps
 from unrelearn.task import Task
 from unrelearn.training import Training
 

@@ -1,0 +1,137 @@
+"""The data set's files, and what else must fit it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from unrelearn import check
+from unrelearn.advice import problem, shown
+from unrelearn.config.classes import doubtful, forget_classes
+from unrelearn.config.schema import Config
+from unrelearn.errors import UsageError
+
+
+def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
+    """Problems of the data set and of what must fit it.
+
+    in_doubt: `forget` comes from a yaml file.
+    """
+    dataset, problems = _there("dataset", cfg)
+    if problems:
+        return problems
+    return [
+        *_image_size(cfg, dataset),
+        *_proxy(cfg, dataset),
+        *_checkpoint(cfg, dataset),
+        *_forgotten(cfg, dataset, in_doubt),
+    ]
+
+
+def _image_size(cfg: Config, dataset: Any) -> list[str]:
+    size, halvings = dataset.image_size, len(cfg.model.unet.block_out_channels) - 1
+    factor = 2**halvings
+    if size % factor == 0:
+        return []
+    return [
+        f"dataset image size {size}: the network model={cfg.model.name} halves it {halvings} times,"
+        f" so it must be a multiple of {factor}. Type"
+        f" dataset.image_size={max(1, round(size / factor)) * factor}"
+    ]
+
+
+def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
+    if cfg.model.checkpoint is None:
+        return []
+    from unrelearn.diffusion import checkpoint
+
+    return checkpoint.check_shape(
+        Path(cfg.model.checkpoint),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        num_classes=len(dataset.class_names),
+    )
+
+
+def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
+    """Problems of `forget`, and of what reads it."""
+    try:
+        forgotten = forget_classes(cfg.forget, dataset)
+    except UsageError as error:
+        return error.problems
+    method, problems = cfg.method, doubtful(cfg.forget, dataset) if in_doubt else []
+    images, key = cfg.sampler.num_images, "sampler.num_images"
+    if images < len(forgotten):
+        why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
+        instead = {key: 50 * len(forgotten)}
+        problems.append(problem(key, images, f"{why} would have no image", instead))
+    retained = set(range(len(dataset.class_names))) - set(forgotten)
+    for name in ("memory_class", "anchor_class"):
+        other, key = method.get(name), f"method.{name}"
+        if isinstance(other, int) and other not in retained:
+            why = "must be the index of a retained class"
+            problems.append(problem(key, other, why, {key: None}))
+    ratio = method.get("fisher_ratio")
+    if method["_target_"].endswith(".Retrain") and ratio is not None:
+        why = "a network of random weights has no Fisher information to speak of"
+        instead = "Leave +method.fisher_ratio out"
+        problems.append(problem("method.fisher_ratio", ratio, why, instead))
+    if method.get("memory") == "counterpart" and not hasattr(dataset, "counterpart"):
+        why = "this data set has no attributes to flip"
+        instead = "Type method.memory=another_class, or dataset=celeba"
+        problems.append(problem("method.memory", "counterpart", why, instead))
+    return problems
+
+
+def _there(key: str, cfg: Config) -> tuple[Any, list[str]]:
+    """As `_instantiated`; in a dry run files that are not here yet are no problem, and said."""
+    dataset, problems = _instantiated(key, cfg)
+    if problems and cfg.dry_run and getattr(dataset, "class_names", None):
+        print("\n".join(f"not yet: {line}" for line in problems), file=sys.stderr)
+        return dataset, []
+    return dataset, problems
+
+
+def _instantiated(key: str, cfg: Config) -> tuple[Any, list[str]]:
+    """The data set that a part of the configuration describes, or None, and the problems of its
+    files.
+    """
+    part = check.at(cfg, key)
+    try:
+        dataset = instantiate(part, _convert_="all")
+        return dataset, [line.replace("dataset.", f"{key}.") for line in dataset.check()]
+    except OSError as error:
+        whose = check.owner(error.filename, cfg) or f"{key}.root"
+        why = f"{shown(error.filename)} can not be read ({error.strerror})"
+        instead = f"Type {whose}=FOLDER with one that you may read"
+        return None, [problem(whose, check.at(cfg, whose), why, instead)]
+    except UsageError as error:
+        return None, error.problems
+    except Exception as error:  # a constructor may raise anything
+        cause = shown(" ".join(str(error.__cause__ or error).split())[:200])
+        why = f"can not be made of these arguments ({cause})"
+        instead = f"Type python run.py {key}=NAME --cfg job to see those of another one"
+        return None, [problem(f"{key}._target_", part["_target_"], why, instead)]
+
+
+def _proxy(cfg: Config, dataset: Any) -> list[str]:
+    """Problems of another data set that an attack trains on: it must be there, and fit the
+    network.
+    """
+    if "proxy" not in cfg.attack:
+        return []
+    proxy, problems = _there("attack.proxy", cfg)
+    if not problems and not hasattr(proxy, "load"):
+        key, instead = "attack.proxy._target_", "unrelearn.data.mnist.MNIST"
+        why = "is read from disk, too large for a proxy"
+        problems = [problem(key, cfg.attack["proxy"]["_target_"], why, {key: instead})]
+    if problems:
+        return problems
+    found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
+    if found == wanted:
+        return []
+    return [
+        f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}."
+        f" Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many channels"
+    ]

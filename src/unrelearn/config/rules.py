@@ -1,0 +1,261 @@
+"""Rules between values, each a function of the configuration that yields problems, one line each.
+
+`validate` runs them, each only where the values that it reads have passed the checks of types and
+ranges.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from unrelearn import arguments
+from unrelearn.advice import problem, shown, typed
+from unrelearn.check import at
+from unrelearn.config.schema import Config, Trainer
+from unrelearn.paths import CONF
+
+Problems = Iterator[str]
+
+
+def network(cfg: Config) -> Problems:
+    """Widths, groups and attention of the UNet."""
+    unet = cfg.model.unet
+    widths, groups, key = unet.block_out_channels, unet.norm_num_groups, "model.unet"
+    if not widths or any(width < 1 or width % groups for width in widths):
+        positive = widths and min(widths) > 0
+        fits = [n for n in (32, 16, 8, 4, 2, 1) if positive and not any(w % n for w in widths)]
+        yield problem(
+            f"{key}.block_out_channels",
+            widths,
+            f"each width must be a positive multiple of {key}.norm_num_groups={groups}",
+            {f"{key}.norm_num_groups": fits[0]}
+            if fits
+            else {f"{key}.block_out_channels": [4 * groups, 8 * groups]},
+        )
+    levels = unet.attention_levels
+    if any(level not in range(len(widths)) for level in levels):
+        why = f"must be levels from 0 to {len(widths) - 1}"
+        yield problem(f"{key}.attention_levels", levels, why, {f"{key}.attention_levels": []})
+    if len(widths) > 8 or max(widths, default=0) > 65536:
+        why, instead = "must be at most 8 widths, none above 65536", [32, 64]
+        name = f"{key}.block_out_channels"
+        yield problem(name, widths, why, {name: instead})
+    head, name = unet.attention_head_dim, f"{key}.attention_head_dim"
+    attending = [width for level, width in enumerate(widths) if level in levels]
+    if head is not None and attending and head > min(attending):
+        why = f"must be at most the widths with attention, {attending}"
+        yield problem(name, head, why, {name: None})
+    if head is not None and unet.architecture == "salun":
+        yield problem(name, head, "the salun network has one head", {name: None})
+
+
+def betas(cfg: Config) -> Problems:
+    start, end = cfg.model.schedule.beta_start, cfg.model.schedule.beta_end
+    if start >= end:
+        why = f"must be below model.schedule.beta_end={end}, as noise grows with time"
+        instead = "Type model.schedule.beta_start=1e-4 model.schedule.beta_end=0.02"
+        yield problem("model.schedule.beta_start", start, why, instead)
+
+
+def scales(cfg: Config) -> Problems:
+    for name in ("guidance_scales", "retain_guidance_scales"):
+        value, key = getattr(cfg.sampler, name), f"sampler.{name}"
+        if not value or any(scale < 0 for scale in value):
+            yield problem(key, value, "must be numbers from 0 up", {key: [1.0]})
+
+
+def denoising_steps(cfg: Config) -> Problems:
+    steps, times = cfg.sampler.num_inference_steps, cfg.model.schedule.num_train_timesteps
+    if steps > times:
+        key = "sampler.num_inference_steps"
+        why = f"must be at most model.schedule.num_train_timesteps={times}"
+        yield problem(key, steps, why, {key: times})
+
+
+def logging(cfg: Config) -> Problems:
+    every, logs = cfg.trainer.checkpoint_every_n_steps, cfg.trainer.log_every_n_steps
+    if every % logs:
+        why = f"must be a multiple of trainer.log_every_n_steps={logs}"
+        instead = {"trainer.log_every_n_steps": 1}
+        yield problem("trainer.checkpoint_every_n_steps", every, why, instead)
+
+
+def budgets(cfg: Config) -> Problems:
+    value = cfg.attack.get("budgets")
+    if not isinstance(value, list):
+        return
+    whole = value and all(isinstance(b, int) and not isinstance(b, bool) and b >= 0 for b in value)
+    if whole and value[-1] > 0 and all(a < b for a, b in itertools.pairwise(value)):
+        return
+    why = "must be increasing numbers of steps, none negative, the last above 0"
+    yield problem("attack.budgets", value, why, {"attack.budgets": [0, 25, 50, 100, 200, 400]})
+
+
+def plateau(cfg: Config) -> Problems:
+    steps, logs = cfg.method.get("plateau_steps"), cfg.trainer.log_every_n_steps
+    stops = isinstance(steps, int) and cfg.method.get("plateau_tolerance") is not None
+    if stops and steps % logs:
+        why = f"must be a multiple of trainer.log_every_n_steps={logs}"
+        yield problem("method.plateau_steps", steps, why, {"trainer.log_every_n_steps": 1})
+
+
+def tracking(cfg: Config) -> Problems:
+    """What W&B would refuse when hours are under way.
+
+    It takes tags of 1 to 64 characters, names of 1 to 128, and none of / \\ # ? % : in the name of
+    a project (wandb/sdk/wandb_settings.py, validate_run_tags and validate_project).
+    """
+    settings = cfg.tracking
+    if settings.backend != "wandb" or settings.mode == "disabled":
+        return
+    for tag in settings.tags:
+        if not 1 <= len(tag) <= 64:
+            shorter = typed({"tracking.tags": [t[:64] for t in settings.tags if t]})
+            yield (
+                f"tracking.tags: {shown(tag)!r} has {len(tag)} characters, and W&B takes 1 to 64. "
+                f"Type {shorter}"
+            )
+    if odd := sorted(set(settings.project) & set("/\\#?%:")):
+        kept = "".join("-" if letter in odd else letter for letter in settings.project)[:128]
+        why = f"W&B takes no {' '.join(odd)} in the name of a project"
+        yield problem("tracking.project", settings.project, why, {"tracking.project": kept})
+    for name in ("project", "group"):
+        value, key = getattr(settings, name), f"tracking.{name}"
+        if value is not None and not 1 <= len(value) <= 128:
+            why = f"has {len(value)} characters, and W&B takes 1 to 128"
+            yield problem(key, shown(value)[:80], why, {key: value[:128] or "unrelearn"})
+
+
+def presets(cfg: Config) -> Problems:
+    """`preset` becomes part of file names, and must be the name of the yaml that holds it."""
+    for group in ("method", "attack"):
+        given = getattr(cfg, group)
+        files = sorted((CONF / group).glob("*.yaml"))
+        known = [path.stem for path in files if OmegaConf.load(path).get("preset") == path.stem]
+        if "preset" in given and given["preset"] not in known:
+            why = f"no such preset; allowed: {', '.join(known) or 'none'}"
+            yield problem(f"{group}.preset", given["preset"], why, f"Leave {group}.preset out")
+
+
+def protocol(cfg: Config) -> Problems:
+    names = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
+    if cfg.protocol.name not in names:
+        why = f"no such protocol; allowed: {', '.join(names)}"
+        yield problem("protocol.name", cfg.protocol.name, why, f"Type protocol={names[0]}")
+
+
+def levels(cfg: Config) -> Problems:
+    """Of an attack that edits the model."""
+    attack = cfg.attack
+    target, given = get_object(attack["_target_"]), attack.get("levels")
+    if not hasattr(target, "allowed") or not isinstance(given, list):
+        return  # it has none, or the constructor's signature says what they must be
+    if any(arguments.error_of(level, float) for level in given):
+        return
+    low, high = target.allowed
+    different = len({f"{level:g}" for level in given}) == len(given) > 0
+    if different and all(low <= level <= high for level in given):
+        return
+    file = CONF / "attack" / f"{attack['_target_'].split('.')[-2]}.yaml"
+    example = list(OmegaConf.load(file).levels) if file.exists() else [high]
+    why = f"must be one or more different numbers ({target.unit}) from {low:g} to {high:g}"
+    yield problem("attack.levels", given, why, {"attack.levels": example})
+
+
+def passes(cfg: Config) -> Problems:
+    """A batch that is split, and steps of a method that takes none."""
+    from unrelearn.method import Method
+
+    method, limit = get_object(cfg.method["_target_"]), cfg.trainer.batch_size_per_device
+    combines = cfg.method.get("combine", "sum") not in ("sum", "alternation")
+    if limit is not None and (combines or method.whole_steps):
+        key, why = "trainer.batch_size_per_device", "this method needs the gradient of a whole step"
+        yield problem(key, limit, f"{why} in one pass", {key: None})
+    steps, takes_steps = cfg.method.get("max_steps"), method.losses is not Method.losses
+    if steps and not takes_steps and not method.identity:
+        why = "this method takes no step"
+        yield problem("method.max_steps", steps, why, {"method.max_steps": 0})
+
+
+def pretrained(cfg: Config) -> Problems:
+    """A model from elsewhere."""
+    from unrelearn.diffusion import checkpoint
+
+    model, key = cfg.model, "model.checkpoint"
+    if model.checkpoint is None:
+        return
+    path = Path(model.checkpoint)
+    if not path.exists():
+        instead = "Type model.checkpoint=null to train the model here"
+        yield problem(key, path, "no such file or folder", instead)
+        return
+    published = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "salun_unet.yaml"))["unet"]
+    if path.is_dir():
+        yield from checkpoint.check(path, asdict(model.schedule), model.weights)
+    elif asdict(model.unet) | {"dropout": 0.1} != published:
+        why = "a file is read as a checkpoint of SalUn's code line, which has the network of"
+        instead = "Type model=salun_unet, or give a folder of diffusers"
+        yield problem(key, path, f"{why} model=salun_unet", instead)
+
+
+# a rule, and the beginnings of the keys that it reads: where one of them has a problem already, it
+# is left out
+RULES: tuple[tuple[Callable[[Config], Problems], tuple[str, ...]], ...] = (
+    (network, ("model.unet.",)),
+    (betas, ("model.schedule.beta",)),
+    (scales, ("sampler.guidance", "sampler.retain_guidance")),
+    (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
+    (logging, ("trainer.checkpoint_every", "trainer.log_every")),
+    (budgets, ("attack.budgets",)),
+    (plateau, ("method.plateau", "trainer.log_every")),
+    (tracking, ("tracking.",)),
+    (presets, ("method._target_", "attack._target_")),
+    (protocol, ("protocol.name",)),
+    (levels, ("attack._target_", "attack.levels")),
+    (passes, ("method._target_", "method.max_steps", "method.combine")),
+    (pretrained, ("model.checkpoint",)),
+)
+
+
+def processes(cfg: Config, elsewhere: bool) -> list[str]:
+    """Problems of devices, and of batches that they can not share evenly."""
+    trainer = cfg.trainer
+    # torchrun and Slurm may have started the processes already, whatever trainer.devices says
+    started = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    number = max(trainer.devices, started)
+    problems = [] if cfg.dry_run or elsewhere else list(devices(trainer))
+    if not problems and trainer.devices > 1 and trainer.strategy != "ddp":
+        why = "more than one device needs data-parallel processes"
+        instead = f"Type trainer=ddp trainer.devices={trainer.devices}"
+        problems = [problem("trainer.devices", trainer.devices, why, instead)]
+    if problems:
+        return problems
+    why = "is global, and must be a multiple of the number of processes (trainer.devices)"
+    for group in ("model.pretrain", "method", "attack", "oracle"):
+        key = f"{group}.batch_size"
+        size = at(cfg, key)
+        if isinstance(size, int) and size % number:
+            multiple = -(-size // number) * number
+            problems.append(problem(key, size, f"{why}, {number}", {key: multiple}))
+    return problems
+
+
+def devices(trainer: Trainer) -> Problems:
+    """What this machine has not."""
+    import torch
+
+    gpus, cores, wanted = torch.cuda.device_count(), os.cpu_count() or 1, trainer.devices
+    if trainer.accelerator == "gpu" and not gpus:
+        why, instead = "this machine has no GPU", {"trainer.accelerator": "cpu"}
+        yield problem("trainer.accelerator", "gpu", why, instead)
+    elif trainer.accelerator != "cpu" and 0 < gpus < wanted:
+        why, instead = f"this machine has {gpus} GPU(s)", {"trainer.devices": gpus}
+        yield problem("trainer.devices", wanted, why, instead)
+    elif gpus == 0 and wanted > max(1, cores):
+        why, instead = f"this machine has {cores} CPU cores and no GPU", {"trainer.devices": cores}
+        yield problem("trainer.devices", wanted, why, instead)

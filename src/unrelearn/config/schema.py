@@ -1,0 +1,267 @@
+"""The schema of the configuration: each key with its type and, beside it, the values it may have.
+
+A mistyped key fails when the configuration is composed. The groups dataset, method, attack and eval
+are plain yaml with a `_target_`; there the signature of what they name is the schema.
+"""
+
+import typing
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import pydantic
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from unrelearn import check
+from unrelearn.paths import CONF
+from unrelearn.ranges import Count, LearningRates, Positive, Probability, Rate, Seed, Share, Steps
+
+Samplers = Literal["ddim", "ddpm", "dpmsolver++"]
+Architectures = Literal["plain", "residual"]
+GROUPS = ("dataset", "method", "attack", "eval")  # what they name says what they take
+
+
+def number(low: float, high: float | None = None, *, above: bool = False) -> Any:
+    """A range of its own; above: the lowest value is none of it."""
+    limit = {"gt": low} if above else {"ge": low}
+    return pydantic.Field(**limit, le=high)
+
+
+def of(kind: Any) -> Any:
+    """A key that must be given, with what it may be: a range (unrelearn.ranges) or a Literal."""
+    return field(default=MISSING, metadata={"kind": kind})
+
+
+Beta = Annotated[float, number(0, 0.999, above=True)]
+
+
+@dataclass
+class Unet:
+    architecture: str = of(Literal["unet2d", "salun"])
+    block_out_channels: list[int] = MISSING
+    layers_per_block: int = of(Annotated[int, number(1, 16)])
+    norm_num_groups: int = of(Annotated[int, number(1, 1024)])
+    attention_levels: list[int] = MISSING
+    attention_head_dim: int | None = of(Count)
+    dropout: float = of(Probability)
+
+
+@dataclass
+class Schedule:
+    num_train_timesteps: int = of(Annotated[int, number(2, 1000)])
+    beta_start: float = of(Beta)
+    beta_end: float = of(Beta)
+    beta_schedule: str = of(Literal["linear"])
+    prediction_type: str = of(Literal["epsilon", "sample", "v_prediction"])
+
+
+@dataclass
+class Pretrain:
+    max_steps: int = of(Steps)
+    batch_size: int = of(Count)
+    learning_rate: float = of(Rate)
+    lr_schedule: str = of(LearningRates)
+    label_dropout: float = of(Probability)
+    grad_clip: float = of(Positive)
+    ema_decay: float | None = of(Probability)
+    loss_reduction: str = of(Literal["mean", "sum"])
+    antithetic: bool = MISSING
+
+
+@dataclass
+class Model:
+    name: str = MISSING
+    unet: Unet = MISSING
+    schedule: Schedule = MISSING
+    pretrain: Pretrain = MISSING
+    weights: str = of(Literal["ema", "raw"])
+    checkpoint: str | None = MISSING
+
+
+@dataclass
+class Protocol:
+    name: str = MISSING
+    contrast_stretch: bool = MISSING
+    reference_images_per_class: int | None = of(Count)
+
+
+@dataclass
+class SecondSampler:
+    name: str = of(Samplers)
+    num_inference_steps: int = of(Annotated[int, number(1, 1000)])
+    num_images: int = of(Count)
+
+
+@dataclass
+class Sampler:
+    name: str = of(Samplers)
+    num_inference_steps: int = of(Annotated[int, number(1, 1000)])
+    eta: float = of(Probability)
+    clip_sample: bool = MISSING
+    guidance_scales: list[float] = MISSING
+    num_images: int = of(Count)
+    retain_guidance_scales: list[float] = MISSING
+    images_per_retained_class: int = of(Count)
+    seed: int = of(Seed)
+    second: SecondSampler | None = MISSING
+    off_grid_share: float = of(Annotated[float, number(0, 0.5)])
+
+
+@dataclass
+class ClassifierShape:
+    architecture: str = of(Architectures)
+    width: int = of(Annotated[int, number(8)])
+    seed: int = of(Seed)
+
+
+@dataclass
+class Oracle:
+    main: ClassifierShape = MISSING
+    held_out: ClassifierShape = MISSING
+    max_steps: int = of(Steps)
+    batch_size: int = of(Count)
+    learning_rate: float = of(Rate)
+    weight_decay: float = of(Rate)
+    label_smoothing: float = of(Probability)
+    shift: int = of(Steps)
+
+
+@dataclass
+class Trainer:
+    accelerator: str = of(Literal["auto", "cpu", "gpu"])
+    devices: int = of(Count)
+    strategy: str = of(Literal["auto", "ddp"])
+    channels_last: bool = MISSING
+    compile: bool = MISSING
+    threads: int | None = of(Count)
+    checkpoint_every_n_steps: int = of(Count)
+    log_every_n_steps: int = of(Count)
+    sampling_batch_size: int | None = of(Count)
+    batch_size_per_device: int | None = of(Count)
+
+
+@dataclass
+class Tracking:
+    backend: str = of(Literal["wandb", "none"])
+    mode: str = of(Literal["offline", "online", "disabled"])
+    project: str = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
+
+
+@dataclass
+class Unlearning:
+    max_steps: int = of(Steps)
+    batch_size: int = of(Count)
+    learning_rate: float = of(Rate)
+
+
+@dataclass
+class Relearning:
+    seed: int = of(Seed)
+    budgets: list[int] = MISSING
+    batch_size: int = of(Count)
+    learning_rate: float = of(Rate)
+    lr_schedule: str = of(LearningRates)
+
+
+@dataclass
+class Paths:
+    outputs: str = MISSING
+    data: str = MISSING
+    inception_weights: str | None = MISSING
+
+
+@dataclass
+class Cost:
+    device_tflops: float = of(Positive)
+    utilisation: float = of(Share)
+
+
+@dataclass
+class Config:
+    seed: int = of(Seed)
+    forget: Any = MISSING
+    stages: list[str] = MISSING
+    train_class_embedding: bool = MISSING
+    precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])
+    rebuild: bool = MISSING
+    dry_run: bool = MISSING
+    dataset: dict[str, Any] = MISSING
+    model: Model = MISSING
+    method: dict[str, Any] = MISSING
+    attack: dict[str, Any] = MISSING
+    eval: dict[str, Any] = MISSING
+    protocol: Protocol = MISSING
+    sampler: Sampler = MISSING
+    unlearning: Unlearning = MISSING
+    relearning: Relearning = MISSING
+    oracle: Oracle = MISSING
+    trainer: Trainer = MISSING
+    tracking: Tracking = MISSING
+    paths: Paths = MISSING
+    cost: Cost = MISSING
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+# ~ in a path that Hydra uses by itself
+OmegaConf.register_new_resolver("home", check.place, replace=True)
+
+
+def part_of(kind: Any) -> Any:
+    """The dataclass that a key of this type is a group of, also where it may be null; else None."""
+    return next(filter(is_dataclass, (kind, *typing.get_args(kind))), None)
+
+
+def keys_of(schema: Any, above: str = "") -> Iterator[tuple[str, "Field[Any]"]]:
+    """Every dotted key that is no group of others."""
+    for one in fields(schema):
+        key = f"{above}.{one.name}" if above else one.name
+        part = part_of(one.type)
+        if part:
+            yield from keys_of(part, key)
+        else:
+            yield key, one
+
+
+def leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Every dotted key of nested dictionaries, with its value."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def to_config(settings: dict[str, Any]) -> Config:
+    """Settings that passed the checks of types, as one typed object; groups stay as they are."""
+    return _typed(Config, settings)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    part = part_of(kind)
+    if part is None or value is None:
+        return value
+    return part(**{one.name: _typed(one.type, value[one.name]) for one in fields(part)})
+
+
+@cache
+def defaults() -> DictConfig:
+    """The default values of the keys, read without Hydra; interpolations are left as they are."""
+    # of tracking/wandb.yaml a key asks the environment
+    options = {"model": "unet_tiny", "trainer": "auto", "tracking": "none"}
+    groups = {
+        group: OmegaConf.load(CONF / group / f"{option}.yaml") for group, option in options.items()
+    }
+    protocol = OmegaConf.load(CONF / "protocol" / "fast.yaml")
+    merged = OmegaConf.merge(OmegaConf.load(CONF / "config.yaml"), groups, protocol)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+@cache
+def every_stage() -> list[str]:
+    """Those that may be left out, as conf/config.yaml lists them."""
+    return list(OmegaConf.load(CONF / "config.yaml").stages)

@@ -1,0 +1,96 @@
+"""The configurations of a multirun, for those who plan it."""
+
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unrelearn import check
+from unrelearn.config.explain import explain
+from unrelearn.config.validation import validate
+from unrelearn.errors import UsageError
+from unrelearn.paths import CONF
+from unrelearn.words import keep_names, unreadable
+
+
+class Sweep:
+    """What `python run.py -m WORDS` would run, as choices.
+
+    axes: key -> its values, as text; of the command line or, where that does not give the key, of
+    an experiment's hydra.sweeper.params. fixed: the other words. elsewhere: the runs are for other
+    machines than this one.
+
+    Raises:
+        UsageError: a word that Hydra cannot read, or a composition that does not hold.
+    """
+
+    def __init__(self, words: list[str], *, elsewhere: bool = False):
+        self.elsewhere = elsewhere
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(CONF), version_base="1.3")
+        self.axes: dict[str, list[str]] = {}
+        self.fixed: list[str] = []
+        try:
+            words = [keep_names(word) for word in words]
+            if problems := unreadable(words):
+                raise UsageError(problems)
+            for word in words:
+                parsed = OverridesParser.create().parse_override(word)
+                if parsed.is_sweep_override():
+                    self.axes[parsed.get_key_element()] = list(parsed.sweep_string_iterator())
+                else:
+                    self.fixed.append(word)
+            given = {word.lstrip("+~").split("=")[0] for word in self.fixed} | set(self.axes)
+            params = (
+                hydra_compose(
+                    "config", overrides=self.fixed, return_hydra_config=True
+                ).hydra.sweeper.params
+                or {}
+            )
+            for key, values in params.items():
+                if key not in given:
+                    parsed = OverridesParser.create().parse_override(keep_names(f"{key}={values}"))
+                    chosen = (
+                        list(parsed.sweep_string_iterator())
+                        if parsed.is_sweep_override()
+                        else [str(values)]
+                    )
+                    self.axes[key] = chosen
+        except (HydraException, OmegaConfBaseException) as error:
+            problems = explain(error, words)
+            if not problems:
+                raise
+            raise UsageError(problems) from error
+
+    def words(self, chosen: dict[str, str]) -> list[str]:
+        """The command line of one run."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
+
+    def compose(self, chosen: dict[str, str]) -> tuple[dict, DictConfig]:
+        """The validated configuration of one run, and what it was resolved from."""
+        words = self.words(chosen)
+        try:
+            config = hydra_compose("config", overrides=words)
+        except Exception as error:
+            problems = explain(error, words)
+            if not problems:
+                raise
+            raise UsageError(problems) from error
+        return validate(config, elsewhere=self.elsewhere, words=words), config
+
+
+def resolved(config: DictConfig, changes: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that was validated before, with other values of some keys, and of all that is
+    made from them: a hundredth of what composing it anew would take.
+    """
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    cfg = OmegaConf.to_container(config, resolve=True)
+    cfg.pop("experiment", None)
+    check.expand_paths(cfg)
+    return cfg

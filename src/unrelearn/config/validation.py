@@ -1,0 +1,185 @@
+"""`validate` names every problem of a configuration at once, before anything is computed."""
+
+import copy
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unrelearn import check
+from unrelearn.advice import problem, shown
+from unrelearn.config.datasets import check_dataset
+from unrelearn.config.explain import explain
+from unrelearn.config.groups import check_groups
+from unrelearn.config.rules import RULES, processes
+from unrelearn.config.schema import Config, defaults, every_stage, to_config
+from unrelearn.config.values import check_types, check_values
+from unrelearn.errors import RefusedCommand, UsageError
+from unrelearn.paths import CONF
+from unrelearn.words import separated
+
+
+def validate(
+    config: DictConfig,
+    *,
+    multirun: bool = False,
+    elsewhere: bool = False,
+    words: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The resolved configuration as plain Python, or every problem in it.
+
+    Args:
+        multirun: it is one of several runs of this process.
+        elsewhere: it is for another machine, whose devices are not known here.
+        words: choices that reached Hydra as they were typed (after words.keep_names); what is not
+            among them, a yaml file said.
+
+    Raises:
+        UsageError: one line a problem, each with the key, the value, what is allowed, and what to
+            type.
+    """
+    missing = tuple(sorted(OmegaConf.missing_keys(config)))
+    needed = [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+    try:
+        filled = _without(config, missing) if missing else config
+        settings = OmegaConf.to_container(filled, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
+    settings.pop("experiment", None)
+    if wrong := check_types(settings):
+        raise UsageError([*needed, *wrong])
+    if multirun:
+        _refuse_processes(settings)
+    problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
+    in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
+    problems = _check_rules(to_config(settings), problems, elsewhere, in_doubt)
+    problems = [line for line in problems if not missing or not line.startswith(missing)]
+    if needed or problems:
+        raise UsageError(list(dict.fromkeys([*needed, *problems])))
+    return settings
+
+
+def _refuse_processes(settings: dict[str, Any]) -> None:
+    devices = settings["trainer"]["devices"]
+    if devices > 1 and "RANK" not in os.environ and not settings["dry_run"]:
+        raise RefusedCommand(
+            f"trainer.devices={devices}: several runs (-m) in one process can not each"
+            " start data-parallel processes. Type trainer=auto, or hydra/launcher=slurm, or leave"
+            " -m out and type one command a run, or torchrun --standalone"
+            f" --nproc_per_node={devices} run.py -m ..."
+        )
+
+
+def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool) -> list[str]:
+    """The known problems of single values, and those between values that have none."""
+    problems, stages = list(known), every_stage()
+
+    def unless(*keys: str) -> bool:
+        """Whether no problem is known of what begins with one of these keys."""
+        return not any(line.startswith(keys) for line in problems)
+
+    for stage in cfg.stages:
+        if stage not in stages:
+            why = f"no such stage; allowed: {', '.join(stages)}"
+            problems.append(problem("stages", stage, why, {"stages": stages}))
+    for rule, keys in RULES:
+        problems += rule(cfg) if unless(*keys) else []
+    if unless("trainer."):
+        problems += processes(cfg, elsewhere)
+    if unless("paths.outputs"):
+        problems += check_writable(cfg.paths.outputs)
+    if unless("dataset", "attack.proxy", "attack._target_", "method._target_"):
+        problems += check_dataset(cfg, in_doubt=in_doubt)
+    return problems
+
+
+def _without(config: DictConfig, missing: Sequence[str]) -> DictConfig:
+    """The configuration with defaults for what must be given, so that everything else in it can be
+    checked as well.
+
+    Raises:
+        UsageError: a whole group is missing.
+    """
+    filled = copy.deepcopy(config)
+    OmegaConf.set_struct(filled, False)
+    for key in missing:
+        parent, _, name = key.rpartition(".")
+        value = OmegaConf.select(defaults(), key)
+        if value is not None:
+            OmegaConf.update(filled, key, value)
+        elif parent:
+            del OmegaConf.select(filled, parent)[name]  # pop() refuses what is missing
+        else:
+            raise UsageError(
+                [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+            )
+    return filled
+
+
+def check_writable(outputs: str) -> list[str]:
+    try:
+        Path(outputs).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            return []
+    except OSError as error:
+        return [
+            f"paths.outputs={outputs}: can not be written ({error.strerror}). "
+            "Type paths.outputs=FOLDER with a folder of yours"
+        ]
+
+
+def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | None:
+    """As `explain`, and what else is wrong: what was explained is left out and the rest composed
+    again, until it holds.
+    """
+    (options, left), problems = separated(words), []
+    several_runs = bool({"-m", "--multirun"} & set(options)) or any(
+        word.startswith("experiment=") for word in left
+    )
+    if any(word.startswith(("-cd", "--config", "-cp", "-cn")) for word in options):
+        return explain(error, left)  # another configuration than ours
+    while lines := explain(error, left):
+        problems += lines
+        bad = [
+            word for word in left if any(line.startswith(shown(word.lstrip("+"))) for line in lines)
+        ]
+        roots = {word.lstrip("+~").split("=")[0] for word in bad}
+        left = [
+            word
+            for word in left
+            if word not in bad and not word.startswith(tuple(f"{root}." for root in roots))
+        ]
+        if not bad or roots & {"experiment", "dataset"}:  # what else holds depends on them
+            return problems
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                validate(
+                    hydra_compose(
+                        "config", overrides=[_first_value(w) if several_runs else w for w in left]
+                    ),
+                    words=left,
+                )
+            return problems
+        except UsageError as more:
+            return problems + [line for line in more.problems if not line.startswith(tuple(roots))]
+        except Exception as another:
+            error = another
+    return problems or None
+
+
+def _first_value(word: str) -> str:
+    parsed = OverridesParser.create().parse_override(word)
+    return (
+        f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
+        if parsed.is_sweep_override()
+        else word
+    )
