@@ -14,6 +14,7 @@ from tiny import denoising
 
 from unrelearn.data import MappedImages
 from unrelearn.errors import UsageError
+from unrelearn.stages.images import images as images_of
 
 CHOSEN = [
     "dataset=celeba",
@@ -75,7 +76,7 @@ def test_an_attribute_is_forgotten_by_memorising_its_counterparts(
     assert isinstance(
         module.method.memory_data.images, MappedImages
     ) and module.method.memory_data.images.shape == (8, 3, 16, 16)
-    train = again.data.train
+    train = images_of(again).train
     for (
         label,
         other,

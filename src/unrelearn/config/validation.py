@@ -46,9 +46,10 @@ def validate(
         UsageError: one line a problem, each with the key, the value, what is allowed, and what to
             type.
     """
-    missing = tuple(sorted(OmegaConf.missing_keys(config)))
-    needed = [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
+    needed: list[str] = []
     try:
+        missing = tuple(sorted(OmegaConf.missing_keys(config)))
+        needed += [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
         filled = _without(config, missing) if missing else config
         settings = OmegaConf.to_container(filled, resolve=True)
     except OmegaConfBaseException as error:
