@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """CSV with the cells of `csv_cell`."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in [header, *rows])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager, get_font
+from matplotlib.font_manager import FontEntry, fontManager, get_font
 from matplotlib.text import Text
 
 _told: set[int] = set()  # letters of which it was said that no font has them
@@ -76,7 +76,7 @@ def covering(letters: frozenset[int]) -> tuple[str, ...]:
     return tuple(families)
 
 
-def _upright_first(fonts: Iterable) -> list:
+def _upright_first(fonts: Iterable[FontEntry]) -> list[FontEntry]:
     """Upright fonts of normal weight first; those that answer every letter with a box are left
     out.
     """

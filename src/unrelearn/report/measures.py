@@ -145,22 +145,22 @@ def _recovery(panel: Panel, attack: str, guidance: str) -> list[Measure]:
     runs = best["ids"].map(len)
     columns = [
         Measure("recovery_strongest", f"{label} %\nstrongest", best, 100, attack=attack),
-        _plain(
-            "recovery_maximum", f"{label} %\nmaximum", best, "maximum", attack, (runs > 1).any()
-        ),
     ]
+    header, several = f"{label} %\nmaximum", bool((runs > 1).any())
+    highest = _plain(best, "maximum")
+    columns.append(Measure("recovery_maximum", header, highest, 100, attack=attack, shown=several))
     names = {"held_out": "recovery_held_out", "other_sampler": "recovery_other_sampler"}
     for column, name in {**names, "retained": "retained_after"}.items():
         if column in best:
-            columns.append(_plain(name, "", best, column, attack, False))
+            lines = _plain(best, column)
+            columns.append(Measure(name, "", lines, 100, attack=attack, shown=False))
     if attack == panel.main:
         columns += _curves(panel, attack, guidance, best)
     return columns
 
 
-def _plain(name, header, best: pd.DataFrame, column: str, attack: str, shown: bool) -> Measure:
-    lines = best.assign(value=best[column], low=None, high=None, n=None)
-    return Measure(name, header, lines, 100, attack=attack, shown=bool(shown))
+def _plain(best: pd.DataFrame, column: str) -> pd.DataFrame:
+    return best.assign(value=best[column], low=None, high=None, n=None)
 
 
 def _curves(panel: Panel, attack: str, guidance: str, best: pd.DataFrame) -> Iterator[Measure]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unrelearn.report.records import Quality, attack_unit, number, takes_steps
+from unrelearn.report.records import Quality, Record, Row, attack_unit, number, takes_steps
 
 DASH = "–"  # a measurement that was not made
 BROKE = "attack broke the model"
@@ -53,14 +53,14 @@ def attacked_by(attack: str) -> str:
 # ---- of a record ---------------------------------------------------------------------------------
 
 
-def protocol_name(record: dict) -> str:
+def protocol_name(record: Record) -> str:
     """``fast``, ``fast (sampler.num_inference_steps=20)``; records from before protocols had names
     do not say.
     """
     return record.get("protocol") or "not recorded"
 
 
-def class_name(record: dict, index: int) -> str:
+def class_name(record: Record, index: int) -> str:
     names = record.get("class_names") or []
     return drawable(str(names[index])) if 0 <= index < len(names) else str(index)
 
@@ -72,7 +72,7 @@ def drawable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def forgotten(record: dict) -> str:
+def forgotten(record: Record) -> str:
     """``class 7``, ``class airplane``, ``classes 3 and 7``."""
     names = [class_name(record, index) for index in record["forget_classes"]]
     if len(names) == 1:
@@ -80,21 +80,21 @@ def forgotten(record: dict) -> str:
     return f"classes {', '.join(names[:-1])} and {names[-1]}" if names else "no class"
 
 
-def budget_words(record: dict, step: float) -> str:
+def budget_words(record: Record, step: float) -> str:
     """``400 steps``, ``0.1 share pruned``."""
     if takes_steps(record):
         return f"{step:.10g} step" if step == 1 else f"{step:.10g} steps"
     return f"{step:.10g} {attack_unit(record)}"
 
 
-def row_label(record: dict, row: dict) -> str:
+def row_label(record: Record, row: Row) -> str:
     """``unlearned``, ``attacked @ 400``, ``attacked @ 8 bits``."""
     if row.get("step") is None:
-        return row["model"]
+        return str(row["model"])
     return f"attacked @ {row['step'] if takes_steps(record) else budget_words(record, row['step'])}"
 
 
-def weight_notes(record: dict) -> list[str]:
+def weight_notes(record: Record) -> list[str]:
     """What a reader should know of how the unlearned weights differ from the original's; older
     records do not say.
     """
