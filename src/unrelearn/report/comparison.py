@@ -55,9 +55,7 @@ FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 def cells(
     results: Results, members: Sequence[Group], brief: bool = False
 ) -> tuple[list[str], list[list[str]], int]:
-    """Headers and rows of one table as text, and how many columns are flush left; `brief` keeps the
-    columns that fit a narrow terminal.
-    """
+    """Headers, rows, and how many columns are flush left; `brief` fits a narrow terminal."""
     columns = _columns(results, members, brief)
     noted = any(group.note for group in members)
     headers = ["forgotten", "method", "attack", *["settings"] * noted, "seeds"]
@@ -105,9 +103,7 @@ def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[Co
 def _distance(
     members: Sequence[Group], known: Sequence[Estimates], guidance: str
 ) -> tuple[str, str, int, int]:
-    """Column, header with N, scale, digits: FID if every row that has a distance has it, else that
-    in the oracle's features.
-    """
+    """Column, header, scale, digits: FID if every row with a distance has it, else the oracle's."""
     have = {}
     for metric in ("fid", "fd_oracle"):
         columns = {f"{model}_{metric}@{guidance}" for model in MODELS}
@@ -163,9 +159,7 @@ COLUMNS = (  # noqa: SIM905
 
 
 def to_csv(results: Results) -> str:
-    """One line per group and column, raw numbers (accuracies as fractions); a group without numbers
-    has one line.
-    """
+    """One line per group and column, accuracies as fractions; one for a group without numbers."""
     rows = []
     for group, estimates in zip(results.groups, results.estimates, strict=True):
         first = group.first
@@ -225,9 +219,7 @@ def _panel(group: Group) -> tuple[tuple[int, ...], bool, str, str]:
 
 
 def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
-    """All methods start from one original model per seed: one line, their mean, even if seeds are
-    missing.
-    """
+    """All methods start from one original model a seed: one line, the mean of all known."""
     known = [curve.reference for curve in curves if curve.reference is not None]
     mean = float(np.mean(known)) if known else None
     return [replace(curve, reference=mean) for curve in curves]

@@ -39,9 +39,7 @@ from unrelearn.report.words import guidance_label
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a recovery figure: forget accuracy in [0, 1] over the attack's budget in
-    optimiser steps, or its level.
-    """
+    """A line of a recovery figure: forget accuracy in [0, 1] over the attack's steps or levels."""
 
     label: str
     budgets: Sequence[float | None]  # None: the unlearned model, among levels
@@ -130,9 +128,7 @@ def _draw_curve(
 
 
 def _in_order(curves: Sequence[Curve]) -> list[float | None]:
-    """Every budget of the curves, rising, or falling as they do (8 bits, 4 bits); the unlearned
-    model first.
-    """
+    """Every budget, rising, or falling as levels do (8 bits, 4 bits); the unlearned model first."""
     longest = max((curve.budgets for curve in curves), key=len)
     known = [budget for budget in longest if budget is not None]
     budgets = {budget for curve in curves for budget in curve.budgets}
@@ -142,9 +138,7 @@ def _in_order(curves: Sequence[Curve]) -> list[float | None]:
 
 
 def _budget_axis(axes: Axes, budgets: list[float]) -> None:
-    """Show every budget as a tick: a plain axis where they are evenly spread, symmetric log where
-    they are not.
-    """
+    """A tick for each budget; symmetric log where they are not evenly spread."""
     positive = [budget for budget in budgets if budget > 0]
     last = max(positive, default=1)
     if positive and last / positive[0] > 6:

@@ -19,9 +19,7 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A text that a spreadsheet would run as a formula (=, +, -, @ first) behind an apostrophe;
-    numbers as they are.
-    """
+    """Behind an apostrophe if a spreadsheet would run the text as a formula."""
     if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return value
     try:

@@ -156,9 +156,7 @@ def control_first(method: str) -> tuple[int, str]:
 
 
 def _grouped(records: Sequence[Record]) -> list[Group]:
-    """Finished runs first: they show the protocol in full, and a run that broke off joins the group
-    it fits.
-    """
+    """Finished runs first: they show the whole protocol; one that broke off joins what it fits."""
     groups: dict[str, list[Group]] = {}
     pairs = zip(records, _measurements(records), strict=True)
     for record, measurement in sorted(pairs, key=lambda pair: _finished_first(pair[0])):
@@ -195,9 +193,7 @@ def _fits(group: Group, new: Group) -> bool:
 
 
 def _one_of_each(records: list[Record]) -> list[Record]:
-    """A repeated run is no replicate: of each seed and attack seed keep the finished one, then the
-    newest.
-    """
+    """Of each seed and attack seed the finished run, then the newest: a repeat is no replicate."""
     kept = []
     seeds = gathered(records, lambda record: (record["seed"], attack_seed(record)))
     for _, same in sorted(seeds.items()):
@@ -231,9 +227,7 @@ def _known(count: object) -> str | None:
 
 
 def fingerprint(record: Record, sections: Sequence[str]) -> dict[str, str]:
-    """The settings that decide what the numbers mean: ``{"sampler.num_inference_steps": "20",
-    ...}``.
-    """
+    """What decides what the numbers mean: ``{"sampler.num_inference_steps": "20", ...}``."""
     flat: dict[str, str] = {}
     for section in sections:
         _flatten(section, record["config"].get(section), flat)
@@ -319,9 +313,7 @@ def differences(settings: Sequence[Mapping[str, str | None]]) -> list[list[str]]
 def settings_of(
     groups: Sequence[Group], section: str, ignored: tuple[str, ...] = (RATE,)
 ) -> list[str]:
-    """What sets the method or attack of each group apart from another one of the same name; an
-    attacker chooses the learning rate, so it is no setting of an attack.
-    """
+    """What sets the method or attack of each group apart from another of its name."""
     words = [""] * len(groups)
     for places in gathered(range(len(groups)), lambda i: groups[i].first[section]).values():
         settings = []

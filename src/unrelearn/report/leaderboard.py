@@ -61,9 +61,7 @@ WANTED = (
 
 
 def columns(panel: Panel, guidance: str) -> list[TextColumn]:
-    """Of the table, what matters most first: a narrow screen shows the first ones without
-    scrolling.
-    """
+    """What matters most first: a narrow screen shows the first ones without scrolling."""
     shown = [measure for measure in measures(panel, guidance) if measure.shown]
     heads = ("recovery_strongest", "recovery_maximum")
     ordered: list[TextColumn | None] = []
@@ -94,9 +92,7 @@ def _worst_text(panel: Panel, guidance: str, worst: Column, method: str) -> str:
 
 
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
-    """What the held-out classifier says of the same models, and the oracle of another sampler's
-    images; means.
-    """
+    """Means of the held-out classifier, and of another sampler's images, for the same models."""
     known = set(panel.values["base"])
     metrics = {"held_out": "agreement_held_out_forget_accuracy", "other_sampler": "other_sampler"}
     beside = [(name, header) for name, header in BESIDE if metrics[name] in known]
@@ -118,9 +114,7 @@ def difference_column(panel: Panel, guidance: str, attack: str) -> TextColumn | 
 
 
 def difference_text(panel: Panel, guidance: str, attack: str, method: str) -> str:
-    """``+5.3 ± 8.1`` over five seeds and more, of fewer each (``+5.0, +5.6``), of one ``+5.3 [3.1,
-    7.6]`` over its images.
-    """
+    """``+5.3 ± 8.1`` of five seeds, of fewer ``+5.0, +5.6``, of one ``+5.3 [3.1, 7.6]``."""
     result = panel.differences.get((guidance, attack, method))
     if result is None:
         return "reference" if panel.references.get((guidance, attack)) == method else DASH
@@ -206,9 +200,7 @@ NUMBERS = (  # noqa: SIM905
 
 
 def to_csv(panels: Sequence[Panel]) -> str:
-    """One line per method and measurement, accuracies as fractions; `runs` names what it is the
-    mean of.
-    """
+    """One line per method and measurement; `runs` names what it is the mean of."""
     rows = []
     for panel, guidance, _ in boards(panels):
         every = itertools.product(measures(panel, guidance), ranked(panel, guidance))
@@ -290,9 +282,7 @@ def _width(headers: list[str], rows: list[list[str]], shown: int) -> int:
 
 
 def scatters(panel: Panel) -> list[tuple[str, Figure]]:
-    """(title, figure) for every guidance at which both attacks met retrain and at least one other
-    method.
-    """
+    """(title, figure) where both attacks met retrain and at least one other method."""
     figures = []
     for guidance in panel.guidances if len(panel.heads) == 2 else ():
         right, top = (panel.limits.get((guidance, attack)) for attack in panel.heads)
@@ -309,9 +299,7 @@ def scatters(panel: Panel) -> list[tuple[str, Figure]]:
 
 
 def _marks(panel: Panel, guidance: str) -> Iterator[Mark]:
-    """One for each name of a method: in the settings with most seeds, the others as small points;
-    but each control by itself.
-    """
+    """A point for each control and name: the settings with most seeds, others as small points."""
     places: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     first, second = panel.heads
     for method in ranked(panel, panel.guidances[0]):

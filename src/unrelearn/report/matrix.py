@@ -35,9 +35,7 @@ def title(panel: Panel, guidance: str) -> str:
 
 
 def cell_text(panel: Panel, guidance: str, method: str, column: Column) -> str:
-    """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where other cells of the row have more seeds, or that
-    the model broke.
-    """
+    """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where others of the row have more seeds."""
     cell = panel.cells.get((guidance, method, column))
     if cell is None:
         return DASH
@@ -81,9 +79,7 @@ COLUMNS = (  # noqa: SIM905
 
 
 def to_csv(found: Sequence[Panel]) -> str:
-    """One line per cell, accuracies as fractions; `at` and `runs` name the strongest attack of each
-    seed, in order of seeds.
-    """
+    """One line per cell; `at` and `runs` are of the strongest attack of each seed, in order."""
     rows = []
     for panel in found:
         retained = panel.mean_of("retain_accuracy", panel.retained_at)
@@ -220,9 +216,7 @@ def trade_offs(panel: Panel) -> list[tuple[str, Figure]]:
 
 
 def _marks(panel: Panel, guidance: str) -> list[Mark]:
-    """Each method that DiMRA attacked: retain accuracy before the attack, and the most that DiMRA
-    brought back.
-    """
+    """Retain accuracy before the attack, and the most that DiMRA brought back."""
     settings = [column.label for column in panel.columns if column.name == MAIN]
     best = panel.worst(settings, panel.whole) if settings else None
     retained = panel.mean_of("retain_accuracy", panel.retained_at)

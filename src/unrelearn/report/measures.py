@@ -77,9 +77,7 @@ def _budgets(panel: Panel, method: str, attack: str) -> list[float]:
 
 @cache
 def measures(panel: Panel, guidance: str) -> list[Measure]:
-    """What is measured of a method at one guidance; what does not depend on it is shown with the
-    main one.
-    """
+    """At one guidance; what does not depend on it stands beside the main one."""
     main, retain = guidance == panel.guidances[0], panel.retained_at
     accuracy = _missed(panel.of_models("forget_accuracy", guidance))
     columns = [Measure("unlearning_accuracy", "UA %", accuracy, 100)]

@@ -83,9 +83,7 @@ def _settings(section: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def what_it_is(settings: dict[str, Any]) -> list[str]:
-    """Paragraphs of the docstring of the method's file, read and not run; none where the file is
-    not installed. An indented one is a formula.
-    """
+    """Paragraphs of the docstring of the method's file, which is read and not run."""
     module = str(settings.get("_target_") or "").rpartition(".")[0]
     try:
         spec = importlib.util.find_spec(module) if module else None
@@ -97,9 +95,7 @@ def what_it_is(settings: dict[str, Any]) -> list[str]:
 
 
 def shown_run(panel: Panel, method: str) -> Record:
-    """The run whose samples and replacement classes are shown: of the main attack, and with sample
-    files on this disk.
-    """
+    """The run whose samples are shown: of the main attack, with sample files on this disk."""
     attacks = sorted(panel.attacks, key=lambda attack: attack != panel.main)
     records = [r for attack in attacks for r in panel.records(method, attack)]
     records += pick(panel.runs, method_label=method)["record"].tolist()  # none that unlearned
@@ -107,9 +103,7 @@ def shown_run(panel: Panel, method: str) -> Record:
 
 
 def outputs_of(record: Record) -> Path:
-    """The folder that the record's sample paths are relative to:
-    ``<outputs>/runs/<name>/result.json``.
-    """
+    """What sample paths are relative to: ``<outputs>/runs/<name>/result.json``."""
     return Path(record.get("path") or "runs/name/result.json").parent.parent.parent
 
 

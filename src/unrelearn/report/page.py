@@ -1,6 +1,4 @@
-"""One record as one HTML file: images inside, styles inside, no script, nothing fetched. It opens
-from disk.
-"""
+"""One record as one HTML file that opens from disk: all inside, no script, nothing fetched."""
 
 import json
 from pathlib import Path
@@ -131,9 +129,7 @@ def _numbers(record: Record) -> list[Context]:
 
 
 def _tables(record: Record) -> list[Cells]:
-    """Everything in one table; if that is too wide, in two or three: what is forgotten, what is
-    retained.
-    """
+    """One table; if too wide, two or three: what is forgotten, what is retained."""
     for left_out in (
         [()],
         [DISTANCES + MANIFOLDS, FORGOTTEN],
@@ -192,9 +188,7 @@ SIZES = {
 
 
 def _sizes(record: Record, metric: str) -> str:
-    """``; N = 450, reference: 1168 real training images`` of a measurement; nothing if it was not
-    made.
-    """
+    """``; N = 450, reference: 1168 real training images``; nothing of what was not made."""
     values = every(record, metric)
     words = [
         text.format(values[0][key]) for key, text in SIZES.items() if values and key in values[0]

@@ -44,9 +44,7 @@ class Cell:
 
     @cached_property
     def seeds(self) -> pd.DataFrame:
-        """Those with a number: of intact models; where the attack broke them in every seed, of the
-        budgets before it did.
-        """
+        """Of intact models; where all broke, of the budgets before they did."""
         known = self.tried.dropna(subset=["value"])
         return known if self.broke else known[~known["broke"].astype(bool)]
 
@@ -133,9 +131,7 @@ class Panel(PanelRuns):
 
     @cached_property
     def references(self) -> dict[tuple[str, str], str]:
-        """By guidance and attack: retraining, which an attack can only teach and not remind;
-        without it the method that holds best.
-        """
+        """By guidance and attack: retrain, else the method that holds best."""
         references = {}
         for guidance in self.guidances:
             for attack in self.attacks:
@@ -153,9 +149,7 @@ class Panel(PanelRuns):
 
     @cached_property
     def limits(self) -> dict[tuple[str, str], float]:
-        """How far above their mean retrain's values reach, by guidance and attack: the highest
-        seed, or their interval over images if that is higher.
-        """
+        """How far above their mean retrain's values, or their interval over images, reach."""
         limits = {}
         for (guidance, attack), method in self.references.items():
             seeds = self.seeds(guidance, method, attack)

@@ -84,17 +84,13 @@ class PanelRuns:
 
     @cached_property
     def models(self) -> pd.DataFrame:
-        """Of each method and seed the run that shows the unlearned model: one without an attack if
-        there is one; it is the same model in all of them.
-        """
+        """Of each method and seed the run of its unlearned model, one without an attack first."""
         measured = [row_of(record, "unlearned") is not None for record in self.runs["record"]]
         runs = self.runs[measured].sort_values("attack", key=lambda a: a != NONE, kind="stable")
         return runs.drop_duplicates(["method_label", "seed"]).sort_values("seed", kind="stable")
 
     def records(self, method: str, attack: str | None = None) -> list[Record]:
-        """Those that a number of the method under this attack is made of; None: its unlearned
-        models.
-        """
+        """What a number of the method is made of; None: its unlearned models."""
         if attack in (None, NONE):
             return list(pick(self.models, method_label=method)["record"])
         runs = pick(self.runs, method_label=method, attack_label=attack)
@@ -106,9 +102,7 @@ class PanelRuns:
 
     @cached_property
     def ruined(self) -> set[str]:
-        """Methods whose unlearned models no longer draw the retained classes as the originals do;
-        on average over seeds.
-        """
+        """Methods that no longer draw the retained classes; on average over seeds."""
         methods = set()
         for method, runs in self.models.groupby("method_label"):
             records = runs["record"].tolist()
@@ -119,9 +113,7 @@ class PanelRuns:
 
     @cached_property
     def _unlearned(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """Lines of the unlearned models, by measurement and guidance; of each method and seed from
-        the run in `models` if that has them.
-        """
+        """By measurement and guidance; of a method and seed from its run in `models` if there."""
         lines = pick(self.values, model="unlearned", last=True)
         lines = lines.assign(other=~lines["id"].isin(self.models.index), key=lines["guidance"])
         lines = lines.sort_values("other", kind="stable").fillna({"key": ""})
@@ -185,9 +177,7 @@ class PanelRuns:
         return [attack for attack in (self.main, self.inversion) if attack]
 
     def _most_met(self, runs: pd.DataFrame) -> str | None:
-        """In the settings that most methods met under most seeds; of several those that bring back
-        most of what was unlearned.
-        """
+        """The settings that most methods met; of several those that bring back most."""
         runs = runs[(runs["attack"] != NONE) & (runs["status"] == "finished")]
         if runs.empty:
             return None

@@ -1,6 +1,4 @@
-"""One setting across a table: what an attack brings back at each of its learning rates, or of each
-forgotten class.
-"""
+"""What an attack brings back at each value of one setting, or of each forgotten class."""
 
 import json
 from collections.abc import Sequence
@@ -38,9 +36,7 @@ MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rat
 
 
 def setting(record: Record, key: str) -> object:
-    """What a run has at ``attack.learning_rate``, or its classes at ``forget``; ABSENT if it has no
-    such setting.
-    """
+    """What a run has at ``attack.learning_rate``, or its classes at ``forget``; or ABSENT."""
     value = record["forget_classes"] if key == "forget" else record["config"]
     for part in key.split(".") if key != "forget" else ():
         if not isinstance(value, dict) or part not in value:
@@ -238,9 +234,7 @@ class Pivot:
         return over_attack_seeds(kept, [*MODEL, "guidance"]).sort_values("seed", kind="stable")
 
     def _text(self, lines: pd.DataFrame, most: int, scales: int | None = None) -> str:
-        """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs
-        are missing.
-        """
+        """``8.0 ± 3.3 / 5.0 ± 3.3``, at each guidance; ``(2 of 3)`` where runs are missing."""
         texts = []
         for guidance in self.scales[:scales]:
             same = pick(lines, guidance=guidance)

@@ -120,9 +120,7 @@ def created(record: Record) -> str:
 
 
 def _numbers(record: Record) -> str:
-    """All that was measured, without the hits of each image, which older records leave out: their
-    share is there.
-    """
+    """All that was measured, without the hits, which older records leave out."""
     rows = [[row["model"], row.get("step"), row.get("metrics") or {}] for row in record["rows"]]
     return json.dumps([record["status"], _without_hits(rows)], sort_keys=True)
 
@@ -168,17 +166,13 @@ def every(record: Record, metric: str) -> list[Any]:
 
 
 def guidances(record: Record, metric: str = "forget_accuracy") -> list[str]:
-    """Guidance scales at which the metric was measured anywhere in the record, ascending, as their
-    JSON keys.
-    """
+    """Guidance scales at which the metric was measured, ascending, as their JSON keys."""
     scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
     return sorted(set().union(*scales), key=float)
 
 
 def main_guidance(record: Record, metric: str = "forget_accuracy") -> str:
-    """The guidance of columns that show only one: 1 (plain conditional sampling) where measured,
-    else the smallest.
-    """
+    """Of columns that show one guidance: 1 where measured, else the smallest."""
     return main_of(guidances(record, metric))
 
 
@@ -196,9 +190,7 @@ def retained_guidance(record: Record) -> str:
 
 
 def foreign_features(record: Record, metric: str) -> str | None:
-    """Whose features a measurement was made in if its name does not say it and they are not
-    Inception's: ``oracle``.
-    """
+    """Whose features these are if not Inception's and the name does not say it: ``oracle``."""
     named = [value["features"] for value in every(record, metric) if value.get("features")]
     return named[0] if named and named[0] != "inception" else None
 
@@ -212,9 +204,7 @@ def pooled(records: Iterable[Record]) -> Record:
 
 
 def row_of(record: Record, model: str) -> Row | None:
-    """The original or unlearned row, or the attacked one at the last budget or level whose run did
-    not diverge.
-    """
+    """The model's row; of attacked ones the last that did not diverge."""
     rows = [row for row in rows_of(record, model) if row.get("status") != "diverged"]
     return rows[-1] if rows else None
 
@@ -224,9 +214,7 @@ def rows_of(record: Record, model: str) -> list[Record]:
 
 
 def attack_unit(record: Record) -> str:
-    """What the attack's budgets count: optimiser ``steps``, or the levels of an attack that takes
-    none, ``bits``.
-    """
+    """What budgets count: optimiser ``steps``, or the levels of an edit, ``bits``."""
     return record.get("attack_unit") or "steps"
 
 
@@ -235,9 +223,7 @@ def takes_steps(record: Record) -> bool:
 
 
 def sees_forgotten(record: Record) -> bool:
-    """Whether the attack holds images of the forgotten class or weights of the original model;
-    older records do not say.
-    """
+    """Whether the attack holds images of the class or weights of the original model."""
     sees = record.get("attack_sees_forgotten")
     return record["attack"] == "few_shot" if sees is None else bool(sees)
 

@@ -79,9 +79,7 @@ def natural_width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def markdown(text: str) -> str:
-    """Escape what would end a cell or start markup; underscores inside words are safe and stay
-    readable.
-    """
+    """Escape what would end a cell or start markup; underscores inside words are safe."""
     return "".join("\\" + c if c in "\\|<*`" else c for c in str(text).replace("\n", " "))
 
 

@@ -22,9 +22,7 @@ MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a sample grid. `images` is (K, H, W, C) uint8, or None with the reason in
-    `missing`.
-    """
+    """One row of a sample grid: (K, H, W, C) uint8, or None with the reason in `missing`."""
 
     label: str
     images: np.ndarray | None
@@ -33,9 +31,7 @@ class Strip:
 
 
 def load_samples(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of one ``samples.safetensors``: ``forget/1.0`` uint8 (N, C, H, W),
-    ``forget/1.0/labels`` int64 (N,).
-    """
+    """``forget/1.0`` uint8 (N, C, H, W), ``forget/1.0/labels`` int64 (N,), and so on."""
     samples: dict[str, np.ndarray] = load_file(path)
     return samples
 
@@ -86,9 +82,7 @@ def _strip(record: Record, row: Row, outputs: Path, key: str, columns: int) -> S
 
 
 def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
-    """Indices of the first images: the first of every class, then the second of every class, ...,
-    sorted by class.
-    """
+    """Indices of the first of every class, then the second of every class, ..., by class."""
     rank: np.ndarray = np.zeros(
         len(labels), dtype=int
     )  # how many images of the same class come before
@@ -100,9 +94,7 @@ def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
 
 
 def tiles(images: np.ndarray, size: int = 64, gap: int = 4) -> np.ndarray:
-    """Images (K, H, W, C) side by side on white, each pixel enlarged to a square: (H', W', 3)
-    uint8.
-    """
+    """(K, H, W, C) side by side on white, each pixel a square: (H', W', 3) uint8."""
     scale = max(1, size // images.shape[1])
     enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
     if enlarged.shape[-1] == 1:
@@ -123,9 +115,7 @@ def strip_png(images: np.ndarray) -> bytes:
 
 @styled
 def replacement_figure(record: Record, guidance: str) -> Figure | None:
-    """What the oracle sees in images generated under c_f: share of each class, for the three
-    models.
-    """
+    """What the oracle sees under c_f: the share of each class, for the three models."""
     rows = {model: row for model in MODELS if (row := row_of(record, model))}
     counts = {model: measured(row, "replacement", guidance) for model, row in rows.items()}
     shares = {model: np.asarray(c, float) / max(sum(c), 1) for model, c in counts.items() if c}
@@ -155,9 +145,7 @@ def replacement_figure(record: Record, guidance: str) -> Figure | None:
 def _shown_shares(
     record: Record, shares: dict[str, np.ndarray]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names and heights of the bars: all classes, or of many the largest ones together with those
-    that must be there, and the rest in one bar.
-    """
+    """Names and heights of the bars; of many classes the largest, and the rest in one bar."""
     total = np.max(list(shares.values()), axis=0)
     known = len(record.get("class_names") or total)
     nothing = [known] if len(total) > known else []  # the last is no class; older records lack it
@@ -178,9 +166,7 @@ def _shown_shares(
 
 @styled
 def retain_figure(record: Record, guidance: str) -> Figure | None:
-    """Accuracy on each retained class, for the three models; points, because the axis need not
-    start at 0.
-    """
+    """Accuracy on each retained class; points, because the axis need not start at 0."""
     values, rows = {}, {model: row for model in MODELS if (row := row_of(record, model))}
     for model, row in rows.items():
         accuracy = measured(row, "retain_accuracy", guidance) or {}

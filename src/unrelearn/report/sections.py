@@ -119,9 +119,7 @@ def slug(text: str) -> str:
 
 
 def anchor(attack: str | None) -> str:
-    """Of the runs behind a number on the page of its method; None: behind a whole row of the
-    matrix.
-    """
+    """Of the runs behind a number; None: behind a whole row of the matrix."""
     return "matrix" if attack is None else f"runs-{slug(attack)}"
 
 

@@ -150,9 +150,7 @@ def ranked_first(panel: Panel) -> list[str]:
 def _addresses(
     folder: str, names: dict[tuple[str, str], str], datasets: dict[str, str]
 ) -> dict[tuple[str, str], str]:
-    """``methods/digits-dimum.html``, ``methods/digits-dimum-2.html`` for another protocol or other
-    settings.
-    """
+    """``methods/digits-dimum.html``; ``-2.html`` for another protocol or settings."""
     addresses: dict[tuple[str, str], str] = {}
     for (table, label), name in names.items():
         stem, count = f"{folder}/{slug(f'{datasets[table]}-{name}')}", 1

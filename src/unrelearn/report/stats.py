@@ -85,9 +85,7 @@ def second_half(whole: Measurement) -> Measurement:
 
 
 def average(measurements: Sequence[Measurement]) -> Measurement:
-    """Of a model seed out of those of its attack seeds; where all record their hits the interval is
-    of all images.
-    """
+    """Of a model seed out of its attack seeds; the interval is of all images with known hits."""
     known = [each for each in measurements if pd.notna(each.value)]
     if not known:
         return Measurement()
@@ -156,9 +154,7 @@ def estimate(
 
 
 def steps_to_half(values: Sequence[float | None]) -> Estimate | None:
-    """Seeds that never got to half have no number to average: count them beside the mean of the
-    others.
-    """
+    """Seeds that never got to half are counted beside the mean of the others."""
     known = [float(value) for value in values if value is not None and pd.notna(value)]
     if len(known) < len(values):
         mean = float(np.mean(known)) if known else float("inf")
@@ -193,9 +189,7 @@ def estimate_text(value: Estimate | None, scale: float, digits: int, n: int) -> 
 
 
 def half_text(value: Estimate | None, budgets: Sequence[float]) -> str:
-    """``130 ± 12``, ``120, 140``, ``130 (1 of 3)`` where the others never got there, ``> 400``
-    where none did.
-    """
+    """``130 ± 12``, ``120, 140``, ``130 (1 of 3)`` if others never got there, ``> 400`` if none."""
     if value is None:
         return DASH
     if value.reached == 0:
@@ -276,9 +270,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
 
 
 def image_difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
-    """As `difference`, image by image; None where a record has no hits, or several images that
-    share a start.
-    """
+    """As `difference`, image by image; None without hits, or where images share a start."""
     seeds = sorted(set(one.index) & set(other.index))
     both = pd.concat([one.loc[seeds], other.loc[seeds]])
     if not seeds or both["starts"].notna().any() or both["hits"].isna().any():
@@ -329,9 +321,7 @@ def over_seeds(values: Sequence[float]) -> Difference:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p values adjusted for their number, in the order given: the k-th smallest of m times m - k +
-    1, never falling.
-    """
+    """In the order given: the k-th smallest of m times m - k + 1, never falling."""
     p, order = np.asarray(p, float), np.argsort(p)
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))

@@ -56,9 +56,7 @@ def strongest(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def _broken(
     attacked: pd.DataFrame, scored: pd.DataFrame, pairs: pd.DataFrame, by: list[str]
 ) -> pd.DataFrame:
-    """A line without a value for each model that was attacked and of which nothing intact is
-    left.
-    """
+    """A line without a value for each attacked model of which nothing intact is left."""
     scales = pd.DataFrame({"guidance": scales_of(attacked)}, dtype=object)
     diverged = attacked[attacked["guidance"].isna()].drop(columns="guidance")
     tried = pd.concat([scored, diverged.merge(scales, how="cross")]).drop_duplicates(by)

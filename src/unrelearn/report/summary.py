@@ -155,9 +155,7 @@ def _quality(quality: Quality, guidance: str) -> Callable[[Row], str]:
 
 
 def _beside(record: Record, quality: Quality, guidance: str) -> str:
-    """Below a header: the number of images, and what real test images get, or whose features these
-    are.
-    """
+    """Below a header: the number of images, and what real ones get, or whose features."""
     if quality.beside is None:
         source = foreign_features(record, quality.metric)
         return f"({source})" if source else ""
@@ -170,9 +168,7 @@ def _beside(record: Record, quality: Quality, guidance: str) -> str:
 
 
 def summary_caption(record: Record, leave_out: tuple[str, ...] = ()) -> str:
-    """What a reader of the table of models, with these metrics left out, needs to know to read
-    it.
-    """
+    """What a reader of the table of models needs to know."""
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -225,9 +221,7 @@ def stage_line(record: Record) -> str:
 
 
 def print_record(record: Record, console: Console, page: Path | None = None) -> None:
-    """Print both tables and the result in plain words; `page` is where the HTML report was
-    written.
-    """
+    """Print both tables and the result in words; `page` is where the HTML report is."""
     # A log file has no width of its own: what lands there should be whole.
     width = console.width if console.is_terminal else max(console.width, WIDTH)
     console.print(_summary_table(record, width), crop=False)
@@ -241,9 +235,7 @@ def print_record(record: Record, console: Console, page: Path | None = None) -> 
 
 
 def _summary_table(record: Record, width: int) -> Table:
-    """Rows original, unlearned, attacked at each budget; as many columns as fit, never a cut
-    number.
-    """
+    """As many columns as fit, never a cut number."""
     fits = [("forget", ()), *(("main", LEAVE_OUT[:n]) for n in range(len(LEAVE_OUT) + 1))]
     for intervals, leave_out in fits:
         headers, rows = summary_cells(record, intervals, leave_out)

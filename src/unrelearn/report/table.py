@@ -195,9 +195,7 @@ def _lines(id_: int, record: Record) -> Iterator[list[object]]:
 
 
 def _is_end(record: Record, row: Row) -> bool:
-    """Whether an attacker may stop here: at the end where the rate falls to nought, else anywhere;
-    levels are alternatives.
-    """
+    """Whether an attacker may stop here: anywhere, but where the rate falls to nought."""
     annealed = (record["config"].get("attack") or {}).get("lr_schedule") in ANNEALED
     finished = record["status"] == "finished" and row is record["rows"][-1]
     return finished or not (annealed and takes_steps(record))

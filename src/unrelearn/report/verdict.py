@@ -184,9 +184,7 @@ def _dissent(row: Row | None, guidance: str) -> list[str]:
 
 
 def oracle_line(record: Record) -> str:
-    """How far the classifier can be trusted: on real test images, and on what the original model
-    generates.
-    """
+    """On real test images, and on what the original model generates."""
     original, oracle = row_of(record, "original"), record.get("oracle") or {}
     real, held_out = (number(oracle.get(f"{name}test_accuracy")) for name in ("", "held_out_"))
     forget = number(measured(original, "forget_accuracy", main_guidance(record)))
@@ -221,9 +219,7 @@ def recovery_line(record: Record) -> str | None:
 
 
 def _cost_words(record: Record) -> str:
-    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say, nor do those of
-    imported weights.
-    """
+    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say."""
     share = number(record.get("attack_share_of_pretraining"))
     steps = record["rows"][-1].get("step") or 0
     words = f" The attack: {budget_words(record, steps)}, "

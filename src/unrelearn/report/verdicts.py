@@ -19,9 +19,7 @@ RUINED = "not ranked: ruined"
 
 
 def verdict(panel: Panel, guidance: str, method: str) -> str:
-    """Whether the class can be brought back; "irreversible" only where both attacks stay within
-    retrain's interval.
-    """
+    """ "irreversible" only where both attacks stay within retrain's interval."""
     name = panel.named[method][0]
     if name in REFERENCES:
         return "reference" if name == "retrain" else DASH
@@ -51,9 +49,7 @@ def gap(panel: Panel, guidance: str, attack: str, method: str) -> float | None:
 
 
 def ranked(panel: Panel, guidance: str) -> list[str]:
-    """Methods: references; then by the worse of the attacks minus retrain, those that met both
-    first; ruined models last.
-    """
+    """References; then by the worse attack minus retrain; ruined models last."""
     return sorted(panel.methods, key=lambda method: _rank(panel, guidance, method))
 
 

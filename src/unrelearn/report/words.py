@@ -30,9 +30,7 @@ DISPLAY = {
 
 
 def display_name(name: str) -> str:
-    """``dimum`` -> ``DiMUM``, ``gradient_ascent`` -> ``gradient ascent``, ``dimra_aux`` -> ``DiMRA
-    aux``.
-    """
+    """``dimum`` -> ``DiMUM``, ``dimra_aux`` -> ``DiMRA aux``."""
     return DISPLAY.get(name) or " ".join(DISPLAY.get(word, word) for word in name.split("_"))
 
 
@@ -54,9 +52,7 @@ def attacked_by(attack: str) -> str:
 
 
 def protocol_name(record: Record) -> str:
-    """``fast``, ``fast (sampler.num_inference_steps=20)``; records from before protocols had names
-    do not say.
-    """
+    """``fast``, ``fast (sampler.num_inference_steps=20)``; older records do not say."""
     return record.get("protocol") or "not recorded"
 
 
@@ -66,9 +62,7 @@ def class_name(record: Record, index: int) -> str:
 
 
 def drawable(text: str) -> str:
-    """A name as it can be drawn and encoded: bytes of a file name that are no UTF-8 as the sign for
-    that.
-    """
+    """Bytes of a file name that are no UTF-8 become the sign for that."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -95,9 +89,7 @@ def row_label(record: Record, row: Row) -> str:
 
 
 def weight_notes(record: Record) -> list[str]:
-    """What a reader should know of how the unlearned weights differ from the original's; older
-    records do not say.
-    """
+    """How the unlearned weights differ from the original's; older records do not say."""
     weights, notes = record.get("weights") or {}, []
     low, high = weights.get("norm_ratio") or (1, 1)
     if low < 1 / 3 or high > 3:
@@ -137,9 +129,7 @@ def quality_text(value: float | None, quality: Quality) -> str:
 
 
 def percent(value: float) -> str:
-    """A share for a sentence: whole percents, one decimal where rounding would claim never or
-    always.
-    """
+    """Whole percents; one decimal where rounding would claim never or always."""
     digits = 1 if 0 < value < 0.01 or 0.99 < value < 1 else 0
     return f"{100 * value:.{digits}f} %"
 
