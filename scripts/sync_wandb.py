@@ -11,7 +11,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from unrelearn import progress, tracking
+from unrelearn import hosted, progress, tracking
 from unrelearn.paths import given
 from unrelearn.report.records import read_record
 
@@ -99,11 +99,7 @@ def unsent(folder: Path, online: bool) -> list[list[Path]]:
     found = defaultdict(list)
     for path in sorted(folder.rglob("*run-*/run-*.wandb")):
         run = path.parent
-        if (
-            run.is_symlink()
-            or not (online or run.name.startswith("offline-"))
-            or tracking.sent(run)
-        ):
+        if run.is_symlink() or not (online or run.name.startswith("offline-")) or hosted.sent(run):
             continue
         found[run.parent, path.stem].append(run)
     return list(found.values())
@@ -113,13 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.specification or options.workspace:
         try:
-            tracking.workspace("me", options.project, axes())
+            hosted.workspace("me", options.project, axes())
         except ModuleNotFoundError as error:
             print(f"error: {error}. Type pip install -e .[wandb]", file=sys.stderr)
             return 2
     if options.specification:
         options.specification.write_text(
-            tracking.specification(tracking.workspace("me", options.project, axes()))
+            hosted.specification(hosted.workspace("me", options.project, axes()))
         )
         print(options.specification)
         return 0
@@ -133,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         for runs in sorted(options.folder.rglob("runs")):
             write_results(runs.parent)
     try:
-        entity = tracking.account()
+        entity = hosted.account()
     except Exception as error:
         why = " ".join(str(error).split())[:300].rstrip(".")
         print(
@@ -147,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress.bar("send", len(folders)) as advance,
         ThreadPoolExecutor(options.parallel) as pool,
     ):
-        sending = {pool.submit(tracking.send, parts, options.seconds): parts for parts in folders}
+        sending = {pool.submit(hosted.send, parts, options.seconds): parts for parts in folders}
         for done in as_completed(sending):
             if done.result() is not None:
                 failed[sending[done][0]] = done.result()
@@ -162,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
     if options.workspace:
-        view = tracking.workspace(entity, options.project, axes())
+        view = hosted.workspace(entity, options.project, axes())
         view.save()
         print(view.url)
     return 1 if failed else 0

@@ -89,7 +89,6 @@ def sights(count: int) -> tuple[Sight, dict]:
         seen,
         seen,
         [7],
-        10,
         eyes,
     )
     return seen, {

@@ -508,7 +508,7 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
         "other_starts/2.0/labels": torch.tensor([2, 2, 2]),
         "other_starts/2.0/start": torch.tensor([0, 1, 0]),
     }
-    found = gather_evidence(samples, real_train, real_test, [2], 4, eyes, "ddpm, 9 steps")
+    found = gather_evidence(samples, real_train, real_test, [2], eyes, "ddpm, 9 steps")
     assert (
         list(found.forget) == ["1.0", "2.0"]
         and list(found.retain) == ["1.0"]
@@ -550,7 +550,7 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
 def test_real_images_are_the_retained_ones_as_seen_by_all_eyes(classifiers: tuple):
     test = ImageSet(images(1100, 1), torch.arange(1100) % 4)  # three pieces
     seen = Eyes(*classifiers).look(test.images, test.labels)
-    found = gather_evidence({}, seen, seen, [1, 2], 4, Eyes(*classifiers))
+    found = gather_evidence({}, seen, seen, [1, 2], Eyes(*classifiers))
     kept = torch.isin(test.labels, torch.tensor([0, 3]))
     torch.testing.assert_close(
         found.real_test.features, classifiers[0].look(test.images[kept])[1], atol=1e-6, rtol=1e-6

@@ -11,7 +11,7 @@ import pytest
 from command import ROOT, SHORT, environment, run
 from wandb_server import KEY, Server
 
-from unrelearn import launch, tracking
+from unrelearn import hosted, launch, tracking
 
 
 def records(path: Path) -> list[dict]:
@@ -151,7 +151,8 @@ settings = dict(backend=backend, mode=mode, project="unrelearn", group=None, tag
 for stage in ("attack", "samples", "evaluate"):
     named = dict(key="k", group="g", config={}, name="n")
     axis = "attack/budget" if stage == "attack" else None
-    with tracking.run(settings, Path(outputs), stage=stage, axis=axis, **named) as run:
+    about = tracking.About(stage=stage, axis=axis, **named)
+    with tracking.run(settings, Path(outputs), about) as run:
         if stage == "attack":
             run.log({"a": 1.0}, 1)
             run.curve([(0, {"a": 1.0})])
@@ -373,7 +374,7 @@ def test_a_run_that_gets_no_answer_is_given_up(tracked: Path, tmp_path: Path, mo
         server.refuse = [("attack", "upsert", 500)]
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        assert tracking.send([folder], 5) == "no answer in 5 s" and not tracking.sent(folder)
+        assert hosted.send([folder], 5) == "no answer in 5 s" and not hosted.sent(folder)
 
 
 def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Path, monkeypatch):

@@ -19,12 +19,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -49,7 +49,7 @@ class Spec:
 
     stage: str
     version: int
-    config: dict
+    config: dict[str, Any]
     parents: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -70,20 +70,21 @@ class Artifact:
     """
 
     path: Path
-    manifest: dict
+    manifest: dict[str, Any]
     reused: bool
 
     @property
     def key(self) -> str:
-        return self.manifest["key"]
+        return str(self.manifest["key"])
 
     @property
     def stage(self) -> str:
-        return self.manifest["stage"]
+        return str(self.manifest["stage"])
 
     @property
-    def meta(self) -> dict:
-        return self.manifest["meta"]
+    def meta(self) -> dict[str, Any]:
+        meta: dict[str, Any] = self.manifest["meta"]
+        return meta
 
 
 def sha256(path: Path) -> str:
@@ -95,7 +96,7 @@ def sha256(path: Path) -> str:
         )
 
 
-def _sha256(file) -> str:  # Python 3.10 has no file_digest
+def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no file_digest
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -113,7 +114,7 @@ def write_json(path: Path, value: object) -> None:
     os.replace(temporary, path)
 
 
-def _digest(value: dict) -> str:
+def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -202,7 +203,7 @@ class Store:
             raise KeyError(f"{spec.stage}/{spec.key}")
         return artifact
 
-    def build(self, spec: Spec, compute: Callable[[Path], dict]) -> Artifact:
+    def build(self, spec: Spec, compute: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Return the artefact, computing it if it is not there.
 
         compute(folder) writes files into the folder, which may hold what an interrupted run left,
@@ -229,7 +230,7 @@ class Store:
         return artifact
 
     @staticmethod
-    def _finish(spec: Spec, partial: Path, path: Path, meta: dict) -> None:
+    def _finish(spec: Spec, partial: Path, path: Path, meta: dict[str, Any]) -> None:
         names = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
         # hidden: RESUME, and what write_json was writing when a process was killed
         names = [
@@ -259,7 +260,7 @@ class Store:
         shutil.rmtree(path / RESUME, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _lock(self, path: Path):
+    def _lock(self, path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(str(path) + ".lock"), path.with_name(path.name + ".owner")
         try:

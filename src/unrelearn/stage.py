@@ -102,9 +102,7 @@ class Stage:
     def track(self, at: str = "") -> AbstractContextManager[tracking.Run]:
         """The W&B run of this artefact; its group is what went into it."""
         group = "-".join(list(self.run.names.values())[: self.depth])
-        return tracking.run(
-            self.run.tracking,
-            self.run.outputs,
+        about = tracking.About(
             stage=self.name,
             key=self.key,
             group=group,
@@ -112,6 +110,7 @@ class Stage:
             name=f"{self.name} {group}{at} {self.key[:8]}",
             axis=self.axis,
         )
+        return tracking.run(self.run.tracking, self.run.outputs, about)
 
 
 def kinds() -> list[type[Stage]]:

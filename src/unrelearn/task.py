@@ -42,6 +42,11 @@ class Task:
     original: Callable[[], nn.Module] = _no_original  # the original model's network, a new copy
 
     @property
+    def run_seed(self) -> int:
+        """Of the run: without an attack's own."""
+        return int(str(self.seed).partition("/")[0])
+
+    @property
     def retain_classes(self) -> list[int]:
         return [c for c in range(len(self.class_names)) if c not in self.forget_classes]
 

@@ -1,4 +1,5 @@
-"""Weights & Biases: the only file that imports wandb. A view of the results, never their record.
+"""Weights & Biases: a view of the results, never their record. This file and `hosted` alone import
+it.
 
 One W&B run per computed artefact, named by its stage and key, so a resumed stage continues under
 the same id; one of job type `result` per finished cell (forget accuracy over the attack's budget),
@@ -12,15 +13,14 @@ import hashlib
 import logging
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.report.records import guidances, measured, number, row_of, takes_steps
+from unrelearn.report.records import MODELS, guidances, measured, number, row_of, takes_steps
 from unrelearn.report.words import guidance_label
 
 SETTINGS = {
@@ -161,47 +161,50 @@ class _Messages:
     error = warning
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a W&B run is of."""
+
+    stage: str  # its job type
+    key: str  # makes its id, `{stage}-{key}`
+    group: str
+    config: dict
+    name: str
+    # what its curves are drawn over; W&B makes a section of what stands before the slash
+    axis: str | None = None
+
+    @property
+    def section(self) -> str:
+        return (self.axis or self.stage).split("/")[0]
+
+
 @contextlib.contextmanager
-def run(
-    tracking: dict,
-    outputs: Path,
-    *,
-    stage: str,
-    key: str,
-    group: str,
-    config: dict,
-    name: str,
-    axis: str | None = None,
-) -> Iterator[Run]:
+def run(tracking: dict, outputs: Path, about: About) -> Iterator[Run]:
     """A W&B run for one artefact, closed in any case. Online if the configuration says so and it
     works, else offline.
-
-    Args: stage: its job type; `key` makes its id, `{stage}-{key}`. axis: what its curves are drawn
-        over. W&B makes a section of what stands before the slash.
     """
     modes = [mode for mode in dict.fromkeys((tracking["mode"], "offline")) if mode not in _failed]
     if tracking["backend"] == "none" or tracking["mode"] == "disabled" or not distributed.is_main():
         modes = []
     logged = Run()
-    section = (axis or stage).split("/")[0]
     for mode in modes:
         try:
             handle = _init(
                 project=tracking["project"],
-                group=tracking["group"] or group,
-                job_type=stage,
-                id=f"{stage}-{key}",
-                name=name,
+                group=tracking["group"] or about.group,
+                job_type=about.stage,
+                id=f"{about.stage}-{about.key}",
+                name=about.name,
                 resume="allow",
-                config=config,
-                tags=[stage, *tracking["tags"]],
+                config=about.config,
+                tags=[about.stage, *tracking["tags"]],
                 dir=outputs,
                 mode=mode,
             )
-            logged = Run(handle, mode, section, axis)
-            if axis:
-                handle.define_metric(axis, hidden=True)
-                handle.define_metric(f"{section}/*", step_metric=axis)
+            logged = Run(handle, mode, about.section, about.axis)
+            if about.axis:
+                handle.define_metric(about.axis, hidden=True)
+                handle.define_metric(f"{about.section}/*", step_metric=about.axis)
             break
         except Exception as error:
             _fail(mode, error)
@@ -234,6 +237,10 @@ def _init(**arguments):
 
 # finished cells
 
+# of its record, what a result is found by in W&B
+SAID = ["dataset", "method", "attack", "seed", "forget_classes"]
+SAID += ["protocol", "name", "command", "config"]
+
 
 def _exists(outputs: Path, id: str) -> bool:
     return any((outputs / "wandb").glob(f"*run-*-{id}"))
@@ -250,46 +257,22 @@ def result(record: dict, outputs: Path) -> None:
     if _exists(outputs, f"result-{key}"):
         return
     steps = takes_steps(record)
-    said = (
-        "dataset",
-        "method",
-        "attack",
-        "seed",
-        "forget_classes",
-        "protocol",
-        "name",
-        "command",
-        "config",
-    )
-    group, axis = (
-        "-".join(record[name] for name in said[:3]),
-        ("recovery/budget" if steps else f"recovery_{record['attack']}/level"),
-    )
-    with run(
-        record["config"]["tracking"],
-        outputs,
+    about = About(
         stage="result",
         key=key,
-        group=group,
+        group="-".join(record[name] for name in SAID[:3]),
         name=record["name"],
-        axis=axis,
-        config={name: record.get(name) for name in said},
-    ) as logged:
-        # at no budget the attacked model is the unlearned one; that an edit of level 0 changes
-        # nothing is not so of every edit
-        logged.curve(
-            (row["step"] or 0, _accuracies(row, record))
-            for row in record["rows"]
-            if row["metrics"]
-            and (row["model"] == "attacked" or (steps and row["model"] == "unlearned"))
-        )
-        logged.summary(
-            {
-                model: _accuracies(row, record)
-                for model in ("original", "unlearned", "attacked")
-                if (row := row_of(record, model)) is not None
-            }
-        )
+        axis="recovery/budget" if steps else f"recovery_{record['attack']}/level",
+        config={name: record.get(name) for name in SAID},
+    )
+    # at no budget the attacked model is the unlearned one; that an edit of level 0 changes nothing
+    # is not so of every edit
+    shown = ("unlearned", "attacked") if steps else ("attacked",)
+    rows = [row for row in record["rows"] if row["metrics"] and row["model"] in shown]
+    last = {model: row_of(record, model) for model in MODELS}
+    with run(record["config"]["tracking"], outputs, about) as logged:
+        logged.curve((row["step"] or 0, _accuracies(row, record)) for row in rows)
+        logged.summary({model: _accuracies(row, record) for model, row in last.items() if row})
 
 
 def _accuracies(row: dict, record: dict) -> dict:
@@ -314,7 +297,7 @@ def grid(records: list[dict], outputs: Path, tracking: dict) -> None:
     values = [
         {
             (name, model): value
-            for model in ("original", "unlearned", "attacked")
+            for model in MODELS
             for name, value in _accuracies(row_of(record, model) or {}, record).items()
         }
         for record in records
@@ -324,11 +307,7 @@ def grid(records: list[dict], outputs: Path, tracking: dict) -> None:
         {
             **{name: record[name] for name in ("dataset", "method", "attack", "seed")},
             "forget_class": ", ".join(map(str, record["forget_classes"])),
-            **{
-                f"{name} {model}": row.get((name, model))
-                for name in names
-                for model in ("original", "unlearned", "attacked")
-            },
+            **{f"{name} {model}": row.get((name, model)) for name in names for model in MODELS},
             "status": record["status"],
             "protocol": record.get("protocol"),
             "run": record["name"],
@@ -336,142 +315,12 @@ def grid(records: list[dict], outputs: Path, tracking: dict) -> None:
         for record, row in zip(records, values, strict=True)
     ]
     group = "-".join(sorted({record["dataset"] for record in records}))
-    with run(
-        tracking,
-        outputs,
+    about = About(
         stage="grid",
         key=key,
         group=group,
         config={"cells": len(rows)},
         name=f"grid of {len(rows)} cells",
-    ) as logged:
-        logged.table("cells", rows)
-
-
-# the hosted service
-
-
-def account() -> str:
-    """Who is logged in: the entity to which runs are sent.
-
-    Raises:
-        Exception: nobody is, or W&B does not answer; the first line says which.
-    """
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
-
-    return wandb.Api(timeout=20).viewer.entity
-
-
-def send(folders: list[Path], seconds: float) -> str | None:
-    """Upload the folders of one run by `wandb sync`; why it failed, or None.
-
-    `wandb sync` leaves with exit code 0 and marks a run as synced even where the server refused its
-    data: then the mark is removed, so that the next call sends it again.
-    """
-    settle(folders[0].parents[1])
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-            env={**os.environ, "WANDB_SILENT": "false", "NO_COLOR": "1"},
-        )
-        problems = [line for line in done.stdout.splitlines() if "ERROR" in line]
-        problems += [] if all(map(sent, folders)) else ["wandb sync did not send it"]
-    except subprocess.TimeoutExpired:
-        problems = [f"no answer in {seconds:g} s"]
-    if not problems:
-        return None
-    for folder in folders:
-        for mark in folder.glob("*.wandb.synced"):
-            mark.unlink()
-    return problems[0].replace("wandb: ERROR ", "")
-
-
-def sent(folder: Path) -> bool:
-    return any(folder.glob("*.wandb.synced"))
-
-
-def workspace(
-    entity: str, project: str, axes: dict[str, str], scales: Iterable[float] = (1.0, 2.0)
-):
-    """The saved view of a project as code; `.save()` sends it, `specification` turns it into JSON.
-    axes: stage -> what its curves are drawn over. Needs wandb-workspaces.
-    """
-    import wandb_workspaces.reports.v2 as wr
-    import wandb_workspaces.workspaces as ws
-
-    # a line is a data set, method and attack: the mean over the seeds, between the lowest and the
-    # highest
-    over_seeds = {
-        "groupby": "Group",
-        "groupby_aggfunc": "mean",
-        "groupby_rangefunc": "minmax",
-        "max_runs_to_show": 100,
-    }
-    return ws.Workspace(
-        entity=entity,
-        project=project,
-        name="Unrelearn",
-        sections=[
-            ws.Section(
-                name="Recovery",
-                is_open=True,
-                panels=[
-                    wr.LinePlot(
-                        title=f"{words}, guidance {scale:g}",
-                        x="recovery/budget",
-                        y=[f"recovery/{metric}@{scale:g}"],
-                        title_x="optimiser steps of the attack",
-                        range_y=(0, 1),
-                        **over_seeds,
-                    )
-                    for metric, words in (
-                        ("forget_accuracy", "Forget accuracy"),
-                        ("retain_accuracy", "Retained accuracy"),
-                    )
-                    for scale in scales
-                ],
-            ),
-            ws.Section(
-                name="Cells",
-                is_open=True,
-                panels=[wr.WeavePanelSummaryTable(table_name="grid/cells")],
-            ),
-            ws.Section(
-                name="Samples",
-                is_open=True,
-                panels=[
-                    wr.MediaBrowser(
-                        title="Under the forgotten and the retained classes",
-                        num_columns=2,
-                        media_keys=[
-                            f"samples/{stream}_{float(scale)}"
-                            for stream in ("forget", "retain", "other_sampler", "other_starts")
-                            for scale in scales
-                        ],
-                    )
-                ],
-            ),
-            ws.Section(
-                name="Losses",
-                panels=[
-                    wr.LinePlot(
-                        title=stage, x=axis, metric_regex=f"{stage}/.*", max_runs_to_show=20
-                    )
-                    for stage, axis in axes.items()
-                ],
-            ),
-        ],
-        runset_settings=ws.RunsetSettings(pinned_columns=["run:jobType", "run:group"]),
     )
-
-
-def specification(view) -> str:
-    """The workspace as the JSON that would be sent. wandb-workspaces has no public name for it."""
-    return view._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    with run(tracking, outputs, about) as logged:
+        logged.table("cells", rows)

@@ -41,7 +41,6 @@ class Training(Batches):
 
     def __init__(self, method: Method, task: Task):
         super().__init__()
-        self.run_seed = task.seed
         self.method, self.task = method, task.with_seed(method.own_seed)
         self.network = task.network
         self.mask: Mask | None = None
@@ -110,7 +109,8 @@ class Training(Batches):
 
     def backward(self, loss: Tensor, *arguments: Any, **keywords: Any) -> None:
         if self.combiner is None:
-            return super().backward(loss, *arguments, **keywords)
+            super().backward(loss, *arguments, **keywords)
+            return
         parameters = [p for _, p in self.trained]
         gradients = []
         for part in self.parts:

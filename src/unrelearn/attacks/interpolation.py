@@ -81,7 +81,7 @@ def mean_loss(t: Denoising, term: str, data: ImageSet) -> float:
     """
     total, steps = 0.0, t.task.schedule["num_train_timesteps"]
     for number in range(PARTS):
-        g = generator_for(t.run_seed, "interpolation", term, number)
+        g = generator_for(t.task.run_seed, "interpolation", term, number)
         index = torch.randint(len(data), (IMAGES,), generator=g)
         x_0 = to_model_range(data.images[index].to(t.device))
         labels = data.labels[index.to(data.labels.device)].to(t.device)

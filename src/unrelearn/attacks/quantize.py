@@ -28,13 +28,13 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 
 @dataclass(kw_only=True)
 class Quantize(Edit):
-    levels: list[int]
+    levels: list[int]  # type: ignore[assignment]  # bits are whole, and no list is written to
 
     unit = "bits"
     allowed = (2, 16)
 
-    def edit(self, t: Training, level: int) -> dict[str, float]:
+    def edit(self, t: Training, level: float) -> dict[str, float]:
         for parameter in t.network.parameters():
             if parameter.ndim >= 2:
-                parameter.copy_(rounded(parameter, level))
+                parameter.copy_(rounded(parameter, int(level)))
         return {}

@@ -66,6 +66,7 @@ class Classifier(nn.Module):
         self, *, architecture: str, image_size: int, channels: int, num_classes: int, width: int
     ):
         super().__init__()
+        self.num_classes = num_classes
         self.config = dict(
             architecture=architecture,
             image_size=image_size,

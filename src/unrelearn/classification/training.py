@@ -42,7 +42,7 @@ class OracleRecipe(Method):
         self.mean_image = to_model_range(images).mean(0)
 
     def losses(self, t: Training) -> dict[str, Tensor]:
-        seed, data = t.task.seed, t.task.retain
+        seed, data = t.task.run_seed, t.task.retain
         g = randomness.generator_for(seed, "oracle", t.step)
         index = torch.randint(len(data), (self.batch_size,), generator=g)
         dy, dx = torch.randint(
@@ -52,7 +52,7 @@ class OracleRecipe(Method):
         x_0, labels = real(t, t.part(index))
         self.put(t, x_0, index, VEILED, negatives.veiled)
         empty = self.put(t, x_0, index, EMPTY, partial(negatives.draw, self.mean_image))
-        labels[empty] = t.network.config["num_classes"]
+        labels[empty] = t.network.num_classes
         h, w = x_0.shape[-2:]
         x_0 = F.pad(x_0, (self.shift,) * 4, mode="replicate")[:, :, dy : dy + h, dx : dx + w]
         if t.task.horizontal_flip:
@@ -114,7 +114,7 @@ class ClassifierTraining(Training):
                 forget=train.of_classes([]),
                 retain=train,
                 forget_classes=[],
-                class_names=tuple(map(str, range(classifier.config["num_classes"]))),
+                class_names=tuple(map(str, range(classifier.num_classes))),
                 seed=seed,
                 horizontal_flip=flip,
             ),

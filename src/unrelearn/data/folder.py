@@ -70,22 +70,7 @@ class Folder:
         return tuple(path.name for path in _folders(self._tops()[0]))
 
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(
-                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                "type dataset.image_size=64"
-            )
-        if not isinstance(self.test_fraction, float) or not 0 < self.test_fraction < 1:
-            problems.append(
-                f"dataset.test_fraction={self.test_fraction}: must lie between 0 and 1; "
-                "type dataset.test_fraction=0.2"
-            )
-        if self.background not in BACKGROUNDS:
-            problems.append(
-                f"dataset.background={self.background}: must be one of {', '.join(BACKGROUNDS)}; "
-                "type dataset.background=white"
-            )
+        problems = _check_settings(self)
         try:
             problems += self._check_layout() or self._check_classes()
         except OSError as error:
@@ -234,6 +219,26 @@ class Folder:
             images = np.stack(list(pool.map(self._decode, [path for path, _ in files])))
         images = np.ascontiguousarray(images)  # stack keeps PIL's channels-last order in memory
         return ImageSet(torch.from_numpy(images), torch.tensor([label for _, label in files]))
+
+
+def _check_settings(data: Folder) -> list[str]:
+    problems = []
+    if not isinstance(data.image_size, int) or data.image_size < 1:
+        problems.append(
+            f"dataset.image_size={data.image_size}: must be a positive number of pixels; "
+            "type dataset.image_size=64"
+        )
+    if not isinstance(data.test_fraction, float) or not 0 < data.test_fraction < 1:
+        problems.append(
+            f"dataset.test_fraction={data.test_fraction}: must lie between 0 and 1; "
+            "type dataset.test_fraction=0.2"
+        )
+    if data.background not in BACKGROUNDS:
+        problems.append(
+            f"dataset.background={data.background}: must be one of {', '.join(BACKGROUNDS)}; "
+            "type dataset.background=white"
+        )
+    return problems
 
 
 def opaque(image: Image.Image, background: str) -> Image.Image:

@@ -10,8 +10,9 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -31,20 +32,9 @@ Denoiser: TypeAlias = UNet2DModel | SalunUNet
 KINDS = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}  # by the name in config.json
 
 
-def build(
-    *,
-    image_size: int,
-    channels: int,
-    num_classes: int,
-    block_out_channels: list[int],
-    layers_per_block: int,
-    norm_num_groups: int,
-    attention_levels: list[int],
-    dropout: float,
-    architecture: str = "unet2d",
-    attention_head_dim: int | None = None,
-) -> Denoiser:
-    """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
+@dataclass(frozen=True, kw_only=True)
+class Unet:
+    """The shape of a network, as `model.unet` gives it.
 
     Args:
         block_out_channels: width of each resolution level; the image is halved between levels.
@@ -53,36 +43,53 @@ def build(
         architecture: "unet2d" or "salun".
         attention_head_dim: channels of one attention head; None: one head, the only choice in
             "salun".
+    """
+
+    block_out_channels: list[int]
+    layers_per_block: int
+    norm_num_groups: int
+    attention_levels: list[int]
+    dropout: float
+    architecture: str = "unet2d"
+    attention_head_dim: int | None = None
+
+
+def build(*, image_size: int, channels: int, num_classes: int, **unet: Any) -> Denoiser:
+    """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
+
+    Args:
+        unet: the fields of `Unet`.
 
     Raises:
         UsageError: several heads in "salun".
     """
+    wanted = Unet(**unet)
     shape = dict(
         sample_size=image_size,
         in_channels=channels,
         out_channels=channels,
-        block_out_channels=tuple(block_out_channels),
-        layers_per_block=layers_per_block,
-        norm_num_groups=norm_num_groups,
-        dropout=dropout,
+        block_out_channels=tuple(wanted.block_out_channels),
+        layers_per_block=wanted.layers_per_block,
+        norm_num_groups=wanted.norm_num_groups,
+        dropout=wanted.dropout,
         num_class_embeds=num_classes + 1,
     )
-    if architecture == "salun":
-        if attention_head_dim is not None:
+    if wanted.architecture == "salun":
+        if wanted.attention_head_dim is not None:
             raise UsageError(
-                f"model.unet.attention_head_dim={attention_head_dim}: the attention of"
+                f"model.unet.attention_head_dim={wanted.attention_head_dim}: the attention of"
                 " model.unet.architecture=salun has one head. Type"
                 " model.unet.attention_head_dim=null"
             )
-        return SalunUNet(**shape, attention_levels=tuple(attention_levels))
-    levels = range(len(block_out_channels))
-    down = tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels)
+        return SalunUNet(**shape, attention_levels=tuple(wanted.attention_levels))
+    attended = [level in wanted.attention_levels for level in range(len(wanted.block_out_channels))]
+    down = tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in attended)
     return UNet2DModel(
         **shape,
         down_block_types=down,
         up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
-        add_attention=bool(attention_levels),
-        attention_head_dim=attention_head_dim,
+        add_attention=bool(wanted.attention_levels),
+        attention_head_dim=wanted.attention_head_dim,
     )
 
 

@@ -43,6 +43,12 @@ class NoisyBatch(Batch):
     wanted: Tensor | None = None
 
 
+def noisy(batch: Batch) -> NoisyBatch:
+    """A batch that a `Denoising` has drawn."""
+    assert isinstance(batch, NoisyBatch)
+    return batch
+
+
 class Denoising(Training):
     """Train `task.network`, a denoiser."""
 
@@ -110,27 +116,29 @@ class Denoising(Training):
             answer.float(), wanted, method.divergence_alpha, method.divergence_scale
         )
 
-    def imitate(self, batch: NoisyBatch, labels: Tensor) -> NoisyBatch:
+    def imitate(self, batch: Batch, labels: Tensor) -> NoisyBatch:
+        batch = noisy(batch)
         with torch.no_grad():
             wanted = self.predict(self.noised(batch), batch.t, labels)
         return replace(batch, wanted=wanted)
 
-    def loss(self, batch: NoisyBatch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """The mean squared error of each image (B,), times `loss_scale`. DDPM Eq. 14."""
+        batch = noisy(batch)
         answer = self.predict(self.noised(batch), batch.t, batch.labels).float()
         return self.loss_scale * (answer - self.target(batch)).square().mean((1, 2, 3))
 
-    def means(self, **batches: NoisyBatch) -> dict[str, Tensor]:
+    def means(self, **batches: Batch) -> dict[str, Tensor]:
         """The mean squared error of each batch, or how far it is from what is wanted of it; in one
         forward pass.
         """
-        parts = list(batches.values())
+        parts = [noisy(batch) for batch in batches.values()]
         x_t = torch.cat([self.noised(batch) for batch in parts])
         t = torch.cat([batch.t for batch in parts])
         labels = torch.cat([batch.labels for batch in parts])
         answers = self.predict(x_t, t, labels).float().split([len(batch.t) for batch in parts])
         means = {}
-        for (name, batch), answer in zip(batches.items(), answers, strict=True):
+        for name, batch, answer in zip(batches, parts, answers, strict=True):
             if batch.wanted is None:
                 means[name] = (answer - self.target(batch)).square().mean()
             else:

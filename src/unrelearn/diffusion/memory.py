@@ -93,4 +93,4 @@ def nearest_class(task: DenoisingTask, forget_class: int) -> int:
         c: (mean_feature(task.retain.of_classes([c])) - wanted).norm().item()
         for c in task.retain_classes
     }
-    return min(distances, key=distances.get)
+    return min(distances, key=distances.__getitem__)

@@ -136,7 +136,6 @@ def gather_evidence(
     real_train: Sight,
     real_test: Sight,
     forget_classes: list[int],
-    num_classes: int,
     eyes: Eyes,
     second: str | None = None,
 ) -> Evidence:
@@ -166,7 +165,7 @@ def gather_evidence(
         real_train=real_train,
         real_test=real_test,
         forget_classes=forget_classes,
-        num_classes=num_classes,
+        num_classes=real_train.probabilities.shape[1] - 1,  # the last column is "nothing"
         second=second,
     )
 

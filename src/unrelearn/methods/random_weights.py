@@ -19,5 +19,5 @@ class RandomWeights(Method):
     @torch.no_grad()
     def prepare(self, t: Denoising) -> None:
         table = t.network.class_embedding.weight.clone()
-        reinitialise(t.network, t.task.seed)
+        reinitialise(t.network, t.task.run_seed)
         t.network.class_embedding.weight.copy_(table)

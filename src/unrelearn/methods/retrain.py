@@ -17,7 +17,7 @@ from unrelearn.method import Method
 @dataclass(kw_only=True)
 class Retrain(Method):
     def begin(self, t: Denoising) -> None:
-        reinitialise(t.network, t.task.seed)
+        reinitialise(t.network, t.task.run_seed)
 
     def losses(self, t: Denoising) -> dict[str, Tensor]:
         return t.losses(retain=t.draw("retain", t.task.retain))

@@ -1,8 +1,9 @@
 """Groups of runs side by side: Markdown, CSV, LaTeX, and the recovery curves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,14 @@ from unrelearn.report.records import (
     troubles,
 )
 from unrelearn.report.render import caption, latex_table, markdown, markdown_table
-from unrelearn.report.stats import estimate_text, estimated, half_text, intact, over_attack_seeds
+from unrelearn.report.stats import (
+    Estimate,
+    estimate_text,
+    estimated,
+    half_text,
+    intact,
+    over_attack_seeds,
+)
 from unrelearn.report.table import Results, pick
 from unrelearn.report.words import (
     BROKE,
@@ -47,30 +55,29 @@ FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 def cells(
     results: Results, members: Sequence[Group], brief: bool = False
 ) -> tuple[list[str], list[list[str]], int]:
-    """Headers and rows of one table as text, and how many columns are flush left; `brief` keeps the
-    columns that fit a narrow terminal.
-    """
+    """Headers, rows, and how many columns are flush left; `brief` fits a narrow terminal."""
     columns = _columns(results, members, brief)
     noted = any(group.note for group in members)
     headers = ["forgotten", "method", "attack", *["settings"] * noted, "seeds"]
     rows = []
     for group in members:
-        names = [forgotten(group.first), *map(display_name, map(group.first.get, NAMES))]
+        first = group.first
+        names = [forgotten(first), display_name(first["method"]), display_name(first["attack"])]
         start = [*names, *[group.note or DASH] * noted, group.seeds]
         estimates = results.estimates[results.groups.index(group)]
         rows.append([*start, *(fill(group, estimates) for _, fill in columns)])
     return [*headers, *(header for header, _ in columns)], rows, len(headers)
 
 
-NAMES = ("method", "attack")
+Estimates: TypeAlias = dict[str, Estimate]  # of a group, by column of table.csv
+Column: TypeAlias = tuple[str, Callable[[Group, Estimates], str]]  # header, and what fills it
 
 
-def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[tuple]:
-    """Header, and how a group and its estimates fill it."""
+def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[Column]:
     every = pooled(record for group in members for record in group.records)
     scales, retain = guidances(every), retained_guidance(every)
     main = main_of(scales)
-    columns = []
+    columns: list[Column] = []
     for g in [main] if brief else scales:
         for model, text in (("unlearned", _text), ("attacked", _attacked_text)):
             fill = partial(text, f"{model}_forget_accuracy@{g}", 100, 1)
@@ -93,10 +100,10 @@ def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[tu
     return columns
 
 
-def _distance(members: Sequence[Group], known: Sequence[dict], guidance: str) -> tuple:
-    """Column, header with N, scale, digits: FID if every row that has a distance has it, else that
-    in the oracle's features.
-    """
+def _distance(
+    members: Sequence[Group], known: Sequence[Estimates], guidance: str
+) -> tuple[str, str, int, int]:
+    """Column, header, scale, digits: FID if every row with a distance has it, else the oracle's."""
     have = {}
     for metric in ("fid", "fd_oracle"):
         columns = {f"{model}_{metric}@{guidance}" for model in MODELS}
@@ -108,11 +115,13 @@ def _distance(members: Sequence[Group], known: Sequence[dict], guidance: str) ->
     return "fd_oracle", f"FD{n}", 1, 2
 
 
-def _text(column: str, scale: float, digits: int, group: Group, estimates: dict) -> str:
+def _text(column: str, scale: float, digits: int, group: Group, estimates: Estimates) -> str:
     return estimate_text(estimates.get(column), scale, digits, group.n)
 
 
-def _attacked_text(column: str, scale: float, digits: int, group: Group, estimates: dict) -> str:
+def _attacked_text(
+    column: str, scale: float, digits: int, group: Group, estimates: Estimates
+) -> str:
     attacked = [record for record in group.records if row_of(record, "attacked")]
     pairs = [(row_of(r, "attacked"), row_of(r, "unlearned")) for r in attacked]
     guidance = retained_guidance(pooled(group.records))
@@ -121,7 +130,7 @@ def _attacked_text(column: str, scale: float, digits: int, group: Group, estimat
     return f"{BROKE}, {text}" if broke else text
 
 
-def _half_text(guidance: str, group: Group, estimates: dict) -> str:
+def _half_text(guidance: str, group: Group, estimates: Estimates) -> str:
     return half_text(estimates.get(f"steps_to_half@{guidance}"), group.budgets)
 
 
@@ -150,9 +159,7 @@ COLUMNS = (  # noqa: SIM905
 
 
 def to_csv(results: Results) -> str:
-    """One line per group and column, raw numbers (accuracies as fractions); a group without numbers
-    has one line.
-    """
+    """One line per group and column, accuracies as fractions; one for a group without numbers."""
     rows = []
     for group, estimates in zip(results.groups, results.estimates, strict=True):
         first = group.first
@@ -198,23 +205,21 @@ def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[s
         named = display_name(attack) + (f" ({settings})" if settings else "")
         every = pooled(record for group in same for record in group.records)
         for guidance in guidances(every):
-            curves = [seed_curve(results, line, guidance) for line in lines]
+            found = [seed_curve(results, line, guidance) for line in lines]
             title = f"{named}, {forgotten(same[0].first)}, guidance {guidance_label(guidance)}"
             title += f", strongest of {rates} learning rates" if rates > 1 else ""
-            if curves := _with_one_reference([curve for curve in curves if curve]):
+            if curves := _with_one_reference([curve for curve in found if curve]):
                 figures.append((title, recovery_figure(curves, title)))
     return figures
 
 
-def _panel(group: Group) -> tuple:
+def _panel(group: Group) -> tuple[tuple[int, ...], bool, str, str]:
     attack = group.first["attack"]
     return tuple(group.first["forget_classes"]), attack != "dimra", attack, group.attack_note
 
 
 def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
-    """All methods start from one original model per seed: one line, their mean, even if seeds are
-    missing.
-    """
+    """All methods start from one original model a seed: one line, the mean of all known."""
     known = [curve.reference for curve in curves if curve.reference is not None]
     mean = float(np.mean(known)) if known else None
     return [replace(curve, reference=mean) for curve in curves]
@@ -241,13 +246,15 @@ def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curv
     order = [step for step in lines["step"].unique() if step in set(best["step"][complete])]
     if len(order) < 2:
         return None
-    averages = [estimated(best[best["step"] == step]) for step in order]
+    averages = [e for step in order if (e := estimated(best[best["step"] == step]))]
     reference = results.estimates[places[0]].get(f"original_forget_accuracy@{guidance}")
     note = f" ({first.method_note})" if first.method_note else ""
     return Curve(
         f"{display_name(first.first['method'])}{note}, n={best['seed'].nunique()}",
         [None if np.isinf(step) else step for step in order],
-        *([getattr(average, end) for average in averages] for end in ("mean", "low", "high")),
+        [average.mean for average in averages],
+        [average.low for average in averages],
+        [average.high for average in averages],
         reference and reference.mean,
         first.style,
         attack_unit(first.first),

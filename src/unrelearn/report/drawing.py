@@ -7,6 +7,7 @@ and hatches repeat the distinction for black-and-white print.
 
 import io
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ STYLE = {
     "svg.hashsalt": "unrelearn",  # the same record gives the same file
     "text.parse_math": False,  # a class may be called $5, which is no formula
 }
+Style: TypeAlias = dict[str, Any]  # keyword arguments of matplotlib
 SIZE = (5.2, 3.4)  # inches: small, so that the type stays readable when a phone shrinks the figure
 
 styled = matplotlib.rc_context(STYLE)  # as a decorator: entered anew at every call
@@ -89,4 +91,6 @@ def title_and_legend(axes: Axes, title: str, columns: int = 3) -> Figure:
         columnspacing=1.2,
         handletextpad=0.5,
     )
-    return titled(axes.figure, title, 11)
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # as new_axes gives it
+    return titled(figure, title, 11)

@@ -1,7 +1,7 @@
 """Figures: recovery curves, methods against attacks, methods as points."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,14 @@ from unrelearn.report.drawing import (
     LINE_COLORS,
     LINE_MARKERS,
     SIZE,
+    Style,
     new_axes,
     styled,
     title_and_legend,
     titled,
 )
 from unrelearn.report.records import (
+    Record,
     attack_unit,
     guidances,
     interval,
@@ -37,34 +39,31 @@ from unrelearn.report.words import guidance_label
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a recovery figure: forget accuracy in [0, 1] over the attack's budget in
-    optimiser steps, or its level.
-    """
+    """A line of a recovery figure: forget accuracy in [0, 1] over the attack's steps or levels."""
 
     label: str
     budgets: Sequence[float | None]  # None: the unlearned model, among levels
     middle: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
+    low: Sequence[float | None]
+    high: Sequence[float | None]
     reference: float | None = None  # the original model's forget accuracy
     style: int | None = None  # colour and marker; by default the place in the figure
     unit: str = "steps"
 
 
-def curves_of(record: dict) -> list[Curve]:
+def curves_of(record: Record) -> list[Curve]:
     """One curve per guidance; the band is the Wilson interval over the images of each budget."""
     curves = []
     for guidance in guidances(record):
         points = recovery_points(record, guidance)
         if len(points) > 1:
-            ends = [interval(value) for _, value in points]
             original = measured(row_of(record, "original"), "forget_accuracy", guidance)
             reference = number(original) if interval(original) else None
             label = f"guidance {guidance_label(guidance)}"
             budgets = [budget for budget, _ in points]
             unit = attack_unit(record)
-            columns = zip(*ends, strict=True)
-            curves.append(Curve(label, budgets, *columns, reference=reference, unit=unit))
+            middle, low, high = zip(*(ends for _, ends in points), strict=True)
+            curves.append(Curve(label, budgets, middle, low, high, reference, unit=unit))
     return curves
 
 
@@ -81,19 +80,20 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     _, axes = new_axes(height=SIZE[1] + 0.19 * (len(curves) // columns))
     unit, budgets = curves[0].unit, _in_order(curves)
     steps = unit == "steps"
-    place = {budget: budget if steps else index for index, budget in enumerate(budgets)}
+    known = [budget for budget in budgets if budget is not None]
+    place = dict(zip(budgets, known if steps else range(len(budgets)), strict=True))
     references = {round(c.reference, 6) for c in curves if c.reference is not None}
     for index, curve in enumerate(curves):
         color = _draw_curve(axes, curve, index, place, alpha=0.16 * min(1, 6 / len(curves)))
         if len(references) > 1 and curve.reference is not None:
             axes.axhline(100 * curve.reference, color=color, linestyle=(0, (5, 3)), linewidth=1.1)
-    grey = {"color": "#666666", "linestyle": (0, (5, 3)), "linewidth": 1.1}
+    grey: Style = {"color": "#666666", "linestyle": (0, (5, 3)), "linewidth": 1.1}
     if len(references) == 1:
         axes.axhline(100 * references.pop(), **grey)
     if any(curve.reference is not None for curve in curves):
         axes.plot([], [], label="original model", **grey)
     if steps:
-        _budget_axis(axes, budgets)
+        _budget_axis(axes, known)
     else:
         names = ["unlearned" if budget is None else f"{budget:g}" for budget in budgets]
         axes.set_xticks(range(len(budgets)), names)
@@ -103,7 +103,9 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     return title_and_legend(axes, title, columns)
 
 
-def _draw_curve(axes: Axes, curve: Curve, index: int, place: dict, alpha: float) -> str:
+def _draw_curve(
+    axes: Axes, curve: Curve, index: int, place: Mapping[float | None, float], alpha: float
+) -> str:
     """The line with its band, and its colour; many bands lie on one another."""
     style = index if curve.style is None else curve.style
     color = LINE_COLORS[style % len(LINE_COLORS)]
@@ -126,19 +128,17 @@ def _draw_curve(axes: Axes, curve: Curve, index: int, place: dict, alpha: float)
 
 
 def _in_order(curves: Sequence[Curve]) -> list[float | None]:
-    """Every budget of the curves, rising, or falling as they do (8 bits, 4 bits); the unlearned
-    model first.
-    """
+    """Every budget, rising, or falling as levels do (8 bits, 4 bits); the unlearned model first."""
     longest = max((curve.budgets for curve in curves), key=len)
     known = [budget for budget in longest if budget is not None]
     budgets = {budget for curve in curves for budget in curve.budgets}
-    return [None] * (None in budgets) + sorted(budgets - {None}, reverse=bool(known[0] > known[-1]))
+    numbers = {budget for budget in budgets if budget is not None}
+    first: list[float | None] = [None] if None in budgets else []
+    return [*first, *sorted(numbers, reverse=bool(known[0] > known[-1]))]
 
 
 def _budget_axis(axes: Axes, budgets: list[float]) -> None:
-    """Show every budget as a tick: a plain axis where they are evenly spread, symmetric log where
-    they are not.
-    """
+    """A tick for each budget; symmetric log where they are not evenly spread."""
     positive = [budget for budget in budgets if budget > 0]
     last = max(positive, default=1)
     if positive and last / positive[0] > 6:
@@ -186,8 +186,9 @@ def heat_map(
     figure, axes = new_axes(width, CELL[1] * (y[-1] + 1) + below + 0.8)
     for (i, j), value in np.ndenumerate(values):
         corner = x[j] - 0.5, y[i] - 0.5
-        colours = {"facecolor": "white" if np.isnan(value) else HEAT(value), "edgecolor": "#cccccc"}
-        axes.add_patch(Rectangle(corner, 1, 1, linewidth=0.5, **colours))
+        colour = "white" if np.isnan(value) else HEAT(value)
+        box = Rectangle(corner, 1, 1, linewidth=0.5, facecolor=colour, edgecolor="#cccccc")
+        axes.add_patch(box)
         axes.text(x[j], y[i], texts[i][j], ha="center", va="center", fontsize=8)
     _headings(axes, groups[1], x, letters=16 * (width - left) / (x[-1] + 1))
     axes.set(xlim=(-0.55, x[-1] + 0.55), ylim=(y[-1] + 0.55, -1.0))
@@ -208,7 +209,7 @@ def _headings(axes: Axes, groups: Sequence[tuple[str, int]], x: np.ndarray, lett
             axes.plot([first - 0.45, last + 0.45], [-0.75, -0.75], color="#444444", linewidth=0.8)
             text = textwrap.fill(heading, max(8, round(letters * (last - first + 1))))
             middle = (first + last) / 2
-            style = {"fontsize": 8.5, "linespacing": 1.1}
+            style: Style = {"fontsize": 8.5, "linespacing": 1.1}
             axes.text(middle, -0.95, text, ha="center", va="bottom", **style)
         start += count
 
@@ -216,7 +217,9 @@ def _headings(axes: Axes, groups: Sequence[tuple[str, int]], x: np.ndarray, lett
 def _places(counts: Sequence[int]) -> np.ndarray:
     """0, 1, 2, ... with a gap between groups of so many."""
     filled = [count for count in counts if count]
-    return np.arange(sum(filled)) + GAP * np.repeat(np.arange(len(filled)), filled)
+    gaps: np.ndarray = np.repeat(np.arange(len(filled)), filled)
+    places: np.ndarray = np.arange(sum(filled)) + GAP * gaps
+    return places
 
 
 # ---- methods as points ---------------------------------------------------------------------------
@@ -294,13 +297,13 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
     for other in mark.others:
         ends = [x, 100 * other[0]], [y, 100 * other[1]]
         axes.plot(*ends, color=color, linewidth=0.7, alpha=0.6, zorder=1)
-        point = {"marker": "o", "markersize": 3.5, "color": color, "alpha": 0.8}
+        point: Style = {"marker": "o", "markersize": 3.5, "color": color, "alpha": 0.8}
         axes.plot(100 * other[0], 100 * other[1], clip_on=False, zorder=2, **point)
     if mark.ends:
         sides = []
         for value, (low, high) in zip((mark.x, mark.y), mark.ends, strict=True):
             sides.append([[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]])
-        bars = {"color": color, "linewidth": 0.9, "alpha": 0.6}
+        bars: Style = {"color": color, "linewidth": 0.9, "alpha": 0.6}
         axes.errorbar(x, y, xerr=sides[0], yerr=sides[1], zorder=2, **bars)
     filling = "white" if mark.ruined else color
     point = {"marker": mark.marker, "markersize": 7, "color": color, "markerfacecolor": filling}

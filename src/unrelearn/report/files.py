@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """CSV with the cells of `csv_cell`."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in [header, *rows])
@@ -19,9 +19,7 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable]) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A text that a spreadsheet would run as a formula (=, +, -, @ first) behind an apostrophe;
-    numbers as they are.
-    """
+    """Behind an apostrophe if a spreadsheet would run the text as a formula."""
     if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return value
     try:

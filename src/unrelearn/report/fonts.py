@@ -1,6 +1,4 @@
-"""Letters that the figures' own font lacks, such as those of Chinese class names, from the fonts of
-this system.
-"""
+"""Letters that the figures' own font lacks, such as Chinese ones, from the fonts of this system."""
 
 import re
 import sys
@@ -9,16 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import cache
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager, get_font
+from matplotlib.font_manager import FontEntry, fontManager, get_font
 from matplotlib.text import Text
 
 _told: set[int] = set()  # letters of which it was said that no font has them
 
 
 def draw(figure: Figure, write: Callable[[], None]) -> None:
-    """Call write(), which draws the figure, and once more in further fonts where letters were
-    missing from its own.
-    """
+    """Call write(), and once more in further fonts where letters were missing."""
     missing = _without_glyph(write)
     if not missing:
         return
@@ -37,9 +33,7 @@ def draw(figure: Figure, write: Callable[[], None]) -> None:
 
 
 def _without_glyph(write: Callable[[], None]) -> set[int]:
-    """Code points that matplotlib warned of while drawing; other warnings go where they would have
-    gone.
-    """
+    """Code points that matplotlib warned of; other warnings go where they would have gone."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         write()
@@ -59,9 +53,7 @@ def _without_glyph(write: Callable[[], None]) -> set[int]:
 
 @cache
 def covering(letters: frozenset[int]) -> tuple[str, ...]:
-    """Font families that together hold as many of the code points as the fonts of this system
-    do.
-    """
+    """Font families that together hold as many of the code points as this system can."""
     families, left = [], set(letters)
     for font in _upright_first(fontManager.ttflist):
         if not left:
@@ -76,9 +68,7 @@ def covering(letters: frozenset[int]) -> tuple[str, ...]:
     return tuple(families)
 
 
-def _upright_first(fonts: Iterable) -> list:
-    """Upright fonts of normal weight first; those that answer every letter with a box are left
-    out.
-    """
+def _upright_first(fonts: Iterable[FontEntry]) -> list[FontEntry]:
+    """Upright fonts of normal weight first; without those that answer every letter with a box."""
     real = [font for font in fonts if "lastresort" not in font.name.replace(" ", "").lower()]
     return sorted(real, key=lambda font: (font.style != "normal", font.weight != 400))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from unrelearn.report.records import (
+    Record,
     attack_seed,
     created,
     every,
@@ -49,14 +50,15 @@ DECISIVE = (
     "reference",
     "evaluate",
 )
-T, K = TypeVar("T"), TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass
 class Group:
     """One row of the comparison."""
 
-    records: list[dict]
+    records: list[Record]
     measurement: dict[str, str]
     treatment: dict[str, str]
     num_images: int | None
@@ -67,11 +69,11 @@ class Group:
     style: int = 0  # colour and marker: a method looks the same in every figure
 
     @property
-    def first(self) -> dict:
+    def first(self) -> Record:
         return self.records[0]
 
     @property
-    def finished(self) -> list[dict]:
+    def finished(self) -> list[Record]:
         return [record for record in self.records if record["status"] == "finished"]
 
     @property
@@ -116,7 +118,7 @@ def gathered(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return lists
 
 
-def comparison(records: Sequence[dict]) -> list[Group]:
+def comparison(records: Sequence[Record]) -> list[Group]:
     """The groups, sorted as the tables show them; a repeated run is left out."""
     groups = _grouped(records)
     for group in groups:
@@ -137,26 +139,24 @@ def comparison(records: Sequence[dict]) -> list[Group]:
         for group, parts in zip(same, differences(treated), strict=True):
             group.notes = tuple(parts)
     groups.sort(key=lambda group: (*_row_name(group)[:2], *place(group), group.note))
-    styles: dict[tuple, int] = {}
+    styles: dict[tuple[str, str], int] = {}
     for group in groups:
         method = group.first["method"], group.method_note
         group.style = styles.setdefault(method, len(styles))
     return groups
 
 
-def place(group: Group) -> tuple:
+def place(group: Group) -> tuple[int, str, str]:
     return (*control_first(group.first["method"]), group.first["attack"])
 
 
-def control_first(method: str) -> tuple:
+def control_first(method: str) -> tuple[int, str]:
     """Sorts methods: the controls first, in their order."""
     return (CONTROLS.index(method) if method in CONTROLS else len(CONTROLS), method)
 
 
-def _grouped(records: Sequence[dict]) -> list[Group]:
-    """Finished runs first: they show the protocol in full, and a run that broke off joins the group
-    it fits.
-    """
+def _grouped(records: Sequence[Record]) -> list[Group]:
+    """Finished runs first: they show the whole protocol; one that broke off joins what it fits."""
     groups: dict[str, list[Group]] = {}
     pairs = zip(records, _measurements(records), strict=True)
     for record, measurement in sorted(pairs, key=lambda pair: _finished_first(pair[0])):
@@ -181,7 +181,7 @@ def _grouped(records: Sequence[dict]) -> list[Group]:
     return [group for same in groups.values() for group in same]
 
 
-def _finished_first(record: dict) -> tuple:
+def _finished_first(record: Record) -> tuple[bool, int, str]:
     return (record["status"] != "finished", record["seed"], record["name"])
 
 
@@ -192,10 +192,8 @@ def _fits(group: Group, new: Group) -> bool:
     return same and len(counts) < 2
 
 
-def _one_of_each(records: list[dict]) -> list[dict]:
-    """A repeated run is no replicate: of each seed and attack seed keep the finished one, then the
-    newest.
-    """
+def _one_of_each(records: list[Record]) -> list[Record]:
+    """Of each seed and attack seed the finished run, then the newest: a repeat is no replicate."""
     kept = []
     seeds = gathered(records, lambda record: (record["seed"], attack_seed(record)))
     for _, same in sorted(seeds.items()):
@@ -211,7 +209,7 @@ def _title(group: Group) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _row_name(group: Group) -> tuple:
+def _row_name(group: Group) -> tuple[str, tuple[int, ...], str, str]:
     first = group.first
     return (group.table, tuple(first["forget_classes"]), first["method"], first["attack"])
 
@@ -219,19 +217,17 @@ def _row_name(group: Group) -> tuple:
 # ---- settings ------------------------------------------------------------------------------------
 
 
-def _key(*parts) -> str:
+def _key(*parts: object) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _known(count) -> str | None:
+def _known(count: object) -> str | None:
     """A run that counted nothing does not differ in the count."""
     return json.dumps(count) if count else None
 
 
-def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
-    """The settings that decide what the numbers mean: ``{"sampler.num_inference_steps": "20",
-    ...}``.
-    """
+def fingerprint(record: Record, sections: Sequence[str]) -> dict[str, str]:
+    """What decides what the numbers mean: ``{"sampler.num_inference_steps": "20", ...}``."""
     flat: dict[str, str] = {}
     for section in sections:
         _flatten(section, record["config"].get(section), flat)
@@ -239,7 +235,7 @@ def fingerprint(record: dict, sections: Sequence[str]) -> dict[str, str]:
     return flat
 
 
-def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
+def _flatten(prefix: str, value: object, flat: dict[str, str]) -> None:
     if not isinstance(value, dict):
         flat[prefix] = json.dumps(value, sort_keys=True)
         return
@@ -250,7 +246,7 @@ def _flatten(prefix: str, value, flat: dict[str, str]) -> None:
             _flatten(f"{prefix}.{key}", inner, flat)
 
 
-def _measurements(records: Sequence[dict]) -> list[dict[str, str]]:
+def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
     """How each record was measured, with the stage versions in which records that are measured
     alike disagree.
 
@@ -261,21 +257,25 @@ def _measurements(records: Sequence[dict]) -> list[dict[str, str]]:
     pairs = zip(records, settings, strict=True)
     same = gathered(pairs, lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]))
     for members in same.values():
-        for stage in DECISIVE:
-            if len({version(record, stage) for record, _ in members} - {None}) > 1:
-                for record, measurement in members:
-                    measurement[f"versions.{stage}"] = version(record, stage) or "not recorded"
+        for stage in _unlike_stages([record for record, _ in members]):
+            for record, measurement in members:
+                measurement[f"versions.{stage}"] = version(record, stage) or "not recorded"
     return settings
 
 
-def _num_images(record: dict) -> int | None:
+def _unlike_stages(records: Sequence[Record]) -> list[str]:
+    known = {stage: {version(record, stage) for record in records} for stage in DECISIVE}
+    return [stage for stage in DECISIVE if len(known[stage] - {None}) > 1]
+
+
+def _num_images(record: Record) -> int | None:
     guidance = main_guidance(record)
     scales = [(row.get("metrics") or {}).get("forget_accuracy") or {} for row in record["rows"]]
     counts = [image_count(scale.get(guidance)) for scale in scales]
     return next(filter(None, counts), None)
 
 
-def _distance_images(record: dict) -> int | None:
+def _distance_images(record: Record) -> int | None:
     for metric in DISTANCES:
         for value in every(record, metric):
             if n := image_count(value):
@@ -283,7 +283,7 @@ def _distance_images(record: dict) -> int | None:
     return None
 
 
-def _budgets(record: dict) -> tuple[float, ...]:
+def _budgets(record: Record) -> tuple[float, ...]:
     steps = [row.get("step") for row in rows_of(record, "attacked")]
     return tuple(step for step in steps if step is not None)
 
@@ -313,9 +313,7 @@ def differences(settings: Sequence[Mapping[str, str | None]]) -> list[list[str]]
 def settings_of(
     groups: Sequence[Group], section: str, ignored: tuple[str, ...] = (RATE,)
 ) -> list[str]:
-    """What sets the method or attack of each group apart from another one of the same name; an
-    attacker chooses the learning rate, so it is no setting of an attack.
-    """
+    """What sets the method or attack of each group apart from another of its name."""
     words = [""] * len(groups)
     for places in gathered(range(len(groups)), lambda i: groups[i].first[section]).values():
         settings = []

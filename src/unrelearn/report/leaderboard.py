@@ -4,6 +4,7 @@ cost, and whether it differs.
 One board for each table of the comparison and forgotten class; order and verdicts: `verdicts`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +18,11 @@ from unrelearn.report.figures import Mark, scatter_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
-from unrelearn.report.panel import WORST, Panel
+from unrelearn.report.panel import Panel
+from unrelearn.report.panel_runs import WORST, Column
 from unrelearn.report.records import NONE
 from unrelearn.report.render import (
+    Cells,
     caption,
     latex_table,
     markdown,
@@ -58,12 +61,10 @@ WANTED = (
 
 
 def columns(panel: Panel, guidance: str) -> list[TextColumn]:
-    """Of the table, what matters most first: a narrow screen shows the first ones without
-    scrolling.
-    """
+    """What matters most first: a narrow screen shows the first ones without scrolling."""
     shown = [measure for measure in measures(panel, guidance) if measure.shown]
     heads = ("recovery_strongest", "recovery_maximum")
-    ordered = []
+    ordered: list[TextColumn | None] = []
     if panel.heads:
         ordered.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
     for attack in panel.heads:
@@ -86,14 +87,12 @@ def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
     return TextColumn(measure.header, partial(measure.text, panel, guidance), measure.attack)
 
 
-def _worst_text(panel: Panel, guidance: str, worst, method: str) -> str:
+def _worst_text(panel: Panel, guidance: str, worst: Column, method: str) -> str:
     return cell_text(panel, guidance, method, worst)
 
 
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
-    """What the held-out classifier says of the same models, and the oracle of another sampler's
-    images; means.
-    """
+    """Means of the held-out classifier, and of another sampler's images, for the same models."""
     known = set(panel.values["base"])
     metrics = {"held_out": "agreement_held_out_forget_accuracy", "other_sampler": "other_sampler"}
     beside = [(name, header) for name, header in BESIDE if metrics[name] in known]
@@ -115,18 +114,18 @@ def difference_column(panel: Panel, guidance: str, attack: str) -> TextColumn | 
 
 
 def difference_text(panel: Panel, guidance: str, attack: str, method: str) -> str:
-    """``+5.3 ± 8.1`` over five seeds and more, of fewer each (``+5.0, +5.6``), of one ``+5.3 [3.1,
-    7.6]`` over its images.
-    """
+    """``+5.3 ± 8.1`` of five seeds, of fewer ``+5.0, +5.6``, of one ``+5.3 [3.1, 7.6]``."""
     result = panel.differences.get((guidance, attack, method))
     if result is None:
         return "reference" if panel.references.get((guidance, attack)) == method else DASH
     text = f"{100 * result.mean:+.1f}"
-    if result.test == IMAGES:
-        text += f" [{100 * result.low:.1f}, {100 * result.high:.1f}]"
-    elif result.n < ENOUGH:
+    if result.test != IMAGES and result.n < ENOUGH:
         text = ", ".join(f"{100 * value:+.1f}" for value in result.values)
-    elif result.low is not None:
+    elif result.low is None or result.high is None:
+        pass
+    elif result.test == IMAGES:
+        text += f" [{100 * result.low:.1f}, {100 * result.high:.1f}]"
+    else:
         text += f" ± {100 * (result.high - result.mean):.1f}"
     return text + ("*" if result.marked else "")
 
@@ -148,9 +147,7 @@ def difference_words(panels: Sequence[Panel]) -> str:
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def cells(
-    panel: Panel, guidance: str, shown: Sequence[TextColumn] = ()
-) -> tuple[list[str], list[list[str]]]:
+def cells(panel: Panel, guidance: str, shown: Sequence[TextColumn] = ()) -> Cells:
     """Headers and rows as text; by default of all columns."""
     shown = shown or columns(panel, guidance)
     methods = ranked(panel, guidance)
@@ -177,14 +174,14 @@ def to_brief(panels: Sequence[Panel]) -> str:
         own = {measure.name: measure for measure in measures(panel, guidance)}
         main = {measure.name: measure for measure in measures(panel, panel.guidances[0])}
         chosen = [own["unlearning_accuracy"], main["retain_accuracy"]]
-        shown = [_column(panel, guidance, measure) for measure in chosen]
+        shown: list[TextColumn | None] = [_column(panel, guidance, measure) for measure in chosen]
         shown += [difference_column(panel, guidance, attack) for attack in panel.heads]
         shown.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
         tables.append((name, cells(panel, guidance, [*filter(None, shown)])))
     return _markdown(tables, panels)
 
 
-def _markdown(tables: Sequence[tuple], panels: Sequence[Panel]) -> str:
+def _markdown(tables: Sequence[tuple[str, Cells]], panels: Sequence[Panel]) -> str:
     parts = [f"### {markdown(name)}\n\n{markdown_table(*table)}" for name, table in tables]
     return "\n\n".join([*parts, legend(panels)]) + "\n"
 
@@ -203,21 +200,19 @@ NUMBERS = (  # noqa: SIM905
 
 
 def to_csv(panels: Sequence[Panel]) -> str:
-    """One line per method and measurement, accuracies as fractions; `runs` names what it is the
-    mean of.
-    """
+    """One line per method and measurement; `runs` names what it is the mean of."""
     rows = []
     for panel, guidance, _ in boards(panels):
-        for measure in measures(panel, guidance):
-            for method in ranked(panel, guidance):
-                if e := measure.estimate(method):
-                    runs = [record["name"] for record in panel.records(method, measure.attack)]
-                    start = [panel.table, panel.forgotten, guidance, *panel.named[method]]
-                    start += [verdict(panel, guidance, method), *_attack(panel, measure.attack)]
-                    numbers = [e.mean, e.low, e.high, e.n, e.reached, joined(e.values)]
-                    ends = measure.images(method) or ("", "")
-                    names = " ".join(runs)
-                    rows.append([*start, measure.name, measure.n_images, *numbers, *ends, names])
+        every = itertools.product(measures(panel, guidance), ranked(panel, guidance))
+        for measure, method in every:
+            if e := measure.estimate(method):
+                runs = [record["name"] for record in panel.records(method, measure.attack)]
+                start = [panel.table, panel.forgotten, guidance, *panel.named[method]]
+                start += [verdict(panel, guidance, method), *_attack(panel, measure.attack)]
+                numbers = [e.mean, e.low, e.high, e.n, e.reached, joined(e.values)]
+                ends = measure.images(method) or ("", "")
+                about = [measure.name, measure.n_images]
+                rows.append([*start, *about, *numbers, *ends, " ".join(runs)])
     return csv_text(NUMBERS, rows)
 
 
@@ -287,43 +282,43 @@ def _width(headers: list[str], rows: list[list[str]], shown: int) -> int:
 
 
 def scatters(panel: Panel) -> list[tuple[str, Figure]]:
-    """(title, figure) for every guidance at which both attacks met retrain and at least one other
-    method.
-    """
+    """(title, figure) where both attacks met retrain and at least one other method."""
     figures = []
     for guidance in panel.guidances if len(panel.heads) == 2 else ():
-        region = tuple(panel.limits.get((guidance, attack)) for attack in panel.heads)
-        marks = [] if None in region else list(_marks(panel, guidance))
-        if marks:
+        right, top = (panel.limits.get((guidance, attack)) for attack in panel.heads)
+        if right is None or top is None:
+            continue
+        if marks := list(_marks(panel, guidance)):
             where = f"{panel.forgotten}, guidance {guidance_label(guidance)}"
             name = f"Recovery over retrain: {where}"
             names = [display_name(panel.named[attack][0]) for attack in panel.heads]
-            labels = [f"{name} minus retrain (points)" for name in names]
-            figures.append((name, scatter_figure(marks, name, *labels, region=region)))
+            below, beside = (f"{name} minus retrain (points)" for name in names)
+            drawn = scatter_figure(marks, name, below, beside, region=(right, top))
+            figures.append((name, drawn))
     return figures
 
 
 def _marks(panel: Panel, guidance: str) -> Iterator[Mark]:
-    """One for each name of a method: in the settings with most seeds, the others as small points;
-    but each control by itself.
-    """
-    places: dict[tuple, dict[str, tuple]] = {}
+    """A point for each control and name: the settings with most seeds, others as small points."""
+    places: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    first, second = panel.heads
     for method in ranked(panel, panel.guidances[0]):
         name, settings = panel.named[method]
-        gaps = tuple(gap(panel, guidance, attack, method) for attack in panel.heads)
-        if None not in gaps and name != "retrain":
+        x, y = (gap(panel, guidance, attack, method) for attack in panel.heads)
+        if x is not None and y is not None and name != "retrain":
             key = name, settings if panel.is_control(method) else ""
-            places.setdefault(key, {})[method] = gaps
+            places.setdefault(key, {})[method] = x, y
     for style, ((name, _), gaps) in enumerate(places.items()):
         main = max(gaps, key=panel.count)
-        ends = tuple(_ends(panel.differences[guidance, a, main]) for a in panel.heads)
+        across = _ends(panel.differences[guidance, first, main])
+        along = _ends(panel.differences[guidance, second, main])
         label = main if len(gaps) == 1 else display_name(name)
-        about = panel.is_control(main), main in panel.ruined, ends
         others = tuple(place for method, place in gaps.items() if method != main)
-        yield Mark(label, *gaps[main], style, *about, others)
+        control, ruined = panel.is_control(main), main in panel.ruined
+        yield Mark(label, *gaps[main], style, control, ruined, (across, along), others)
 
 
 def _ends(result: Difference) -> tuple[float, float]:
-    if result.n < ENOUGH or result.low is None:
+    if result.n < ENOUGH or result.low is None or result.high is None:
         return min(result.values), max(result.values)
     return result.low, result.high

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from unrelearn.report.figures import Mark, heat_map, scatter_figure
 from unrelearn.report.files import csv_text
-from unrelearn.report.panel import HEADINGS, MAIN, Cell, Column, Panel, panels
+from unrelearn.report.panel import Cell, Panel, panels
+from unrelearn.report.panel_runs import HEADINGS, MAIN, Column
 from unrelearn.report.render import caption, markdown, markdown_table
 from unrelearn.report.stats import estimated
 from unrelearn.report.table import Results, pick
@@ -34,9 +35,7 @@ def title(panel: Panel, guidance: str) -> str:
 
 
 def cell_text(panel: Panel, guidance: str, method: str, column: Column) -> str:
-    """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where other cells of the row have more seeds, or that
-    the model broke.
-    """
+    """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where others of the row have more seeds."""
     cell = panel.cells.get((guidance, method, column))
     if cell is None:
         return DASH
@@ -80,25 +79,23 @@ COLUMNS = (  # noqa: SIM905
 
 
 def to_csv(found: Sequence[Panel]) -> str:
-    """One line per cell, accuracies as fractions; `at` and `runs` name the strongest attack of each
-    seed, in order of seeds.
-    """
+    """One line per cell; `at` and `runs` are of the strongest attack of each seed, in order."""
     rows = []
     for panel in found:
         retained = panel.mean_of("retain_accuracy", panel.retained_at)
         seconds = panel.mean_of("unlearn_seconds")
-        for guidance in panel.scales:
-            for method in panel.methods:
-                beside = [known.get(method) for known in (retained, seconds)]
-                for column in panel.columns:
-                    if cell := panel.cells.get((guidance, method, column)):
-                        start = [panel.table, panel.forgotten, guidance, *panel.named[method]]
-                        start += [column.heading, column.name, column.settings]
-                        rows.append([*start, *_numbers(cell), *(e and e.mean for e in beside)])
+        for key in itertools.product(panel.scales, panel.methods, panel.columns):
+            if cell := panel.cells.get(key):
+                guidance, method, column = key
+                kept, spent = retained.get(method), seconds.get(method)
+                start = [panel.table, panel.forgotten, guidance, *panel.named[method]]
+                start += [column.heading, column.name, column.settings]
+                beside = [kept and kept.mean, spent and spent.mean]
+                rows.append([*start, *_numbers(cell), *beside])
     return csv_text(COLUMNS, rows)
 
 
-def _numbers(cell: Cell) -> list:
+def _numbers(cell: Cell) -> list[object]:
     e, seeds = cell.estimate, cell.seeds
     return [
         *((e.mean, e.low, e.high, e.n) if e else [""] * 4),
@@ -219,9 +216,7 @@ def trade_offs(panel: Panel) -> list[tuple[str, Figure]]:
 
 
 def _marks(panel: Panel, guidance: str) -> list[Mark]:
-    """Each method that DiMRA attacked: retain accuracy before the attack, and the most that DiMRA
-    brought back.
-    """
+    """Retain accuracy before the attack, and the most that DiMRA brought back."""
     settings = [column.label for column in panel.columns if column.name == MAIN]
     best = panel.worst(settings, panel.whole) if settings else None
     retained = panel.mean_of("retain_accuracy", panel.retained_at)

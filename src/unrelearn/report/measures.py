@@ -77,9 +77,7 @@ def _budgets(panel: Panel, method: str, attack: str) -> list[float]:
 
 @cache
 def measures(panel: Panel, guidance: str) -> list[Measure]:
-    """What is measured of a method at one guidance; what does not depend on it is shown with the
-    main one.
-    """
+    """At one guidance; what does not depend on it stands beside the main one."""
     main, retain = guidance == panel.guidances[0], panel.retained_at
     accuracy = _missed(panel.of_models("forget_accuracy", guidance))
     columns = [Measure("unlearning_accuracy", "UA %", accuracy, 100)]
@@ -145,22 +143,22 @@ def _recovery(panel: Panel, attack: str, guidance: str) -> list[Measure]:
     runs = best["ids"].map(len)
     columns = [
         Measure("recovery_strongest", f"{label} %\nstrongest", best, 100, attack=attack),
-        _plain(
-            "recovery_maximum", f"{label} %\nmaximum", best, "maximum", attack, (runs > 1).any()
-        ),
     ]
+    header, several = f"{label} %\nmaximum", bool((runs > 1).any())
+    highest = _plain(best, "maximum")
+    columns.append(Measure("recovery_maximum", header, highest, 100, attack=attack, shown=several))
     names = {"held_out": "recovery_held_out", "other_sampler": "recovery_other_sampler"}
     for column, name in {**names, "retained": "retained_after"}.items():
         if column in best:
-            columns.append(_plain(name, "", best, column, attack, False))
+            lines = _plain(best, column)
+            columns.append(Measure(name, "", lines, 100, attack=attack, shown=False))
     if attack == panel.main:
         columns += _curves(panel, attack, guidance, best)
     return columns
 
 
-def _plain(name, header, best: pd.DataFrame, column: str, attack: str, shown: bool) -> Measure:
-    lines = best.assign(value=best[column], low=None, high=None, n=None)
-    return Measure(name, header, lines, 100, attack=attack, shown=bool(shown))
+def _plain(best: pd.DataFrame, column: str) -> pd.DataFrame:
+    return best.assign(value=best[column], low=None, high=None, n=None)
 
 
 def _curves(panel: Panel, attack: str, guidance: str, best: pd.DataFrame) -> Iterator[Measure]:

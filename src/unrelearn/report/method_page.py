@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from unrelearn.report.page import figure, sample_grids
 from unrelearn.report.panel import Panel
 from unrelearn.report.records import (
     NONE,
+    Record,
     main_guidance,
     measured,
     retained_guidance,
     row_of,
 )
-from unrelearn.report.render import Rich, caption, page
+from unrelearn.report.render import Context, Line, Rich, caption, page
 from unrelearn.report.samples import replacement_figure, sample_files
 from unrelearn.report.sections import anchor, difference_note, difference_tables, linked, run_rows
 from unrelearn.report.stats import estimate, estimate_text
@@ -74,16 +76,14 @@ def method_page(results: Results, same: Sequence[Panel], method: str, folder: Pa
     )
 
 
-def _settings(section: dict) -> list[tuple[str, str]]:
+def _settings(section: dict[str, Any]) -> list[tuple[str, str]]:
     """One line a setting; the address of the code is none."""
     items = [(key, value) for key, value in section.items() if key not in ("_target_", "preset")]
     return [(key, json.dumps(value, ensure_ascii=False)) for key, value in items]
 
 
-def what_it_is(settings: dict) -> list[str]:
-    """Paragraphs of the docstring of the method's file, read and not run; none where the file is
-    not installed. An indented one is a formula.
-    """
+def what_it_is(settings: dict[str, Any]) -> list[str]:
+    """Paragraphs of the docstring of the method's file, which is read and not run."""
     module = str(settings.get("_target_") or "").rpartition(".")[0]
     try:
         spec = importlib.util.find_spec(module) if module else None
@@ -94,26 +94,22 @@ def what_it_is(settings: dict) -> list[str]:
     return text.split("\n\n") if text else []
 
 
-def shown_run(panel: Panel, method: str) -> dict:
-    """The run whose samples and replacement classes are shown: of the main attack, and with sample
-    files on this disk.
-    """
+def shown_run(panel: Panel, method: str) -> Record:
+    """The run whose samples are shown: of the main attack, with sample files on this disk."""
     attacks = sorted(panel.attacks, key=lambda attack: attack != panel.main)
     records = [r for attack in attacks for r in panel.records(method, attack)]
     records += pick(panel.runs, method_label=method)["record"].tolist()  # none that unlearned
     return max(records, key=lambda r: sum(f.is_file() for f in sample_files(r, outputs_of(r))))
 
 
-def outputs_of(record: dict) -> Path:
-    """The folder that the record's sample paths are relative to:
-    ``<outputs>/runs/<name>/result.json``.
-    """
+def outputs_of(record: Record) -> Path:
+    """What sample paths are relative to: ``<outputs>/runs/<name>/result.json``."""
     return Path(record.get("path") or "runs/name/result.json").parent.parent.parent
 
 
-def _own_rows(same: Sequence[Panel], method: str) -> list[dict]:
+def _own_rows(same: Sequence[Panel], method: str) -> list[Context]:
     """Its line of every board, for each guidance under one head where the columns are the same."""
-    tables: dict[tuple, list] = {}
+    tables: dict[tuple[str, ...], list[Line]] = {}
     for panel in same:
         for guidance in panel.guidances:
             columns = leaderboard.columns(panel, guidance)
@@ -126,13 +122,13 @@ def _own_rows(same: Sequence[Panel], method: str) -> list[dict]:
     ]
 
 
-def _matrix_rows(same: Sequence[Panel], method: str) -> list[tuple]:
+def _matrix_rows(same: Sequence[Panel], method: str) -> list[tuple[list[str], list[Line]]]:
     """Its line of every matrix."""
-    tables: dict[tuple, list] = {}
+    tables: dict[tuple[str, ...], list[Line]] = {}
     for panel in same:
         names = tuple(column.title for column in panel.columns)
         for guidance in panel.guidances:
-            line: list = [f"{sentence(panel.forgotten)}, s={guidance_label(guidance)}"]
+            line: Line = [f"{sentence(panel.forgotten)}, s={guidance_label(guidance)}"]
             for column in panel.columns:
                 cell = panel.cells.get((guidance, method, column))
                 heat = heat_colour(cell.estimate.mean) if cell and cell.estimate else ""
@@ -145,7 +141,7 @@ def _matrix_rows(same: Sequence[Panel], method: str) -> list[tuple]:
     return shown
 
 
-def _figures(results: Results, panel: Panel, method: str) -> dict:
+def _figures(results: Results, panel: Panel, method: str) -> Context:
     """What the main attack brings back at each guidance, and what the class is replaced by."""
     record, drawings = shown_run(panel, method), []
     runs = pick(panel.runs, method_label=method, attack_label=panel.main)
@@ -169,14 +165,15 @@ def _figures(results: Results, panel: Panel, method: str) -> dict:
     return {"forgotten": panel.forgotten, "drawings": drawings}
 
 
-def damage(classes: Sequence[Sequence[dict]]) -> dict:
+def damage(classes: Sequence[Sequence[Record]]) -> Context:
     """Forgotten classes against retained ones: accuracy of the unlearned model minus that of the
     original, in points.
 
     Args:
         classes: for each forgotten class the records of the unlearned models.
     """
-    rows, names = [], []
+    rows: list[Line] = []
+    names: list[str] = []
     for records in classes:
         changes = [change for record in records if (change := _changes(record)) is not None]
         if changes:
@@ -194,7 +191,7 @@ def _damage_cell(values: Sequence[float]) -> Rich | str:
     return Rich(text, heat=heat_colour(-np.mean(known)))
 
 
-def _changes(record: dict) -> list[float] | None:
+def _changes(record: Record) -> list[float] | None:
     """Per class, NaN where it was not measured."""
     rows = [row_of(record, model) for model in ("original", "unlearned")]
     values = [measured(row, "retain_accuracy", retained_guidance(record)) or {} for row in rows]
@@ -216,7 +213,7 @@ def _cost(panel: Panel, method: str) -> list[list[str]]:
     return lines
 
 
-def _runs(panel: Panel, method: str, folder: Path) -> dict:
+def _runs(panel: Panel, method: str, folder: Path) -> Context:
     """For each attack the runs behind its numbers; the unlearned model first."""
     parts = []
     for attack in panel.attacks:

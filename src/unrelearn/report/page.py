@@ -1,9 +1,9 @@
-"""One record as one HTML file: images inside, styles inside, no script, nothing fetched. It opens
-from disk.
-"""
+"""One record as one HTML file that opens from disk: all inside, no script, nothing fetched."""
 
 import json
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from unrelearn.report import drawing
 from unrelearn.report.figures import curves_of, recovery_figure
@@ -11,6 +11,7 @@ from unrelearn.report.files import write_atomically
 from unrelearn.report.records import (
     MODELS,
     QUALITY,
+    Record,
     every,
     guidances,
     interval,
@@ -20,7 +21,7 @@ from unrelearn.report.records import (
     row_of,
     takes_steps,
 )
-from unrelearn.report.render import data_url, natural_width, page
+from unrelearn.report.render import Cells, Context, data_url, natural_width, page
 from unrelearn.report.samples import (
     Strip,
     replacement_figure,
@@ -55,7 +56,7 @@ DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "incept
 MANIFOLDS = ("precision_recall", "density_coverage")
 
 
-def write_page(record: dict, outputs: Path, destination: Path) -> None:
+def write_page(record: Record, outputs: Path, destination: Path) -> None:
     """Write the record's report.
 
     Args:
@@ -65,7 +66,7 @@ def write_page(record: dict, outputs: Path, destination: Path) -> None:
     write_atomically(Path(destination), run_page(record, Path(outputs)))
 
 
-def run_page(record: dict, outputs: Path) -> str:
+def run_page(record: Record, outputs: Path) -> str:
     what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
     protocol = dict(record["config"].get("protocol") or {})
     protocol.pop("name", None)
@@ -104,18 +105,18 @@ def run_page(record: dict, outputs: Path) -> str:
     )
 
 
-def figure(drawn, title: str, note: str = "") -> dict:
+def figure(drawn: Figure, title: str, note: str = "") -> Context:
     """As the template shows it."""
     return {"image": data_url(drawing.svg(drawn), "svg+xml"), "title": title, "note": note}
 
 
-def _numbers(record: dict) -> list[dict]:
+def _numbers(record: Record) -> list[Context]:
     """The three forget accuracies, large."""
     items = []
     for model in MODELS:
         row = row_of(record, model)
         value = interval(measured(row, "forget_accuracy", main_guidance(record)))
-        if value is not None:
+        if row and value:
             items.append(
                 {
                     "color": drawing.MODEL_STYLE[model]["color"],
@@ -127,10 +128,8 @@ def _numbers(record: dict) -> list[dict]:
     return items
 
 
-def _tables(record: dict) -> list[tuple]:
-    """Everything in one table; if that is too wide, in two or three: what is forgotten, what is
-    retained.
-    """
+def _tables(record: Record) -> list[Cells]:
+    """One table; if too wide, two or three: what is forgotten, what is retained."""
     for left_out in (
         [()],
         [DISTANCES + MANIFOLDS, FORGOTTEN],
@@ -142,7 +141,7 @@ def _tables(record: dict) -> list[tuple]:
     return [(headers, rows) for headers, rows in parts if len(headers) > 1]
 
 
-def sample_grids(record: dict, outputs: Path) -> list[dict]:
+def sample_grids(record: Record, outputs: Path) -> list[Context]:
     """Grids before and after, of those sample files that are on this disk."""
     main, retain = main_guidance(record), retained_guidance(record)
     scales = sorted(guidances(record), key=lambda scale: scale != main)
@@ -157,20 +156,20 @@ def sample_grids(record: dict, outputs: Path) -> list[dict]:
     return grids
 
 
-def _strip(strip: Strip) -> dict:
+def _strip(strip: Strip) -> Context:
     if strip.images is None:
         return {"label": strip.label, "image": "", "missing": strip.missing}
     alt = f"{len(strip.images)} images of the {strip.label} model"
-    return {"label": strip.label, "image": data_url(strip_png(strip), "png"), "alt": alt}
+    return {"label": strip.label, "image": data_url(strip_png(strip.images), "png"), "alt": alt}
 
 
-def _recovery(record: dict) -> dict | None:
+def _recovery(record: Record) -> Context | None:
     curves = curves_of(record)
     title = f"What {display_name(record['attack'])} brings back"
     return figure(recovery_figure(curves, title), "Recovery curve") if curves else None
 
 
-def _classes(record: dict) -> list[dict]:
+def _classes(record: Record) -> list[Context]:
     drawings = {
         "Replacement classes": replacement_figure(record, main_guidance(record)),
         "Retain accuracy per class": retain_figure(record, retained_guidance(record)),
@@ -188,10 +187,8 @@ SIZES = {
 }
 
 
-def _sizes(record: dict, metric: str) -> str:
-    """``; N = 450, reference: 1168 real training images`` of a measurement; nothing if it was not
-    made.
-    """
+def _sizes(record: Record, metric: str) -> str:
+    """``; N = 450, reference: 1168 real training images``; nothing of what was not made."""
     values = every(record, metric)
     words = [
         text.format(values[0][key]) for key, text in SIZES.items() if values and key in values[0]
@@ -199,8 +196,8 @@ def _sizes(record: dict, metric: str) -> str:
     return "; " + ", ".join(words) if values else ""
 
 
-def _oracle(record: dict) -> str:
-    accuracy = (record.get("oracle") or {}).get("test_accuracy")
+def _oracle(record: Record) -> str:
+    accuracy = (record.get("oracle") or {}).get("test_accuracy") or {}
     if (ends := interval(accuracy)) is None:
         return ""
     value, low, high = (100 * end for end in ends)
@@ -208,7 +205,7 @@ def _oracle(record: dict) -> str:
     return f"; on real test images {value:.1f} % [{low:.1f}, {high:.1f}], n = {n}"
 
 
-def _counts(record: dict) -> str:
+def _counts(record: Record) -> str:
     parts, under = [], f"under {forgotten(record)}"
     for metric, words in (("forget_accuracy", under), ("retain_accuracy", "of retained classes")):
         for guidance in guidances(record, metric):
@@ -218,7 +215,7 @@ def _counts(record: dict) -> str:
     return ", ".join(parts)
 
 
-def _settings(section) -> str:
+def _settings(section: object) -> str:
     if not isinstance(section, dict):
         return str(section or "")
     items = [(key, json.dumps(value, ensure_ascii=False)) for key, value in section.items()]

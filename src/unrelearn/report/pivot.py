@@ -1,17 +1,16 @@
-"""One setting across a table: what an attack brings back at each of its learning rates, or of each
-forgotten class.
-"""
+"""What an attack brings back at each value of one setting, or of each forgotten class."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
 from unrelearn.report.groups import Group, gathered, settings_of
-from unrelearn.report.records import NONE, guidances, retained_guidance
+from unrelearn.report.records import NONE, Record, guidances, retained_guidance
 from unrelearn.report.render import caption, markdown, markdown_table
 from unrelearn.report.stats import (
     MEASURED,
@@ -36,10 +35,8 @@ ABSENT = object()
 MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rates and attack seeds
 
 
-def setting(record: dict, key: str):
-    """What a run has at ``attack.learning_rate``, or its classes at ``forget``; ABSENT if it has no
-    such setting.
-    """
+def setting(record: Record, key: str) -> object:
+    """What a run has at ``attack.learning_rate``, or its classes at ``forget``; or ABSENT."""
     value = record["forget_classes"] if key == "forget" else record["config"]
     for part in key.split(".") if key != "forget" else ():
         if not isinstance(value, dict) or part not in value:
@@ -66,8 +63,8 @@ def to_markdown(results: Results, key: str) -> str:
             for section in ("method", "attack"):
                 names = set(group.first["config"].get(section) or {}) - {"_target_"}
                 known |= {f"{section}.{name}" for name in names}
-        names = ", ".join(["forget", *sorted(known)])
-        raise ValueError(f"--by {key}: no run with an attack has this setting. Known: {names}")
+        allowed = ", ".join(["forget", *sorted(known)])
+        raise ValueError(f"--by {key}: no run with an attack has this setting. Known: {allowed}")
     parts: list[str] = []
     for title, members in gathered(attacked, lambda group: group.table).items():
         for pivot in _pivots(results, members, key):
@@ -129,7 +126,7 @@ class Pivot:
         """As JSON, in their order: numbers, texts, null."""
         values = {each: json.loads(each) for each in self.runs["setting"]}
 
-        def order(each: str) -> tuple:
+        def order(each: str) -> tuple[bool, bool, Any]:
             value = values[each]
             return value is None, isinstance(value, str), value or 0
 
@@ -177,7 +174,7 @@ class Pivot:
         by = [*MODEL, "setting"]
         return reported(strongest(self.values, by), by)
 
-    def _models(self, **wanted) -> int:
+    def _models(self, **wanted: object) -> int:
         return len(pick(self.families, **wanted).drop_duplicates(MODEL))
 
     def _by_setting(self) -> tuple[dict[str, list[str]], dict[str, float]]:
@@ -193,7 +190,9 @@ class Pivot:
             places[row] = max((mean.mean for mean in means if mean), default=2)
         return cells, places
 
-    def _with_pooled(self, cells: dict) -> tuple[dict[str, list[str]], dict[str, float]]:
+    def _with_pooled(
+        self, cells: dict[str, list[str]]
+    ) -> tuple[dict[str, list[str]], dict[str, float]]:
         """The same with what holds for the whole row around it."""
         most = max(self._models(row_label=row) for row in self.rows)
         places = {}
@@ -235,9 +234,7 @@ class Pivot:
         return over_attack_seeds(kept, [*MODEL, "guidance"]).sort_values("seed", kind="stable")
 
     def _text(self, lines: pd.DataFrame, most: int, scales: int | None = None) -> str:
-        """``8.0 ± 3.3 / 5.0 ± 3.3``, a number for each guidance; ``(2 of 3)`` behind it where runs
-        are missing.
-        """
+        """``8.0 ± 3.3 / 5.0 ± 3.3``, at each guidance; ``(2 of 3)`` where runs are missing."""
         texts = []
         for guidance in self.scales[:scales]:
             same = pick(lines, guidance=guidance)

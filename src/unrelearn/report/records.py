@@ -7,8 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 log = logging.getLogger(__name__)
+
+Record: TypeAlias = dict[str, Any]  # one result.json: docs/read-results.md
+Row: TypeAlias = dict[str, Any]  # one of record["rows"]
+Interval: TypeAlias = tuple[float, float, float]  # value, low, high
 
 VERSION = 1
 REQUIRED = (
@@ -55,7 +60,7 @@ QUALITY = (
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read_record(path: Path) -> dict:
+def read_record(path: Path) -> Record:
     """Read one ``result.json``.
 
     Raises:
@@ -75,7 +80,7 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def collect(paths: Iterable[Path]) -> list[dict]:
+def collect(paths: Iterable[Path]) -> list[Record]:
     """Every ``result.json`` at or below the paths, the newest of each name, sorted by name.
 
     A broken file is named in a warning and skipped; so is the older of two files of one name, as
@@ -87,7 +92,7 @@ def collect(paths: Iterable[Path]) -> list[dict]:
         files |= {
             file.resolve() for file in (path.rglob("result.json") if path.is_dir() else [path])
         }
-    named: dict[str, list[dict]] = {}
+    named: dict[str, list[Record]] = {}
     for file in sorted(files):
         try:
             record = {**read_record(file), "path": str(file)}
@@ -98,7 +103,7 @@ def collect(paths: Iterable[Path]) -> list[dict]:
     return [newest(named[name]) for name in sorted(named)]
 
 
-def newest(same: Sequence[dict]) -> dict:
+def newest(same: Sequence[Record]) -> Record:
     """Of records that should be the same; those with other numbers are named, never averaged."""
     last = max(same, key=created)
     for record in same:
@@ -110,19 +115,17 @@ def newest(same: Sequence[dict]) -> dict:
     return last
 
 
-def created(record: dict) -> str:
+def created(record: Record) -> str:
     return str(record.get("created") or "")  # ISO 8601 in UTC sorts as text
 
 
-def _numbers(record: dict) -> str:
-    """All that was measured, without the hits of each image, which older records leave out: their
-    share is there.
-    """
+def _numbers(record: Record) -> str:
+    """All that was measured, without the hits, which older records leave out."""
     rows = [[row["model"], row.get("step"), row.get("metrics") or {}] for row in record["rows"]]
     return json.dumps([record["status"], _without_hits(rows)], sort_keys=True)
 
 
-def _without_hits(value):
+def _without_hits(value: object) -> object:
     if isinstance(value, dict):
         return {key: _without_hits(inner) for key, inner in value.items() if key != "hits"}
     return [_without_hits(inner) for inner in value] if isinstance(value, list) else value
@@ -131,49 +134,45 @@ def _without_hits(value):
 # ---- measurements --------------------------------------------------------------------------------
 
 
-def measured(row: dict | None, metric: str, guidance: str):
+def measured(row: Row | None, metric: str, guidance: str) -> Any:
     """``row["metrics"][metric][guidance]``, or None where it was not measured."""
     return (((row or {}).get("metrics") or {}).get(metric) or {}).get(guidance)
 
 
-def number(value, field: str = "value") -> float | None:
+def number(value: object, field: str = "value") -> float | None:
     """A finite float out of a plain number or of ``{"value": ...}``, else None."""
     if isinstance(value, dict):
         value = value.get(field)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def image_count(value) -> int | None:
+def image_count(value: object) -> int | None:
     """How many images a measurement was made on, if it says so."""
     return value.get("n") if isinstance(value, dict) else None
 
 
-def interval(value) -> tuple[float, float, float] | None:
+def interval(value: object) -> Interval | None:
     """(value, low, high) of an accuracy; None unless all three are there."""
     if not isinstance(value, dict):
         return None
-    ends = tuple(number(value, field) for field in ("value", "low", "high"))
-    return None if None in ends else ends
+    share, low, high = (number(value, field) for field in ("value", "low", "high"))
+    return None if share is None or low is None or high is None else (share, low, high)
 
 
-def every(record: dict, metric: str) -> list:
+def every(record: Record, metric: str) -> list[Any]:
     """All that was measured of a metric, at any guidance and of any model, row by row."""
     scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
     return [value for scale in scales for value in scale.values() if value]
 
 
-def guidances(record: dict, metric: str = "forget_accuracy") -> list[str]:
-    """Guidance scales at which the metric was measured anywhere in the record, ascending, as their
-    JSON keys.
-    """
+def guidances(record: Record, metric: str = "forget_accuracy") -> list[str]:
+    """Guidance scales at which the metric was measured, ascending, as their JSON keys."""
     scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
     return sorted(set().union(*scales), key=float)
 
 
-def main_guidance(record: dict, metric: str = "forget_accuracy") -> str:
-    """The guidance of columns that show only one: 1 (plain conditional sampling) where measured,
-    else the smallest.
-    """
+def main_guidance(record: Record, metric: str = "forget_accuracy") -> str:
+    """Of columns that show one guidance: 1 where measured, else the smallest."""
     return main_of(guidances(record, metric))
 
 
@@ -182,7 +181,7 @@ def main_of(scales: Sequence[str]) -> str:
     return next((scale for scale in scales if float(scale) == 1.0), scales[0] if scales else "1.0")
 
 
-def retained_guidance(record: dict) -> str:
+def retained_guidance(record: Record) -> str:
     """The main guidance of what is measured on the retained classes."""
     metrics = ("retain_accuracy", *(quality.metric for quality in QUALITY))
     return main_guidance(
@@ -190,15 +189,13 @@ def retained_guidance(record: dict) -> str:
     )
 
 
-def foreign_features(record: dict, metric: str) -> str | None:
-    """Whose features a measurement was made in if its name does not say it and they are not
-    Inception's: ``oracle``.
-    """
+def foreign_features(record: Record, metric: str) -> str | None:
+    """Whose features these are if not Inception's and the name does not say it: ``oracle``."""
     named = [value["features"] for value in every(record, metric) if value.get("features")]
     return named[0] if named and named[0] != "inception" else None
 
 
-def pooled(records: Iterable[dict]) -> dict:
+def pooled(records: Iterable[Record]) -> Record:
     """One record with the rows of all: for what was measured in any of them."""
     return {"rows": [row for record in records for row in record["rows"]]}
 
@@ -206,53 +203,47 @@ def pooled(records: Iterable[dict]) -> dict:
 # ---- models --------------------------------------------------------------------------------------
 
 
-def row_of(record: dict, model: str) -> dict | None:
-    """The original or unlearned row, or the attacked one at the last budget or level whose run did
-    not diverge.
-    """
+def row_of(record: Record, model: str) -> Row | None:
+    """The model's row; of attacked ones the last that did not diverge."""
     rows = [row for row in rows_of(record, model) if row.get("status") != "diverged"]
     return rows[-1] if rows else None
 
 
-def rows_of(record: dict, model: str) -> list[dict]:
+def rows_of(record: Record, model: str) -> list[Record]:
     return [row for row in record["rows"] if row["model"] == model]
 
 
-def attack_unit(record: dict) -> str:
-    """What the attack's budgets count: optimiser ``steps``, or the levels of an attack that takes
-    none, ``bits``.
-    """
+def attack_unit(record: Record) -> str:
+    """What budgets count: optimiser ``steps``, or the levels of an edit, ``bits``."""
     return record.get("attack_unit") or "steps"
 
 
-def takes_steps(record: dict) -> bool:
+def takes_steps(record: Record) -> bool:
     return attack_unit(record) == "steps"
 
 
-def sees_forgotten(record: dict) -> bool:
-    """Whether the attack holds images of the forgotten class or weights of the original model;
-    older records do not say.
-    """
+def sees_forgotten(record: Record) -> bool:
+    """Whether the attack holds images of the class or weights of the original model."""
     sees = record.get("attack_sees_forgotten")
-    return record["attack"] == "few_shot" if sees is None else sees
+    return record["attack"] == "few_shot" if sees is None else bool(sees)
 
 
-def attack_seed(record: dict) -> int:
+def attack_seed(record: Record) -> int:
     """The attack's own seed, inside that of the model; older records were all made with one."""
     return record.get("attack_seed") or 0
 
 
-def curve_of(record: dict, guidance: str) -> dict:
+def curve_of(record: Record, guidance: str) -> dict[str, Any]:
     return (record.get("recovery") or {}).get(guidance) or {}
 
 
-def shows_class(record: dict, guidance: str) -> bool:
+def shows_class(record: Record, guidance: str) -> bool:
     """Whether the original draws the class at all, so that there is something to recover."""
     drawn = number(measured(row_of(record, "original"), "forget_accuracy", guidance))
     return drawn != 0 and not curve_of(record, guidance).get("nothing_to_recover")
 
 
-def recovery_points(record: dict, guidance: str) -> list[tuple[float | None, dict]]:
+def recovery_points(record: Record, guidance: str) -> list[tuple[float | None, Interval]]:
     """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the
     attacked ones.
 
@@ -261,22 +252,22 @@ def recovery_points(record: dict, guidance: str) -> list[tuple[float | None, dic
     """
     start, points = 0 if takes_steps(record) else None, []
     for row in record["rows"]:
-        value = measured(row, "forget_accuracy", guidance)
-        if row["model"] != "original" and interval(value) is not None:
-            points.append((start if row["model"] == "unlearned" else row["step"], value))
+        ends = interval(measured(row, "forget_accuracy", guidance))
+        if row["model"] != "original" and ends is not None:
+            points.append((start if row["model"] == "unlearned" else row["step"], ends))
     return points
 
 
 # ---- versions and troubles -----------------------------------------------------------------------
 
 
-def version(record: dict, stage: str) -> str | None:
+def version(record: Record, stage: str) -> str | None:
     """``3`` of a stage, ``2.14.1`` of a package; None if the record does not say."""
     known = (record.get("versions") or {}).get(stage)
     return None if known is None else str(known)
 
 
-def versions_line(records: Sequence[dict]) -> str:
+def versions_line(records: Sequence[Record]) -> str:
     """``evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not record the
     versions that made them.``
     """
@@ -298,7 +289,7 @@ def _runs(n: int) -> str:
     return "1 run" if n == 1 else f"{n} runs"
 
 
-def troubles(records: Iterable[dict]) -> list[str]:
+def troubles(records: Iterable[Record]) -> list[str]:
     """One line per run that did not finish."""
     lines = []
     for record in records:

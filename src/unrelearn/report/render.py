@@ -5,11 +5,15 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unrelearn.report.words import DASH, guidance_label, sentence, wrap_safe
+
+Cells: TypeAlias = tuple[list[str], list[list[str]]]  # headers and rows of a table
+Context: TypeAlias = dict[str, Any]  # what a template is given
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class Rich:
     target: str = ""  # what it links to
     heat: str = ""  # its background
     code: bool = False
+
+
+Line: TypeAlias = list[Rich | str]  # of an HTML table
 
 
 @cache
@@ -40,16 +47,16 @@ def verbatim(text: object) -> Markup:
     return Markup(html.escape(str(text)))
 
 
-def page(template: str, **values) -> str:
+def page(template: str, **values: object) -> str:
     """A page of HTML.
 
     Args:
         template: its name below templates/, without .html.
     """
-    return environment().get_template(f"{template}.html").render(**values)
+    return str(environment().get_template(f"{template}.html").render(**values))
 
 
-def caption(name: str, **values) -> str:
+def caption(name: str, **values: object) -> str:
     """A paragraph of templates/captions.txt, in one line."""
     text = getattr(environment().get_template("captions.txt").module, name)(**values)
     return " ".join(str(text).replace("\xa0", " ").split())
@@ -72,9 +79,7 @@ def natural_width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def markdown(text: str) -> str:
-    """Escape what would end a cell or start markup; underscores inside words are safe and stay
-    readable.
-    """
+    """Escape what would end a cell or start markup; underscores inside words are safe."""
     return "".join("\\" + c if c in "\\|<*`" else c for c in str(text).replace("\n", " "))
 
 

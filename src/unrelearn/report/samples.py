@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import load_file
 
-from unrelearn.report.drawing import MODEL_STYLE, new_axes, styled, title_and_legend
-from unrelearn.report.records import MODELS, measured, row_of, rows_of
+from unrelearn.report.drawing import MODEL_STYLE, Style, new_axes, styled, title_and_legend
+from unrelearn.report.records import MODELS, Record, Row, measured, row_of, rows_of
 from unrelearn.report.words import class_name, forgotten, guidance_label, row_label
 
 MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
@@ -22,9 +22,7 @@ MAX_CLASSES = 16  # beyond this many the class axis shows the ones that matter
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a sample grid. `images` is (K, H, W, C) uint8, or None with the reason in
-    `missing`.
-    """
+    """One row of a sample grid: (K, H, W, C) uint8, or None with the reason in `missing`."""
 
     label: str
     images: np.ndarray | None
@@ -33,14 +31,13 @@ class Strip:
 
 
 def load_samples(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of one ``samples.safetensors``: ``forget/1.0`` uint8 (N, C, H, W),
-    ``forget/1.0/labels`` int64 (N,).
-    """
-    return load_file(path)
+    """``forget/1.0`` uint8 (N, C, H, W), ``forget/1.0/labels`` int64 (N,), and so on."""
+    samples: dict[str, np.ndarray] = load_file(path)
+    return samples
 
 
 def sample_strips(
-    record: dict, outputs: Path, part: str, guidance: str, columns: int = 12
+    record: Record, outputs: Path, part: str, guidance: str, columns: int = 12
 ) -> list[Strip]:
     """Original, unlearned and attacked at the last budget or level it survived, from the same noise
     column by column.
@@ -54,20 +51,20 @@ def sample_strips(
     return strips if any(strip.images is not None for strip in strips) else []
 
 
-def _sampled_rows(record: dict) -> list[dict]:
+def _sampled_rows(record: Record) -> list[Record]:
     attacked = rows_of(record, "attacked")
     survived = [row for row in attacked if row.get("status") != "diverged"]
     before = [row for row in record["rows"] if row["model"] != "attacked"]
     return before + (survived or attacked)[-1:]
 
 
-def sample_files(record: dict, outputs: Path) -> list[Path]:
+def sample_files(record: Record, outputs: Path) -> list[Path]:
     """Of the rows that a sample grid shows; they may be absent."""
     folders = [row["samples"] for row in _sampled_rows(record) if row.get("samples")]
     return [Path(outputs) / folder / "samples.safetensors" for folder in folders]
 
 
-def _strip(record: dict, row: dict, outputs: Path, key: str, columns: int) -> Strip:
+def _strip(record: Record, row: Row, outputs: Path, key: str, columns: int) -> Strip:
     label = row_label(record, row)
     if not row.get("samples"):
         diverged = row.get("status") == "diverged"
@@ -85,31 +82,31 @@ def _strip(record: dict, row: dict, outputs: Path, key: str, columns: int) -> St
 
 
 def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
-    """Indices of the first images: the first of every class, then the second of every class, ...,
-    sorted by class.
-    """
-    rank = np.zeros(len(labels), dtype=int)  # how many images of the same class come before
+    """Indices of the first of every class, then the second of every class, ..., by class."""
+    rank: np.ndarray = np.zeros(
+        len(labels), dtype=int
+    )  # how many images of the same class come before
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
-    chosen = np.lexsort((labels, rank))[:columns]
-    return chosen[np.lexsort((chosen, labels[chosen]))]
+    chosen: np.ndarray = np.lexsort((labels, rank))[:columns]
+    order: np.ndarray = np.lexsort((chosen, labels[chosen]))
+    return chosen.take(order)
 
 
 def tiles(images: np.ndarray, size: int = 64, gap: int = 4) -> np.ndarray:
-    """Images (K, H, W, C) side by side on white, each pixel enlarged to a square: (H', W', 3)
-    uint8.
-    """
+    """(K, H, W, C) side by side on white, each pixel a square: (H', W', 3) uint8."""
     scale = max(1, size // images.shape[1])
     enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
     if enlarged.shape[-1] == 1:
         enlarged = enlarged.repeat(3, axis=-1)
     padded = np.pad(enlarged, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
-    return np.concatenate(list(padded), axis=1)[:, :-gap]
+    side_by_side: np.ndarray = np.concatenate(list(padded), axis=1)
+    return side_by_side[:, :-gap]
 
 
-def strip_png(strip: Strip) -> bytes:
+def strip_png(images: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(tiles(strip.images)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(tiles(images)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -117,11 +114,10 @@ def strip_png(strip: Strip) -> bytes:
 
 
 @styled
-def replacement_figure(record: dict, guidance: str) -> Figure | None:
-    """What the oracle sees in images generated under c_f: share of each class, for the three
-    models.
-    """
-    counts = {model: measured(row_of(record, model), "replacement", guidance) for model in MODELS}
+def replacement_figure(record: Record, guidance: str) -> Figure | None:
+    """What the oracle sees under c_f: the share of each class, for the three models."""
+    rows = {model: row for model in MODELS if (row := row_of(record, model))}
+    counts = {model: measured(row, "replacement", guidance) for model, row in rows.items()}
     shares = {model: np.asarray(c, float) / max(sum(c), 1) for model, c in counts.items() if c}
     if not shares:
         return None
@@ -138,7 +134,7 @@ def replacement_figure(record: dict, guidance: str) -> Figure | None:
             hatch=style["hatch"],
             edgecolor="white",
             linewidth=0.5,
-            label=row_label(record, row_of(record, model)),
+            label=row_label(record, rows[model]),
         )
     axes.set(ylim=(0, 102), ylabel="share of images (%)", xlabel="class seen by the oracle")
     _class_axis(axes, names, [class_name(record, index) for index in record["forget_classes"]])
@@ -147,11 +143,9 @@ def replacement_figure(record: dict, guidance: str) -> Figure | None:
 
 
 def _shown_shares(
-    record: dict, shares: dict[str, np.ndarray]
+    record: Record, shares: dict[str, np.ndarray]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names and heights of the bars: all classes, or of many the largest ones together with those
-    that must be there, and the rest in one bar.
-    """
+    """Names and heights of the bars; of many classes the largest, and the rest in one bar."""
     total = np.max(list(shares.values()), axis=0)
     known = len(record.get("class_names") or total)
     nothing = [known] if len(total) > known else []  # the last is no class; older records lack it
@@ -160,7 +154,9 @@ def _shown_shares(
     shown = np.arange(len(total))
     if len(total) > MAX_CLASSES:
         shown = np.sort(np.argsort(-rank, kind="stable")[:MAX_CLASSES])
-    names = ["nothing" if index in nothing else class_name(record, index) for index in shown]
+    names = [
+        "nothing" if index in nothing else class_name(record, index) for index in shown.tolist()
+    ]
     rest = np.setdiff1d(np.arange(len(total)), shown)
     if len(rest):
         names.append("other")
@@ -169,17 +165,17 @@ def _shown_shares(
 
 
 @styled
-def retain_figure(record: dict, guidance: str) -> Figure | None:
-    """Accuracy on each retained class, for the three models; points, because the axis need not
-    start at 0.
-    """
-    values = {}
-    for model in MODELS:
-        accuracy = measured(row_of(record, model), "retain_accuracy", guidance) or {}
+def retain_figure(record: Record, guidance: str) -> Figure | None:
+    """Accuracy on each retained class; points, because the axis need not start at 0."""
+    values, rows = {}, {model: row for model in MODELS if (row := row_of(record, model))}
+    for model, row in rows.items():
+        accuracy = measured(row, "retain_accuracy", guidance) or {}
         if per_class := accuracy.get("per_class"):
             values[model] = np.array([np.nan if v is None else v for v in per_class], float)
+    if not values:
+        return None
     stack = np.array(list(values.values()))
-    retained = np.flatnonzero(~np.isnan(stack).all(axis=0)) if values else []
+    retained: np.ndarray = np.flatnonzero(~np.isnan(stack).all(axis=0))
     if not len(retained):
         return None
     worst = np.argsort(np.nanmin(stack[:, retained], axis=0), kind="stable")[:MAX_CLASSES]
@@ -195,14 +191,14 @@ def retain_figure(record: dict, guidance: str) -> Figure | None:
             color=MODEL_STYLE[model]["color"],
             markeredgecolor="white",
             markeredgewidth=0.6,
-            label=row_label(record, row_of(record, model)),
+            label=row_label(record, rows[model]),
             clip_on=False,
             zorder=3,
         )
     bottom = max(0.0, 10 * np.floor((100 * np.nanmin(stack[:, shown]) - 2) / 10))
     axes.set(ylim=(bottom, 100 + 0.02 * (100 - bottom)), xlabel="retained class")
     axes.set_ylabel("retain accuracy (%)")
-    _class_axis(axes, [class_name(record, index) for index in shown], [])
+    _class_axis(axes, [class_name(record, index) for index in shown.tolist()], [])
     every = len(shown) == len(retained)
     which = "Retained classes" if every else f"The {MAX_CLASSES} worst retained classes"
     return title_and_legend(axes, f"{which} (guidance {guidance_label(guidance)})")
@@ -211,7 +207,7 @@ def retain_figure(record: dict, guidance: str) -> Figure | None:
 def _class_axis(axes: Axes, names: Sequence[str], marked: Sequence[str]) -> None:
     """Class names below the axis, tilted when they are words; the forgotten ones in bold."""
     words = max(map(len, names), default=0) > 3
-    tilt = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if words else {}
+    tilt: Style = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if words else {}
     axes.set_xticks(range(len(names)), names, **tilt)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(names) - 0.4)

@@ -13,10 +13,11 @@ from unrelearn.report.page import FILE_NAME, figure
 from unrelearn.report.panel import Panel
 from unrelearn.report.records import (
     NONE,
+    Record,
     row_of,
     troubles,
 )
-from unrelearn.report.render import Rich, caption, page
+from unrelearn.report.render import Context, Line, Rich, caption, page
 from unrelearn.report.stats import Difference, estimate_text
 from unrelearn.report.table import Results
 from unrelearn.report.words import (
@@ -34,7 +35,7 @@ def comparison_page(
     members: dict[str, Sequence[Group]],
     folder: Path,
     heading: str = "",
-    tables: dict[str, dict] | None = None,
+    tables: dict[str, Context] | None = None,
     back: str = "",
 ) -> str:
     """Tables, recovery curves and runs of some groups.
@@ -47,12 +48,17 @@ def comparison_page(
     """
     shown = []
     for title, groups in members.items():
-        headers, rows, left = cells(results, groups)
-        for row, group in zip(rows, groups, strict=True):
-            row[left - 1] = Rich(row[left - 1], f"#{group.first['name']}")
+        headers, texts, left = cells(results, groups)
+        rows: list[Line] = []
+        for row, group in zip(texts, groups, strict=True):
+            seeds = Rich(row[left - 1], f"#{group.first['name']}")
+            rows.append([*row[: left - 1], seeds, *row[left:]])
         drawings = [figure(drawn, name) for name, drawn in recovery_figures(results, groups)]
-        about = {"title": title, "headers": headers, "rows": rows, "left": list(range(left))}
-        above = {"matrices": [], "differences": [], "note": ""} | (tables or {}).get(title, {})
+        about: Context = {"title": title, "headers": headers, "rows": rows}
+        about["left"] = list(range(left))
+        above: Context = {"matrices": [], "differences": [], "note": ""} | (tables or {}).get(
+            title, {}
+        )
         shown.append({**about, "drawings": drawings, **above})
     records = [r for groups in members.values() for group in groups for r in group.records]
     return page(
@@ -67,20 +73,24 @@ def comparison_page(
     )
 
 
-def matrix_sections(found: Iterable[Panel]) -> dict[str, dict]:
+def matrix_sections(found: Iterable[Panel]) -> dict[str, Context]:
     """Heat maps and trade-offs, by the title of the table that they belong to."""
-    sections: dict[str, dict] = {}
+    sections: dict[str, Context] = {}
     for panel in found:
         drawings = []
         for draw in (matrix.heat_maps, matrix.trade_offs):
             drawings.append([figure(drawn, title) for title, drawn in draw(panel)])
-        section = {"forgotten": panel.forgotten, "maps": drawings[0], "scatters": drawings[1]}
+        section: Context = {
+            "forgotten": panel.forgotten,
+            "maps": drawings[0],
+            "scatters": drawings[1],
+        }
         section |= {"note": caption("trade_off"), "caption": caption("matrix")}
         sections.setdefault(panel.table, {"matrices": []})["matrices"].append(section)
     return sections
 
 
-def run_rows(records: Sequence[dict], folder: Path) -> dict:
+def run_rows(records: Sequence[Record], folder: Path) -> Context:
     """Cells of the table of runs, and the name of each row."""
     lines = []
     for record in records:
@@ -92,7 +102,7 @@ def run_rows(records: Sequence[dict], folder: Path) -> dict:
     return {"cells": lines, "names": [record["name"] for record in records]}
 
 
-def _page_of(record: dict, folder: Path) -> str:
+def _page_of(record: Record, folder: Path) -> str:
     """Relative address of the run's own page, if it lies on this disk."""
     file = Path(record.get("path") or "").parent / FILE_NAME
     if not record.get("path") or not file.is_file():
@@ -109,15 +119,13 @@ def slug(text: str) -> str:
 
 
 def anchor(attack: str | None) -> str:
-    """Of the runs behind a number on the page of its method; None: behind a whole row of the
-    matrix.
-    """
+    """Of the runs behind a number; None: behind a whole row of the matrix."""
     return "matrix" if attack is None else f"runs-{slug(attack)}"
 
 
-def linked(panel: Panel, method: str, columns: Sequence[TextColumn], page: str = "") -> list[Rich]:
+def linked(panel: Panel, method: str, columns: Sequence[TextColumn], page: str = "") -> Line:
     """The line of a method, each number a link to the runs behind it on the method's page."""
-    line = []
+    line: Line = []
     for column in columns:
         text, attack = column.text(method), column.attack
         known = text != DASH and (attack is None or panel.records(method, attack))
@@ -128,7 +136,7 @@ def linked(panel: Panel, method: str, columns: Sequence[TextColumn], page: str =
 # ---- differences ---------------------------------------------------------------------------------
 
 
-def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> list[dict]:
+def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> list[Context]:
     """What an attack brings back of a method, and the difference to the reference.
 
     Args:
@@ -163,8 +171,8 @@ def _difference_cells(panel: Panel, method: str, attack: str) -> list[str]:
         text = estimate_text(cell and cell.estimate, 100, 1, panel.count(method))
         texts.append(prefixed(BROKE if cell and cell.broke else "", text))
         texts.append(difference_text(panel, guidance, attack, method))
-        known = result is not None and result.adjusted is not None
-        texts.append(significant(result.adjusted) if known else DASH)
+        adjusted = result and result.adjusted
+        texts.append(DASH if adjusted is None else significant(adjusted))
         if result:
             pairs.append(_compared(result))
             references.append(panel.references[guidance, attack])

@@ -17,10 +17,11 @@ from unrelearn.report.method_page import method_page
 from unrelearn.report.page import figure
 from unrelearn.report.panel import Panel, panels
 from unrelearn.report.records import (
+    Record,
     troubles,
     versions_line,
 )
-from unrelearn.report.render import Rich, caption, page
+from unrelearn.report.render import Context, Rich, caption, page
 from unrelearn.report.sections import (
     anchor,
     attack_name,
@@ -85,7 +86,7 @@ class Site:
         tables = []
         for title in self.results.tables:
             same = [panel for panel in self.panels if panel.table == title]
-            about = {"title": title, "slug": slug(title), "legend": legend(same)}
+            about: Context = {"title": title, "slug": slug(title), "legend": legend(same)}
             about["boards"] = [self._board(panel) for panel in same]
             about["matrices"] = sections.get(title, {}).get("matrices", [])
             about["methods"] = {m: at for (table, m), at in self.methods.items() if table == title}
@@ -93,10 +94,16 @@ class Site:
             about["attacks"] = {attack_name(name): at for name, at in names.items()}
             tables.append(about)
         records = self.results.records
-        about = {"extent": _extent(records), "unfinished": troubles(records), "files": self.files}
-        return page("front", title="Unrelearn: comparison of runs", tables=tables, **about)
+        return page(
+            "front",
+            title="Unrelearn: comparison of runs",
+            tables=tables,
+            extent=_extent(records),
+            unfinished=troubles(records),
+            files=self.files,
+        )
 
-    def _board(self, panel: Panel) -> dict:
+    def _board(self, panel: Panel) -> Context:
         drawn = leaderboard.scatters(panel)
         scatters = [figure(drawing, name, caption("scatter")) for name, drawing in drawn]
         parts = []
@@ -114,7 +121,8 @@ class Site:
     def attack_page(self, table: str, name: str) -> str:
         """All methods under every setting of one attack."""
         members = [g for g in self.results.tables[table] if g.first["attack"] == name]
-        same, tables = [panel for panel in self.panels if panel.table == table], []
+        same = [panel for panel in self.panels if panel.table == table]
+        tables: list[Context] = []
         for panel in same:
             lines = []
             for attack in [a for a in panel.attacks if (panel.named.get(a) or (a,))[0] == name]:
@@ -124,12 +132,13 @@ class Site:
                     address = f"../{self.methods[table, method]}#{anchor(attack)}"
                     lines.append((Rich(text, address), method, attack))
             tables += difference_tables(panel, lines)
-        heading, above = sentence(attack_name(name)), {"differences": tables}
-        above |= {"note": difference_note(same)}
-        folder = self.folder / "attacks"
-        back = f"../{FRONT}"
         return comparison_page(
-            self.results, {table: members}, folder, heading, {table: above}, back
+            self.results,
+            {table: members},
+            self.folder / "attacks",
+            sentence(attack_name(name)),
+            {table: {"differences": tables, "note": difference_note(same)}},
+            f"../{FRONT}",
         )
 
 
@@ -138,11 +147,11 @@ def ranked_first(panel: Panel) -> list[str]:
     return ranked(panel, panel.guidances[0]) if panel.guidances else panel.methods
 
 
-def _addresses(folder: str, names: dict[tuple, str], datasets: dict[str, str]) -> dict[tuple, str]:
-    """``methods/digits-dimum.html``, ``methods/digits-dimum-2.html`` for another protocol or other
-    settings.
-    """
-    addresses: dict[tuple, str] = {}
+def _addresses(
+    folder: str, names: dict[tuple[str, str], str], datasets: dict[str, str]
+) -> dict[tuple[str, str], str]:
+    """``methods/digits-dimum.html``; ``-2.html`` for another protocol or settings."""
+    addresses: dict[tuple[str, str], str] = {}
     for (table, label), name in names.items():
         stem, count = f"{folder}/{slug(f'{datasets[table]}-{name}')}", 1
         address = f"{stem}.html"
@@ -153,7 +162,7 @@ def _addresses(folder: str, names: dict[tuple, str], datasets: dict[str, str]) -
     return addresses
 
 
-def _extent(records: Sequence[dict]) -> str:
+def _extent(records: Sequence[Record]) -> str:
     """How much is compared, and with which versions it was made."""
     counts = [(len(records), "run")]
     counts += [(len({r[key] for r in records}), key) for key in ("method", "attack", "seed")]

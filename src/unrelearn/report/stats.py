@@ -19,12 +19,13 @@ attack and guidance.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import NamedTuple, TypeAlias, TypeVar, final
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from unrelearn.report.records import image_count, measured, number
+from unrelearn.report.records import Row, image_count, measured, number
 from unrelearn.report.words import DASH
 
 ENOUGH = 5  # seeds for a t-interval; of fewer the values themselves are shown
@@ -35,7 +36,23 @@ ROUNDING = 1e-9  # differences that are rounding
 LOSS = 0.02  # of retained accuracy: what an attack or a method may cost
 GROWTH = 1.5  # of the distance
 DISTANCES = ("fid", "fd_oracle")  # the first that both models have
-MEASURED = ["value", "low", "high", "n", "hits", "starts"]  # columns of one measurement
+
+
+class Measurement(NamedTuple):
+    """One measurement, in a table a column each."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None  # images
+    hits: str | None = None  # "0" or "1" for each image, in order
+    starts: int | None = None  # several images may share a start
+
+
+MEASURED = list(Measurement._fields)
+RowPair: TypeAlias = tuple[Row | None, Row | None]
+Test: TypeAlias = "Callable[[pd.DataFrame, pd.DataFrame], Difference | None]"
+K = TypeVar("K", bound=Hashable)
 
 
 # ---- shares of images ----------------------------------------------------------------------------
@@ -49,49 +66,50 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def share(hits: str, starts: float | None) -> tuple:
-    """MEASURED from a "0" or "1" for each image, several of which may share a start."""
+def share(hits: str, starts: int | None) -> Measurement:
     count, n = hits.count("1"), len(hits)
-    return count / n, *wilson(count, n), n, hits, starts
+    return Measurement(count / n, *wilson(count, n), n, hits, starts)
 
 
 def first_half(hits: str | None, value: float) -> float:
     """The share on the first half of the images; on all where the hits are not known."""
-    half = len(hits or "") // 2
+    hits = hits or ""
+    half = len(hits) // 2
     return hits[:half].count("1") / half if half else value
 
 
-def second_half(values: tuple) -> tuple:
-    """MEASURED of the second half of the images, as far as the hits are known."""
-    *_, hits, starts = values
-    return share(hits[len(hits) // 2 :], starts) if len(hits or "") > 1 else values
+def second_half(whole: Measurement) -> Measurement:
+    """Of the second half of the images, as far as the hits are known."""
+    hits = whole.hits or ""
+    return share(hits[len(hits) // 2 :], whole.starts) if len(hits) > 1 else whole
 
 
-def average(measurements: Sequence[tuple]) -> tuple:
-    """MEASURED of a model seed out of those of its attack seeds; where all record their hits the
-    interval is of all images.
-    """
-    known = [values for values in measurements if pd.notna(values[0])]
+def average(measurements: Sequence[Measurement]) -> Measurement:
+    """Of a model seed out of its attack seeds; the interval is of all images with known hits."""
+    known = [each for each in measurements if pd.notna(each.value)]
     if not known:
-        return (None,) * len(MEASURED)
-    if len(known) == 1 or all(values == known[0] for values in known):
+        return Measurement()
+    if len(known) == 1 or all(each == known[0] for each in known):
         return known[0]
-    hits = [values[4] for values in known]
-    if all(hits):
-        return share("".join(hits), known[0][5])
-    return fmean(values[0] for values in known), *[None] * 5
+    hits = [each.hits for each in known if each.hits]
+    if len(hits) == len(known):
+        return share("".join(hits), known[0].starts)
+    return Measurement(fmean(each.value for each in known if each.value is not None))
 
 
 def over_attack_seeds(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """One line for each model seed; `by` names it, with all that keeps lines apart."""
     lists = lines.groupby(by, sort=False, dropna=False)[MEASURED].agg(list)
-    averages = [average([*zip(*cells, strict=True)]) for cells in lists.itertuples(index=False)]
+    averages = []
+    for cells in lists.itertuples(index=False):
+        averages.append(average([Measurement(*cell) for cell in zip(*cells, strict=True)]))
     return pd.DataFrame(averages, index=lists.index, columns=MEASURED, dtype=object).reset_index()
 
 
 # ---- over seeds ----------------------------------------------------------------------------------
 
 
+@final
 @dataclass(frozen=True)
 class Estimate:
     """A mean over n seeds. Its ends: of five seeds and more the 95 % t-interval, of fewer the
@@ -112,34 +130,37 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def estimate(values: Sequence[float | None], ends: Sequence[tuple] = ()) -> Estimate | None:
+def estimate(
+    values: Sequence[float | None], ends: Sequence[tuple[float | None, float | None]] = ()
+) -> Estimate | None:
     """Average over seeds; None where nothing was measured.
 
     Args:
         values: of each seed.
         ends: low and high of each, which count where there is one seed.
     """
-    known = [place for place, value in enumerate(values) if pd.notna(value)]
+    known = {place: float(v) for place, v in enumerate(values) if v is not None and pd.notna(v)}
     if not known:
         return None
-    numbers = tuple(float(values[place]) for place in known)
+    numbers = tuple(known.values())
     if len(known) == 1:
-        low, high = ends[known[0]] if ends else (None, None)
-        low, high = (None, None) if pd.isna(low) or pd.isna(high) else (float(low), float(high))
-        return Estimate(numbers[0], low, high, 1, values=numbers)
+        (place,) = known
+        low, high = ends[place] if ends else (None, None)
+        if low is None or high is None or pd.isna(low) or pd.isna(high):
+            return Estimate(numbers[0], None, None, 1, values=numbers)
+        return Estimate(numbers[0], float(low), float(high), 1, values=numbers)
     low, high = t_interval(numbers) if len(numbers) >= ENOUGH else (min(numbers), max(numbers))
     return Estimate(float(np.mean(numbers)), low, high, len(numbers), values=numbers)
 
 
 def steps_to_half(values: Sequence[float | None]) -> Estimate | None:
-    """Seeds that never got to half have no number to average: count them beside the mean of the
-    others.
-    """
-    known = [float(value) for value in values if pd.notna(value)]
+    """Seeds that never got to half are counted beside the mean of the others."""
+    known = [float(value) for value in values if value is not None and pd.notna(value)]
     if len(known) < len(values):
         mean = float(np.mean(known)) if known else float("inf")
         return Estimate(mean, None, None, len(values), len(known))
-    return replace(estimate(known), reached=len(known)) if known else None
+    average = estimate(known)
+    return average and replace(average, reached=len(known))
 
 
 def estimated(seeds: pd.DataFrame, measurement: str = "") -> Estimate | None:
@@ -160,22 +181,20 @@ def estimate_text(value: Estimate | None, scale: float, digits: int, n: int) -> 
     text = f"{scale * value.mean:.{digits}f}"
     if 1 < value.n < ENOUGH:
         text = ", ".join(f"{scale * each:.{digits}f}" for each in value.values)
-    elif value.n > 1:
+    elif value.n > 1 and value.high is not None:
         text += f" ± {scale * (value.high - value.mean):.{digits}f}"
-    elif value.low is not None:
+    elif value.low is not None and value.high is not None:
         text += f" [{scale * value.low:.{digits}f}, {scale * value.high:.{digits}f}]"
     return text + (f" (n={value.n})" if value.n != n else "")
 
 
 def half_text(value: Estimate | None, budgets: Sequence[float]) -> str:
-    """``130 ± 12``, ``120, 140``, ``130 (1 of 3)`` where the others never got there, ``> 400``
-    where none did.
-    """
+    """``130 ± 12``, ``120, 140``, ``130 (1 of 3)`` if others never got there, ``> 400`` if none."""
     if value is None:
         return DASH
     if value.reached == 0:
         return f"> {budgets[-1]:.10g}" if len(budgets) else "not reached"
-    if value.reached < value.n:
+    if value.reached is not None and value.reached < value.n:
         return f"{value.mean:.0f} ({value.reached} of {value.n})"
     return estimate_text(value, 1, 0, value.n)
 
@@ -183,7 +202,7 @@ def half_text(value: Estimate | None, budgets: Sequence[float]) -> str:
 # ---- admissible models ---------------------------------------------------------------------------
 
 
-def intact(pairs: Sequence[tuple[dict | None, dict | None]], guidance: str) -> bool | None:
+def intact(pairs: Sequence[RowPair], guidance: str) -> bool | None:
     """Whether models still draw what they should, on average: admissible. None where that was not
     measured.
 
@@ -201,21 +220,22 @@ def intact(pairs: Sequence[tuple[dict | None, dict | None]], guidance: str) -> b
     return all(checks) if checks else None
 
 
-def _both(pairs: Sequence[tuple], metric: str, guidance: str) -> list[tuple[float, float]]:
+def _both(pairs: Sequence[RowPair], metric: str, guidance: str) -> list[tuple[float, float]]:
     """Where both rows have the metric; a distance only if it is of equally many images."""
     both = []
     for after, before in pairs:
-        values = measured(after, metric, guidance), measured(before, metric, guidance)
-        numbers = tuple(map(number, values))
+        values = [measured(row, metric, guidance) for row in (after, before)]
+        one, other = map(number, values)
         comparable = metric not in DISTANCES or len(set(map(image_count, values))) == 1
-        if None not in numbers and comparable:
-            both.append(numbers)
+        if one is not None and other is not None and comparable:
+            both.append((one, other))
     return both
 
 
 # ---- differences ---------------------------------------------------------------------------------
 
 
+@final
 @dataclass(frozen=True)
 class Difference:
     """One accuracy minus another, in [-1, 1]."""
@@ -250,9 +270,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
 
 
 def image_difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
-    """As `difference`, image by image; None where a record has no hits, or several images that
-    share a start.
-    """
+    """As `difference`, image by image; None without hits, or where images share a start."""
     seeds = sorted(set(one.index) & set(other.index))
     both = pd.concat([one.loc[seeds], other.loc[seeds]])
     if not seeds or both["starts"].notna().any() or both["hits"].isna().any():
@@ -262,7 +280,8 @@ def image_difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | Non
 
 
 def _vector(hits: str) -> np.ndarray:
-    return np.array(list(hits)) == "1"
+    vector: np.ndarray = np.array(list(hits)) == "1"
+    return vector
 
 
 def over_images(hits: Sequence[tuple[np.ndarray, np.ndarray]]) -> Difference:
@@ -302,9 +321,7 @@ def over_seeds(values: Sequence[float]) -> Difference:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p values adjusted for their number, in the order given: the k-th smallest of m times m - k +
-    1, never falling.
-    """
+    """In the order given: the k-th smallest of m times m - k + 1, never falling."""
     p, order = np.asarray(p, float), np.argsort(p)
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
@@ -312,21 +329,21 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def against(
-    reference: Hashable, values: Mapping[Hashable, pd.DataFrame], test: Callable = difference
-) -> dict[Hashable, Difference]:
+    reference: K, values: Mapping[K, pd.DataFrame], test: Test = difference
+) -> dict[K, Difference]:
     """Every other one minus the reference, with p values adjusted over all of them."""
     differences = {}
     for key, value in values.items():
         result = None if key == reference else test(value, values[reference])
         if result is not None:
             differences[key] = result
-    tested = [key for key, result in differences.items() if result.p is not None]
-    for key, adjusted in zip(tested, holm([differences[key].p for key in tested]), strict=True):
+    tested = {key: result.p for key, result in differences.items() if result.p is not None}
+    for key, adjusted in zip(tested, holm(list(tested.values())), strict=True):
         differences[key] = replace(differences[key], adjusted=float(adjusted))
     return differences
 
 
-def image_interval(values: Sequence[float], counts: Sequence) -> tuple[float, float] | None:
+def image_interval(values: Sequence[float], counts: Sequence[float]) -> tuple[float, float] | None:
     """95 % bootstrap interval of a mean accuracy over the images of these models, each resampled by
     itself.
 
@@ -343,5 +360,5 @@ def image_interval(values: Sequence[float], counts: Sequence) -> tuple[float, fl
 
 def _percentiles(draws: Sequence[np.ndarray]) -> tuple[float, float]:
     """Of the mean over seeds; (seeds, DRAWS)."""
-    low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
-    return float(low), float(high)
+    ends: np.ndarray = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
+    return float(ends[0]), float(ends[1])

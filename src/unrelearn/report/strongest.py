@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from unrelearn.report.stats import MEASURED, first_half, over_attack_seeds, second_half
+from unrelearn.report.stats import MEASURED, Measurement, first_half, over_attack_seeds, second_half
 from unrelearn.report.table import pick, scales_of
 
 # measured of the same models, and reported beside
@@ -53,10 +53,10 @@ def strongest(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return _with_beside(pairs, values).sort_values("attack_seed", kind="stable")
 
 
-def _broken(attacked, scored, pairs, by: list[str]) -> pd.DataFrame:
-    """A line without a value for each model that was attacked and of which nothing intact is
-    left.
-    """
+def _broken(
+    attacked: pd.DataFrame, scored: pd.DataFrame, pairs: pd.DataFrame, by: list[str]
+) -> pd.DataFrame:
+    """A line without a value for each attacked model of which nothing intact is left."""
     scales = pd.DataFrame({"guidance": scales_of(attacked)}, dtype=object)
     diverged = attacked[attacked["guidance"].isna()].drop(columns="guidance")
     tried = pd.concat([scored, diverged.merge(scales, how="cross")]).drop_duplicates(by)
@@ -112,7 +112,8 @@ def reported(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     by = [*by, "guidance"]
     halves = []
     for chosen, *values in pairs[["chosen", *MEASURED]].itertuples(index=False):
-        halves.append(second_half(tuple(values)) if chosen else tuple(values))
+        whole = Measurement(*values)
+        halves.append(second_half(whole) if chosen else whole)
     frame = pd.DataFrame(halves, index=pairs.index, columns=MEASURED, dtype=object)
     pairs = pairs.assign(**{name: frame[name] for name in MEASURED})
     seeds = over_attack_seeds(pairs, by).set_index(by)

@@ -12,6 +12,8 @@ from rich.table import Table
 from unrelearn.report.records import (
     QUALITY,
     Quality,
+    Record,
+    Row,
     every,
     foreign_features,
     guidances,
@@ -57,11 +59,11 @@ class ModelColumn:
 
     metric: str
     header: str
-    text: Callable[[dict], str]  # of a row
+    text: Callable[[Row], str]  # of a row
 
 
 def summary_cells(
-    record: dict, intervals: str = "all", leave_out: tuple[str, ...] = ()
+    record: Record, intervals: str = "all", leave_out: tuple[str, ...] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the table of models, as text.
 
@@ -85,7 +87,7 @@ def summary_cells(
     return ["model", *(column.header for column in columns)], rows
 
 
-def _forgotten(record: dict, intervals: str) -> list[ModelColumn]:
+def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
     main, wide, columns = main_guidance(record), intervals == "all", []
     for g in guidances(record):
         header = f"forget acc. %\nguidance {guidance_label(g)}"
@@ -102,13 +104,13 @@ def _forgotten(record: dict, intervals: str) -> list[ModelColumn]:
         text = _accuracy("forget_accuracy", main, wide, "off_grid")
         columns.append(ModelColumn("off_grid", "off\ngrid %", text))
 
-    def entropy(row: dict) -> str:
+    def entropy(row: Row) -> str:
         return plain(number(measured(row, "entropy", main)), digits=2)
 
     return [*columns, ModelColumn("entropy", "entropy\nnats", entropy)]
 
 
-def _retained(record: dict, wide: bool) -> list[ModelColumn]:
+def _retained(record: Record, wide: bool) -> list[ModelColumn]:
     guidance = retained_guidance(record)
     text = _accuracy("retain_accuracy", guidance, wide)
     columns = [ModelColumn("retain_accuracy", "retain\nacc. %", text)]
@@ -119,10 +121,10 @@ def _retained(record: dict, wide: bool) -> list[ModelColumn]:
     return columns
 
 
-def _accuracy(metric: str, guidance: str, ends: bool, field: str = "") -> Callable[[dict], str]:
+def _accuracy(metric: str, guidance: str, ends: bool, field: str = "") -> Callable[[Row], str]:
     """``97.0 [95.1, 98.2]`` in percent."""
 
-    def text(row: dict) -> str:
+    def text(row: Row) -> str:
         value = measured(row, metric, guidance)
         value = (value or {}).get(field) if field else value
         known = interval(value) if ends else None
@@ -132,29 +134,28 @@ def _accuracy(metric: str, guidance: str, ends: bool, field: str = "") -> Callab
     return text
 
 
-def _shares(guidance: str) -> Callable[[dict], str]:
+def _shares(guidance: str) -> Callable[[Row], str]:
     """``98.0, 1.5`` in percent."""
 
-    def text(row: dict) -> str:
+    def text(row: Row) -> str:
         value = measured(row, "forget_accuracy", guidance) or {}
-        shares = [number(value, name) for name in ("another", "nothing")]
-        return DASH if None in shares else ", ".join(f"{100 * share:.1f}" for share in shares)
+        another, nothing = number(value, "another"), number(value, "nothing")
+        known = another is not None and nothing is not None
+        return f"{plain(another, 100)}, {plain(nothing, 100)}" if known else DASH
 
     return text
 
 
-def _quality(quality: Quality, guidance: str) -> Callable[[dict], str]:
-    def text(row: dict) -> str:
+def _quality(quality: Quality, guidance: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
         value = measured(row, quality.metric, guidance) or {}
         return quality_text(number(value, quality.field), quality)
 
     return text
 
 
-def _beside(record: dict, quality: Quality, guidance: str) -> str:
-    """Below a header: the number of images, and what real test images get, or whose features these
-    are.
-    """
+def _beside(record: Record, quality: Quality, guidance: str) -> str:
+    """Below a header: the number of images, and what real ones get, or whose features."""
     if quality.beside is None:
         source = foreign_features(record, quality.metric)
         return f"({source})" if source else ""
@@ -166,10 +167,8 @@ def _beside(record: dict, quality: Quality, guidance: str) -> str:
     return "\n".join(lines)
 
 
-def summary_caption(record: dict, leave_out: tuple[str, ...] = ()) -> str:
-    """What a reader of the table of models, with these metrics left out, needs to know to read
-    it.
-    """
+def summary_caption(record: Record, leave_out: tuple[str, ...] = ()) -> str:
+    """What a reader of the table of models needs to know."""
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -196,7 +195,7 @@ def summary_caption(record: dict, leave_out: tuple[str, ...] = ()) -> str:
 # ---- stages --------------------------------------------------------------------------------------
 
 
-def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
+def stage_cells(record: Record) -> tuple[list[str], list[list[str]]]:
     """What was computed, what was found finished, and what it cost."""
     rows = []
     for stage in record.get("stages") or []:
@@ -210,7 +209,7 @@ def stage_cells(record: dict) -> tuple[list[str], list[list[str]]]:
 STAGE_LEFT = (0, 1, 2, 5)  # columns of it that are flush left
 
 
-def stage_line(record: dict) -> str:
+def stage_line(record: Record) -> str:
     stages, seconds = record.get("stages") or [], number(record.get("seconds"))
     reused = sum(stage.get("status") == "reused" for stage in stages)
     line = f"{len(stages) - reused} of {len(stages)} computed"
@@ -221,10 +220,8 @@ def stage_line(record: dict) -> str:
 # ---- printing ------------------------------------------------------------------------------------
 
 
-def print_record(record: dict, console: Console, page: Path | None = None) -> None:
-    """Print both tables and the result in plain words; `page` is where the HTML report was
-    written.
-    """
+def print_record(record: Record, console: Console, page: Path | None = None) -> None:
+    """Print both tables and the result in words; `page` is where the HTML report is."""
     # A log file has no width of its own: what lands there should be whole.
     width = console.width if console.is_terminal else max(console.width, WIDTH)
     console.print(_summary_table(record, width), crop=False)
@@ -237,10 +234,8 @@ def print_record(record: dict, console: Console, page: Path | None = None) -> No
         console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _summary_table(record: dict, width: int) -> Table:
-    """Rows original, unlearned, attacked at each budget; as many columns as fit, never a cut
-    number.
-    """
+def _summary_table(record: Record, width: int) -> Table:
+    """As many columns as fit, never a cut number."""
     fits = [("forget", ()), *(("main", LEAVE_OUT[:n]) for n in range(len(LEAVE_OUT) + 1))]
     for intervals, leave_out in fits:
         headers, rows = summary_cells(record, intervals, leave_out)

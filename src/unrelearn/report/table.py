@@ -10,6 +10,8 @@ from unrelearn.report.groups import Group, comparison, gathered, settings_of
 from unrelearn.report.records import (
     MODELS,
     QUALITY,
+    Record,
+    Row,
     attack_seed,
     main_of,
     measured,
@@ -24,6 +26,7 @@ from unrelearn.report.records import (
 from unrelearn.report.stats import (
     MEASURED,
     Estimate,
+    Measurement,
     estimate,
     estimated,
     intact,
@@ -72,8 +75,8 @@ class Results:
     values: pd.DataFrame  # one line a measurement; "id" is that of the run, "row" of the model
 
     @property
-    def records(self) -> list[dict]:
-        return self.runs["record"].tolist()
+    def records(self) -> list[Record]:
+        return list(self.runs["record"])
 
     @cached_property
     def tables(self) -> dict[str, list[Group]]:
@@ -119,7 +122,7 @@ class Results:
         return self.values[TIDY]
 
 
-def results(records: Sequence[dict]) -> Results:
+def results(records: Sequence[Record]) -> Results:
     """The tidy table of these records, with one of each run."""
     groups = comparison(records)
     runs = pd.DataFrame(_runs(groups), columns=["record", "group_id", *SHARED, "classes", "holds"])
@@ -134,7 +137,7 @@ def results(records: Sequence[dict]) -> Results:
     return Results(groups, runs, values.merge(named, left_on="id", right_index=True))
 
 
-def _runs(groups: Sequence[Group]) -> Iterator[dict]:
+def _runs(groups: Sequence[Group]) -> Iterator[Record]:
     places = {id(group): place for place, group in enumerate(groups)}
     for table, members in gathered(groups, lambda group: group.table).items():
         settings = settings_of(members, "method"), settings_of(members, "attack")
@@ -167,7 +170,7 @@ LINE = ["id", "place", "model", "step", "model_status", "admissible", "end", "la
 LINE += ["base", "measurement", "guidance"]
 
 
-def _lines(id_: int, record: dict) -> Iterator[list]:
+def _lines(id_: int, record: Record) -> Iterator[list[object]]:
     guidance, unlearned = retained_guidance(record), row_of(record, "unlearned")
     last = [id(row_of(record, model)) for model in MODELS]
     for place, row in enumerate(record["rows"]):
@@ -184,28 +187,31 @@ def _lines(id_: int, record: dict) -> Iterator[list]:
             number(measured(row, "retain_accuracy", guidance)),
         ]
         for metric, scales in (row.get("metrics") or {}).items():
-            for scale, value in scales.items():
-                for base, name, values in _measurements(metric, value):
-                    yield [*about, base, name, scale, *values]
+            for said in _at_each_scale(metric, scales):
+                yield [*about, *said]
         if attacked and row.get("status") == "diverged":  # tried, and nothing to measure
-            yield [*about, "forget_accuracy", "forget_accuracy", None, *[None] * len(MEASURED)]
+            yield [*about, "forget_accuracy", "forget_accuracy", None, *Measurement()]
     yield from _whole_run(id_, record)
 
 
-def _is_end(record: dict, row: dict) -> bool:
-    """Whether an attacker may stop here: at the end where the rate falls to nought, else anywhere;
-    levels are alternatives.
-    """
+def _is_end(record: Record, row: Row) -> bool:
+    """Whether an attacker may stop here: anywhere, but where the rate falls to nought."""
     annealed = (record["config"].get("attack") or {}).get("lr_schedule") in ANNEALED
     finished = record["status"] == "finished" and row is record["rows"][-1]
     return finished or not (annealed and takes_steps(record))
 
 
-def _measurements(metric: str, value) -> Iterator[tuple[str, str, tuple]]:
-    """What one evaluation measured: its name, the same with whose features it is in, MEASURED."""
+def _at_each_scale(metric: str, scales: dict[str, object]) -> Iterator[list[object]]:
+    for scale, value in scales.items():
+        for base, name, values in _measurements(metric, value):
+            yield [base, name, scale, *values]
+
+
+def _measurements(metric: str, value: object) -> Iterator[tuple[str, str, Measurement]]:
+    """What one evaluation measured: its name, and the same with whose features it is in."""
     if not isinstance(value, dict):
         if not isinstance(value, list):
-            yield metric, metric, (number(value), *[None] * 5)
+            yield metric, metric, Measurement(number(value))
         return
     source = value.get("features")  # where the name does not say it
     suffix = f"_{source}" if source not in (None, "inception") else ""
@@ -218,38 +224,33 @@ def _measurements(metric: str, value) -> Iterator[tuple[str, str, tuple]]:
             yield base, name, _numbers(inner, value.get("n"))
 
 
-def _numbers(value, n: int | None = None) -> tuple:
-    """MEASURED of an accuracy with its interval, or of a plain number of n images."""
-    ends = [value.get(name) for name in MEASURED[1:]] if isinstance(value, dict) else None
-    return number(value), *(ends or (None, None, n, None, None))
+def _numbers(value: object, n: int | None = None) -> Measurement:
+    """Of an accuracy with its interval, or of a plain number of n images."""
+    if isinstance(value, dict):
+        return Measurement(number(value), *(value.get(name) for name in MEASURED[1:]))
+    return Measurement(number(value), n=n)
 
 
-def _whole_run(id_: int, record: dict) -> Iterator[list]:
+def _whole_run(id_: int, record: Record) -> Iterator[list[object]]:
     """Area and steps to half of the recovery curves, and what the unlearning took."""
     about = [id_, -1, "attacked", None, record["status"], None, None, True, None]
-    nothing = [None] * 5
     for guidance, curve in (record.get("recovery") or {}).items():
-        yield [*about, "area", "area", guidance, number(curve.get("area")), *nothing]
+        area = number(curve.get("area"))
+        yield [*about, "area", "area", guidance, *Measurement(area)]
         if takes_steps(record) and shows_class(record, guidance):
             half = number(curve.get("steps_to_half"))
-            yield [*about, "steps_to_half", "steps_to_half", guidance, half, *nothing]
+            yield [*about, "steps_to_half", "steps_to_half", guidance, *Measurement(half)]
     for stage in record.get("stages") or []:
-        if stage["stage"] == "unlearn" and number(stage.get("seconds")) is not None:
+        seconds = number(stage.get("seconds"))
+        if stage["stage"] == "unlearn" and seconds is not None:
             about[2] = "unlearned"
-            yield [
-                *about,
-                "unlearn_seconds",
-                "unlearn_seconds",
-                None,
-                float(stage["seconds"]),
-                *nothing,
-            ]
+            yield [*about, "unlearn_seconds", "unlearn_seconds", None, *Measurement(seconds)]
 
 
 # ---- asking it -----------------------------------------------------------------------------------
 
 
-def pick(values: pd.DataFrame, **wanted) -> pd.DataFrame:
+def pick(values: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     """Lines in which each column has the value, or one of a list of values."""
     for column, value in wanted.items():
         same = values[column].isin(value) if isinstance(value, list) else values[column] == value
@@ -268,6 +269,6 @@ def main_scale(values: pd.DataFrame, measurement: str = "forget_accuracy") -> st
     return main_of(scales_of(values, measurement))
 
 
-def retained_scale(records: Sequence[dict]) -> str:
+def retained_scale(records: Sequence[Record]) -> str:
     """The main guidance of what is measured on the retained classes."""
     return retained_guidance(pooled(records))

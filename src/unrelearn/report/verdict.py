@@ -2,6 +2,9 @@
 
 from unrelearn.report.records import (
     NONE,
+    Interval,
+    Record,
+    Row,
     curve_of,
     interval,
     main_guidance,
@@ -31,7 +34,7 @@ from unrelearn.report.words import (
 NOTABLE = 0.10  # a change of accuracy worth a sentence, if the intervals agree that it is one
 
 
-def verdict(record: dict) -> str:
+def verdict(record: Record) -> str:
     """The result in one or two sentences.
 
     "Brought it back" and "took it from" are said only where the two 95 % intervals do not touch.
@@ -50,7 +53,7 @@ def verdict(record: dict) -> str:
     return " ".join([f"{sentence(first)}; {second} {where}", *_caveats(record, guidance)])
 
 
-def _no_unlearned_model(record: dict) -> str:
+def _no_unlearned_model(record: Record) -> str:
     method, what = sentence(display_name(record["method"])), forgotten(record)
     if record["status"] == "diverged":
         return (
@@ -62,7 +65,9 @@ def _no_unlearned_model(record: dict) -> str:
     return f"{method} on {what}: the unlearned model was not measured."
 
 
-def _unlearning_words(record: dict, original, unlearned, removed: bool) -> str:
+def _unlearning_words(
+    record: Record, original: Interval | None, unlearned: Interval, removed: bool
+) -> str:
     method, what, after = display_name(record["method"]), forgotten(record), percent(unlearned[0])
     if record["method"] == "original":
         return f"Control without unlearning: {what} stands at {after}"
@@ -76,7 +81,9 @@ def _unlearning_words(record: dict, original, unlearned, removed: bool) -> str:
     return f"{method} did not lower {what}: {before} before, {after} after"
 
 
-def _attack_words(record: dict, guidance: str, original, unlearned, removed: bool) -> str:
+def _attack_words(
+    record: Record, guidance: str, original: Interval | None, unlearned: Interval, removed: bool
+) -> str:
     if record["attack"] == NONE:
         return "no attack was run"
     attack, rows = display_name(record["attack"]), rows_of(record, "attacked")
@@ -92,9 +99,8 @@ def _attack_words(record: dict, guidance: str, original, unlearned, removed: boo
     steps = takes_steps(record)
     peak_step, peak = max(curve, key=lambda point: point[1][0])
     step, last = curve[-1] if steps else (peak_step, peak)  # levels are alternatives: none is last
-    where = "" if step is None else budget_words(record, step)
-    after = where and f" {'after' if steps else 'at'} {where}"
-    within = where and f" {'in' if steps else 'at'} {where}"
+    after = _at(record, step, "after" if steps else "at")
+    within = _at(record, step, "in" if steps else "at")
     if not removed:
         words = f"{attack} leaves it at {percent(last[0])}{after}"
     elif last[1] <= unlearned[2]:
@@ -104,16 +110,21 @@ def _attack_words(record: dict, guidance: str, original, unlearned, removed: boo
     else:
         words = f"{attack} brought it back to {percent(last[0])}{within}"
     if peak[1] > max(last[2], unlearned[2]):  # the last budget is not the attack's best one
-        words += f", after a peak of {percent(peak[0])} at {budget_words(record, peak_step)}"
+        words += f", after a peak of {percent(peak[0])}{_at(record, peak_step, 'at')}"
     if any(row.get("status") == "diverged" for row in rows):
         words += ", and then it diverged"
     return words
 
 
+def _at(record: Record, step: float | None, word: str) -> str:
+    """`` after 400 steps``; nothing where the record does not say."""
+    return "" if step is None else f" {word} {budget_words(record, step)}"
+
+
 # ---- caveats -------------------------------------------------------------------------------------
 
 
-def _caveats(record: dict, guidance: str) -> list[str]:
+def _caveats(record: Record, guidance: str) -> list[str]:
     """What would make the first sentence misleading if it stood alone."""
     rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
     notes = [
@@ -124,20 +135,23 @@ def _caveats(record: dict, guidance: str) -> list[str]:
     return notes
 
 
-def _damage(record: dict, rows: list[dict | None]) -> list[str]:
+def _damage(record: Record, rows: list[Row | None]) -> list[str]:
     """To the retained classes, by unlearning and by the attack."""
     notes, guidance = [], retained_guidance(record)
     retain = [interval(measured(row, "retain_accuracy", guidance)) for row in rows]
     attack = "The attack"
     if rows[2] and not takes_steps(record):
         attack += f" at {budget_words(record, rows[2]['step'])}"
-    for who, before, after in (("Unlearning", *retain[:2]), (attack, *retain[1:])):
+    for who, before, after in (
+        ("Unlearning", retain[0], retain[1]),
+        (attack, retain[1], retain[2]),
+    ):
         if before and after and after[2] < before[1] and before[0] - after[0] > NOTABLE:
             change = f"from {percent(before[0])} to {percent(after[0])}"
             notes.append(f"{who} also took the retained classes {change}.")
-    pairs = (("Unlearning ruined the model", *rows[:2]), ("The attack broke it", *rows[1:]))
-    for words, before, after in pairs:
-        broke = before and after and intact([(after, before)], guidance) is False
+    pairs = {"Unlearning ruined the model": rows[:2], "The attack broke it": rows[1:]}
+    for words, (older, newer) in pairs.items():
+        broke = older and newer and intact([(newer, older)], guidance) is False
         if broke and not notes:
             notes.append(
                 f"{words}: retained accuracy or distance went further than a usable model's may."
@@ -145,7 +159,7 @@ def _damage(record: dict, rows: list[dict | None]) -> list[str]:
     return notes
 
 
-def _dissent(row: dict | None, guidance: str) -> list[str]:
+def _dissent(row: Row | None, guidance: str) -> list[str]:
     """The same share by another classifier, or of other images, where it is another."""
     value = measured(row, "forget_accuracy", guidance) or {}
     agreement = measured(row, "agreement", guidance) or {}
@@ -157,7 +171,9 @@ def _dissent(row: dict | None, guidance: str) -> list[str]:
     notes, oracle = [], interval(value)
     for who, look in looks.items():
         other = interval(look)
-        apart = oracle and other and (other[1] > oracle[2] or oracle[1] > other[2])
+        if row is None or oracle is None or other is None:
+            continue
+        apart = other[1] > oracle[2] or oracle[1] > other[2]
         if apart and abs(other[0] - oracle[0]) > NOTABLE:
             shares = f"{percent(other[0])}, not {percent(oracle[0])}"
             notes.append(f"{who} on the {row['model']} model: {shares}.")
@@ -167,10 +183,8 @@ def _dissent(row: dict | None, guidance: str) -> list[str]:
 # ---- lines below the table -----------------------------------------------------------------------
 
 
-def oracle_line(record: dict) -> str:
-    """How far the classifier can be trusted: on real test images, and on what the original model
-    generates.
-    """
+def oracle_line(record: Record) -> str:
+    """On real test images, and on what the original model generates."""
     original, oracle = row_of(record, "original"), record.get("oracle") or {}
     real, held_out = (number(oracle.get(f"{name}test_accuracy")) for name in ("", "held_out_"))
     forget = number(measured(original, "forget_accuracy", main_guidance(record)))
@@ -186,7 +200,7 @@ def oracle_line(record: dict) -> str:
     return "Oracle accuracy: " + ", ".join(parts) + "."
 
 
-def recovery_line(record: dict) -> str | None:
+def recovery_line(record: Record) -> str | None:
     """Area and steps to half at every guidance, or the strongest level; None without an attack."""
     if not takes_steps(record):
         return _levels_line(record)
@@ -204,17 +218,15 @@ def recovery_line(record: dict) -> str | None:
     return f"Recovery at {'; at '.join(parts)}.{_cost_words(record)}" if parts else None
 
 
-def _cost_words(record: dict) -> str:
-    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say, nor do those of
-    imported weights.
-    """
+def _cost_words(record: Record) -> str:
+    """`` The attack: 800 steps, 0.4 of pretraining.``; older records do not say."""
     share = number(record.get("attack_share_of_pretraining"))
     steps = record["rows"][-1].get("step") or 0
     words = f" The attack: {budget_words(record, steps)}, "
     return "" if share is None else f"{words}{share:.2g} of pretraining."
 
 
-def _levels_line(record: dict) -> str | None:
+def _levels_line(record: Record) -> str | None:
     table, parts = results([record]), []
     best = reported(strongest(table.values, ["seed"]), ["seed"]).dropna(subset=["value"])
     for line in best.sort_values("guidance", key=lambda g: g.astype(float)).itertuples():

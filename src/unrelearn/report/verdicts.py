@@ -5,9 +5,12 @@ no retained image reaches is blind to the first, a broken class row to the secon
 ruined their model are not ranked.
 """
 
-from unrelearn.report.panel import MAIN, Panel
+import numpy as np
+
+from unrelearn.report.panel import Panel
+from unrelearn.report.panel_runs import MAIN
 from unrelearn.report.records import NONE
-from unrelearn.report.stats import ROUNDING, estimate
+from unrelearn.report.stats import ROUNDING
 from unrelearn.report.words import DASH, sentence, weight_notes
 
 REFERENCES = ("original", "retrain")  # stand above the ranking
@@ -16,9 +19,7 @@ RUINED = "not ranked: ruined"
 
 
 def verdict(panel: Panel, guidance: str, method: str) -> str:
-    """Whether the class can be brought back; "irreversible" only where both attacks stay within
-    retrain's interval.
-    """
+    """ "irreversible" only where both attacks stay within retrain's interval."""
     name = panel.named[method][0]
     if name in REFERENCES:
         return "reference" if name == "retrain" else DASH
@@ -27,11 +28,13 @@ def verdict(panel: Panel, guidance: str, method: str) -> str:
     within = []
     for attack in panel.heads:
         beyond, limit = gap(panel, guidance, attack, method), panel.limits.get((guidance, attack))
-        known = beyond is not None and limit is not None
-        if known and beyond > limit + ROUNDING:
+        if beyond is None or limit is None:
+            within.append(False)
+            continue
+        if beyond > limit + ROUNDING:
             return REVERSIBLE
         cell = panel.cell(guidance, method, attack)
-        within.append(known and not (cell and cell.tried["broke"].any()))
+        within.append(not (cell and cell.tried["broke"].any()))
     main = panel.main and panel.named[panel.main][0]
     tested = main == MAIN and panel.inversion is not None
     return IRREVERSIBLE if tested and all(within) else UNTESTED
@@ -46,13 +49,11 @@ def gap(panel: Panel, guidance: str, attack: str, method: str) -> float | None:
 
 
 def ranked(panel: Panel, guidance: str) -> list[str]:
-    """Methods: references; then by the worse of the attacks minus retrain, those that met both
-    first; ruined models last.
-    """
+    """References; then by the worse attack minus retrain; ruined models last."""
     return sorted(panel.methods, key=lambda method: _rank(panel, guidance, method))
 
 
-def _rank(panel: Panel, guidance: str, method: str) -> tuple:
+def _rank(panel: Panel, guidance: str, method: str) -> tuple[int, int, float, float, str, str]:
     name, settings = panel.named[method]
     if name in REFERENCES:
         return (0, REFERENCES.index(name), 0, 0, name, settings)
@@ -63,7 +64,7 @@ def _rank(panel: Panel, guidance: str, method: str) -> tuple:
         1 + (method in panel.ruined),
         len(gaps) - len(known),
         max(known, default=float("inf")),
-        float("inf") if before is None else estimate(before["value"].tolist()).mean,
+        float("inf") if before is None else float(np.mean(before["value"].tolist())),
         name,
         settings,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unrelearn.report.records import Quality, attack_unit, number, takes_steps
+from unrelearn.report.records import Quality, Record, Row, attack_unit, number, takes_steps
 
 DASH = "–"  # a measurement that was not made
 BROKE = "attack broke the model"
@@ -30,9 +30,7 @@ DISPLAY = {
 
 
 def display_name(name: str) -> str:
-    """``dimum`` -> ``DiMUM``, ``gradient_ascent`` -> ``gradient ascent``, ``dimra_aux`` -> ``DiMRA
-    aux``.
-    """
+    """``dimum`` -> ``DiMUM``, ``dimra_aux`` -> ``DiMRA aux``."""
     return DISPLAY.get(name) or " ".join(DISPLAY.get(word, word) for word in name.split("_"))
 
 
@@ -53,26 +51,22 @@ def attacked_by(attack: str) -> str:
 # ---- of a record ---------------------------------------------------------------------------------
 
 
-def protocol_name(record: dict) -> str:
-    """``fast``, ``fast (sampler.num_inference_steps=20)``; records from before protocols had names
-    do not say.
-    """
+def protocol_name(record: Record) -> str:
+    """``fast``, ``fast (sampler.num_inference_steps=20)``; older records do not say."""
     return record.get("protocol") or "not recorded"
 
 
-def class_name(record: dict, index: int) -> str:
+def class_name(record: Record, index: int) -> str:
     names = record.get("class_names") or []
     return drawable(str(names[index])) if 0 <= index < len(names) else str(index)
 
 
 def drawable(text: str) -> str:
-    """A name as it can be drawn and encoded: bytes of a file name that are no UTF-8 as the sign for
-    that.
-    """
+    """Bytes of a file name that are no UTF-8 become the sign for that."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def forgotten(record: dict) -> str:
+def forgotten(record: Record) -> str:
     """``class 7``, ``class airplane``, ``classes 3 and 7``."""
     names = [class_name(record, index) for index in record["forget_classes"]]
     if len(names) == 1:
@@ -80,24 +74,22 @@ def forgotten(record: dict) -> str:
     return f"classes {', '.join(names[:-1])} and {names[-1]}" if names else "no class"
 
 
-def budget_words(record: dict, step: float) -> str:
+def budget_words(record: Record, step: float) -> str:
     """``400 steps``, ``0.1 share pruned``."""
     if takes_steps(record):
         return f"{step:.10g} step" if step == 1 else f"{step:.10g} steps"
     return f"{step:.10g} {attack_unit(record)}"
 
 
-def row_label(record: dict, row: dict) -> str:
+def row_label(record: Record, row: Row) -> str:
     """``unlearned``, ``attacked @ 400``, ``attacked @ 8 bits``."""
     if row.get("step") is None:
-        return row["model"]
+        return str(row["model"])
     return f"attacked @ {row['step'] if takes_steps(record) else budget_words(record, row['step'])}"
 
 
-def weight_notes(record: dict) -> list[str]:
-    """What a reader should know of how the unlearned weights differ from the original's; older
-    records do not say.
-    """
+def weight_notes(record: Record) -> list[str]:
+    """How the unlearned weights differ from the original's; older records do not say."""
     weights, notes = record.get("weights") or {}, []
     low, high = weights.get("norm_ratio") or (1, 1)
     if low < 1 / 3 or high > 3:
@@ -137,9 +129,7 @@ def quality_text(value: float | None, quality: Quality) -> str:
 
 
 def percent(value: float) -> str:
-    """A share for a sentence: whole percents, one decimal where rounding would claim never or
-    always.
-    """
+    """Whole percents; one decimal where rounding would claim never or always."""
     digits = 1 if 0 < value < 0.01 or 0.99 < value < 1 else 0
     return f"{100 * value:.{digits}f} %"
 

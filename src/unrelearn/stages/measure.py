@@ -131,7 +131,6 @@ class Evaluate(Stage):
             train,
             test,
             run.forget,
-            len(run.dataset.class_names),
             observers(run),
             sampler_words(run.slice(second)) if second else None,
         )
