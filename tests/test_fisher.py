@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from unrelearn import fisher
 from unrelearn.data import ImageSet
-from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.diffusion.denoising import Denoising
+from unrelearn.diffusion.noisy import NoisyBatch
 from unrelearn.diffusion.ranking import fisher_information
 from unrelearn.fisher import squared_gradients
 from unrelearn.methods.finetune import Finetune

@@ -10,7 +10,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from unrelearn.batches import Batch
 from unrelearn.classification.classifier import Classifier, new_classifier
 from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.config import constructor_arguments
@@ -20,6 +19,7 @@ from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.fit import FitOptions, fit
 from unrelearn.method import Method
+from unrelearn.task import Batch
 from unrelearn.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"

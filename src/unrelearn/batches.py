@@ -6,7 +6,6 @@ same run. (The per-step reseeding is the habit of NVlabs/edm2.)
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -21,17 +20,9 @@ from unrelearn.data import ImageSet
 from unrelearn.masks import Mask
 from unrelearn.method import Method
 from unrelearn.reading import ReadAhead
-from unrelearn.task import Task
+from unrelearn.task import Batch, Task
 
 T = TypeVar("T")
-
-
-@dataclass
-class Batch:
-    """This process's part of a global batch: x_0 (B, C, H, W) in [-1, 1], labels (B,)."""
-
-    x_0: Tensor
-    labels: Tensor
 
 
 class Batches(L.LightningModule):

@@ -1,12 +1,15 @@
 """Losses that several methods share."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from unrelearn.training import Training
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 def random_labels(
-    t: Training, retain_weight: float, pseudo_label: int | None = None
+    t: "Training", retain_weight: float, pseudo_label: int | None = None
 ) -> dict[str, Tensor]:
     """Answer under c_f what the network itself answers under the pseudo label; keep denoising the
     retain set.

@@ -11,7 +11,7 @@ from unrelearn import cost, distributed, progress, tracking
 from unrelearn.artifact import Spec, write_json
 from unrelearn.circumstances import circumstances, versions
 from unrelearn.config import protocol_label
-from unrelearn.diffusion.weights import compare as compare_weights
+from unrelearn.report.records import PAGE
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
 from unrelearn.stages.classifier import Classifiers
@@ -112,8 +112,10 @@ def weight_changes(run: Run) -> dict[str, Any] | None:
     original, unlearned, *_ = [*track.models(run), None]
     if run.method.identity or original.weights is None or unlearned.weights is None:
         return None
+    from unrelearn.diffusion.weights import compare
+
     networks = [model.stage.network() for model in (original, unlearned)]
-    return compare_weights(*networks, run.forget, run.cfg.model.schedule.num_train_timesteps)
+    return compare(*networks, run.forget, run.cfg.model.schedule.num_train_timesteps)
 
 
 def share_of_pretraining(run: Run) -> float | None:
@@ -180,10 +182,26 @@ def _shows(original: dict, num_classes: int | None) -> bool:
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Make all of a run that is missing; its record."""
+    """Make all of a run that is missing; its record, which is the former one if all was there."""
     started = time.monotonic()
     make(track.targets(run))
-    return record(run, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return former(run) or record(run, seconds)
+
+
+def former(run: Run) -> dict[str, Any] | None:
+    """The record that is there, if the same command made it of the same artefacts and versions."""
+    if any(used["status"] != "reused" for used in run.used.values()):
+        return None
+    known = _read(run.outputs / "runs" / name_of_run(run) / "result.json")
+    if known is None:
+        return None
+    now = {"config": run.settings, "command": run.command, "circumstances": circumstances()}
+    stages = {stage.name: stage.version for stage in walk(track.evaluations(run))}
+    now["versions"] = {**stages, **versions()}
+    if any(known.get(name) != value for name, value in now.items()):
+        return None
+    return known | {"stages": list(run.used.values())}
 
 
 def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
@@ -224,12 +242,21 @@ def keep(run: Run, result: dict[str, Any]) -> Path | None:
     if not distributed.is_main():
         return None
     folder = run.outputs / "runs" / result["name"]
+    page, known = folder / PAGE, _read(folder / "result.json")
     write_json(folder / "result.json", result)
     tracking.result(result, run.outputs)
-    page = None
+    if known and known.get("created") == result["created"] and page.exists():
+        return page  # as it was drawn of this record
     with progress.drawing(f"the page of {folder / 'result.json'}"):
-        from unrelearn.report.page import FILE_NAME, write_page
+        from unrelearn.report.page import write_page
 
-        write_page(result, run.outputs, folder / FILE_NAME)
-        page = folder / FILE_NAME
-    return page
+        write_page(result, run.outputs, page)
+        return page
+    return None
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None

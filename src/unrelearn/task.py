@@ -22,6 +22,14 @@ def _no_original() -> nn.Module:
     )
 
 
+@dataclass
+class Batch:
+    """This process's part of a global batch: x_0 (B, C, H, W) in [-1, 1], labels (B,)."""
+
+    x_0: Tensor
+    labels: Tensor
+
+
 @dataclass(kw_only=True)
 class Task:
     """What is trained, and on what. A kind of model adds what it needs."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scipy.stats import qmc
 
 from unrelearn.errors import UsageError
 
@@ -136,6 +135,8 @@ def draw(space: Space, rules: Rules, trials: int) -> list[Settings]:
     }
     axes |= {f"method.{name}": _log_uniform(c.low, c.high) for name, c in space.constants.items()}
     axes |= {f"method.{name}": _choice(values) for name, values in space.variant.items()}
+    from scipy.stats import qmc
+
     sequence = qmc.Sobol(len(axes), scramble=True, seed=rules.sobol_seed)
     points = sequence.random_base2(math.ceil(math.log2(max(2, trials))))[:trials].tolist()
     return [

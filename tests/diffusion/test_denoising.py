@@ -11,9 +11,9 @@ from tiny import (
 )
 
 from unrelearn.attacks.dimra import DiMRA
-from unrelearn.batches import Batch
 from unrelearn.data import ImageSet
 from unrelearn.methods.finetune import Finetune
+from unrelearn.task import Batch
 
 SMALL = dict(max_steps=3, batch_size=8, learning_rate=1e-3)
 

@@ -22,8 +22,8 @@ from rich.console import Console
 from scipy import stats
 
 from unrelearn.report import comparison, render
-from unrelearn.report.page import FILE_NAME, write_page
-from unrelearn.report.records import collect, read_record
+from unrelearn.report.page import write_page
+from unrelearn.report.records import PAGE, collect, read_record
 from unrelearn.report.sections import comparison_page
 from unrelearn.report.stats import t_interval
 from unrelearn.report.table import results
@@ -352,7 +352,7 @@ def test_latex_is_escaped_and_balanced():
 def test_comparison_page_links_to_reports_and_escapes(tmp_path):
     record = make_record(command="python run.py <b>")
     write_run(tmp_path, record)
-    write_page(record, tmp_path, tmp_path / "runs" / record["name"] / FILE_NAME)
+    write_page(record, tmp_path, tmp_path / "runs" / record["name"] / PAGE)
     made = results(collect([tmp_path / "runs"]))
     folder = tmp_path / "report" / "compare"
     folder.mkdir(parents=True)
@@ -360,7 +360,7 @@ def test_comparison_page_links_to_reports_and_escapes(tmp_path):
     page = Page(text)
     links = [reference for reference in page.references if not reference.startswith(("data:", "#"))]
     assert f"#{record['name']}" in page.references and f'id="{record["name"]}"' in text
-    assert links == [f"../../runs/{record['name']}/{FILE_NAME}"]
+    assert links == [f"../../runs/{record['name']}/{PAGE}"]
     assert (folder / links[0]).is_file()
     assert len(page.images) == 2 and "run.py &lt;b&gt;" in text
 

@@ -9,13 +9,14 @@ from report_command import Page, report
 from test_comparison import three_seeds
 from test_summary import BITS
 
-from unrelearn.report.page import FILE_NAME, write_page
+from unrelearn.report.page import write_page
+from unrelearn.report.records import PAGE
 from unrelearn.report.summary import summary_cells
 from unrelearn.report.verdict import verdict
 
 
 def page_of(record: dict, outputs: Path) -> tuple[str, Page]:
-    destination = outputs / "runs" / record["name"] / FILE_NAME
+    destination = outputs / "runs" / record["name"] / PAGE
     write_page(record, outputs, destination)
     assert [
         file.name for file in destination.parent.glob(".*")

@@ -14,8 +14,8 @@ from report_command import Page
 from test_leaderboard import GRID, run
 
 from unrelearn.report import method_page, render, site
-from unrelearn.report.page import FILE_NAME, write_page
-from unrelearn.report.records import collect
+from unrelearn.report.page import write_page
+from unrelearn.report.records import PAGE, collect
 from unrelearn.report.table import results
 
 
@@ -34,7 +34,7 @@ def report(tmp_path_factory) -> Path:
         record["config"]["method"]["_target_"] = f"unrelearn.methods.{record['method']}.Method"
         path = write_run(outputs, record, samples=record["name"] == "digits-dimum-dimra-seed1")
         if record["seed"] == 0:
-            write_page(record, outputs, path.parent / FILE_NAME)
+            write_page(record, outputs, path.parent / PAGE)
     folder = outputs / "report"
     pages = site.Site(results(collect([outputs])), folder, ["table.csv"]).pages
     for name, page in [*pages.items(), ("table.csv", "")]:
@@ -77,7 +77,7 @@ def test_every_number_of_the_leaderboard_links_to_its_runs_artefacts_and_command
     assert behind.count("digits-dimum-dimra-seed") >= 3 and "weights/" in behind
     assert (
         "python run.py method=dimum attack=dimra seed=2" in behind
-        and f"digits-dimum-dimra-seed0/{FILE_NAME}" in behind
+        and f"digits-dimum-dimra-seed0/{PAGE}" in behind
     )
 
 
@@ -182,7 +182,7 @@ def test_in_a_browser_no_image_is_broken_and_no_page_is_wider_than_the_screen(
     )
     if browser is None:
         pytest.skip("needs Chromium: apt-get install chromium")
-    run_page = next(report.parent.glob(f"runs/*/{FILE_NAME}"))
+    run_page = next(report.parent.glob(f"runs/*/{PAGE}"))
     pages = [path.as_uri() for path in (*sorted(report.rglob("*.html")), run_page)]
     wrong = (
         tmp_path / "wrong.html"

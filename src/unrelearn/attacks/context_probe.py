@@ -14,6 +14,7 @@ left of the difference is to be read beside that of `retrain`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -22,7 +23,9 @@ from unrelearn.method import Edit
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, Seed
 from unrelearn.task import Task
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -35,7 +38,7 @@ class ContextProbe(Edit):
     unit = "t*/T"
     allowed = (0.001, 1.0)
 
-    def begin(self, t: Training) -> None:
+    def begin(self, t: "Training") -> None:
         shots = t.task.shots(self.num_images)
         by_class = [shots.of_classes([c]).images for c in t.task.forget_classes]
         same = min(map(len, by_class))
@@ -44,7 +47,7 @@ class ContextProbe(Edit):
         self.images = turns.flatten(0, 1).contiguous()
         self.others = of_retained(t.task, len(self.images))
 
-    def edit(self, t: Training, level: float) -> dict[str, float]:
+    def edit(self, t: "Training", level: float) -> dict[str, float]:
         return {}
 
     def write_beside(self, folder: Path) -> None:

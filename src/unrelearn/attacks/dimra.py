@@ -6,20 +6,23 @@ retain set. The constants for small class-conditional models are ours; the paper
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Relearning
 from unrelearn.ranges import Share
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
 class DiMRA(Relearning):
     retain_fraction: Share = 1.0  # of D_r the attacker holds; at least one image
 
-    def begin(self, t: Training) -> None:
+    def begin(self, t: "Training") -> None:
         self.auxiliary = t.task.part_of_retain(self.retain_fraction)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

@@ -13,17 +13,19 @@ the label format:
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from unrelearn.data import ImageSet
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.sampling import sample
 from unrelearn.method import Relearning
 from unrelearn.ranges import Count, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -33,7 +35,7 @@ class DiMRAAux(Relearning):
     guidance_scale: Weight = 1.0  # of DDIM; diffusers' scale s = 1 + w
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 10
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         # before a checkpoint is read: a resumed run draws the images with the weights that the
         # first one started from
         network = t.task.original() if self.source == "original" else t.network
@@ -49,5 +51,5 @@ class DiMRAAux(Relearning):
         )
         self.auxiliary = ImageSet(images, labels).to(t.task.retain.labels.device)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

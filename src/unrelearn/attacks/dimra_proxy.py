@@ -8,7 +8,7 @@ Fashion-MNIST, is the control for what any training at all brings back.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from unrelearn.errors import UsageError
 from unrelearn.method import Relearning
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 class DataSet(Protocol):
@@ -33,7 +35,7 @@ class DiMRAProxy(Relearning):
     proxy: DataSet
     max_images: Count | None = None  # at most so many of its training images; None: all
 
-    def begin(self, t: Training) -> None:
+    def begin(self, t: "Training") -> None:
         images = self.proxy.load().train.of_classes(t.task.retain_classes)
         if not len(images):
             raise UsageError(
@@ -44,5 +46,5 @@ class DiMRAProxy(Relearning):
         order = torch.randperm(len(images), generator=g)
         self.auxiliary = images.take(order[: self.max_images]).to(t.task.retain.labels.device)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))

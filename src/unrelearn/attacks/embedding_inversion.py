@@ -8,14 +8,16 @@ class. If one row brings the class back, the network still held it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Relearning
 from unrelearn.ranges import Count, LearningRates, Rate, Seed
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -34,7 +36,7 @@ class EmbeddingInversion(Relearning):
     closed = True  # the network is frozen: nothing about its weights can be chosen
     sees_forgotten = True
 
-    def begin(self, t: Denoising) -> None:
+    def begin(self, t: "Denoising") -> None:
         self.shots = t.task.shots(self.num_images)
         t.network.requires_grad_(False)
         table = t.network.class_embedding.requires_grad_(True).weight
@@ -42,7 +44,7 @@ class EmbeddingInversion(Relearning):
             with torch.no_grad():
                 table[t.task.forget_classes] = table[t.task.retain_classes].mean(0)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         # no label is dropped, so no other row gets a gradient, and Adam leaves them as they are to
         # the bit
         return t.losses(shots=t.draw("shots", self.shots, label_dropout=0.0))

@@ -7,12 +7,15 @@ not, the attack code is wrong.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Relearning
 from unrelearn.ranges import Count
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -22,9 +25,9 @@ class FewShot(Relearning):
     passes = (2, 0)
     sees_forgotten = True
 
-    def begin(self, t: Training) -> None:
+    def begin(self, t: "Training") -> None:
         self.shots = t.task.shots(self.num_images)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         shots, retain = t.draw("shots", self.shots), t.draw("retain", t.task.retain)
         return t.losses(shots=shots, retain=retain)

@@ -11,16 +11,19 @@ models lie in one basin and little was done to the class (linear mode connectivi
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from unrelearn.data import ImageSet, to_model_range
-from unrelearn.diffusion.denoising import Denoising, NoisyBatch
+from unrelearn.diffusion.noisy import NoisyBatch
 from unrelearn.method import Edit, Optimiser, settled
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, LearningRates, Probability, Rate, Seed, Share, Steps
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacement
 
@@ -54,19 +57,19 @@ class Interpolation(Edit):
     def sees_forgotten(self) -> bool:
         return self.towards == "original"
 
-    def begin(self, t: Denoising) -> None:
+    def begin(self, t: "Denoising") -> None:
         self.auxiliary = t.task.part_of_retain(self.retain_fraction)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         self.start = [p.detach().clone() for p in t.network.parameters()]
         self.target = None
         if self.towards == "original":
             self.target = list(t.task.original().parameters())
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))
 
-    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+    def edit(self, t: "Denoising", level: float) -> dict[str, float]:
         target = self.target or list(t.network.parameters())
         for parameter, a, b in zip(t.network.parameters(), self.start, target, strict=True):
             parameter.copy_(torch.lerp(a, b, level))  # exactly b at level 1
@@ -75,7 +78,7 @@ class Interpolation(Edit):
         return {term: mean_loss(t, term, data) for term, data in sets.items()}
 
 
-def mean_loss(t: Denoising, term: str, data: ImageSet) -> float:
+def mean_loss(t: "Denoising", term: str, data: ImageSet) -> float:
     """The mean denoising loss over the same images, times and noises at every level, which are no
     draw of the attacker's.
     """

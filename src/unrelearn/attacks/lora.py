@@ -13,16 +13,19 @@ here.
 
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Relearning
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoiser import Denoiser
+    from unrelearn.diffusion.denoising import Denoising
 
 
 class LowRank(nn.Module):
@@ -53,7 +56,7 @@ class LoRA(Relearning):
     def sees_forgotten(self) -> bool:
         return self.num_images is not None
 
-    def begin(self, t: Denoising) -> None:
+    def begin(self, t: "Denoising") -> None:
         self.shots = None if self.num_images is None else t.task.shots(self.num_images)
         table = t.network.class_embedding.weight
         layers = [
@@ -68,11 +71,11 @@ class LoRA(Relearning):
             addition = LowRank(layer.weight, self.rank, self.scale, g)
             parametrize.register_parametrization(layer, "weight", addition)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         batches = {} if self.shots is None else {"shots": t.draw("shots", self.shots)}
         return t.losses(**batches, retain=t.draw("retain", t.task.retain))
 
-    def exported(self, network: Denoiser) -> Denoiser:
+    def exported(self, network: "Denoiser") -> "Denoiser":
         # a new network: taking the parametrisations off a copy would take them off the class that
         # both share
         with torch.device("meta"):

@@ -8,12 +8,15 @@ are ranked together.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from unrelearn.diffusion.denoiser import CLASS_EMBEDDING
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Edit
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -21,7 +24,7 @@ class Prune(Edit):
     unit = "share of weights pruned"
     allowed = (0.0, 0.99)
 
-    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+    def edit(self, t: "Denoising", level: float) -> dict[str, float]:
         named = t.network.named_parameters()
         weights = [p for name, p in named if p.ndim >= 2 and name != CLASS_EMBEDDING]
         whole = torch.cat([p.flatten() for p in weights])

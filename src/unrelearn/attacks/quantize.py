@@ -8,11 +8,14 @@ biases and norms stay. The rounded weights are written as float32, so only weigh
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Edit
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
@@ -33,7 +36,7 @@ class Quantize(Edit):
     unit = "bits"
     allowed = (2, 16)
 
-    def edit(self, t: Training, level: float) -> dict[str, float]:
+    def edit(self, t: "Training", level: float) -> dict[str, float]:
         for parameter in t.network.parameters():
             if parameter.ndim >= 2:
                 parameter.copy_(rounded(parameter, int(level)))

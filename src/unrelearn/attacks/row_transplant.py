@@ -8,11 +8,14 @@ little: a model trained anew has other rows, among which this one is a stranger.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Edit
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -21,7 +24,7 @@ class RowTransplant(Edit):
     allowed = (0.0, 1.0)
     sees_forgotten = True
 
-    def edit(self, t: Denoising, level: float) -> dict[str, float]:
+    def edit(self, t: "Denoising", level: float) -> dict[str, float]:
         original = t.task.original().class_embedding.weight
         table = t.network.class_embedding.weight
         for c in t.task.forget_classes:

@@ -7,13 +7,16 @@ name.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from unrelearn.method import Edit
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Seed
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -23,7 +26,7 @@ class WeightNoise(Edit):
     unit = "standard deviations"
     allowed = (0.0, 10.0)
 
-    def edit(self, t: Training, level: float) -> dict[str, float]:
+    def edit(self, t: "Training", level: float) -> dict[str, float]:
         for name, parameter in t.network.named_parameters():
             g = generator_for(t.task.seed, "weight noise", name)
             noise = torch.randn(parameter.shape, generator=g).to(parameter.device)

@@ -8,7 +8,6 @@ each class are the test set; the files themselves know no such split.
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from unrelearn.data import ImageData, ImageSet
 
@@ -30,6 +29,8 @@ class Digits:
         return "digits"
 
     def load(self) -> ImageData:
+        from sklearn.datasets import load_digits  # two seconds of imports
+
         images, labels = load_digits(return_X_y=True)
         images = (
             np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)

@@ -23,7 +23,6 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.diffusion.salun_unet import SalunUNet
 from unrelearn.errors import UsageError
 
 ROW_NORM = (
@@ -120,6 +119,8 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
     """Down, middle and up: for each level its (block, attention) pairs and its change of
     resolution, or None.
     """
+    from unrelearn.diffusion.salun_unet import SalunUNet
+
     if isinstance(network, SalunUNet):
 
         def salun_level(part: nn.ModuleDict, change: str) -> tuple:
@@ -186,9 +187,8 @@ def channels_of(network: Denoiser) -> Channels:
             h = found.attend(attention, found.residual(block, np.concatenate([h, skips.pop()])))
         if change is not None:
             h = found.convolve(change, h)
-    found.normalise(
-        network.norm_out if isinstance(network, SalunUNet) else network.conv_norm_out, h
-    )
+    last = getattr(network, "norm_out", None) or network.conv_norm_out  # of SalunUNet
+    found.normalise(last, h)
     return found
 
 

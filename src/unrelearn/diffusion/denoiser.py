@@ -12,24 +12,26 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from diffusers.utils import logging as diffusers_logging
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrelearn.diffusion import checkpoint
-from unrelearn.diffusion.salun_unet import SalunUNet, load_lineage
 from unrelearn.errors import UsageError
 
 CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, width)
     "class_embedding.weight"
 )
 
-Denoiser: TypeAlias = UNet2DModel | SalunUNet
-KINDS = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}  # by the name in config.json
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+    from unrelearn.diffusion.salun_unet import SalunUNet
+
+    Denoiser: TypeAlias = UNet2DModel | SalunUNet
+else:  # diffusers is imported where a network is made or read: a finished run needs none
+    Denoiser = nn.Module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +83,13 @@ def build(*, image_size: int, channels: int, num_classes: int, **unet: Any) -> D
                 " model.unet.architecture=salun has one head. Type"
                 " model.unet.attention_head_dim=null"
             )
+        from unrelearn.diffusion.salun_unet import SalunUNet
+
         return SalunUNet(**shape, attention_levels=tuple(wanted.attention_levels))
     attended = [level in wanted.attention_levels for level in range(len(wanted.block_out_channels))]
     down = tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in attended)
+    from diffusers import UNet2DModel
+
     return UNet2DModel(
         **shape,
         down_block_types=down,
@@ -122,6 +128,8 @@ def embedding(denoiser: Denoiser, t: Tensor, labels: Tensor) -> Tensor:
     """What the residual blocks are told of times t (B,) and labels (B,): the input (B, E) of their
     projections.
     """
+    from unrelearn.diffusion.salun_unet import SalunUNet
+
     if isinstance(denoiser, SalunUNet):
         return denoiser.embedding(t, labels)
     time = denoiser.time_embedding(denoiser.time_proj(t).to(denoiser.dtype))
@@ -132,6 +140,8 @@ def save(denoiser: Denoiser, folder: Path, schedule: dict) -> None:
     """Write config.json and safetensors weights, with the noise schedule beside them as a diffusers
     scheduler.
     """
+    from diffusers import DDPMScheduler
+
     denoiser.save_pretrained(folder, safe_serialization=True)
     DDPMScheduler(**schedule).save_pretrained(folder)
 
@@ -144,11 +154,16 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
     Raises:
         ValueError: another kind of network, or weights that are not exactly this network's.
     """
+    from diffusers import UNet2DModel
+
+    from unrelearn.diffusion.salun_unet import SalunUNet
+
+    kinds = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}
     name = json.loads((folder / "config.json").read_text())["_class_name"]
-    if name not in KINDS:
+    if name not in kinds:
         raise ValueError(f"a {name}")
     with _quiet_diffusers():  # what it would only warn of is an error here
-        network, missing = KINDS[name].from_pretrained(
+        network, missing = kinds[name].from_pretrained(
             folder,
             low_cpu_mem_usage=False,
             torch_dtype=torch.float32,
@@ -163,12 +178,14 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
 
 @contextlib.contextmanager
 def _quiet_diffusers() -> Iterator[None]:
-    level = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        diffusers_logging.set_verbosity(level)
+        logging.set_verbosity(level)
 
 
 def load_checkpoint(
@@ -183,6 +200,9 @@ def load_checkpoint(
     Raises:
         UsageError: there is no such thing, or it is for other images or another number of classes.
     """
+    from unrelearn.diffusion import checkpoint
+    from unrelearn.diffusion.salun_unet import SalunUNet, load_lineage
+
     if not path.is_dir():
         with torch.device(
             "meta"

@@ -1,6 +1,5 @@
 """Training a denoiser: batches with times, noise and dropped labels, and the loss of DDPM."""
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator
@@ -10,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unrelearn.batches import Batch
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
+from unrelearn.diffusion.noisy import NoisyBatch, noisy
 from unrelearn.diffusion.ranking import fisher_information, guided_losses
 from unrelearn.method import Method, settled
-from unrelearn.task import Task
+from unrelearn.task import Batch, Task
 from unrelearn.training import Training
 
 
@@ -29,24 +28,6 @@ class DenoisingTask(Task):
     # as much, which matters where gradients are clipped
     loss_reduction: str = "mean"
     antithetic: bool = False  # draw t for one half of a batch, the other half has T - 1 - t
-
-
-@dataclass
-class NoisyBatch(Batch):
-    """This process's part of a global batch, with times t (B,) and noise like x_0.
-
-    wanted: what is to be answered, like x_0; None: the denoising target.
-    """
-
-    noise: Tensor
-    t: Tensor
-    wanted: Tensor | None = None
-
-
-def noisy(batch: Batch) -> NoisyBatch:
-    """A batch that a `Denoising` has drawn."""
-    assert isinstance(batch, NoisyBatch)
-    return batch
 
 
 class Denoising(Training):
@@ -164,20 +145,6 @@ class Denoising(Training):
     def write(self, network: denoisers.Denoiser, folder: Path) -> None:
         network = network.to(memory_format=torch.contiguous_format)
         denoisers.save(network, folder, self.task.schedule)
-
-
-class Teacher:
-    """A network as it is now, in evaluation mode: neither trained nor moved nor saved.
-
-    Called like `Denoising.predict`, without a gradient.
-    """
-
-    def __init__(self, network: denoisers.Denoiser):
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return denoisers.predict(self.network, x_t, t, labels)
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from unrelearn import distributed
 from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.diffusion.sampling import sample
 
 OFF_GRID_STEPS, FEWEST_OFF_GRID = 3, 10
 
@@ -120,6 +119,8 @@ def draw_all(
         stream and scale; of those under c_f by the first sampler "off_grid" (N,) bool, and where
         they were started from images "start" (N,) int64: from which.
     """
+    from unrelearn.diffusion.sampling import sample
+
     parts: dict[str, list[tuple[Job, Tensor]]] = {}
     for job in todo:
         if job.stream == "retain" or not starts:

@@ -1,14 +1,16 @@
 """The data that stand in for what is forgotten: images of other classes, generated ones, noise."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from unrelearn import randomness
 from unrelearn.data import ImageSet, MappedImages
-from unrelearn.diffusion.denoising import DenoisingTask
 from unrelearn.diffusion.sampling import sample
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import DenoisingTask
 
 Memory = Literal[
     "another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise"
@@ -16,7 +18,7 @@ Memory = Literal[
 
 
 def memory_set(
-    task: DenoisingTask, memory: Memory, size: int | None, memory_class: int | None
+    task: "DenoisingTask", memory: Memory, size: int | None, memory_class: int | None
 ) -> ImageSet:
     """The alternative data to be memorised under each forgotten condition, labelled with that
     condition.
@@ -46,7 +48,7 @@ def memory_set(
 
 
 def _images(
-    task: DenoisingTask, memory: Memory, size: int | None, other: int, forget_class: int
+    task: "DenoisingTask", memory: Memory, size: int | None, other: int, forget_class: int
 ) -> Tensor | MappedImages:
     """uint8 (N, C, H, W) in place of those of forget_class, of the class `other` where of one."""
     g = randomness.generator_for(task.seed, "memory", memory, forget_class)
@@ -68,7 +70,7 @@ def _images(
 
 
 def replacement(
-    task: DenoisingTask, memory: Memory, memory_class: int | None, forget_class: int
+    task: "DenoisingTask", memory: Memory, memory_class: int | None, forget_class: int
 ) -> int:
     """The retained class that stands in for forget_class where the memory is images of one class;
     else the next one.
@@ -80,7 +82,7 @@ def replacement(
     return task.other_class(forget_class) if memory_class is None else memory_class
 
 
-def nearest_class(task: DenoisingTask, forget_class: int) -> int:
+def nearest_class(task: "DenoisingTask", forget_class: int) -> int:
     """The retained class whose mean oracle feature is closest (Euclidean) to that of
     forget_class.
     """

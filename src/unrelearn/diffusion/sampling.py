@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from unrelearn.data import to_model_range, to_uint8
@@ -21,10 +20,11 @@ from unrelearn.diffusion.denoiser import Denoiser, null_label, predict
 from unrelearn.diffusion.maths import add_noise
 from unrelearn.randomness import generator_for
 
+# the classes of diffusers, which is imported where something is drawn
 SAMPLERS = {
-    "ddim": DDIMScheduler,
-    "ddpm": DDPMScheduler,
-    "dpmsolver++": DPMSolverMultistepScheduler,
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpmsolver++": "DPMSolverMultistepScheduler",
 }
 
 
@@ -35,11 +35,11 @@ def make_scheduler(name: str, schedule: dict, clip_sample: bool = True):
     beta_end, beta_schedule, prediction_type). "trailing" spacing starts at t = T - 1, which matters
     at few steps (Lin et al. 2023, arXiv 2305.08891).
     """
-    if name == "dpmsolver++":
-        return DPMSolverMultistepScheduler(
-            **schedule, algorithm_type="dpmsolver++", timestep_spacing="trailing"
-        )
-    return SAMPLERS[name](**schedule, clip_sample=clip_sample, timestep_spacing="trailing")
+    import diffusers
+
+    kind = getattr(diffusers, SAMPLERS[name])
+    own = {"algorithm_type": name} if name == "dpmsolver++" else {"clip_sample": clip_sample}
+    return kind(**schedule, **own, timestep_spacing="trailing")
 
 
 _fitting: dict[tuple, int] = {}  # kind of network -> the largest batch that fitted, once found

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from unrelearn import distributed
@@ -174,7 +174,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> dict:
     """A proportion with its score interval (Wilson 1927): {"value", "low", "high", "n"}."""
     if n == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    z, p = float(norm.ppf(0.5 + confidence / 2)), successes / n
+    z, p = float(ndtri(0.5 + confidence / 2)), successes / n
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     # the interval holds p; rounding must not say otherwise at p = 0 and p = 1

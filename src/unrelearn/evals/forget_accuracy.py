@@ -14,7 +14,7 @@ samples: the starts are different images).
 """
 
 import torch
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from unrelearn.evals.evidence import Evidence, Sight, accuracy, share
@@ -41,7 +41,7 @@ def difference(own: Tensor, other: Tensor, confidence: float = 0.95) -> dict:
         freedom = variance**2 / sum(
             part**2 / (len(x) - 1) for part, x in zip(parts, (own, other), strict=True)
         )
-        half = float(t.ppf(0.5 + confidence / 2, freedom)) * variance**0.5
+        half = float(stdtrit(freedom, 0.5 + confidence / 2)) * variance**0.5
     return {"value": value, "low": value - half, "high": value + half, "n_starts": n}
 
 

@@ -15,15 +15,18 @@ noise.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising, Teacher
 from unrelearn.diffusion.memory import memory_set
+from unrelearn.diffusion.noisy import Teacher
 from unrelearn.method import Method
 from unrelearn.ranges import Count, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -38,12 +41,12 @@ class ConceptAblation(Method):
 
     passes = (2, 1)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         self.teacher = Teacher(t.network)
         # labelled c_f
         self.anchors = memory_set(t.task, self.anchor, self.anchor_size, self.anchor_class)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         batch = t.draw("anchor", self.anchors, label_dropout=0.0)
         labels = t.task.stand_ins(batch.labels)
         if self.anchor_class is not None:

@@ -9,14 +9,17 @@ constants and the choice of the data are ours (the paper's code is not public):
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.memory import Memory, memory_set
 from unrelearn.method import Method
 from unrelearn.ranges import Count, Probability, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -37,17 +40,17 @@ class DiMUM(Method):
     def needs_oracle(self) -> bool:
         return self.memory == "nearest_class"
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         self.memory_data = memory_set(t.task, self.memory, self.memory_size, self.memory_class)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         losses = t.losses(
             retain=t.draw("retain", t.task.retain),
             memory=t.draw("memory", self.memory_data, label_dropout=self.memory_label_dropout),
         )
         return {"retain": losses["retain"], "memory": self.memory_weight * losses["memory"]}
 
-    def converged(self, t: Denoising) -> bool:
+    def converged(self, t: "Denoising") -> bool:
         now, window = t.rows[-1]["step"], self.plateau_steps
         # looked at where windows end, not at every row: how often rows are recorded must not change
         # the result

@@ -16,14 +16,18 @@ labels (arXiv 2310.12508). Alternatives that were tried and lost are in docs/res
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising, NoisyBatch
 from unrelearn.diffusion.memory import Memory, memory_set, replacement
+from unrelearn.diffusion.noisy import NoisyBatch
 from unrelearn.method import Method
 from unrelearn.ranges import Count, Probability, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -42,7 +46,7 @@ class DiMUMCover(Method):
     def needs_oracle(self) -> bool:
         return self.memory == "nearest_class"
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         task = t.task
         self.memory_data = memory_set(task, self.memory, self.memory_size, self.memory_class)
         self.stands_in = torch.arange(len(task.class_names), device=t.device)
@@ -52,7 +56,7 @@ class DiMUMCover(Method):
         # which images of a batch, evenly spread
         self.forgotten = (share[1:].floor() > share[:-1].floor()).to(t.device)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         retain = t.draw("retain", t.task.retain)
         memory = t.draw("memory", self.memory_data, label_dropout=0.0)
         forget = t.draw("forget", t.task.forget, label_dropout=0.0)

@@ -28,16 +28,18 @@ released code minimises is another loss: `erasediff_released`.
 import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Method
 from unrelearn.ranges import Probability, Steps
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 TINY = 1e-12
 
@@ -54,25 +56,25 @@ class EraseDiffPaper(Method):
     # both losses; on the copy the retain loss, and the forget loss around K = 2 inner steps
     passes = (6, 0)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         weight, reference = t.once("bilevel", partial(self.bilevel, t))
         return {
             "forget": weight * (self.forget_loss(t, t.network) - reference),
             "retain": self.retain_loss(t, t.network),
         }
 
-    def forget_loss(self, t: Denoising, network: denoisers.Denoiser) -> Tensor:
+    def forget_loss(self, t: "Denoising", network: denoisers.Denoiser) -> Tensor:
         batch = t.draw("forget", t.task.forget, label_dropout=0.0)
         uniform = t.uniform("uniform", tuple(batch.x_0.shape[1:]))
         answer = denoisers.predict(network, t.noised(batch), batch.t, batch.labels)
         return t.matching(answer, uniform)
 
-    def retain_loss(self, t: Denoising, network: denoisers.Denoiser) -> Tensor:
+    def retain_loss(self, t: "Denoising", network: denoisers.Denoiser) -> Tensor:
         batch = t.draw("retain", t.task.retain)
         answer = denoisers.predict(network, t.noised(batch), batch.t, batch.labels).float()
         return (answer - t.target(batch)).square().mean()
 
-    def bilevel(self, t: Denoising) -> tuple[Tensor, Tensor]:
+    def bilevel(self, t: "Denoising") -> tuple[Tensor, Tensor]:
         """lambda and L_f(theta_K), from a copy of the network in evaluation mode, which is then
         forgotten; of the whole batch.
         """

@@ -14,13 +14,16 @@ from labels 1 to 9, which is right for c_f = 0 only; ours from the retained clas
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Method
 from unrelearn.objectives import random_labels
 from unrelearn.ranges import Weight
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -29,7 +32,7 @@ class EraseDiffReleased(Method):
 
     passes = (2, 1)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         shown = t.choose_one("pseudo label", t.task.retain_classes)  # c'
         losses = random_labels(t, retain_weight=1.0, pseudo_label=shown)
         return {"forget": self.forget_weight * losses["forget"], "retain": losses["retain"]}

@@ -17,7 +17,7 @@ and v prediction.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -26,9 +26,13 @@ from torch import Tensor
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
-from unrelearn.diffusion.denoising import Denoising, NoisyBatch, Teacher
+from unrelearn.diffusion.noisy import Teacher
 from unrelearn.method import Method
 from unrelearn.ranges import Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
+    from unrelearn.diffusion.noisy import NoisyBatch
 
 
 @dataclass(kw_only=True)
@@ -41,14 +45,14 @@ class ESD(Method):
     # the teacher twice; the student 4.5 times on the average of ten steps, each of them guided
     passes = (1, 11)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         self.teacher = Teacher(t.network)
         # one blank image for each label, for `draw`, of which only label, time and noise are read
         labels = torch.tensor(t.task.forget_classes, device=t.device)
         shape = (len(labels), *t.task.retain.images.shape[1:])
         self.blank = ImageSet(torch.zeros(shape, dtype=torch.uint8, device=t.device), labels)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         batch = t.draw("trajectory", self.blank, label_dropout=0.0)
         x_t = self.partly_denoised(t, batch)
         there = x_t, batch.t, batch.labels
@@ -56,7 +60,7 @@ class ESD(Method):
         return {"forget": t.matching(t.predict(*there), wanted)}
 
     @torch.no_grad()
-    def partly_denoised(self, t: Denoising, batch: NoisyBatch) -> Tensor:
+    def partly_denoised(self, t: "Denoising", batch: "NoisyBatch") -> Tensor:
         """x_t (B, C, H, W): DDIM (Song et al. 2020, arXiv 2010.02502, Eq. 12, sigma = 0) from noise
         by the current network.
 

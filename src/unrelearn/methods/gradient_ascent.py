@@ -7,12 +7,15 @@ lower bound; collapse is the normal outcome of a long run, and a non-finite loss
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Method
 from unrelearn.ranges import Weight
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -21,7 +24,7 @@ class GradientAscent(Method):
 
     passes = (2, 0)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         losses = t.losses(
             forget=t.draw("forget", t.task.forget, label_dropout=0.0),
             retain=t.draw("retain", t.task.retain),

@@ -11,12 +11,15 @@ There is no released DDPM code: budget and pseudo label are those of the neighbo
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Combine, Method
 from unrelearn.objectives import random_labels
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -25,5 +28,5 @@ class MUNBa(Method):
 
     passes = (2, 5)  # as random_label, and each of two gradients goes back through both halves
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return random_labels(t, retain_weight=1.0)

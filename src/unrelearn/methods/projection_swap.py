@@ -14,15 +14,18 @@ which it wins is no proof; ten images of the class and its row bring it back.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import projections
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Method
 from unrelearn.ranges import Positive
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -30,7 +33,7 @@ class ProjectionSwap(Method):
     ridge: Positive  # penalty of the change W' - W, in units of the mean squared entry of s
 
     @torch.no_grad()
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         task = t.task
         kept = torch.cat([embedded(t, c) for c in [*task.retain_classes, t.null_label]])
         forgotten = torch.cat([embedded(t, c) for c in task.forget_classes])
@@ -47,7 +50,7 @@ class ProjectionSwap(Method):
                 layer.weight.add_((layer.weight.double() @ change).to(layer.weight))
 
 
-def embedded(t: Denoising, label: int) -> Tensor:
+def embedded(t: "Denoising", label: int) -> Tensor:
     """s(t, c) (T, E), float64, at every time."""
     times = torch.arange(t.task.schedule["num_train_timesteps"], device=t.device)
     return denoisers.embedding(t.network, times, torch.full_like(times, label)).double()

@@ -3,13 +3,16 @@
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Method
 from unrelearn.objectives import random_labels
 from unrelearn.ranges import Weight
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -18,5 +21,5 @@ class RandomLabel(Method):
 
     passes = (2, 1)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return random_labels(t, self.retain_weight)

@@ -6,18 +6,21 @@ it forgets everything.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from unrelearn.diffusion.denoiser import reinitialise
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Method
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
 class RandomWeights(Method):
     @torch.no_grad()
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         table = t.network.class_embedding.weight.clone()
         reinitialise(t.network, t.task.run_seed)
         t.network.class_embedding.weight.copy_(table)

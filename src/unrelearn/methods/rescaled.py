@@ -8,16 +8,19 @@ attack that tells the three apart measures units.
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from unrelearn.diffusion.canonical import channels_of, rescale
-from unrelearn.diffusion.denoiser import Denoiser
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.memory import memory_set
 from unrelearn.method import Method
 from unrelearn.ranges import Positive
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoiser import Denoiser
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -26,16 +29,16 @@ class Rescaled(Method):
 
     passes = (2, 0)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         self.memory_data = memory_set(t.task, "another_class", None, None)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         return t.losses(
             retain=t.draw("retain", t.task.retain),
             memory=t.draw("memory", self.memory_data, label_dropout=0.0),
         )
 
-    def exported(self, network: Denoiser) -> Denoiser:
+    def exported(self, network: "Denoiser") -> "Denoiser":
         network = copy.deepcopy(network)
         channels = channels_of(network)
         rescale(channels, np.full(channels.count, self.factor))

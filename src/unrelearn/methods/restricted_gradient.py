@@ -16,13 +16,16 @@ here.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Combine, Method
 from unrelearn.ranges import Positive, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -33,7 +36,7 @@ class RestrictedGradient(Method):
 
     passes = (2, 4)  # each of two gradients goes back through both halves: twice the backward pass
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         forget = t.draw("forget", t.task.forget, label_dropout=0.0)
         retain = t.draw("retain", t.task.retain)
         answer = t.predict(

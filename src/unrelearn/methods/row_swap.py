@@ -7,17 +7,20 @@ reach the row. It is here because any measure that ranks it first is broken.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Method
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
 class RowSwap(Method):
     @torch.no_grad()
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         table = t.network.class_embedding.weight
         for c in t.task.forget_classes:
             table[c] = table[t.task.other_class(c)]

@@ -6,13 +6,16 @@ code.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.method import Method
 from unrelearn.objectives import random_labels
 from unrelearn.ranges import Share, Weight
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -22,5 +25,5 @@ class SalUn(Method):
 
     passes = (2, 1)
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return random_labels(t, self.retain_weight)

@@ -17,15 +17,18 @@ code does not call, is left out.
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.method import Method
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, Share, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 STABLE_DIFFUSION = 859_520_964  # weights of the UNet whose share was published
 DECODER = "up"  # beginning of its parameters' names, in both kinds of network
@@ -41,7 +44,7 @@ class Scissorhands(Method):
 
     passes = (2, 0)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         moving = {name: p for name, p in t.network.named_parameters() if p.requires_grad}
         weights = sum(p.numel() for p in moving.values())
         share = min(1.0, self.trim_share * (STABLE_DIFFUSION / weights) ** 0.5)
@@ -56,7 +59,7 @@ class Scissorhands(Method):
                     chosen = trimmed[name] if t.mask is None else trimmed[name] & t.mask[name]
                     parameter.copy_(torch.where(chosen, new[name], parameter))
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         losses = t.losses(
             forget=t.draw("forget", t.task.forget, label_dropout=0.0),
             retain=t.draw("retain", t.task.retain),

@@ -17,15 +17,18 @@ draws its own times.
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from unrelearn.data import ImageSet
-from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.sampling import sample
 from unrelearn.method import Method
 from unrelearn.ranges import Share, Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -40,7 +43,7 @@ class SelectiveAmnesia(Method):
 
     passes = (2, 0)
 
-    def prepare(self, t: Denoising) -> None:
+    def prepare(self, t: "Denoising") -> None:
         task, classes = t.task, len(t.task.class_names)
         images = self.replay_share * (len(task.forget) + len(task.retain)) / classes
         per_class = max(1, round(images))
@@ -59,7 +62,7 @@ class SelectiveAmnesia(Method):
         blank = torch.zeros(shape, dtype=torch.uint8)
         self.conditions = ImageSet(blank, torch.tensor(task.forget_classes)).to(t.device)
 
-    def drawn(self, t: Denoising, labels: Tensor) -> Tensor:
+    def drawn(self, t: "Denoising", labels: Tensor) -> Tensor:
         """What the network draws for these labels, uint8 on the CPU."""
         return sample(
             t.network,
@@ -70,7 +73,7 @@ class SelectiveAmnesia(Method):
             stream="replay",
         )
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         shape = tuple(self.replay.images.shape[1:])
         forget = t.draw("forget", self.conditions, label_dropout=0.0)
         forget = replace(forget, x_0=2 * t.uniform("uniform", shape) - 1)

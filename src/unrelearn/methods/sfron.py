@@ -21,13 +21,16 @@ released code.
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from unrelearn.masks import Mask
 from unrelearn.method import Combine, Method
 from unrelearn.ranges import Weight
-from unrelearn.training import Training
+
+if TYPE_CHECKING:
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
@@ -40,11 +43,11 @@ class SFRon(Method):
     whole_steps = True  # w_i needs the losses of all images
     clips_masked = True  # as released
 
-    def moving(self, t: Training) -> Mask | None:
+    def moving(self, t: "Training") -> Mask | None:
         forgetting = self.combine != "alternation" or t.step % 2 == 0
         return t.mask if forgetting else None
 
-    def losses(self, t: Training) -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         each = t.loss(t.draw("forget", t.task.forget))
         weights = each.detach().clamp(min=1e-8) ** -self.loss_power
         alpha = self.forget_weight * (1 + math.cos(math.pi * t.step / self.max_steps)) / 2

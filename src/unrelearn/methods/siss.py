@@ -21,15 +21,18 @@ and keep it.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from unrelearn.diffusion.denoising import Denoising, NoisyBatch
 from unrelearn.method import Method
 from unrelearn.ranges import Weight
+
+if TYPE_CHECKING:
+    from unrelearn.diffusion.denoising import Denoising
+    from unrelearn.diffusion.noisy import NoisyBatch
 
 
 def difference(forget: Tensor, retain: Tensor, share: float) -> Tensor:
@@ -55,7 +58,7 @@ class SISS(Method):
             return super().combiner
         return partial(difference, share=self.forget_share)
 
-    def losses(self, t: Denoising) -> dict[str, Tensor]:
+    def losses(self, t: "Denoising") -> dict[str, Tensor]:
         kept = t.draw("retain", t.task.retain)
         lost = t.draw("forget", t.task.forget, label_dropout=0.0)
         lost = replace(lost, t=kept.t, noise=kept.noise)
@@ -70,13 +73,13 @@ class SISS(Method):
         }
 
 
-def distance(t: Denoising, m: Tensor, batch: NoisyBatch) -> Tensor:
+def distance(t: "Denoising", m: Tensor, batch: "NoisyBatch") -> Tensor:
     """-log q(m | x_0) up to a constant, (B,): |m - sqrt(abar) x_0|^2 / (2 (1 - abar))."""
     abar = t.alphas_cumprod[batch.t].view(-1, 1, 1, 1)
     return ((m - abar.sqrt() * batch.x_0).square() / (2 * (1 - abar))).sum((1, 2, 3))
 
 
-def errors(t: Denoising, m: Tensor, batch: NoisyBatch) -> Tensor:
+def errors(t: "Denoising", m: Tensor, batch: "NoisyBatch") -> Tensor:
     """Each image's mean squared error (B,) against what the network should answer if m were a
     noised x_0.
     """

@@ -49,7 +49,6 @@ from unrelearn.report.words import (
     sentence,
 )
 
-FILE_NAME = "report.html"  # beside result.json; the comparison links to it
 TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
 FORGOTTEN = ("forget_accuracy", "nothing", "other_sampler", "off_grid", "entropy", "agreement")
 DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")

@@ -16,6 +16,7 @@ Row: TypeAlias = dict[str, Any]  # one of record["rows"]
 Interval: TypeAlias = tuple[float, float, float]  # value, low, high
 
 VERSION = 1
+PAGE = "report.html"  # beside result.json; the comparison links to it
 REQUIRED = (
     "version",
     "name",

@@ -9,10 +9,11 @@ from unrelearn.report import matrix
 from unrelearn.report.comparison import cells, recovery_figures
 from unrelearn.report.groups import Group
 from unrelearn.report.leaderboard import TextColumn, difference_text, difference_words
-from unrelearn.report.page import FILE_NAME, figure
+from unrelearn.report.page import figure
 from unrelearn.report.panel import Panel
 from unrelearn.report.records import (
     NONE,
+    PAGE,
     Record,
     row_of,
     troubles,
@@ -104,7 +105,7 @@ def run_rows(records: Sequence[Record], folder: Path) -> Context:
 
 def _page_of(record: Record, folder: Path) -> str:
     """Relative address of the run's own page, if it lies on this disk."""
-    file = Path(record.get("path") or "").parent / FILE_NAME
+    file = Path(record.get("path") or "").parent / PAGE
     if not record.get("path") or not file.is_file():
         return ""
     return Path(os.path.relpath(file, Path(folder).resolve())).as_posix()

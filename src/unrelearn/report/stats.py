@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from unrelearn.report.records import Row, image_count, measured, number
 from unrelearn.report.words import DASH
@@ -126,7 +126,7 @@ class Estimate:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of n >= 2 values by Student's t with n - 1 degrees of freedom."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -289,6 +289,8 @@ def over_images(hits: Sequence[tuple[np.ndarray, np.ndarray]]) -> Difference:
     Args:
         hits: for each seed, two boolean arrays (N,) over the same images.
     """
+    from scipy.stats import binomtest  # a second of imports, for comparisons alone
+
     n = np.array([len(one) for one, _ in hits])
     gained = np.array([np.sum(one & ~other) for one, other in hits])
     lost = np.array([np.sum(other & ~one) for one, other in hits])
@@ -300,7 +302,7 @@ def over_images(hits: Sequence[tuple[np.ndarray, np.ndarray]]) -> Difference:
         drawn = np.random.default_rng(seed).multinomial(n[seed], kinds, DRAWS) / n[seed]
         draws.append(drawn[:, 0] - drawn[:, 1])
     changed = int(gained.sum() + lost.sum())
-    p = float(stats.binomtest(int(gained.sum()), changed).pvalue) if changed else 1.0
+    p = float(binomtest(int(gained.sum()), changed).pvalue) if changed else 1.0
     values = (gained - lost) / n
     ends = _percentiles(draws)
     return Difference(
@@ -313,10 +315,12 @@ def over_seeds(values: Sequence[float]) -> Difference:
     Args:
         values: the difference of each seed.
     """
+    from scipy.stats import ttest_1samp
+
     mean, n = float(np.mean(values)), len(values)
     if n < 2 or np.ptp(values) < ROUNDING:  # no spread: a t test would take it for certainty
         return Difference(mean, test=SEEDS, n=n, seeds=n, values=tuple(values))
-    p = float(stats.ttest_1samp(values, 0).pvalue)
+    p = float(ttest_1samp(values, 0).pvalue)
     return Difference(mean, *t_interval(values), p, SEEDS, n, n, values=tuple(values))
 
 

@@ -6,9 +6,7 @@ from typing import Any
 from unrelearn import distributed
 from unrelearn.artifact import write_json
 from unrelearn.classification.classifier import Classifier, halves, new_classifier
-from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.evals.evidence import accuracy, share
-from unrelearn.fit import FitOptions, fit
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.images import decoded, images
@@ -48,6 +46,9 @@ class Classifiers(Stage):
         return decoded(self.run)
 
     def make(self, folder: Path) -> dict[str, Any]:
+        from unrelearn.classification.training import ClassifierTraining, OracleRecipe
+        from unrelearn.fit import FitOptions, fit
+
         run, dataset = self.run, self.run.dataset
         data, shape = images(run), self.shape
         seed = shape.pop("seed")

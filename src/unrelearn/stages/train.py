@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,14 +14,16 @@ from unrelearn.artifact import sha256, write_json
 from unrelearn.diffusion import checkpoint
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.errors import UsageError
-from unrelearn.fit import FitOptions, fit
 from unrelearn.method import Edit, Method
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.images import decoded, images
+
+if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no Lightning
+    from unrelearn.diffusion.denoising import Denoising, DenoisingTask
+    from unrelearn.fit import FitOptions
 
 
 def snapshot(step: float) -> str:
@@ -29,7 +31,9 @@ def snapshot(step: float) -> str:
     return f"step_{step:06d}" if isinstance(step, int) else f"level_{step:g}"
 
 
-def fit_options(run: Run, **arguments: Any) -> FitOptions:
+def fit_options(run: Run, **arguments: Any) -> "FitOptions":
+    from unrelearn.fit import FitOptions
+
     trainer = run.cfg.trainer
     return FitOptions(
         precision=run.cfg.precision,
@@ -50,9 +54,15 @@ class Trained(Stage):
     start: "Trained | None" = None  # the model that it starts from
     places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
 
-    def training(self) -> Denoising:
+    def training(self) -> "Denoising":
         """What is fitted."""
         raise NotImplementedError
+
+    def fitted(self, method: Method, **wanted: bool) -> "Denoising":
+        """A method with the network and the data; wanted: as `task` has it."""
+        from unrelearn.diffusion.denoising import Denoising
+
+        return Denoising(method, self.task(**wanted))
 
     @property
     def description(self) -> str:
@@ -91,6 +101,8 @@ class Trained(Stage):
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Fit a module and write its weights; of an attack a snapshot for each place instead."""
+        from unrelearn.fit import fit
+
         module = self.training()
         edits = isinstance(module.method, Edit)
 
@@ -127,13 +139,13 @@ class Trained(Stage):
             "steps": steps,
         }
 
-    def _edit(self, module: Denoising, keep: Callable[[float], None]) -> None:
+    def _edit(self, module: "Denoising", keep: Callable[[float], None]) -> None:
         module.to(self.run.device)  # training leaves it on the CPU
         for level in self.places:
             with module.edited(level):
                 keep(level)
 
-    def task(self, *, oracle: bool = False, attacked: bool = False) -> DenoisingTask:
+    def task(self, *, oracle: bool = False, attacked: bool = False) -> "DenoisingTask":
         """The network that this stage starts from and the two sets.
 
         attacked: put the networks into their canonical form, so that no attack depends on how
@@ -145,6 +157,8 @@ class Trained(Stage):
         data, dataset = images(run), run.dataset
         network = written(start.network()) if start else self.new_network()
         has_counterparts = hasattr(dataset, "counterpart")
+        from unrelearn.diffusion.denoising import DenoisingTask
+
         return DenoisingTask(
             network=network.to(run.device),
             schedule=run.slice(run.cfg.model.schedule),
@@ -208,13 +222,14 @@ class Pretrain(Trained):
     def description(self) -> str:
         return f"pretrain on {self.run.names['dataset']}"
 
-    def training(self) -> Denoising:
-        settings = recipe(self.run.slice(self.run.cfg.model.pretrain))
-        return Denoising(Pretraining(**settings), self.task())
+    def training(self) -> "Denoising":
+        from unrelearn.diffusion.denoising import Pretraining
+
+        return self.fitted(Pretraining(**recipe(self.run.slice(self.run.cfg.model.pretrain))))
 
     def cost(self) -> Cost:
         settings = self.run.slice(self.run.cfg.model.pretrain)
-        return self.training_cost(settings, settings["max_steps"], Pretraining.passes)
+        return self.training_cost(settings, settings["max_steps"], Method.passes)
 
 
 class Import(Trained):
@@ -302,8 +317,8 @@ class Unlearn(Changed):
     def description(self) -> str:
         return f"unlearn with {self.what}"
 
-    def training(self) -> Denoising:
-        return Denoising(self.run.record(self.group), self.task(oracle=self.method.needs_oracle))
+    def training(self) -> "Denoising":
+        return self.fitted(self.run.record(self.group), oracle=self.method.needs_oracle)
 
 
 class Attack(Changed):
@@ -321,8 +336,8 @@ class Attack(Changed):
     def description(self) -> str:
         return f"attack with {self.what}"
 
-    def training(self) -> Denoising:
-        return Denoising(self.run.record(self.group), self.task(attacked=True))
+    def training(self) -> "Denoising":
+        return self.fitted(self.run.record(self.group), attacked=True)
 
 
 class Cached(Stage):
