@@ -4,6 +4,8 @@ its file.
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -182,7 +184,8 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
             "ranges",
             "task",
             "diffusion",
-            "diffusion.denoising",
+            "diffusion.maths",
+            "diffusion.noisy",
             "diffusion.memory",
             "diffusion.maths",
             "diffusion.denoiser",
@@ -370,3 +373,17 @@ def test_no_omegaconf_object_leaves_the_configuration(compose, attack: str):
 def test_what_a_record_holds_is_plain_python(compose):
     attack = instantiate(compose("attack=few_shot")["attack"], _convert_="all")
     assert not_plain(vars(attack)) == [] and attack.budgets[0] == 0
+
+
+def test_what_is_there_already_is_shown_without_the_libraries_that_make_it():
+    """They are 12 s of imports: a run of which everything is there needs none of them."""
+    methods = sorted(m for m in OURS if m.startswith(("unrelearn.methods.", "unrelearn.attacks.")))
+    program = f"import sys, {', '.join(['unrelearn.record', 'unrelearn.report.summary', *methods])}"
+    heavy = "{'lightning', 'diffusers', 'sklearn', 'matplotlib', 'wandb'}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(sorted({heavy} & sys.modules.keys()))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from unrelearn.config import every_stage
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.run import Run
 
@@ -62,13 +63,13 @@ def forward_passes(settings: dict[str, Any], steps: int, each: tuple[float, floa
 
 
 def estimate(run: Run, stages: Iterable[Any]) -> list[dict[str, Any]]:
-    """One row for each stage with the denoiser in it: {"key", "stage", "what", "there", "steps",
+    """One row for each stage that costs something: {"key", "stage", "what", "there", "steps",
     "flops", "bytes"}.
     """
-    rows = []
+    rows, left_out = [], set(every_stage()) - set(run.cfg.stages)
     for stage in sorted(stages, key=lambda stage: not stage.trains):
         cost = stage.cost()
-        if cost.bytes and stage.name in run.cfg.stages:
+        if cost.bytes and stage.name not in left_out:
             row = {"key": stage.key, "stage": stage.name, "what": stage.what}
             there = run.store.path(stage.spec).exists()
             row |= {"steps": cost.steps, "flops": cost.flops, "bytes": cost.bytes, "there": there}
