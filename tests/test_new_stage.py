@@ -1,6 +1,7 @@
 """A stage that nobody knew: a class of its own and a line in the track, and all else follows."""
 
 import importlib.util
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def test_a_new_stage_is_a_file_and_a_line_in_the_track(
     assert overview(plan).counts["layer_norms"] == {"done": 2}
 
     # garbage collection keeps what a record names, and lets go of it with the record
+    (forgotten,) = outputs.glob("runs/*seed1*")
+    shutil.rmtree(forgotten)
     assert script("gc").main([str(outputs), "--hours", "0"]) == 0
     assert "layer_norms: 1 of 2" in capsys.readouterr().out
 

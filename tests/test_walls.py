@@ -184,7 +184,7 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
             "ranges",
             "task",
             "diffusion",
-            "diffusion.maths",
+            "diffusion.denoising",
             "diffusion.noisy",
             "diffusion.memory",
             "diffusion.maths",
