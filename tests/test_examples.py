@@ -78,7 +78,9 @@ def test_a_folder_of_weights_from_elsewhere_is_attacked(outputs: Path, tmp_path:
     assert made.keys() == {"dimra", "embedding_inversion"}
     for record in made.values():
         assert [row["model"] for row in record["rows"]] == ["original", "unlearned", "attacked"]
-        assert not [stage for stage in record["stages"] if stage["stage"] == "pretrain"]
+        (first,) = [stage for stage in record["stages"] if stage["stage"] == "pretrain"]
+        imported = outputs / "artifacts" / "pretrain" / first["key"]
+        assert (imported / "raw").is_dir() and not (imported / "losses.json").exists()
 
 
 def test_the_notebook_answers_its_question_with_each_picture(outputs: Path):
