@@ -36,7 +36,8 @@ def record_of_dimum(outputs: Path) -> Path:
 
 def commands(page: Path) -> list[list[str]]:
     """The indented commands of a page, as a shell would split them."""
-    return [shlex.split(line) for line in re.findall(r"^    (\S.*)$", page.read_text(), flags=re.M)]
+    text = re.sub(r"\\\n +", "", page.read_text())
+    return [shlex.split(line) for line in re.findall(r"^    (\S.*)$", text, flags=re.M)]
 
 
 def execute(words: list[str], *more: str) -> str:
