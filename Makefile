@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-digits grid-digits report bench lint lock clean
+.PHONY: help run test results tune results-digits grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -89,6 +89,9 @@ lint: $(STAMP) ## rules, format, sizes, types
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/sizes.py
 	$(BIN)/mypy
+
+docs: $(STAMP) ## the pages of docs/ as a site, site/index.html; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(STAMP) ## requirements.lock: one version of everything, for Python 3.10 and later
 	$(BIN)/python -m pip install --quiet uv

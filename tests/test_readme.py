@@ -1,4 +1,4 @@
-"""The README and docs/add-a-method.md do what they say: their code blocks are run as they stand."""
+"""README, docs/start.md and docs/add-a-method.md: their code blocks are run as they stand."""
 
 import re
 import shutil
@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import ROOT, SHORT, command, environment
 
-README, ADD_A_METHOD = (
-    (ROOT / "README.md").read_text(),
-    (ROOT / "docs" / "add-a-method.md").read_text(),
+GROUPS = {"methods": "method", "attacks": "attack", "data": "dataset"}
+
+README = (ROOT / "README.md").read_text()
+START = (ROOT / "docs" / "start.md").read_text()
+METHOD_PAGE, ATTACK_PAGE = (
+    (ROOT / "docs" / "add-a-method.md").read_text().split("## 4. An attack\n")
 )
 
 
@@ -34,7 +38,7 @@ def house_with(text: str, folder: Path, *parts: str) -> list[str]:
 
 
 def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path: Path):
-    assert len(house_with(README, tmp_path, "src", "conf", "run.py")) == 4
+    assert len(house_with(README + ATTACK_PAGE, tmp_path, "src", "conf", "run.py")) == 4
     done = subprocess.run(
         command(
             "method=to_null",
@@ -56,7 +60,7 @@ def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path:
 def test_the_method_of_the_guide_passes_its_own_test_and_the_suite_and_survives_a_run(
     tmp_path: Path,
 ):
-    written = house_with(ADD_A_METHOD, tmp_path, "src", "conf", "tests", "run.py", "pyproject.toml")
+    written = house_with(METHOD_PAGE, tmp_path, "src", "conf", "tests", "run.py", "pyproject.toml")
     assert written == [
         "src/unrelearn/methods/any_class.py",
         "tests/methods/test_any_class.py",
@@ -107,7 +111,9 @@ def test_an_unlearned_model_samples_with_diffusers_alone(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     folder = next((tmp_path / "outputs" / "artifacts" / "unlearn").glob("*/raw"))
-    example = next(text for text in blocks("python") if "UNet2DModel.from_pretrained" in text)
+    example = next(
+        text for text in blocks("python", START) if "UNet2DModel.from_pretrained" in text
+    )
     check = "\nimport sys\nassert images.shape == (4, 1, 8, 8) and 'unrelearn' not in sys.modules\n"
     done = subprocess.run(
         [sys.executable, "-c", f"FOLDER = {str(folder)!r}\n{example}{check}"],
@@ -118,12 +124,49 @@ def test_an_unlearned_model_samples_with_diffusers_alone(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_path_and_command_named_in_the_tree_exists():
-    tree = next(text for text in blocks("") if text.startswith("run.py"))
+@pytest.mark.parametrize("page", ["README.md", "docs/how-it-works.md"])
+def test_every_path_and_command_named_in_the_tree_exists(page: str):
+    text = (ROOT / page).read_text()
+    (tree,) = re.findall(r"^```\n(run\.py .*?)^```", text, flags=re.S | re.M)
     for name in re.findall(r"[\w/]+\.py", tree):
-        assert list(ROOT.rglob(name)), name
+        assert list(ROOT.glob(f"[!.]*/**/{name}")) or (ROOT / name).exists(), name
+    for name in re.findall(r"\b(\w+)/(?=[\s:,;])", tree.split("outputs/  ")[0]):
+        assert [path for path in ROOT.glob(f"[!.]*/**/{name}") if path.is_dir()] or (
+            ROOT / name
+        ).is_dir(), name
     for group in ("methods", "attacks", "evals", "data"):
         assert f"{group}/" in tree
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`make ([a-z-]+)`", README):
-        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+def test_every_method_and_attack_is_named_in_the_tree():
+    (tree,) = re.findall(
+        r"^```\n(run\.py .*?)^```", (ROOT / "docs/how-it-works.md").read_text(), flags=re.S | re.M
+    )
+    for group in ("methods", "attacks", "data"):
+        for path in (ROOT / "src" / "unrelearn" / group).glob("[!_]*.py"):
+            has_yaml = (ROOT / "conf" / GROUPS[group] / f"{path.stem}.yaml").exists()
+            assert not has_yaml or re.search(rf"\b{path.stem}\b", tree), path.stem
+
+
+def test_the_readme_is_short_and_only_its_table_is_wide():
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("| ")]
+
+
+def test_the_table_of_the_readme_is_the_first_that_make_results_wrote():
+    """Its headings, and all of its rows."""
+    shown = re.findall(r"<!-- results -->\n((?:\|.*\n)+)", README)
+    written = re.findall(
+        r"(?:^\|.*\n)+", (ROOT / "docs/results/readme/table.md").read_text(), flags=re.M
+    )
+    assert shown == written[:1]
+
+
+def test_the_method_of_the_readme_is_the_example_outside_of_the_tree():
+    code = next(text for text in blocks("python") if "to_null.py" in text).split("\n", 1)[1]
+    settings = next(text for text in blocks("yaml") if "to_null.yaml" in text).split("\n", 1)[1]
+    example = ROOT / "examples" / "own_method"
+    assert code == (example / "to_null.py").read_text()
+    outside = settings.replace("unrelearn.methods.to_null.", "to_null.")
+    assert outside == (example / "method" / "to_null.yaml").read_text()

@@ -58,7 +58,7 @@ def test_the_workflow_runs_what_decides_on_the_oldest_and_the_newest_python():
     assert PROJECT["requires-python"] == ">=3.10"
     commands = [step["run"] for step in job["steps"] if "run" in step]
     targets = {word for line in commands for word in re.findall(r"make (\w+)", line)}
-    assert targets == {"test", "lint"}
+    assert targets == {"test", "lint", "docs"}
 
 
 def test_hooks_run_the_linter_that_the_house_runs():

@@ -13,7 +13,7 @@ from unrelearn.stages.images import decoded, images
 
 
 class Classifiers(Stage):
-    """The classifier of a role; it sees half of the training images."""
+    """A classifier that measures, main or held-out; it sees half of the training images."""
 
     name = "oracle"
     version = 2

@@ -14,6 +14,8 @@ from unrelearn.stages.train import Attack, Model
 
 
 class Samples(Stage):
+    """Images that a model draws."""
+
     name = "samples"
     version = 2
     alone = False

@@ -304,6 +304,8 @@ class Changed(Trained):
 
 
 class Unlearn(Changed):
+    """What a method makes of the original model."""
+
     name = "unlearn"
     axis = "unlearn/step"
     depth = 2
@@ -322,6 +324,8 @@ class Unlearn(Changed):
 
 
 class Attack(Changed):
+    """What an attack makes of the unlearned model, at each budget or level."""
+
     name = "attack"
     version = 2
     axis = "attack/budget"
