@@ -64,7 +64,7 @@ def cells(
         first = group.first
         names = [forgotten(first), display_name(first["method"]), display_name(first["attack"])]
         start = [*names, *[group.note or DASH] * noted, group.seeds]
-        estimates = results.estimates[results.groups.index(group)]
+        estimates = results.estimates[group.number]
         rows.append([*start, *(fill(group, estimates) for _, fill in columns)])
     return [*headers, *(header for header, _ in columns)], rows, len(headers)
 
@@ -85,7 +85,7 @@ def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[Co
     half = ("steps\nto half", partial(_half_text, main))
     if brief:
         return [*columns, half]
-    known = [results.estimates[results.groups.index(group)] for group in members]
+    known = [results.estimates[group.number] for group in members]
     for field in ("another", "nothing"):
         column = f"unlearned_{field}@{main}"
         if any(column in estimates for estimates in known):
@@ -226,14 +226,9 @@ def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curve | None:
-    """The mean recovery curve of the finished seeds of one method with its band (the ends of
-    `Estimate`).
-
-    Args:
-        groups: which differ in the learning rate alone.
-    """
+    """The mean recovery curve of the finished seeds of groups that differ in the rate alone."""
     groups = list(groups)
-    first, places = groups[0], [results.groups.index(group) for group in groups]
+    first, places = groups[0], [group.number for group in groups]
     lines = pick(results.values, group_id=places, base="forget_accuracy", guidance=guidance)
     lines = lines[(lines["model"] != "original") & (lines["status"] == "finished")]
     lines = lines.dropna(subset=["value", "low", "high"])

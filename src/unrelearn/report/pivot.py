@@ -22,14 +22,7 @@ from unrelearn.report.stats import (
 )
 from unrelearn.report.strongest import reported, strongest, unlearned_models
 from unrelearn.report.table import Results, pick, scales_of
-from unrelearn.report.words import (
-    BROKE,
-    DASH,
-    forgotten,
-    guidance_label,
-    labelled,
-    prefixed,
-)
+from unrelearn.report.words import BROKE, DASH, forgotten, guidance_label, labelled, prefixed
 
 ABSENT = object()
 MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rates and attack seeds
@@ -86,7 +79,7 @@ def _pivots(results: Results, members: Sequence[Group], key: str) -> list["Pivot
     labels = {}
     for group, method, attack in zip(members, methods, attacks, strict=True):
         names = labelled(group.first["method"], method), labelled(group.first["attack"], attack)
-        labels[results.groups.index(group)] = names
+        labels[group.number] = names
     pivots = []
     for attack in dict.fromkeys(attack for _, attack in labels.values()):
         rows = {group: row for group, (row, name) in labels.items() if name == attack}
@@ -256,11 +249,7 @@ def _mean(lines: pd.DataFrame) -> Estimate | None:
 
 
 def put_into(page: str, key: str, text: str) -> str:
-    """The page with the text between its lines ``<!-- by KEY -->`` and ``<!-- end -->``.
-
-    Raises:
-        ValueError: there are no such lines.
-    """
+    """The page with the text between ``<!-- by KEY -->`` and ``<!-- end -->``, or ValueError."""
     before, begin, rest = page.partition(f"<!-- by {key} -->\n")
     old, end, after = rest.partition("<!-- end -->")
     if not (begin and end) or "<!-- by " in old:
