@@ -17,7 +17,7 @@ from unrelearn.report import comparison, leaderboard, matrix, pivot
 from unrelearn.report.panel import Panel, panels
 from unrelearn.report.render import caption
 from unrelearn.report.sections import comparison_page, matrix_sections
-from unrelearn.report.stats import average, estimate, estimate_text, intact
+from unrelearn.report.stats import Measurement, average, estimate, estimate_text, intact
 from unrelearn.report.strongest import reported, strongest
 from unrelearn.report.summary import summary_cells
 from unrelearn.report.table import results
@@ -144,11 +144,11 @@ def test_attack_seeds_are_replicates_inside_their_seed_and_no_setting():
 
 
 def test_one_seeds_attack_seeds_have_the_interval_of_all_their_images():
-    values = [(0.5, None, None, 2, "10", None), (1.0, None, None, 2, "11", None)]
+    values = [Measurement(0.5, n=2, hits="10"), Measurement(1.0, n=2, hits="11")]
     value, low, _, n, hits, _ = average(values)
     assert (value, n, hits) == (0.75, 4, "1011")
     assert low == pytest.approx(wilson(0.75, 4)["low"])
-    without = [(share, *[None] * 5) for share in (0.5, None, 1.0)]
+    without = [Measurement(share) for share in (0.5, None, 1.0)]
     assert average(without)[:3] == (0.75, None, None)
     assert average(without[1:2]) == (None,) * 6 and average(without[:1] * 2) == without[0]
 

@@ -368,3 +368,11 @@ def test_lines_on_oracle_and_recovery():
         == "Recovery at guidance 1: area 0.100, the original does not show the class, so there is"
         " nothing to recover."
     )
+
+
+def test_an_attacked_row_that_does_not_say_its_budget_stops_no_verdict():
+    record = make_record(attacked=(0.2, 0.9, 0.6, 0.3, 0.1))
+    for row in record["rows"]:
+        row.pop("step")
+    text = verdict(record)
+    assert ", after a peak of 90 % (" in text and "steps" not in text

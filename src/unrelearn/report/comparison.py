@@ -1,9 +1,7 @@
 """Groups of runs side by side: Markdown, CSV, LaTeX, and the recovery curves."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -56,52 +54,44 @@ def cells(
     results: Results, members: Sequence[Group], brief: bool = False
 ) -> tuple[list[str], list[list[str]], int]:
     """Headers, rows, and how many columns are flush left; `brief` fits a narrow terminal."""
-    columns = _columns(results, members, brief)
-    noted = any(group.note for group in members)
-    headers = ["forgotten", "method", "attack", *["settings"] * noted, "seeds"]
-    rows = []
-    for group in members:
-        first = group.first
-        names = [forgotten(first), display_name(first["method"]), display_name(first["attack"])]
-        start = [*names, *[group.note or DASH] * noted, group.seeds]
-        estimates = results.estimates[results.groups.index(group)]
-        rows.append([*start, *(fill(group, estimates) for _, fill in columns)])
-    return [*headers, *(header for header, _ in columns)], rows, len(headers)
-
-
-Estimates: TypeAlias = dict[str, Estimate]  # of a group, by column of table.csv
-Column: TypeAlias = tuple[str, Callable[[Group, Estimates], str]]  # header, and what fills it
-
-
-def _columns(results: Results, members: Sequence[Group], brief: bool) -> list[Column]:
+    known = [(group, results.estimates[group.number]) for group in members]
     every = pooled(record for group in members for record in group.records)
     scales, retain = guidances(every), retained_guidance(every)
     main = main_of(scales)
-    columns: list[Column] = []
+
+    def texts(column: str, scale: float = 100, digits: int = 1) -> list[str]:
+        return [estimate_text(own.get(column), scale, digits, group.n) for group, own in known]
+
+    columns = {"forgotten": [forgotten(group.first) for group in members]}
+    for name in ("method", "attack"):
+        columns[name] = [display_name(group.first[name]) for group in members]
+    if any(group.note for group in members):
+        columns["settings"] = [group.note or DASH for group in members]
+    columns["seeds"] = [group.seeds for group in members]
+    left = len(columns)
     for g in [main] if brief else scales:
-        for model, text in (("unlearned", _text), ("attacked", _attacked_text)):
-            fill = partial(text, f"{model}_forget_accuracy@{g}", 100, 1)
-            columns.append((f"{model} %\n(s={guidance_label(g)})", fill))
-    half = ("steps\nto half", partial(_half_text, main))
-    if brief:
-        return [*columns, half]
-    known = [results.estimates[results.groups.index(group)] for group in members]
-    for field in ("another", "nothing"):
-        column = f"unlearned_{field}@{main}"
-        if any(column in estimates for estimates in known):
-            header = f"{field} %\n(s={guidance_label(main)})"
-            columns.append((header, partial(_text, column, 100, 1)))
-    columns += [("area", partial(_text, f"area@{main}", 1, 3)), half]
-    distance = _distance(members, known, retain)
+        where = f"%\n(s={guidance_label(g)})"
+        columns[f"unlearned {where}"] = texts(f"unlearned_forget_accuracy@{g}")
+        attacked = zip(members, texts(f"attacked_forget_accuracy@{g}"), strict=True)
+        columns[f"attacked {where}"] = [_if_broken(group) + text for group, text in attacked]
+    if not brief:
+        for field in ("another", "nothing"):
+            column = f"unlearned_{field}@{main}"
+            if any(column in own for _, own in known):
+                columns[f"{field} %\n(s={guidance_label(main)})"] = texts(column)
+        columns["area"] = texts(f"area@{main}", 1, 3)
+    halves = [(own.get(f"steps_to_half@{main}"), group.budgets) for group, own in known]
+    columns["steps\nto half"] = [half_text(half, budgets) for half, budgets in halves]
+    distance = _distance(members, [own for _, own in known], retain)
     for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), distance):
-        for model, when in (("unlearned", "before"), ("attacked", "after")):
-            fill = partial(_text, f"{model}_{metric}@{retain}", scale, digits)
-            columns.append((f"{short}\n{when}", fill))
-    return columns
+        for model, when in () if brief else (("unlearned", "before"), ("attacked", "after")):
+            column = f"{model}_{metric}@{retain}"
+            columns[f"{short}\n{when}"] = texts(column, scale, digits)
+    return [*columns], [list(row) for row in zip(*columns.values(), strict=True)], left
 
 
 def _distance(
-    members: Sequence[Group], known: Sequence[Estimates], guidance: str
+    members: Sequence[Group], known: Sequence[dict[str, Estimate]], guidance: str
 ) -> tuple[str, str, int, int]:
     """Column, header, scale, digits: FID if every row with a distance has it, else the oracle's."""
     have = {}
@@ -115,23 +105,12 @@ def _distance(
     return "fd_oracle", f"FD{n}", 1, 2
 
 
-def _text(column: str, scale: float, digits: int, group: Group, estimates: Estimates) -> str:
-    return estimate_text(estimates.get(column), scale, digits, group.n)
-
-
-def _attacked_text(
-    column: str, scale: float, digits: int, group: Group, estimates: Estimates
-) -> str:
+def _if_broken(group: Group) -> str:
     attacked = [record for record in group.records if row_of(record, "attacked")]
     pairs = [(row_of(r, "attacked"), row_of(r, "unlearned")) for r in attacked]
     guidance = retained_guidance(pooled(group.records))
     broke = pairs and all(intact([pair], guidance) is False for pair in pairs)
-    text = _text(column, scale, digits, group, estimates)
-    return f"{BROKE}, {text}" if broke else text
-
-
-def _half_text(guidance: str, group: Group, estimates: Estimates) -> str:
-    return half_text(estimates.get(f"steps_to_half@{guidance}"), group.budgets)
+    return f"{BROKE}, " if broke else ""
 
 
 def to_markdown(results: Results, brief: bool = False) -> str:
@@ -226,14 +205,9 @@ def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curve | None:
-    """The mean recovery curve of the finished seeds of one method with its band (the ends of
-    `Estimate`).
-
-    Args:
-        groups: which differ in the learning rate alone.
-    """
+    """The mean recovery curve of the finished seeds of groups that differ in the rate alone."""
     groups = list(groups)
-    first, places = groups[0], [results.groups.index(group) for group in groups]
+    first, places = groups[0], [group.number for group in groups]
     lines = pick(results.values, group_id=places, base="forget_accuracy", guidance=guidance)
     lines = lines[(lines["model"] != "original") & (lines["status"] == "finished")]
     lines = lines.dropna(subset=["value", "low", "high"])

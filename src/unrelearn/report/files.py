@@ -37,11 +37,7 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write aside, flush to disk, rename: a reader sees the old file or the new one, never half of
-    one.
-
-    What UTF-8 can not hold, as a path may, is written as its escape.
-    """
+    """Write aside, flush, rename: a reader never sees half; escapes what UTF-8 can not hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -40,16 +40,9 @@ REPLICATE = "attack.seed"  # no setting: runs that differ only in it are average
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
-DECISIVE = (
-    "unrelearn",
-    "pretrain",
-    "oracle",
-    "unlearn",
-    "attack",
-    "samples",
-    "reference",
-    "evaluate",
-)
+DECISIVE = (  # noqa: SIM905
+    "unrelearn pretrain oracle unlearn attack samples reference evaluate"
+).split()
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -66,6 +59,7 @@ class Group:
     budgets: tuple[float, ...]  # optimiser steps, or levels in the order they were measured in
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
     notes: tuple[str, ...] = ()  # settings that set it apart from another row of the same name
+    number: int = 0  # its place among all groups
     style: int = 0  # colour and marker: a method looks the same in every figure
 
     @property
@@ -140,7 +134,8 @@ def comparison(records: Sequence[Record]) -> list[Group]:
             group.notes = tuple(parts)
     groups.sort(key=lambda group: (*_row_name(group)[:2], *place(group), group.note))
     styles: dict[tuple[str, str], int] = {}
-    for group in groups:
+    for number, group in enumerate(groups):
+        group.number = number
         method = group.first["method"], group.method_note
         group.style = styles.setdefault(method, len(styles))
     return groups
@@ -289,11 +284,7 @@ def _budgets(record: Record) -> tuple[float, ...]:
 
 
 def differences(settings: Sequence[Mapping[str, str | None]]) -> list[list[str]]:
-    """What each has in the settings in which they are not all alike:
-    ``sampler.num_inference_steps=20``.
-
-    A setting may be absent, which is a difference, or None: it does not say, which is none.
-    """
+    """``sampler.num_inference_steps=20``: where they are not alike; None does not say."""
     unlike = []
     for key in sorted(set().union(*settings)):
         if len({each.get(key, "absent") for each in settings} - {None}) > 1:

@@ -12,7 +12,6 @@ from functools import partial
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from unrelearn.report.figures import Mark, scatter_figure
 from unrelearn.report.files import csv_text
@@ -24,6 +23,7 @@ from unrelearn.report.records import NONE
 from unrelearn.report.render import (
     Cells,
     caption,
+    console_table,
     latex_table,
     markdown,
     markdown_table,
@@ -46,18 +46,10 @@ class TextColumn:
     attack: str | None  # the attack whose runs it comes from; None: all of them
 
 
-WANTED = (
-    "unlearning_accuracy",
-    "another",
-    "nothing",
-    "unlearning_accuracy_held_out",
-    "retain_accuracy",
-    "fid",
-    "fd_oracle",
-    "kid",
-    "kid_oracle",
-    "unlearn_seconds",
-)
+WANTED = (  # noqa: SIM905
+    "unlearning_accuracy another nothing unlearning_accuracy_held_out retain_accuracy fid fd_oracle"
+    " kid kid_oracle unlearn_seconds"
+).split()
 
 
 def columns(panel: Panel, guidance: str) -> list[TextColumn]:
@@ -254,16 +246,10 @@ def show(panels: Sequence[Panel], console: Console | None = None) -> None:
     console = console or Console()
     for panel, guidance, name in boards(panels):
         headers, rows = cells(panel, guidance)
-        shown = len(headers)
-        while shown > 2 and _width(headers, rows, shown) > console.width:
-            shown -= 1
-        table = Table(box=None, header_style="bold")
-        for index, header in enumerate(headers[:shown]):
-            table.add_column(escape(header), justify="right" if index else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(escape, row[:shown]))
+        while len(headers) > 2 and natural_width(headers, rows) > console.width:
+            headers, rows = headers[:-1], [row[:-1] for row in rows]
         console.print(f"[bold]{escape(name)}[/bold]", highlight=False)
-        console.print(table)
+        console.print(console_table((headers, rows)))
     if panels:
         for note in dict.fromkeys(note for panel in panels for note in notes(panel)):
             console.print(note, markup=False, highlight=False)
@@ -272,10 +258,6 @@ def show(panels: Sequence[Panel], console: Console | None = None) -> None:
             " (paired, Holm). Words, every column and number: leaderboard.md, leaderboard.csv.",
             highlight=False,
         )
-
-
-def _width(headers: list[str], rows: list[list[str]], shown: int) -> int:
-    return natural_width(headers[:shown], [row[:shown] for row in rows])
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from unrelearn.report.figures import Mark, heat_map, scatter_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.panel import Cell, Panel, panels
 from unrelearn.report.panel_runs import HEADINGS, MAIN, Column
-from unrelearn.report.render import caption, markdown, markdown_table
+from unrelearn.report.render import caption, console_table, markdown, markdown_table
 from unrelearn.report.stats import estimated
 from unrelearn.report.table import Results, pick
 from unrelearn.report.words import BROKE, DASH, guidance_label, joined, plain
@@ -150,13 +150,8 @@ def _terminal_tables(panel: Panel, width: int) -> Iterator[Table]:
     side_by_side = max(1, room // (2 + max(map(len, parts))))
     for start in range(0, len(places), side_by_side):
         shown = slice(start, start + side_by_side)
-        table = Table(box=None, header_style="bold")
-        table.add_column("attack", no_wrap=True)
-        for header in headers[shown]:
-            table.add_column(escape(header), justify="right", no_wrap=True)
-        for name, row in zip(names, texts, strict=True):
-            table.add_row(escape(name), *row[shown])
-        yield table
+        rows = [[name, *row[shown]] for name, row in zip(names, texts, strict=True)]
+        yield console_table((["attack", *headers[shown]], rows))
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -141,9 +141,7 @@ def _recovery(panel: Panel, attack: str, guidance: str) -> list[Measure]:
     )
     label = display_name(panel.named[attack][0])
     runs = best["ids"].map(len)
-    columns = [
-        Measure("recovery_strongest", f"{label} %\nstrongest", best, 100, attack=attack),
-    ]
+    columns = [Measure("recovery_strongest", f"{label} %\nstrongest", best, 100, attack=attack)]
     header, several = f"{label} %\nmaximum", bool((runs > 1).any())
     highest = _plain(best, "maximum")
     columns.append(Measure("recovery_maximum", header, highest, 100, attack=attack, shown=several))

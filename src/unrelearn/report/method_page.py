@@ -41,12 +41,7 @@ from unrelearn.report.words import (
 
 
 def method_page(results: Results, same: Sequence[Panel], method: str, folder: Path) -> str:
-    """One method in one table of the comparison, over all classes that it was made to forget.
-
-    Args:
-        same: the panels of the table that hold the method.
-        folder: where the page will lie.
-    """
+    """One method in one table, over all classes that it was made to forget: a panel each."""
     record = shown_run(same[0], method)
     settings = record["config"]["method"]
     differences = []
@@ -166,12 +161,7 @@ def _figures(results: Results, panel: Panel, method: str) -> Context:
 
 
 def damage(classes: Sequence[Sequence[Record]]) -> Context:
-    """Forgotten classes against retained ones: accuracy of the unlearned model minus that of the
-    original, in points.
-
-    Args:
-        classes: for each forgotten class the records of the unlearned models.
-    """
+    """By forgotten class: accuracy on the retained ones minus the original's, in points."""
     rows: list[Line] = []
     names: list[str] = []
     for records in classes:

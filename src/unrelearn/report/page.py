@@ -12,6 +12,7 @@ from unrelearn.report.records import (
     MODELS,
     QUALITY,
     Record,
+    by_row,
     every,
     guidances,
     interval,
@@ -56,12 +57,7 @@ MANIFOLDS = ("precision_recall", "density_coverage")
 
 
 def write_page(record: Record, outputs: Path, destination: Path) -> None:
-    """Write the record's report.
-
-    Args:
-        outputs: the folder that the record's sample paths are relative to.
-        destination: the HTML file to write or replace.
-    """
+    """Write the record's report; its sample paths are relative to `outputs`."""
     write_atomically(Path(destination), run_page(record, Path(outputs)))
 
 
@@ -208,7 +204,7 @@ def _counts(record: Record) -> str:
     parts, under = [], f"under {forgotten(record)}"
     for metric, words in (("forget_accuracy", under), ("retain_accuracy", "of retained classes")):
         for guidance in guidances(record, metric):
-            values = [measured(row, metric, guidance) or {} for row in record["rows"]]
+            values = by_row(record, metric, guidance)
             for n in [value["n"] for value in values if value.get("n")][:1]:
                 parts.append(f"{n} {words} at guidance {guidance_label(guidance)}")
     return ", ".join(parts)

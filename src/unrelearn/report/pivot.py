@@ -22,14 +22,7 @@ from unrelearn.report.stats import (
 )
 from unrelearn.report.strongest import reported, strongest, unlearned_models
 from unrelearn.report.table import Results, pick, scales_of
-from unrelearn.report.words import (
-    BROKE,
-    DASH,
-    forgotten,
-    guidance_label,
-    labelled,
-    prefixed,
-)
+from unrelearn.report.words import BROKE, DASH, forgotten, guidance_label, labelled, prefixed
 
 ABSENT = object()
 MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rates and attack seeds
@@ -86,7 +79,7 @@ def _pivots(results: Results, members: Sequence[Group], key: str) -> list["Pivot
     labels = {}
     for group, method, attack in zip(members, methods, attacks, strict=True):
         names = labelled(group.first["method"], method), labelled(group.first["attack"], attack)
-        labels[results.groups.index(group)] = names
+        labels[group.number] = names
     pivots = []
     for attack in dict.fromkeys(attack for _, attack in labels.values()):
         rows = {group: row for group, (row, name) in labels.items() if name == attack}
@@ -147,12 +140,11 @@ class Pivot:
     def table(self) -> str:
         names = dict(zip(self.runs["setting"], map(forgotten, self.runs["record"]), strict=True))
         headers = [names[s] if self.key == "forget" else s.strip('"') for s in self.settings]
-        cells, places = self._by_setting()
         if self.pooled:
             headers = ["before", *headers, self.pooled, "retained before", "after"]
-            cells, places = self._with_pooled(cells)
-        order = sorted(self.rows, key=lambda row: places[row])
-        return markdown_table(["method", *headers], [[row, *cells[row]] for row in order])
+        most = max(self._models(row_label=r, setting=s) for r in self.rows for s in self.settings)
+        lines = sorted((self._line(row, most) for row in self.rows), key=lambda line: line[0])
+        return markdown_table(["method", *headers], [cells for _, cells in lines])
 
     # ---- what the cells are made of
 
@@ -177,48 +169,31 @@ class Pivot:
     def _models(self, **wanted: object) -> int:
         return len(pick(self.families, **wanted).drop_duplicates(MODEL))
 
-    def _by_setting(self) -> tuple[dict[str, list[str]], dict[str, float]]:
-        """Texts of each row, and what orders the rows: the highest mean."""
-        cells, places = {}, {}
-        counts = [self._models(row_label=r, setting=s) for r in self.rows for s in self.settings]
-        for row in self.rows:
-            lines = [
-                pick(self.best_of_setting, row_label=row, setting=each) for each in self.settings
-            ]
-            cells[row] = [self._text(each, max(counts)) for each in lines]
+    def _line(self, row: str, most: int) -> tuple[float, list[str]]:
+        """The highest mean of a row, which orders the rows, and its cells."""
+        lines = [pick(self.best_of_setting, row_label=row, setting=each) for each in self.settings]
+        cells = [self._text(each, most) for each in lines]
+        if not self.pooled:
             means = [_mean(pick(each, guidance=self.scales[0])) for each in lines]
-            places[row] = max((mean.mean for mean in means if mean), default=2)
-        return cells, places
+            return max((mean.mean for mean in means if mean), default=2), [row, *cells]
+        whole = max(self._models(row_label=each) for each in self.rows)
+        best, families = pick(self.best, row_label=row), pick(self.families, row_label=row)
+        tried = families.groupby(["seed", "classes"])["setting"].nunique().min()
+        partial = self.pooled == "strongest" and tried < len(self.settings)
+        after = ("≥ " if partial else "") + self._text(best, whole)
+        unlearned = self._unlearned(row, families)
+        before = self._text(unlearned_models(unlearned), whole)
+        kept = self._text(self._at_retained(unlearned), whole, 1)
+        left = self._text(self._retained(row), whole, 1)
+        mean = _mean(pick(best, guidance=self.scales[0]))
+        return mean.mean if mean else 2, [row, before, *cells, after, kept, left]
 
-    def _with_pooled(
-        self, cells: dict[str, list[str]]
-    ) -> tuple[dict[str, list[str]], dict[str, float]]:
-        """The same with what holds for the whole row around it."""
-        most = max(self._models(row_label=row) for row in self.rows)
-        places = {}
-        for row in self.rows:
-            best = pick(self.best, row_label=row)
-            lines = pick(self.families, row_label=row)
-            tried = lines.groupby(["seed", "classes"])["setting"].nunique().min()
-            partial = self.pooled == "strongest" and tried < len(self.settings)
-            after = ("≥ " if partial else "") + self._text(best, most)
-            before, kept = self._unlearned(row)
-            cells[row] = [self._text(before, most), *cells[row], after]
-            cells[row] += [self._text(kept, most, 1), self._text(self._retained(row), most, 1)]
-            mean = _mean(pick(best, guidance=self.scales[0]))
-            places[row] = mean.mean if mean else 2
-        return cells, places
-
-    def _unlearned(self, row: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Forget and retained accuracy of each unlearned model, from its first run."""
+    def _unlearned(self, row: str, families: pd.DataFrame) -> pd.DataFrame:
+        """Lines of each unlearned model, from its first run."""
+        runs = pick(self.runs, group_id=list(families["group_id"].unique()))
+        first = runs.drop_duplicates(["seed", "classes"]).index
         lines = pick(self.values, row_label=row, model="unlearned", last=True)
-        lines = lines[lines["id"].isin(self._first_runs(row))]
-        return unlearned_models(lines), self._at_retained(lines)
-
-    def _first_runs(self, row: str) -> set[int]:
-        groups = pick(self.families, row_label=row)["group_id"].unique()
-        runs = pick(self.runs, group_id=list(groups))
-        return set(runs.drop_duplicates(["seed", "classes"]).index)
+        return lines[lines["id"].isin(first)]
 
     def _at_retained(self, lines: pd.DataFrame) -> pd.DataFrame:
         """Retained accuracy at the main guidance of each run."""
@@ -256,11 +231,7 @@ def _mean(lines: pd.DataFrame) -> Estimate | None:
 
 
 def put_into(page: str, key: str, text: str) -> str:
-    """The page with the text between its lines ``<!-- by KEY -->`` and ``<!-- end -->``.
-
-    Raises:
-        ValueError: there are no such lines.
-    """
+    """The page with the text between ``<!-- by KEY -->`` and ``<!-- end -->``, or ValueError."""
     before, begin, rest = page.partition(f"<!-- by {key} -->\n")
     old, end, after = rest.partition("<!-- end -->")
     if not (begin and end) or "<!-- by " in old:

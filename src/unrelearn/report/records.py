@@ -17,18 +17,9 @@ Interval: TypeAlias = tuple[float, float, float]  # value, low, high
 
 VERSION = 1
 PAGE = "report.html"  # beside result.json; the comparison links to it
-REQUIRED = (
-    "version",
-    "name",
-    "status",
-    "config",
-    "dataset",
-    "method",
-    "attack",
-    "seed",
-    "forget_classes",
-    "rows",
-)
+REQUIRED = (  # noqa: SIM905
+    "version name status config dataset method attack seed forget_classes rows"
+).split()
 MODELS = ("original", "unlearned", "attacked")
 NONE = "none"  # the attack that is none
 
@@ -62,11 +53,7 @@ QUALITY = (
 
 
 def read_record(path: Path) -> Record:
-    """Read one ``result.json``.
-
-    Raises:
-        ValueError: the file is not a record; the message says what is wrong with it.
-    """
+    """Read one ``result.json``; a ValueError says why it is no record."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -138,6 +125,12 @@ def _without_hits(value: object) -> object:
 def measured(row: Row | None, metric: str, guidance: str) -> Any:
     """``row["metrics"][metric][guidance]``, or None where it was not measured."""
     return (((row or {}).get("metrics") or {}).get(metric) or {}).get(guidance)
+
+
+def by_row(record: Record, metric: str, guidance: str) -> list[Any]:
+    """What was measured of each model; {} where nothing was."""
+    values = [measured(row, metric, guidance) for row in record["rows"]]
+    return [{} if value is None else value for value in values]
 
 
 def number(value: object, field: str = "value") -> float | None:
@@ -269,9 +262,7 @@ def version(record: Record, stage: str) -> str | None:
 
 
 def versions_line(records: Sequence[Record]) -> str:
-    """``evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not record the
-    versions that made them.``
-    """
+    """``evaluate 3; torch 2.14.1 (12 runs), 2.10.0 (3 runs). 700 of 715 runs do not ...``"""
     parts = []
     stages = [stage for record in records for stage in record.get("versions") or {}]
     for stage in dict.fromkeys(stages):

@@ -5,10 +5,12 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from rich.markup import escape
+from rich.table import Table
 
 from unrelearn.report.words import DASH, guidance_label, sentence, wrap_safe
 
@@ -48,11 +50,7 @@ def verbatim(text: object) -> Markup:
 
 
 def page(template: str, **values: object) -> str:
-    """A page of HTML.
-
-    Args:
-        template: its name below templates/, without .html.
-    """
+    """A page of HTML from a template, which is named without .html."""
     return str(environment().get_template(f"{template}.html").render(**values))
 
 
@@ -75,6 +73,17 @@ def natural_width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return width
 
 
+def console_table(cells: Cells, left: Sequence[int] = (0,), **about: Any) -> Table:
+    """For a terminal; an interval is no markup of rich's."""
+    table = Table(box=None, header_style="bold", **about)
+    for index, header in enumerate(cells[0]):
+        side: Literal["left", "right"] = "left" if index in left else "right"
+        table.add_column(escape(header), justify=side, no_wrap=True)
+    for row in cells[1]:
+        table.add_row(*map(escape, row))
+    return table
+
+
 # ---- Markdown ------------------------------------------------------------------------------------
 
 
@@ -92,15 +101,8 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: 
 
 # ---- LaTeX ---------------------------------------------------------------------------------------
 
-LATEX = {
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

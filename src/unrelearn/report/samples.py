@@ -39,12 +39,7 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
 def sample_strips(
     record: Record, outputs: Path, part: str, guidance: str, columns: int = 12
 ) -> list[Strip]:
-    """Original, unlearned and attacked at the last budget or level it survived, from the same noise
-    column by column.
-
-    Args:
-        part: ``forget`` or ``retain``.
-    """
+    """Of ``forget`` or ``retain``: a row a model, from the same noise column by column."""
     key, strips = f"{part}/{guidance}", []
     for row in _sampled_rows(record):
         strips.append(_strip(record, row, outputs, key, columns))

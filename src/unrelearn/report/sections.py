@@ -11,24 +11,11 @@ from unrelearn.report.groups import Group
 from unrelearn.report.leaderboard import TextColumn, difference_text, difference_words
 from unrelearn.report.page import figure
 from unrelearn.report.panel import Panel
-from unrelearn.report.records import (
-    NONE,
-    PAGE,
-    Record,
-    row_of,
-    troubles,
-)
+from unrelearn.report.records import NONE, PAGE, Record, row_of, troubles
 from unrelearn.report.render import Context, Line, Rich, caption, page
 from unrelearn.report.stats import Difference, estimate_text
 from unrelearn.report.table import Results
-from unrelearn.report.words import (
-    BROKE,
-    DASH,
-    display_name,
-    guidance_label,
-    prefixed,
-    significant,
-)
+from unrelearn.report.words import BROKE, DASH, display_name, guidance_label, prefixed, significant
 
 
 def comparison_page(
@@ -138,11 +125,7 @@ def linked(panel: Panel, method: str, columns: Sequence[TextColumn], page: str =
 
 
 def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> list[Context]:
-    """What an attack brings back of a method, and the difference to the reference.
-
-    Args:
-        lines: the first cell, the method and the attack; what was never measured gets no row.
-    """
+    """A line for each (first cell, method, attack) that was measured."""
     headers = [""]
     for guidance in panel.guidances:
         scale = guidance_label(guidance)

@@ -16,11 +16,7 @@ from unrelearn.report.leaderboard import legend
 from unrelearn.report.method_page import method_page
 from unrelearn.report.page import figure
 from unrelearn.report.panel import Panel, panels
-from unrelearn.report.records import (
-    Record,
-    troubles,
-    versions_line,
-)
+from unrelearn.report.records import Record, troubles, versions_line
 from unrelearn.report.render import Context, Rich, caption, page
 from unrelearn.report.sections import (
     anchor,
@@ -34,10 +30,7 @@ from unrelearn.report.sections import (
 )
 from unrelearn.report.table import Results
 from unrelearn.report.verdicts import ranked
-from unrelearn.report.words import (
-    guidance_label,
-    sentence,
-)
+from unrelearn.report.words import guidance_label, sentence
 
 FRONT = "index.html"
 
@@ -57,18 +50,29 @@ class Site:
     @cached_property
     def methods(self) -> dict[tuple[str, str], str]:
         """Addresses by table and label."""
-        runs = self.results.runs
         names = {(p.table, m): p.named[m][0] for p in self.panels for m in ranked_first(p)}
-        return _addresses("methods", names, dict(zip(runs["table"], runs["dataset"], strict=True)))
+        return self._addresses("methods", names)
 
     @cached_property
     def attacks(self) -> dict[tuple[str, str], str]:
         """Addresses by table and name."""
-        runs = self.results.runs
-        names = {
-            (table, name): name for table, name in zip(runs["table"], runs["attack"], strict=True)
-        }
-        return _addresses("attacks", names, dict(zip(runs["table"], runs["dataset"], strict=True)))
+        keys = zip(self.results.runs["table"], self.results.runs["attack"], strict=True)
+        return self._addresses("attacks", {(table, name): name for table, name in keys})
+
+    def _addresses(
+        self, folder: str, names: dict[tuple[str, str], str]
+    ) -> dict[tuple[str, str], str]:
+        """``methods/digits-dimum.html``; ``-2.html`` for another protocol or settings."""
+        addresses: dict[tuple[str, str], str] = {}
+        for (table, label), name in names.items():
+            dataset = self.results.tables[table][0].first["dataset"]
+            stem, count = f"{folder}/{slug(f'{dataset}-{name}')}", 1
+            address = f"{stem}.html"
+            while address in addresses.values():
+                count += 1
+                address = f"{stem}-{count}.html"
+            addresses[table, label] = address
+        return addresses
 
     @cached_property
     def pages(self) -> dict[str, str]:
@@ -145,21 +149,6 @@ class Site:
 def ranked_first(panel: Panel) -> list[str]:
     """Methods as the leaderboard at the main guidance has them."""
     return ranked(panel, panel.guidances[0]) if panel.guidances else panel.methods
-
-
-def _addresses(
-    folder: str, names: dict[tuple[str, str], str], datasets: dict[str, str]
-) -> dict[tuple[str, str], str]:
-    """``methods/digits-dimum.html``; ``-2.html`` for another protocol or settings."""
-    addresses: dict[tuple[str, str], str] = {}
-    for (table, label), name in names.items():
-        stem, count = f"{folder}/{slug(f'{datasets[table]}-{name}')}", 1
-        address = f"{stem}.html"
-        while address in addresses.values():
-            count += 1
-            address = f"{stem}-{count}.html"
-        addresses[table, label] = address
-    return addresses
 
 
 def _extent(records: Sequence[Record]) -> str:

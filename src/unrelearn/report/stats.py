@@ -133,12 +133,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 def estimate(
     values: Sequence[float | None], ends: Sequence[tuple[float | None, float | None]] = ()
 ) -> Estimate | None:
-    """Average over seeds; None where nothing was measured.
-
-    Args:
-        values: of each seed.
-        ends: low and high of each, which count where there is one seed.
-    """
+    """Average over seeds, None of none; `ends` (low, high) count where there is one seed."""
     known = {place: float(v) for place, v in enumerate(values) if v is not None and pd.notna(v)}
     if not known:
         return None
@@ -256,12 +251,7 @@ class Difference:
 
 
 def difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
-    """The first minus the second, over the seeds that both have; over images if they share one
-    alone, None if none.
-
-    Args:
-        one, other: MEASURED by seed.
-    """
+    """The first minus the second by their common seeds; over images if there is but one."""
     seeds = sorted(set(one.index) & set(other.index))
     if not seeds:
         return None
@@ -285,10 +275,7 @@ def _vector(hits: str) -> np.ndarray:
 
 
 def over_images(hits: Sequence[tuple[np.ndarray, np.ndarray]]) -> Difference:
-    """
-    Args:
-        hits: for each seed, two boolean arrays (N,) over the same images.
-    """
+    """Of two boolean arrays (N,) over the same images, for each seed."""
     from scipy.stats import binomtest  # a second of imports, for comparisons alone
 
     n = np.array([len(one) for one, _ in hits])
@@ -311,10 +298,7 @@ def over_images(hits: Sequence[tuple[np.ndarray, np.ndarray]]) -> Difference:
 
 
 def over_seeds(values: Sequence[float]) -> Difference:
-    """
-    Args:
-        values: the difference of each seed.
-    """
+    """Of the difference of each seed."""
     from scipy.stats import ttest_1samp
 
     mean, n = float(np.mean(values)), len(values)

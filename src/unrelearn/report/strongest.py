@@ -88,12 +88,7 @@ def unlearned_models(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def strongest_of(pairs: pd.DataFrame, attacks: Sequence[str], by: list[str]) -> pd.DataFrame:
-    """Of several attacks, and of doing nothing; broken ones count with what they show.
-
-    Args:
-        attacks: their labels; of equal ones the first is taken.
-        by: as for `strongest`, without the attack.
-    """
+    """Of several attacks, and of doing nothing; broken ones count with what they show."""
     by = [*by, "guidance"]
     lines = pick(pairs, attack_label=list(attacks)).dropna(subset=["value"])
     lines = lines.assign(order=lines["attack_label"].map(list(attacks).index))

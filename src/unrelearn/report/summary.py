@@ -1,9 +1,9 @@
 """One record in the terminal: the table of models, the table of stages, and its verdict."""
 
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,17 +13,16 @@ from unrelearn.report.records import (
     QUALITY,
     Quality,
     Record,
-    Row,
+    by_row,
     every,
     foreign_features,
     guidances,
     interval,
     main_guidance,
-    measured,
     number,
     retained_guidance,
 )
-from unrelearn.report.render import caption, natural_width
+from unrelearn.report.render import Cells, caption, console_table, natural_width
 from unrelearn.report.verdict import oracle_line, recovery_line, verdict
 from unrelearn.report.words import (
     DASH,
@@ -38,33 +37,21 @@ from unrelearn.report.words import (
 
 WIDTH = 110  # columns, where a console does not say
 # what a terminal that is too narrow for everything goes without, one after the other
-LEAVE_OUT = (
-    "other_sampler",
-    "off_grid",
-    "kid_oracle",
-    "density_coverage",
-    "kid",
-    "inception_score",
-    "precision_recall",
-    "entropy",
-    "nothing",
-    "fd_oracle",
-    "fid",
-)
+LEAVE_OUT = (  # noqa: SIM905
+    "other_sampler off_grid kid_oracle density_coverage kid inception_score precision_recall"
+    " entropy nothing fd_oracle fid"
+).split()
 
 
-@dataclass(frozen=True)
-class ModelColumn:
+class ModelColumn(NamedTuple):
     """Of the table of models."""
 
     metric: str
     header: str
-    text: Callable[[Row], str]  # of a row
+    texts: list[str]  # of each row
 
 
-def summary_cells(
-    record: Record, intervals: str = "all", leave_out: tuple[str, ...] = ()
-) -> tuple[list[str], list[list[str]]]:
+def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[str] = ()) -> Cells:
     """Headers and rows of the table of models, as text.
 
     Args:
@@ -72,15 +59,15 @@ def summary_cells(
             the ``main`` guidance.
         leave_out: metrics that get no column.
     """
-    columns = [*_forgotten(record, intervals), *_retained(record, intervals == "all")]
-    held_out = main_guidance(record), intervals == "all", "held_out_forget_accuracy"
-    columns.append(
-        ModelColumn("agreement", "held-out\nforget %", _accuracy("agreement", *held_out))
-    )
+    wide = intervals == "all"
+    columns = [*_forgotten(record, intervals), *_retained(record, wide)]
+    known = by_row(record, "agreement", main_guidance(record))
+    held_out = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
+    columns.append(ModelColumn("agreement", "held-out\nforget %", held_out))
     columns = [column for column in columns if column.metric not in leave_out]
     rows = []
-    for row in record["rows"]:
-        cells = [column.text(row) for column in columns]
+    for place, row in enumerate(record["rows"]):
+        cells = [column.texts[place] for column in columns]
         if row.get("status") == "diverged" and cells:
             cells[0] = "diverged"
         rows.append([row_label(record, row), *cells])
@@ -92,74 +79,53 @@ def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
     for g in guidances(record):
         header = f"forget acc. %\nguidance {guidance_label(g)}"
         ends = intervals != "main" or g == main
-        text = _accuracy("forget_accuracy", g, ends)
-        columns.append(ModelColumn("forget_accuracy", header, text))
-    known = [measured(row, "forget_accuracy", main) or {} for row in record["rows"]]
+        texts = [_accuracy(value, ends) for value in by_row(record, "forget_accuracy", g)]
+        columns.append(ModelColumn("forget_accuracy", header, texts))
+    known = by_row(record, "forget_accuracy", main)
     if any(number(value, "nothing") is not None for value in known):
-        columns.append(ModelColumn("nothing", "another,\nnothing %", _shares(main)))
+        columns.append(ModelColumn("nothing", "another,\nnothing %", [*map(_shares, known)]))
     if guidances(record, "other_sampler"):
-        text = _accuracy("other_sampler", main, wide)
-        columns.append(ModelColumn("other_sampler", "other\nsampler %", text))
+        texts = [_accuracy(value, wide) for value in by_row(record, "other_sampler", main)]
+        columns.append(ModelColumn("other_sampler", "other\nsampler %", texts))
     if any(value.get("off_grid") for value in known):
-        text = _accuracy("forget_accuracy", main, wide, "off_grid")
-        columns.append(ModelColumn("off_grid", "off\ngrid %", text))
-
-    def entropy(row: Row) -> str:
-        return plain(number(measured(row, "entropy", main)), digits=2)
-
-    return [*columns, ModelColumn("entropy", "entropy\nnats", entropy)]
+        texts = [_accuracy(value.get("off_grid"), wide) for value in known]
+        columns.append(ModelColumn("off_grid", "off\ngrid %", texts))
+    texts = [plain(number(value), digits=2) for value in by_row(record, "entropy", main)]
+    return [*columns, ModelColumn("entropy", "entropy\nnats", texts)]
 
 
 def _retained(record: Record, wide: bool) -> list[ModelColumn]:
     guidance = retained_guidance(record)
-    text = _accuracy("retain_accuracy", guidance, wide)
-    columns = [ModelColumn("retain_accuracy", "retain\nacc. %", text)]
+    texts = [_accuracy(value, wide) for value in by_row(record, "retain_accuracy", guidance)]
+    columns = [ModelColumn("retain_accuracy", "retain\nacc. %", texts)]
     for quality in QUALITY:
         if guidances(record, quality.metric):
-            header = f"{quality.label}\n{_beside(record, quality, guidance)}"
-            columns.append(ModelColumn(quality.metric, header, _quality(quality, guidance)))
+            known = by_row(record, quality.metric, guidance)
+            texts = [quality_text(number(value, quality.field), quality) for value in known]
+            header = f"{quality.label}\n{_beside(record, quality, known)}"
+            columns.append(ModelColumn(quality.metric, header, texts))
     return columns
 
 
-def _accuracy(metric: str, guidance: str, ends: bool, field: str = "") -> Callable[[Row], str]:
+def _accuracy(value: object, ends: bool) -> str:
     """``97.0 [95.1, 98.2]`` in percent."""
-
-    def text(row: Row) -> str:
-        value = measured(row, metric, guidance)
-        value = (value or {}).get(field) if field else value
-        known = interval(value) if ends else None
-        bounds = f" [{100 * known[1]:.1f}, {100 * known[2]:.1f}]" if known else ""
-        return plain(number(value), 100) + bounds
-
-    return text
+    known = interval(value) if ends else None
+    bounds = f" [{100 * known[1]:.1f}, {100 * known[2]:.1f}]" if known else ""
+    return plain(number(value), 100) + bounds
 
 
-def _shares(guidance: str) -> Callable[[Row], str]:
+def _shares(value: object) -> str:
     """``98.0, 1.5`` in percent."""
-
-    def text(row: Row) -> str:
-        value = measured(row, "forget_accuracy", guidance) or {}
-        another, nothing = number(value, "another"), number(value, "nothing")
-        known = another is not None and nothing is not None
-        return f"{plain(another, 100)}, {plain(nothing, 100)}" if known else DASH
-
-    return text
+    another, nothing = number(value, "another"), number(value, "nothing")
+    known = another is not None and nothing is not None
+    return f"{plain(another, 100)}, {plain(nothing, 100)}" if known else DASH
 
 
-def _quality(quality: Quality, guidance: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = measured(row, quality.metric, guidance) or {}
-        return quality_text(number(value, quality.field), quality)
-
-    return text
-
-
-def _beside(record: Record, quality: Quality, guidance: str) -> str:
+def _beside(record: Record, quality: Quality, values: Sequence[Any]) -> str:
     """Below a header: the number of images, and what real ones get, or whose features."""
     if quality.beside is None:
         source = foreign_features(record, quality.metric)
         return f"({source})" if source else ""
-    values = [measured(row, quality.metric, guidance) or {} for row in record["rows"]]
     lines = [f"N={value['n']}" for value in values if value.get("n")][:1]
     known = [number(value, quality.beside) for value in values]
     known = [value for value in known if value is not None]
@@ -167,7 +133,7 @@ def _beside(record: Record, quality: Quality, guidance: str) -> str:
     return "\n".join(lines)
 
 
-def summary_caption(record: Record, leave_out: tuple[str, ...] = ()) -> str:
+def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
     """What a reader of the table of models needs to know."""
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
@@ -195,7 +161,7 @@ def summary_caption(record: Record, leave_out: tuple[str, ...] = ()) -> str:
 # ---- stages --------------------------------------------------------------------------------------
 
 
-def stage_cells(record: Record) -> tuple[list[str], list[list[str]]]:
+def stage_cells(record: Record) -> Cells:
     """What was computed, what was found finished, and what it cost."""
     rows = []
     for stage in record.get("stages") or []:
@@ -226,7 +192,7 @@ def print_record(record: Record, console: Console, page: Path | None = None) -> 
     width = console.width if console.is_terminal else max(console.width, WIDTH)
     console.print(_summary_table(record, width), crop=False)
     if record.get("stages"):
-        table = _rich_table(*stage_cells(record), "Stages", stage_line(record), STAGE_LEFT)
+        table = _rich_table(stage_cells(record), "Stages", stage_line(record), STAGE_LEFT)
         console.print(table, crop=False)
     for line in filter(None, (verdict(record), oracle_line(record), recovery_line(record))):
         console.print(_wrapped(line, width), markup=False, highlight=False, soft_wrap=True)
@@ -243,7 +209,8 @@ def _summary_table(record: Record, width: int) -> Table:
             break
     absent = [header.split("\n")[0] for header in summary_cells(record)[0] if header not in headers]
     note = f" Left out for want of width: {', '.join(absent)}." if absent else ""
-    return _rich_table(headers, rows, record["name"], summary_caption(record, leave_out) + note)
+    text = summary_caption(record, leave_out) + note
+    return _rich_table((headers, rows), record["name"], text)
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -251,27 +218,9 @@ def _wrapped(text: str, width: int) -> str:
     return textwrap.fill(wrap_safe(text), width).replace("\xa0", " ")
 
 
-def _rich_table(
-    headers: list[str],
-    rows: list[list[str]],
-    title: str,
-    text: str,
-    left: tuple[int, ...] = (0,),
-) -> Table:
+def _rich_table(cells: Cells, title: str, text: str, left: Sequence[int] = (0,)) -> Table:
     """A table of its natural width, whatever the console's, above its caption."""
-    width = natural_width(headers, rows)
-    table = Table(
-        title=escape(title),
-        caption=escape(_wrapped(text, width)),
-        title_justify="left",
-        caption_justify="left",
-        box=None,
-        header_style="bold",
-        width=width,
-    )
-    for index, header in enumerate(headers):
-        side = "left" if index in left else "right"
-        table.add_column(escape(header), justify=side, no_wrap=True)
-    for row in rows:
-        table.add_row(*map(escape, row))  # an interval is not markup
-    return table
+    width = natural_width(*cells)
+    words = {"title": escape(title), "caption": escape(_wrapped(text, width))}
+    justified = {"title_justify": "left", "caption_justify": "left"}
+    return console_table(cells, left, width=width, **words, **justified)

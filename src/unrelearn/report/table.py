@@ -13,7 +13,6 @@ from unrelearn.report.records import (
     Record,
     Row,
     attack_seed,
-    main_of,
     measured,
     number,
     pooled,
@@ -39,21 +38,10 @@ ANNEALED = ("cosine", "one_cycle")
 ABOUT = {"value", "low", "high", "n", "hits", "starts", "n_starts", "k", "reference_n", "features"}
 BARE = ("precision_recall", "density_coverage")  # the fields are called by their own names
 # of results.csv, in this order; the file holds no hits
-SHARED = [
-    "run",
-    "table",
-    "protocol",
-    "dataset",
-    "forgotten",
-    "method",
-    "method_settings",
-    "attack",
-    "attack_settings",
-    "rate",
-    "seed",
-    "attack_seed",
-    "status",
-]
+SHARED = (  # noqa: SIM905
+    "run table protocol dataset forgotten method method_settings attack attack_settings rate seed"
+    " attack_seed status"
+).split()
 TIDY = [*SHARED, "model", "step", "model_status", "admissible", "last", "measurement", "guidance"]
 TIDY += ["value", "low", "high", "n"]
 
@@ -138,14 +126,13 @@ def results(records: Sequence[Record]) -> Results:
 
 
 def _runs(groups: Sequence[Group]) -> Iterator[Record]:
-    places = {id(group): place for place, group in enumerate(groups)}
     for table, members in gathered(groups, lambda group: group.table).items():
         settings = settings_of(members, "method"), settings_of(members, "attack")
         for group, method_settings, attack_settings in zip(members, *settings, strict=True):
             for record in group.records:
                 yield {
                     "record": record,
-                    "group_id": places[id(group)],
+                    "group_id": group.number,
                     "run": record["name"],
                     "table": table,
                     "protocol": protocol_name(record),
@@ -262,11 +249,6 @@ def scales_of(values: pd.DataFrame, measurement: str = "forget_accuracy") -> lis
     """Guidance scales at which it was measured, ascending."""
     known = pick(values, measurement=measurement)["guidance"].dropna().unique()
     return sorted(known, key=float)
-
-
-def main_scale(values: pd.DataFrame, measurement: str = "forget_accuracy") -> str:
-    """Guidance 1 where it was measured, else the smallest."""
-    return main_of(scales_of(values, measurement))
 
 
 def retained_scale(records: Sequence[Record]) -> str:
