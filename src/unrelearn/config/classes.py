@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn.advice import INDEX, problem, shown, typed
+from unrelearn.config.schema import plain
 from unrelearn.errors import UsageError
 from unrelearn.words import UNREADABLE, read
 
@@ -30,7 +31,8 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
     Raises:
         UsageError: no such class, or every class.
     """
-    chosen, problems = set(), []
+    chosen: set[int] = set()
+    problems: list[str] = []
     names, allowed = dataset.class_names, f"allowed: {_listed(dataset)}"
     for item in forget if isinstance(forget, list) else [forget]:
         indices = _meant(item, dataset)
@@ -96,7 +98,7 @@ def _read_as(value: object, names: Sequence[str]) -> list[str]:
 
 def _yaml(text: str) -> object:
     with contextlib.suppress(yaml.YAMLError, OmegaConfBaseException, ValueError):
-        return OmegaConf.to_container(OmegaConf.create(f"key: {text}"))["key"]
+        return plain(OmegaConf.create(f"key: {text}"))["key"]
     return UNREADABLE
 
 

@@ -64,8 +64,8 @@ def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     images, key = cfg.sampler.num_images, "sampler.num_images"
     if images < len(forgotten):
         why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
-        instead = {key: 50 * len(forgotten)}
-        problems.append(problem(key, images, f"{why} would have no image", instead))
+        enough = {key: 50 * len(forgotten)}
+        problems.append(problem(key, images, f"{why} would have no image", enough))
     retained = set(range(len(dataset.class_names))) - set(forgotten)
     for name in ("memory_class", "anchor_class"):
         other, key = method.get(name), f"method.{name}"

@@ -3,10 +3,10 @@
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 
 from unrelearn import arguments
 from unrelearn.advice import shown
+from unrelearn.config.schema import file_of
 from unrelearn.paths import CONF
 
 # what a run asks of the class that a group names
@@ -82,6 +82,6 @@ def _target(name: object, offers: tuple[str, ...]) -> Any:
 def options_with(group: str, name: str) -> list[str]:
     """The options of a group in which a key stands, first those that can not do without it."""
     files = sorted((CONF / group).glob("*.yaml")) if group else []
-    options = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in files}
+    options = {path.stem: file_of(group, path.stem) for path in files}
     having = [option for option, keys in options.items() if name in keys]
     return sorted(having, key=lambda option: options[option][name] != "???")

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from unrelearn.config.schema import leaves
-from unrelearn.paths import CONF
+from unrelearn.config.schema import file_of, leaves
 
 
 def protocol_label(settings: dict[str, Any]) -> str:
@@ -13,8 +10,7 @@ def protocol_label(settings: dict[str, Any]) -> str:
     name that is not its.
     """
     name = settings["protocol"]["name"]
-    file = OmegaConf.load(CONF / "protocol" / f"{name}.yaml")
-    known = dict(leaves(OmegaConf.to_container(file)))
+    known = dict(leaves(file_of("protocol", name)))
     changed = []
     for key, value in leaves({part: settings[part] for part in ("protocol", "sampler", "model")}):
         gone = any(other.startswith(f"{key}.") for other in known)  # a part that is null here

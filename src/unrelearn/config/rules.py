@@ -11,12 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 
 from unrelearn import arguments
 from unrelearn.advice import problem, shown, typed
 from unrelearn.check import at
-from unrelearn.config.schema import Config, Trainer
+from unrelearn.config.schema import Config, Trainer, file_of
 from unrelearn.paths import CONF
 
 Problems = Iterator[str]
@@ -98,8 +97,9 @@ def budgets(cfg: Config) -> Problems:
 
 def plateau(cfg: Config) -> Problems:
     steps, logs = cfg.method.get("plateau_steps"), cfg.trainer.log_every_n_steps
-    stops = isinstance(steps, int) and cfg.method.get("plateau_tolerance") is not None
-    if stops and steps % logs:
+    if not isinstance(steps, int) or cfg.method.get("plateau_tolerance") is None:
+        return
+    if steps % logs:
         why = f"must be a multiple of trainer.log_every_n_steps={logs}"
         yield problem("method.plateau_steps", steps, why, {"trainer.log_every_n_steps": 1})
 
@@ -136,7 +136,8 @@ def presets(cfg: Config) -> Problems:
     for group in ("method", "attack"):
         given = getattr(cfg, group)
         files = sorted((CONF / group).glob("*.yaml"))
-        known = [path.stem for path in files if OmegaConf.load(path).get("preset") == path.stem]
+        names = [path.stem for path in files]
+        known = [name for name in names if file_of(group, name).get("preset") == name]
         if "preset" in given and given["preset"] not in known:
             why = f"no such preset; allowed: {', '.join(known) or 'none'}"
             yield problem(f"{group}.preset", given["preset"], why, f"Leave {group}.preset out")
@@ -161,8 +162,9 @@ def levels(cfg: Config) -> Problems:
     different = len({f"{level:g}" for level in given}) == len(given) > 0
     if different and all(low <= level <= high for level in given):
         return
-    file = CONF / "attack" / f"{attack['_target_'].split('.')[-2]}.yaml"
-    example = list(OmegaConf.load(file).levels) if file.exists() else [high]
+    name = attack["_target_"].split(".")[-2]
+    there = (CONF / "attack" / f"{name}.yaml").exists()
+    example = file_of("attack", name)["levels"] if there else [high]
     why = f"must be one or more different numbers ({target.unit}) from {low:g} to {high:g}"
     yield problem("attack.levels", given, why, {"attack.levels": example})
 
@@ -194,7 +196,7 @@ def pretrained(cfg: Config) -> Problems:
         instead = "Type model.checkpoint=null to train the model here"
         yield problem(key, path, "no such file or folder", instead)
         return
-    published = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "salun_unet.yaml"))["unet"]
+    published = file_of("model", "salun_unet")["unet"]
     if path.is_dir():
         yield from checkpoint.check(path, asdict(model.schedule), model.weights)
     elif asdict(model.unet) | {"dropout": 0.1} != published:
@@ -251,8 +253,8 @@ def devices(trainer: Trainer) -> Problems:
 
     gpus, cores, wanted = torch.cuda.device_count(), os.cpu_count() or 1, trainer.devices
     if trainer.accelerator == "gpu" and not gpus:
-        why, instead = "this machine has no GPU", {"trainer.accelerator": "cpu"}
-        yield problem("trainer.accelerator", "gpu", why, instead)
+        advice = "Type trainer.accelerator=cpu"
+        yield problem("trainer.accelerator", "gpu", "this machine has no GPU", advice)
     elif trainer.accelerator != "cpu" and 0 < gpus < wanted:
         why, instead = f"this machine has {gpus} GPU(s)", {"trainer.devices": gpus}
         yield problem("trainer.devices", wanted, why, instead)

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pydantic
 from hydra.core.config_store import ConfigStore
@@ -233,6 +233,16 @@ def leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
             yield from leaves(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
+
+
+def plain(node: Any) -> dict[str, Any]:
+    """A configuration of OmegaConf as plain Python, its interpolations resolved."""
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
+
+
+def file_of(group: str, option: str) -> dict[str, Any]:
+    """What a yaml of conf/ holds."""
+    return plain(OmegaConf.load(CONF / group / f"{option}.yaml"))
 
 
 def to_config(settings: dict[str, Any]) -> Config:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
 from unrelearn.config.explain import explain
+from unrelearn.config.schema import plain
 from unrelearn.config.validation import validate
 from unrelearn.errors import UsageError
 from unrelearn.paths import CONF
@@ -40,32 +41,19 @@ class Sweep:
             if problems := unreadable(words):
                 raise UsageError(problems)
             for word in words:
-                parsed = OverridesParser.create().parse_override(word)
-                if parsed.is_sweep_override():
-                    self.axes[parsed.get_key_element()] = list(parsed.sweep_string_iterator())
-                else:
+                key, values = _swept(word)
+                if values is None:
                     self.fixed.append(word)
+                else:
+                    self.axes[key] = values
             given = {word.lstrip("+~").split("=")[0] for word in self.fixed} | set(self.axes)
-            params = (
-                hydra_compose(
-                    "config", overrides=self.fixed, return_hydra_config=True
-                ).hydra.sweeper.params
-                or {}
-            )
-            for key, values in params.items():
+            whole = hydra_compose("config", overrides=self.fixed, return_hydra_config=True)
+            for key, value in (whole.hydra.sweeper.params or {}).items():
                 if key not in given:
-                    parsed = OverridesParser.create().parse_override(keep_names(f"{key}={values}"))
-                    chosen = (
-                        list(parsed.sweep_string_iterator())
-                        if parsed.is_sweep_override()
-                        else [str(values)]
-                    )
-                    self.axes[key] = chosen
+                    _, values = _swept(keep_names(f"{key}={value}"))
+                    self.axes[key] = [str(value)] if values is None else values
         except (HydraException, OmegaConfBaseException) as error:
-            problems = explain(error, words)
-            if not problems:
-                raise
-            raise UsageError(problems) from error
+            raise _explained(error, words) from error
 
     def words(self, chosen: dict[str, str]) -> list[str]:
         """The command line of one run."""
@@ -77,11 +65,20 @@ class Sweep:
         try:
             config = hydra_compose("config", overrides=words)
         except Exception as error:
-            problems = explain(error, words)
-            if not problems:
-                raise
-            raise UsageError(problems) from error
+            raise _explained(error, words) from error
         return validate(config, elsewhere=self.elsewhere, words=words), config
+
+
+def _swept(word: str) -> tuple[str, list[str] | None]:
+    """The key of a choice, and its values as text if it has several."""
+    parsed = OverridesParser.create().parse_override(word)
+    values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else None
+    return parsed.get_key_element(), values
+
+
+def _explained(error: Exception, words: list[str]) -> Exception:
+    problems = explain(error, words)
+    return UsageError(problems) if problems else error
 
 
 def resolved(config: DictConfig, changes: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +87,7 @@ def resolved(config: DictConfig, changes: dict[str, Any]) -> dict[str, Any]:
     """
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
-    cfg = OmegaConf.to_container(config, resolve=True)
+    cfg = plain(config)
     cfg.pop("experiment", None)
     check.expand_paths(cfg)
     return cfg

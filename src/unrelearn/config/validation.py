@@ -20,7 +20,7 @@ from unrelearn.config.datasets import check_dataset
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
 from unrelearn.config.rules import RULES, processes
-from unrelearn.config.schema import Config, defaults, every_stage, to_config
+from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
 from unrelearn.config.values import check_types, check_values
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
@@ -51,7 +51,7 @@ def validate(
         missing = tuple(sorted(OmegaConf.missing_keys(config)))
         needed += [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
         filled = _without(config, missing) if missing else config
-        settings = OmegaConf.to_container(filled, resolve=True)
+        settings = plain(filled)
     except OmegaConfBaseException as error:
         raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
     settings.pop("experiment", None)

@@ -29,7 +29,7 @@ def check_types(node: dict[str, Any], schema: Any = Config, above: str = "") -> 
             continue
         if is_group and not isinstance(value, dict):
             problems.append(f"{key}={shown(value)}: must be a group of keys. Leave {key} out")
-        elif part is not None:
+        elif part is not None and isinstance(value, dict):
             problems += check_types(value, part, key)
         elif not is_group and arguments.error_of(value, one.type):
             wording, example = arguments.wording(one.type)
@@ -72,8 +72,9 @@ def _check(key: str, value: object, declared: "Field[Any]") -> list[str]:
     example = _example(key, limits)
     if problems := arguments.not_finite(key, value, example):
         return problems
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if "kind" not in declared.metadata or not number or arguments.within(value, limits):
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return []
+    if "kind" not in declared.metadata or arguments.within(value, limits):
         return []
     return [f"{key}={value}: must be {arguments.span(limits)}. Type {typed({key: example})}"]
 
