@@ -19,7 +19,7 @@ from unrelearn.classification.classifier import new_classifier
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.evals import agreement, fd_oracle, forget_accuracy, kid_oracle, retain_accuracy
-from unrelearn.evals.evidence import Eyes, Sight, gather_evidence
+from unrelearn.evals.evidence import Observers, Predictions, gather_evidence
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.salun import SalUn
 
@@ -69,7 +69,7 @@ TRAININGS = (pretraining, dimum, salun, classifier)
 IN_PASSES = (pretraining, dimra)
 
 
-def sights(count: int) -> tuple[Sight, dict]:
+def sights(count: int) -> tuple[Predictions, dict]:
     """What is seen in so many images, and what is measured on them: of the whole, in each
     process.
     """
@@ -77,8 +77,8 @@ def sights(count: int) -> tuple[Sight, dict]:
     held_out = new_classifier(
         4, architecture="residual", image_size=8, channels=1, num_classes=10, width=8
     ).eval()
-    eyes = Eyes(tiny.new_oracle(), held_out, stretch=True)
-    seen = eyes.look(images[:count], labels[:count])
+    observers = Observers(tiny.new_oracle(), held_out, stretch=True)
+    seen = observers.look(images[:count], labels[:count])
     found = gather_evidence(
         {
             "forget/1.0": images[:count],
@@ -89,7 +89,7 @@ def sights(count: int) -> tuple[Sight, dict]:
         seen,
         seen,
         [7],
-        eyes,
+        observers,
     )
     return seen, {
         name: module.run(found)

@@ -22,7 +22,7 @@ from unrelearn.evals import (
     kid_oracle,
     precision_recall,
 )
-from unrelearn.evals.evidence import Evidence, Sight, spread
+from unrelearn.evals.evidence import Evidence, Predictions, spread
 from unrelearn.evals.fd_oracle import frechet_distance
 from unrelearn.evals.kid_oracle import squared_mmd
 
@@ -297,9 +297,9 @@ def test_the_inception_score_is_what_its_definition_says():
 # ---------------------------------------------------------------------------------- as measurements
 
 
-def sight(n: int, seed: int, *, inception: bool = True) -> Sight:
+def predictions(n: int, seed: int, *, inception: bool = True) -> Predictions:
     features, shown = normal(n, 6, seed=seed), normal(n, 9, seed=seed + 100).float() + 1
-    return Sight(
+    return Predictions(
         torch.zeros(n, dtype=torch.int64),
         features.softmax(1),
         features.softmax(1),
@@ -314,11 +314,11 @@ def evidence(
     return Evidence(
         {},
         {
-            "1.0": sight(generated, 1, inception=inception),
-            "2.0": sight(generated, 2, inception=inception),
+            "1.0": predictions(generated, 1, inception=inception),
+            "2.0": predictions(generated, 2, inception=inception),
         },
-        sight(train, 3, inception=inception),
-        sight(test, 4, inception=inception),
+        predictions(train, 3, inception=inception),
+        predictions(test, 4, inception=inception),
         forget_classes=[2],
         num_classes=4,
     )

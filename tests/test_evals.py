@@ -26,8 +26,8 @@ from unrelearn.evals import (
 )
 from unrelearn.evals.evidence import (
     Evidence,
-    Eyes,
-    Sight,
+    Observers,
+    Predictions,
     first_of_each_class,
     gather_evidence,
     spread,
@@ -53,14 +53,14 @@ def probabilities(classes: list[int], *, of: int = 5, sure: float = 0.7) -> torc
     return rows
 
 
-def sight(
+def predictions(
     labels: list[int],
     predicted: list[int],
     held_out: list[int] | None = None,
     features: torch.Tensor | None = None,
     sure: float = 0.7,
-) -> Sight:
-    return Sight(
+) -> Predictions:
+    return Predictions(
         torch.tensor(labels),
         probabilities(predicted, sure=sure),
         probabilities(held_out or predicted),
@@ -71,12 +71,12 @@ def sight(
 def evidence(
     forget: dict | None = None,
     retain: dict | None = None,
-    train: Sight | None = None,
-    test: Sight | None = None,
+    train: Predictions | None = None,
+    test: Predictions | None = None,
     **more,
 ) -> Evidence:
     """Four classes, of which class 2 is forgotten."""
-    real = sight([0, 1, 3], [0, 1, 3])
+    real = predictions([0, 1, 3], [0, 1, 3])
     return Evidence(
         forget or {},
         retain or {},
@@ -277,8 +277,8 @@ def test_the_kernel_distance_is_unbiased_where_classes_are_drawn_in_equal_number
 def test_distances_compare_equal_numbers_of_images_with_the_training_set(measurement, value):
     train, test, generated = normal(60, 3, seed=1), normal(25, 3, seed=2), normal(40, 3, seed=3) + 1
 
-    def seen(features: torch.Tensor) -> Sight:
-        return sight([0] * len(features), [0] * len(features), features=features)
+    def seen(features: torch.Tensor) -> Predictions:
+        return predictions([0] * len(features), [0] * len(features), features=features)
 
     result = measurement.run(
         evidence(
@@ -314,8 +314,8 @@ def test_forget_accuracy_counts_what_is_still_taken_for_the_class():
     result = forget_accuracy.run(
         evidence(
             forget={
-                "1.0": sight([2, 2, 2, 2, 2], [2, 0, NOTHING, 2, 1]),
-                "2.0": sight([2, 2], [2, 2]),
+                "1.0": predictions([2, 2, 2, 2, 2], [2, 0, NOTHING, 2, 1]),
+                "2.0": predictions([2, 2], [2, 2]),
             }
         )
     )
@@ -339,7 +339,7 @@ def test_forget_accuracy_counts_what_is_still_taken_for_the_class():
 
 def test_images_drawn_at_other_times_count_and_are_told_apart_too():
     off_grid = torch.tensor([False, False, False, True, True])
-    seen = replace(sight([2] * 5, [2, 0, 2, 0, 2]), off_grid=off_grid)
+    seen = replace(predictions([2] * 5, [2, 0, 2, 0, 2]), off_grid=off_grid)
     result = forget_accuracy.run(
         evidence(forget={"1.0": seen, "2.0": replace(seen, off_grid=off_grid & False)})
     )
@@ -359,8 +359,8 @@ def test_what_starts_from_images_of_the_class_is_read_beside_what_starts_from_ot
     start = torch.arange(12) % 3
     result = forget_accuracy.run(
         evidence(
-            forget={"1.0": replace(sight([2] * 12, own), start=start)},
-            other_starts={"1.0": replace(sight([2] * 12, other), start=start)},
+            forget={"1.0": replace(predictions([2] * 12, own), start=start)},
+            other_starts={"1.0": replace(predictions([2] * 12, other), start=start)},
         )
     )["1.0"]
     assert (
@@ -400,7 +400,8 @@ def test_what_starts_from_images_of_the_class_is_read_beside_what_starts_from_ot
 
 def test_a_second_sampler_has_its_own_forget_accuracy_and_name():
     found = evidence(
-        other_sampler={"1.0": sight([2] * 4, [2, NOTHING, 0, 0])}, second="dpmsolver++, 13 steps"
+        other_sampler={"1.0": predictions([2] * 4, [2, NOTHING, 0, 0])},
+        second="dpmsolver++, 13 steps",
     )
     assert other_sampler.run(found) == {
         "1.0": {**wilson(1, 4), "nothing": 0.25, "sampler": "dpmsolver++, 13 steps"}
@@ -409,7 +410,7 @@ def test_a_second_sampler_has_its_own_forget_accuracy_and_name():
 
 
 def test_forget_accuracy_of_several_classes_asks_each_image_for_its_own():
-    result = forget_accuracy.run(evidence(forget={"1.0": sight([1, 2, 1, 2], [2, 1, 1, 2])}))
+    result = forget_accuracy.run(evidence(forget={"1.0": predictions([1, 2, 1, 2], [2, 1, 1, 2])}))
     assert result["1.0"]["value"] == 0.5
     assert result["1.0"]["mean_probability"] == pytest.approx((2 * 0.7 + 2 * 0.075) / 4)
 
@@ -418,9 +419,9 @@ def test_entropy_is_zero_when_sure_and_log_k_when_not():
     result = entropy.run(
         evidence(
             forget={
-                "1.0": sight([2, 2], [2, 0], sure=1.0),
-                "2.0": sight([2], [2], sure=0.2),
-                "4.0": sight([2, 2], [2, 0], sure=0.7),
+                "1.0": predictions([2, 2], [2, 0], sure=1.0),
+                "2.0": predictions([2], [2], sure=0.2),
+                "4.0": predictions([2, 2], [2, 0], sure=0.7),
             }
         )
     )
@@ -433,14 +434,19 @@ def test_entropy_is_zero_when_sure_and_log_k_when_not():
 
 def test_replacement_counts_every_class_and_nothing():
     result = replacement.run(
-        evidence(forget={"1.0": sight([2] * 6, [3, 3, 0, 2, NOTHING, 0]), "2.0": sight([2], [0])})
+        evidence(
+            forget={
+                "1.0": predictions([2] * 6, [3, 3, 0, 2, NOTHING, 0]),
+                "2.0": predictions([2], [0]),
+            }
+        )
     )
     assert result == {"1.0": [2, 0, 1, 2, 1], "2.0": [1, 0, 0, 0, 0]}
 
 
 def test_retain_accuracy_is_told_in_all_and_per_class():
     result = retain_accuracy.run(
-        evidence(retain={"1.0": sight([0, 0, 1, 1, 3, 3], [0, 1, 1, 1, 2, 0])})
+        evidence(retain={"1.0": predictions([0, 0, 1, 1, 3, 3], [0, 1, 1, 1, 2, 0])})
     )
     assert result == {"1.0": {**wilson(3, 6), "per_class": [0.5, 1.0, None, 0.0]}}
 
@@ -448,10 +454,12 @@ def test_retain_accuracy_is_told_in_all_and_per_class():
 def test_agreement_is_between_the_two_classifiers_and_the_held_out_one_is_told_too():
     result = agreement.run(
         evidence(
-            forget={"1.0": sight([2, 2, 2, 2], [2, 0, 0, NOTHING], held_out=[2, 2, 2, NOTHING])},
+            forget={
+                "1.0": predictions([2, 2, 2, 2], [2, 0, 0, NOTHING], held_out=[2, 2, 2, NOTHING])
+            },
             retain={
-                "1.0": sight([0, 1, 3], [0, 1, 1], held_out=[1, 1, 3]),
-                "3.0": sight([0], [0], held_out=[0]),
+                "1.0": predictions([0, 1, 3], [0, 1, 1], held_out=[1, 1, 3]),
+                "3.0": predictions([0], [0], held_out=[0]),
             },
         )
     )
@@ -491,8 +499,8 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
         ImageSet(images(8, 0), torch.arange(8) % 4),
         ImageSet(images(4, 1), torch.arange(4)),
     )
-    eyes = Eyes(oracle, held_out)
-    real_train, real_test = (eyes.look(part.images, part.labels) for part in (train, test))
+    observers = Observers(oracle, held_out)
+    real_train, real_test = (observers.look(part.images, part.labels) for part in (train, test))
     samples = {
         "forget/1.0": images(3, 2),
         "forget/1.0/labels": torch.tensor([2, 2, 2]),
@@ -508,7 +516,7 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
         "other_starts/2.0/labels": torch.tensor([2, 2, 2]),
         "other_starts/2.0/start": torch.tensor([0, 1, 0]),
     }
-    found = gather_evidence(samples, real_train, real_test, [2], eyes, "ddpm, 9 steps")
+    found = gather_evidence(samples, real_train, real_test, [2], observers, "ddpm, 9 steps")
     assert (
         list(found.forget) == ["1.0", "2.0"]
         and list(found.retain) == ["1.0"]
@@ -549,8 +557,8 @@ def test_evidence_holds_what_each_classifier_sees_in_each_set(classifiers: tuple
 
 def test_real_images_are_the_retained_ones_as_seen_by_all_eyes(classifiers: tuple):
     test = ImageSet(images(1100, 1), torch.arange(1100) % 4)  # three pieces
-    seen = Eyes(*classifiers).look(test.images, test.labels)
-    found = gather_evidence({}, seen, seen, [1, 2], Eyes(*classifiers))
+    seen = Observers(*classifiers).look(test.images, test.labels)
+    found = gather_evidence({}, seen, seen, [1, 2], Observers(*classifiers))
     kept = torch.isin(test.labels, torch.tensor([0, 3]))
     torch.testing.assert_close(
         found.real_test.features, classifiers[0].look(test.images[kept])[1], atol=1e-6, rtol=1e-6
@@ -569,7 +577,7 @@ def test_stretching_uses_the_full_range_of_each_image():
 
 def test_eyes_that_stretch_see_the_stretched_images(classifiers: tuple):
     pictures, labels = images(6, 0) // 4 + 90, torch.arange(6) % 4
-    seen = Eyes(*classifiers, stretch=True).look(pictures, labels)
+    seen = Observers(*classifiers, stretch=True).look(pictures, labels)
     assert torch.equal(seen.features, classifiers[0].look(stretch_contrast(pictures))[1])
 
 

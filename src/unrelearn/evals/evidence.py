@@ -21,7 +21,7 @@ PIECE = 500  # images looked at together
 
 
 @dataclass(frozen=True)
-class Sight:
+class Predictions:
     """A set of images as the two classifiers see it.
 
     labels: (N,) the condition, or the true class of real images. probabilities, held_out: (N, K +
@@ -45,9 +45,9 @@ class Sight:
         """(N,) a class, or K: nothing."""
         return self.probabilities.argmax(1)
 
-    def where(self, mask: Tensor) -> "Sight":
+    def where(self, mask: Tensor) -> "Predictions":
         values = (getattr(self, field.name) for field in fields(self))
-        return Sight(*(None if value is None else value[mask] for value in values))
+        return Predictions(*(None if value is None else value[mask] for value in values))
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class Evidence:
     Both may be empty.
     """
 
-    forget: dict[str, Sight]
-    retain: dict[str, Sight]
-    real_train: Sight
-    real_test: Sight
+    forget: dict[str, Predictions]
+    retain: dict[str, Predictions]
+    real_train: Predictions
+    real_test: Predictions
     forget_classes: list[int]
     num_classes: int
-    other_sampler: dict[str, Sight] = field(default_factory=dict)
-    other_starts: dict[str, Sight] = field(default_factory=dict)
+    other_sampler: dict[str, Predictions] = field(default_factory=dict)
+    other_starts: dict[str, Predictions] = field(default_factory=dict)
     second: str | None = None
 
 
 @dataclass(frozen=True)
-class Eyes:
+class Observers:
     """Who looks: the oracle, the held-out classifier and, if a measurement asks for it, Inception.
 
     stretch: whether each image is first stretched to the full range, as the "salun" protocol does.
@@ -84,7 +84,7 @@ class Eyes:
     inception: Inception | None = None
     stretch: bool = False
 
-    def look(self, images: Tensor | MappedImages, labels: Tensor) -> Sight:
+    def look(self, images: Tensor | MappedImages, labels: Tensor) -> Predictions:
         """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets
         the whole.
         """
@@ -97,7 +97,7 @@ class Eyes:
             probabilities, features = self.oracle.look(piece)
             seen = [probabilities, self.held_out.look(piece)[0], features]
             pieces.append([*seen, *(self.inception.look(piece) if self.inception else ())])
-        return Sight(
+        return Predictions(
             labels.cpu(),
             *(distributed.gather(torch.cat(parts)) for parts in zip(*pieces, strict=True)),
         )
@@ -133,16 +133,16 @@ def first_of_each_class(data: ImageSet, n: int | None) -> ImageSet:
 
 def gather_evidence(
     samples: dict[str, Tensor],
-    real_train: Sight,
-    real_test: Sight,
+    real_train: Predictions,
+    real_test: Predictions,
     forget_classes: list[int],
-    eyes: Eyes,
+    observers: Observers,
     second: str | None = None,
 ) -> Evidence:
     """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
     (sampling.draw_streams says what else). real_*: of all classes.
     """
-    seen: dict[str, dict[str, Sight]] = {
+    seen: dict[str, dict[str, Predictions]] = {
         "forget": {},
         "retain": {},
         "other_sampler": {},
@@ -152,7 +152,7 @@ def gather_evidence(
         if name.count("/") == 1:
             stream, scale = name.split("/")
             seen[stream][scale] = replace(
-                eyes.look(images, samples[f"{name}/labels"]),
+                observers.look(images, samples[f"{name}/labels"]),
                 off_grid=samples.get(f"{name}/off_grid"),
                 start=samples.get(f"{name}/start"),
             )

@@ -13,12 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unrelearn.evals.evidence import Evidence, Sight, spread
+from unrelearn.evals.evidence import Evidence, Predictions, spread
 
 Source = Literal["oracle", "inception"]
 
 
-def features_of(seen: Sight, source: Source) -> Tensor:
+def features_of(seen: Predictions, source: Source) -> Tensor:
     """The features (N, D), float64, that the oracle (D = 64) or the Inception network (D = 2048)
     has of the images.
     """

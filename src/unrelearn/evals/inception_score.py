@@ -11,7 +11,7 @@ images, and grows with N. Images are shuffled first, always alike, so no part la
 import torch
 from torch import Tensor
 
-from unrelearn.evals.evidence import Evidence, Sight, spread
+from unrelearn.evals.evidence import Evidence, Predictions, spread
 
 PARTS = 10
 
@@ -30,7 +30,7 @@ def inception_score(probabilities: Tensor) -> tuple[float, float]:
     return scores.mean().item(), scores.std(correction=0).item()
 
 
-def probabilities_of(seen: Sight) -> Tensor:
+def probabilities_of(seen: Predictions) -> Tensor:
     if seen.inception_probabilities is None:
         raise ValueError(
             "eval.inception_score: these images were not shown to the Inception network. Leave it"

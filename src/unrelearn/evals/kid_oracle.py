@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, cat
 
-from unrelearn.evals.evidence import Evidence, Sight, spread
+from unrelearn.evals.evidence import Evidence, Predictions, spread
 from unrelearn.evals.fd_oracle import Source, features_of
 
 BLOCK = 1 << 24  # kernel values held at once: 128 MiB
@@ -126,7 +126,7 @@ def squared_mmd(
 
 
 def compare(evidence: Evidence, source: Source) -> dict:
-    def rows(seen: Sight, n: int) -> tuple[Tensor, Tensor]:
+    def rows(seen: Predictions, n: int) -> tuple[Tensor, Tensor]:
         return spread(features_of(seen, source), n), spread(seen.labels, n)
 
     reference, labels = rows(evidence.real_train, LARGEST_REFERENCE)

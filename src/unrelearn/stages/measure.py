@@ -16,7 +16,7 @@ from unrelearn.diffusion import inception
 from unrelearn.diffusion.drawing import sampler_words
 from unrelearn.diffusion.inception import Inception
 from unrelearn.errors import UsageError
-from unrelearn.evals.evidence import Eyes, Sight, first_of_each_class, gather_evidence
+from unrelearn.evals.evidence import Observers, Predictions, first_of_each_class, gather_evidence
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers, classifier
@@ -28,16 +28,16 @@ def uses_inception(run: Run) -> bool:
     return any(needs_inception(name, given) for name, given in run.cfg.eval.items())
 
 
-def observers(run: Run) -> Eyes:
+def observers(run: Run) -> Observers:
     """The classifiers and, where a measurement asks for it, the Inception network."""
     return run.once("observers", lambda: _observers(run))
 
 
-def _observers(run: Run) -> Eyes:
+def _observers(run: Run) -> Observers:
     weights = run.cfg.paths.inception_weights
     features = Inception(Path(weights), run.device) if weights and uses_inception(run) else None
     main, held_out = (classifier(run, role) for role in Classifiers.ROLES)
-    return Eyes(main, held_out, features, run.cfg.protocol.contrast_stretch)
+    return Observers(main, held_out, features, run.cfg.protocol.contrast_stretch)
 
 
 class Reference(Stage):
@@ -74,7 +74,7 @@ class Reference(Stage):
         tensors: dict[str, Any] = {}
         for part, image_set in parts.items():
             seen = observers(self.run).look(image_set.images, image_set.labels)
-            tensors |= {f"{part}/{f.name}": getattr(seen, f.name) for f in fields(Sight)}
+            tensors |= {f"{part}/{f.name}": getattr(seen, f.name) for f in fields(Predictions)}
         if distributed.is_main():
             there = {name: t.contiguous() for name, t in tensors.items() if t is not None}
             save_file(there, folder / "reference.safetensors")
@@ -120,9 +120,9 @@ class Evaluate(Stage):
         run = self.run
         drawn = load_file(self.samples.build().path / "samples.safetensors")
         real = load_file(self.reference.build().path / "reference.safetensors")
-        names = [f.name for f in fields(Sight)]
+        names = [f.name for f in fields(Predictions)]
         train, test = (
-            Sight(**{name: real.get(f"{part}/{name}") for name in names})
+            Predictions(**{name: real.get(f"{part}/{name}") for name in names})
             for part in ("train", "test")
         )
         second = run.cfg.sampler.second
