@@ -277,7 +277,7 @@ def scatter_figure(
         left = max(0.0, 10 * np.floor((min(places) - 2) / 10))
     axes.set(ylim=(bottom, 102), xlim=(left, right or max(20.0, max(places) + 3)), xlabel=xlabel)
     # as long as the axis at most: a longer one would run into the title
-    axes.set_ylabel(textwrap.fill(ylabel, round(12 * (height - 1.1))))
+    axes.set_ylabel(textwrap.fill(ylabel, round(10 * (height - 1.1))))
     if region:
         x, y = (100 * end for end in region)
         corner, sizes = (left - 1, bottom), (x - left + 1, y - bottom)
