@@ -49,7 +49,7 @@ DIGITS = (
 
 def shared(methods: list[str], attacks: list[str]) -> None:
     with tempfile.TemporaryDirectory() as outputs:
-        plan = Plan(
+        plan = Plan.of(
             [
                 *TENTH,
                 f"method={','.join(methods)}",

@@ -50,7 +50,7 @@ def planning(runs: int) -> dict:
     before = peak_mib()
     with tempfile.TemporaryDirectory() as outputs:
         seconds, plan = timed(
-            lambda: Plan(
+            lambda: Plan.of(
                 [
                     f"method={methods}",
                     f"attack={attacks}",

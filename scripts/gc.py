@@ -50,7 +50,7 @@ def named_by_results(outputs: Path) -> set[str]:
             ) from error
     for path in sorted((outputs / "grids").glob("*/grid.json")):
         try:
-            named |= Plan(json.loads(path.read_text())["words"], elsewhere=True).parts.keys()
+            named |= Plan.of(json.loads(path.read_text())["words"], elsewhere=True).parts.keys()
         except UsageError as error:
             raise UsageError(
                 [

@@ -42,8 +42,9 @@ from rich.table import Table
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
 from unrelearn.errors import UsageError
+from unrelearn.grid.cells import Settled
 from unrelearn.grid.parts import RECORD, Inventory, Part
-from unrelearn.grid.plan import Plan, Settled
+from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import STATES, Overview, overview
 from unrelearn.grid.work import Failures, Worker
 from unrelearn.report.records import collect
@@ -330,7 +331,7 @@ def one_by_one(plan: Plan, missing: list[Part]) -> dict[str, str]:
             time.monotonic() - fitted > REFIT
         ):  # what was made meanwhile tells how long the rest will take
             seconds, fitted = plan.seconds(), time.monotonic()
-        run = " ".join(f"{key}={text}" for key, text in plan.cells[part.cell])
+        run = " ".join(f"{key}={text}" for key, text in plan.cells.choices[part.cell])
         time_left = hours(sum(map(seconds, left.values())))
         progress.say(
             f"[{len(missing) - len(left) + 1}/{len(missing)}, about {time_left} left] {part.stage}"
@@ -495,7 +496,7 @@ def main(arguments: list[str] | None = None) -> int:
             return work_on(options.file)
         started = time.monotonic()
         dry_run = options.command == "plan" or getattr(options, "dry_run", False)
-        plan = Plan(options.words, elsewhere=options.command != "run", dry_run=dry_run)
+        plan = Plan.of(options.words, elsewhere=options.command != "run", dry_run=dry_run)
         if time.monotonic() - started > 10:
             progress.say(f"planned in {hours(time.monotonic() - started)}")
         match options.command:

@@ -192,6 +192,6 @@ def ended(folder: Path, rank: int) -> None:
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(150)  # where each of them is, should they wait for each other
     atexit.register(lambda: ended(Path(sys.argv[1]), int(os.environ["RANK"])))
-    with launch.job([], multirun=False):
+    with launch.job():
         launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
         training(Path(sys.argv[1]))

@@ -62,7 +62,7 @@ def grid(
 
 
 def plan(outputs: Path, choices: list[str] = CHOICES) -> Plan:
-    return Plan([*FIXED, *choices, f"paths.outputs={outputs}"])
+    return Plan.of([*FIXED, *choices, f"paths.outputs={outputs}"])
 
 
 def numbers(outputs: Path) -> dict[str, dict]:
@@ -124,10 +124,10 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
         words = [
             *(
                 word
-                for word in found.sweep.fixed
+                for word in found.cells.fixed
                 if "tracking" not in word and "accelerator" not in word
             ),
-            *(f"{key}={value}" for key, value in found.cells[cell]),
+            *(f"{key}={value}" for key, value in found.cells.choices[cell]),
         ]
         cfg = compose(*words)
         one = Cell(cfg)
@@ -164,7 +164,7 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
 def test_what_can_not_be_planned_is_said_in_a_line(tmp_path: Path, words: list[str], said: str):
     outputs = [] if "paths" in words[0] else [f"paths.outputs={tmp_path}"]
     with pytest.raises(UsageError) as error:
-        Plan([*FIXED, *outputs, *words])
+        Plan.of([*FIXED, *outputs, *words])
     assert (
         said in error.value.problems[0] and "Type" in error.value.problems[0]
     ) or "Leave" in error.value.problems[0]
@@ -275,7 +275,7 @@ def test_a_part_that_fails_rules_out_only_what_needs_it(local: Path, tmp_path: P
         and "rebuild=true" in said
         and "something that it needs failed" in said
     )
-    seed = dict(found.cells[damaged.cell])["seed"]
+    seed = dict(found.cells.choices[damaged.cell])["seed"]
     assert {name.split("-seed")[1][0] for name in numbers(tmp_path)} == {"0", "1"} - {seed}
     assert "failed" in grid("status", tmp_path, expect=1)
     weights.write_bytes(original)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unrelearn import launch
-from unrelearn.report import comparison
+from unrelearn.grid import account
 
 STEP = {
     "SLURM_JOB_ID": "71234",
@@ -137,10 +137,8 @@ def test_a_comparison_that_can_not_be_made_hides_no_failure(monkeypatch, capsys)
     def broken(records: list) -> None:
         raise ValueError("can not be drawn")
 
-    monkeypatch.setattr(comparison, "show", broken)
-    monkeypatch.setattr(launch, "_finished", [{}, {}])
-    monkeypatch.setattr(launch, "_failed", [("seed=3", "no such seed")])
-    assert launch.summary() == 1
+    monkeypatch.setattr(account, "compare", broken)
+    assert account.Account([{}, {}], [("seed=3", "no such seed")]).end() == 1
     captured = capsys.readouterr()
     assert captured.out.startswith("warning: the comparison of the runs could not be made")
     assert "failed: seed=3: no such seed" in captured.err

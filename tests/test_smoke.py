@@ -209,17 +209,43 @@ def test_a_full_disk_gives_one_line_and_loses_nothing(outputs: Path, finished: P
 
 
 def test_a_multirun_goes_on_after_a_failure_and_names_it(outputs: Path):
-    done = run("-m", *SHORT, "method=dimum", "forget=7,99,6", f"paths.outputs={outputs}", expect=1)
-    assert (
-        "failed: " in done.stderr
-        and "forget=99" in done.stderr
-        and "1 of 3 runs failed" in done.stderr
-    )
-    assert {
-        tuple(json.loads(path.read_text())["forget_classes"])
-        for path in (outputs / "runs").glob("*/result.json")
-    } == {(7,), (6,)}
-    assert "seeds" in done.stdout or "forget" in done.stdout  # the comparison
+    weights = next((outputs / "artifacts" / "unlearn").rglob("*.safetensors"))
+    weights.write_bytes(b"x" + weights.read_bytes()[1:])
+    done = run("-m", *SHORT, "method=dimum", "forget=5,7,6", f"paths.outputs={outputs}", expect=1)
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert "forget=7" in failed and "damaged artefact" in failed and "forget=5" not in failed
+    assert "1 of 3 runs failed" in done.stderr
+    records = [json.loads(path.read_text()) for path in outputs.glob("runs/*/result.json")]
+    assert sorted(record["forget_classes"] for record in records) == [[5], [6], [7]]
+    assert "forget" in done.stdout  # the comparison
+    shown = [line for line in done.stdout.splitlines() if "report/index.html" in line]
+    assert shown and done.stdout.index("forget5") < done.stdout.index("forget6")
+
+
+def test_every_problem_of_every_run_is_named_before_one_starts(outputs: Path):
+    before = set(outputs.rglob("*"))
+    words = ["method=dimum", "forget=5,99", "seed=0,-1", "method.max_steps=-3,10"]
+    done = run("-m", *SHORT[1:], *words, f"paths.outputs={outputs}", expect=2)
+    assert [line.split(": ")[1] for line in sorted(done.stderr.splitlines())] == [
+        "forget=99",
+        "method.max_steps=-3",
+        "seed=-1",
+    ]
+    assert set(outputs.rglob("*")) - before == {outputs / "multirun.yaml"}  # Hydra's own
+
+
+def test_a_multirun_of_parts_makes_what_any_run_asks_for(tmp_path: Path):
+    words = ["-m", "method=dimum,salun", "unlearning.max_steps=2", f"paths.outputs={tmp_path}"]
+    done = run(*words, "stages=[unlearn],[oracle]", expect=1)
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert "method=dimum" in failed and "method=salun" in failed
+    assert failed.endswith("Type 'stages=[pretrain,unlearn]'") and "[oracle]" not in failed
+    assert "2 of 4 runs failed" in done.stderr
+    done = run(*words, "stages=[unlearn],[pretrain]")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    made = [line[0] for line in lines if line[2:3] == ["computed,"]]
+    assert sorted(made) == ["unlearn", "unlearn"]  # each once; the other runs read them
+    assert len(list(tmp_path.glob("artifacts/pretrain/*/manifest.json"))) == 1
 
 
 def test_several_forgotten_classes_by_name_and_index(outputs: Path):

@@ -11,7 +11,8 @@ import pytest
 from command import ROOT, SHORT, environment, run
 from wandb_server import KEY, Server
 
-from unrelearn import hosted, launch, tracking
+from unrelearn import hosted, tracking
+from unrelearn.grid.account import Account
 
 
 def records(path: Path) -> list[dict]:
@@ -377,14 +378,13 @@ def test_a_run_that_gets_no_answer_is_given_up(tracked: Path, tmp_path: Path, mo
         assert hosted.send([folder], 5) == "no answer in 5 s" and not hosted.sent(folder)
 
 
-def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(launch, "_finished", [])
-    monkeypatch.setattr(launch, "_failed", [])
+def test_a_multirun_ends_with_the_table_of_its_cells(tracked: Path, tmp_path: Path):
+    account = Account()
     for seed in (0, 1):
         record = record_of(tracked)
         record["config"]["paths"]["outputs"] = str(tmp_path)
-        launch.finished({**record, "seed": seed, "name": f"{record['name']}-{seed}"})
-    assert launch.summary() == 0
+        account.finish({**record, "seed": seed, "name": f"{record['name']}-{seed}"})
+    assert account.end() == 0
     assert [id.split("-")[0] for id in ids(tmp_path)] == ["grid"]
     (table,) = tmp_path.glob("wandb/offline-run-*-grid-*/files/media/table/grid/*.json")
     assert len(json.loads(table.read_text())["data"]) == 2

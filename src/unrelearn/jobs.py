@@ -1,163 +1,120 @@
-"""hydra/launcher=slurm and slurm_local: each run of a multirun as a job, by
-hydra-submitit-launcher.
-"""
+"""hydra/launcher=slurm and slurm_local: each run of a command as a job, by submitit."""
 
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_submitit_launcher import submitit_launcher
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-from omegaconf import OmegaConf, open_dict
+import submitit
+from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from unrelearn import launch
+from unrelearn.advice import command
 from unrelearn.config import validate
 from unrelearn.errors import UsageError
-from unrelearn.launch import failed, finished
+from unrelearn.grid.account import Account
+from unrelearn.grid.multirun import Cell
+from unrelearn.record import execute
 
-# what a job of Slurm asks for, in conf/hydra/launcher: a GPU for each device
-OmegaConf.register_new_resolver(
-    "gpus", lambda accelerator, devices: None if accelerator == "cpu" else devices, replace=True
-)
+# what submitit calls by the same name on every cluster
+SHARED = {
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "name",
+    "stderr_to_stdout",
+}
 
 
-class Jobs:
-    """The plugin's launcher, but all runs are checked before any is queued, all are waited for, and
-    the failed are named.
-    """
+class Task:
+    """What a job does: one run. It raises what the run raised, so that Slurm knows it as FAILED."""
 
-    def __call__(self, *arguments) -> JobReturn:
-        """In the job: one run. It raises what the run raised, so that Slurm knows the job as
-        FAILED.
-        """
-        returned = super().__call__(*arguments)
-        returned.return_value  # noqa: B018 - raises
-        return returned
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        import submitit
-
-        if self._EXECUTOR == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise UsageError(
-                "hydra/launcher=slurm: there is no sbatch on this machine. Type it where there is,"
-                " or hydra/launcher=slurm_local, or python scripts/grid.py run ..."
-            )
-        self._check(job_overrides)
-        settings, shared = dict(self.params), {field.name for field in fields(BaseQueueConf)}
-        folder = Path(settings.pop("submitit_folder"))
-        timeouts = (
-            {"slurm_max_num_timeout": settings.pop("max_num_timeout")}
-            if self._EXECUTOR == "slurm"
-            else {}
-        )
-        executor = submitit.AutoExecutor(folder, cluster=self._EXECUTOR, **timeouts)
-        executor.update_parameters(
-            **{
-                key if key in shared else f"{self._EXECUTOR}_{key}": value
-                for key, value in settings.items()
-            }
-        )
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        calls = [
-            (list(overrides), "hydra.sweep.dir", number, str(number), Singleton.get_state())
-            for number, overrides in zip(numbers, job_overrides, strict=True)
-        ]
+    def __call__(self, cell: Cell) -> dict | None:
+        launch.join_step()
+        settings = cell.settings
         try:
-            jobs = executor.map_array(self, *zip(*calls, strict=True))
-        except submitit.core.utils.FailedJobError as error:
-            asked = " ".join(
-                f"hydra.launcher.{key}={value}"
-                for key, value in settings.items()
-                if key in ("partition", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min")
-                and value
-            )
-            raise UsageError(
-                f"sbatch: {' '.join(str(error).split())}. Asked for: {asked}. Type another, or "
-                "trainer.accelerator=cpu for no GPU"
-            ) from error
-        print(
-            f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}; what they say:"
-            f" {folder.parent}",
-            flush=True,
+            settings = validate(cell.config, words=cell.typed)  # the devices are those of here
+            launch.processes(settings["trainer"])
+            record = execute(settings, command(cell.words))
+            launch.leave()
+        except Exception as error:
+            launch.complain(launch.reasons(error, settings))  # where `_collect` reads them
+            raise
+        return record
+
+    def checkpoint(self, cell: Cell) -> submitit.helpers.DelayedSubmission:
+        """What is queued when the job comes near its limit: the same, which goes on from there."""
+        return submitit.helpers.DelayedSubmission(self, cell)
+
+
+def check_cluster(cluster: str) -> None:
+    if cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise UsageError(
+            "hydra/launcher=slurm: there is no sbatch on this machine. Type it where there is,"
+            " or hydra/launcher=slurm_local, or python scripts/grid.py run ..."
         )
-        same = set.intersection(*map(set, job_overrides)) if len(jobs) > 1 else set()
-        try:
-            for job, overrides in zip(jobs, job_overrides, strict=True):
-                _collect(job, " ".join(word for word in overrides if word not in same))
-        except KeyboardInterrupt:
-            ids = " ".join(dict.fromkeys(job.job_id.split("_")[0] for job in jobs))
-            end = "scancel" if self._EXECUTOR == "slurm" else "kill"
-            print(f"\ninterrupted: the jobs go on. Type {end} {ids} to end them", file=sys.stderr)
-            sys.exit(130)
-        return []
-
-    def _check(self, job_overrides: Sequence[Sequence[str]]) -> None:
-        """Every problem of every run, as far as it can be seen from here: the devices are
-        elsewhere.
-        """
-        problems, tasks = [], self.params["tasks_per_node"]
-        swept = self.config.hydra.sweeper.get("params") or {}  # these come from a yaml file
-        for overrides in job_overrides:
-            config = self.hydra_context.config_loader.load_sweep_config(
-                self.config, list(overrides)
-            )
-            with open_dict(config):
-                del config["hydra"]
-            try:
-                cfg = validate(config, elsewhere=True, words=[] if "forget" in swept else overrides)
-            except UsageError as error:
-                problems += error.problems
-                continue
-            if cfg["trainer"]["devices"] != tasks:
-                problems.append(
-                    f"trainer.devices={cfg['trainer']['devices']}: every job of a command has the"
-                    f" same tasks, one a device, and here {tasks}. Type trainer.devices={tasks}, or"
-                    " one command for each number"
-                )
-            if cfg["dry_run"]:
-                problems.append(
-                    "dry_run=true: is said here, without a job. Leave hydra/launcher=... out"
-                )
-        if problems:
-            raise UsageError(list(dict.fromkeys(problems)))
 
 
-class SlurmJobs(Jobs, submitit_launcher.SlurmLauncher):
-    pass
+def submit(cells: Sequence[Cell], asked: dict[str, Any], account: Account) -> None:
+    """Queue a job for each run, and wait for all of them.
 
+    Args:
+        asked: what conf/hydra/launcher says.
 
-class LocalJobs(Jobs, submitit_launcher.LocalLauncher):
-    pass
-
-
-def use_launchers() -> None:
-    """Let Hydra take the two above for those of the plugin, as it takes launchers only from
-    packages named hydra_plugins.
+    Raises:
+        UsageError: sbatch refuses them.
     """
-    for ours in (SlurmJobs, LocalJobs):
-        theirs = ours.__mro__[2]
-        Plugins.instance().class_name_to_class[f"{theirs.__module__}.{theirs.__name__}"] = ours
-
-
-def _collect(job, overrides: str) -> None:
-    """Wait for a job of submitit, and note its record, or why there is none."""
-    from submitit.core.utils import UncompletedJobError
-
+    cluster, folder = asked["cluster"], Path(asked["submitit_folder"])
+    jobs = _queued(cells, cluster, folder, asked)
+    print(
+        f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}; what they say: {folder.parent}",
+        flush=True,
+    )
+    same = set.intersection(*(set(cell.words) for cell in cells)) if len(cells) > 1 else set()
     try:
-        finished(job.results()[0].return_value)
-        print(f"job {job.job_id} finished: {overrides}", flush=True)
+        for job, cell in zip(jobs, cells, strict=True):
+            _collect(job, " ".join(word for word in cell.words if word not in same), account)
+    except KeyboardInterrupt:
+        ids = " ".join(dict.fromkeys(job.job_id.split("_")[0] for job in jobs))
+        end = "scancel" if cluster == "slurm" else "kill"
+        print(f"\ninterrupted: the jobs go on. Type {end} {ids} to end them", file=sys.stderr)
+        sys.exit(130)
+
+
+def _queued(
+    cells: Sequence[Cell], cluster: str, folder: Path, asked: dict[str, Any]
+) -> list[submitit.Job]:
+    settings = {
+        key if key in SHARED else f"{cluster}_{key}": value
+        for key, value in asked.items()
+        if key not in ("cluster", "submitit_folder", "max_num_timeout")
+    }
+    restarts = {"slurm_max_num_timeout": asked["max_num_timeout"]} if cluster == "slurm" else {}
+    executor = submitit.AutoExecutor(folder, cluster=cluster, **restarts)
+    executor.update_parameters(**settings)
+    try:
+        return executor.map_array(Task(), cells)
+    except FailedJobError as error:
+        wanted = ("partition", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min")
+        given = " ".join(f"hydra.launcher.{key}={asked[key]}" for key in wanted if asked.get(key))
+        raise UsageError(
+            f"sbatch: {' '.join(str(error).split())}. Asked for: {given}. Type another, or "
+            "trainer.accelerator=cpu for no GPU"
+        ) from error
+
+
+def _collect(job: submitit.Job, choices: str, account: Account) -> None:
+    """Wait for a job, and note its record, or why there is none."""
+    try:
+        account.finish(job.results()[0])
+        print(f"job {job.job_id} finished: {choices}", flush=True)
     except UncompletedJobError:
-        said = [
-            line.removeprefix("error: ")
-            for line in (job.stderr() or "").splitlines()
-            if line.startswith("error: ")
-        ]
+        lines = (job.stderr() or "").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         why = "; ".join(dict.fromkeys(said)) or f"its job ended as {job.state}"
-        print(f"job {job.job_id} failed: {overrides}: {job.paths.stderr}", flush=True)
-        failed(overrides, why)
+        print(f"job {job.job_id} failed: {choices}: {job.paths.stderr}", flush=True)
+        account.fail(choices, why)

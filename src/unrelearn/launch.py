@@ -1,6 +1,4 @@
-"""Around a run: attack=all, data-parallel processes, errors as one line each, and the account of a
-multirun.
-"""
+"""Around a run: attack=all, data-parallel processes, and errors as one line each."""
 
 import contextlib
 import errno
@@ -10,12 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 from unrelearn import check
-from unrelearn.advice import command, shell, shown
-from unrelearn.errors import RefusedCommand, UsageError
+from unrelearn.advice import command, shown
+from unrelearn.errors import UsageError
 from unrelearn.paths import CONF
 
 SHELLS = (
@@ -29,11 +26,6 @@ SHELLS = (
     "interactive",
 )  # names that Slurm gives a job that is a shell
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
-
-_finished: list[dict] = []  # the records of this process's runs
-_failed: list[
-    tuple[str, str]
-] = []  # (overrides, why) of the runs of a multirun that did not get through
 
 
 def attacks() -> list[str]:
@@ -125,51 +117,27 @@ def _undone(error: OSError) -> str:
     )
 
 
-class Job(SimpleNamespace):
-    """What is known of a run while it goes on. config: the validated configuration, once there is
-    one.
-    """
-
-    config: dict | None = None
+def reasons(error: Exception, cfg: dict | None = None) -> list[str]:
+    """What to say of an error, a line each: what a user can mend, or else what it is."""
+    problems = error.problems if isinstance(error, UsageError) else storage_problems(error, cfg)
+    return problems or [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
 
 
 @contextlib.contextmanager
-def job(overrides: list[str], multirun: bool) -> Iterator[Job]:
-    """One run. In a multirun a failure is noted and the next run follows; a single run ends with
-    its exit code.
+def job() -> Iterator[SimpleNamespace]:
+    """One run, which ends with its exit code if a user can mend why it failed. What is yielded
+    takes the validated configuration, once there is one, as `config`.
     """
-    running = Job()
+    running = SimpleNamespace(config=None)
     try:
         yield running
         leave()
-        return
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except UsageError as error:
+        sys.exit(complain(error.problems))
     except Exception as error:
-        failure = error
-    problems = failure.problems if isinstance(failure, UsageError) else []
-    problems = problems or storage_problems(failure, running.config)
-    if not problems and not multirun:
-        raise failure
-    problems = problems or [f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"]
-    code = complain(problems)
-    if (
-        "SUBMITIT_EXECUTOR" in os.environ
-    ):  # the job of a launcher: it fails, and the launcher reads the lines above
-        raise failure
-    if not multirun or isinstance(failure, RefusedCommand):
-        sys.exit(code)
-    failed(" ".join(map(shell, overrides)), "; ".join(problems))
-
-
-def finished(record: dict | None) -> None:
-    if record is not None:
-        _finished.append(record)
-
-
-def failed(overrides: str, why: str) -> None:
-    _failed.append((overrides, why))
+        if problems := storage_problems(error, running.config):
+            sys.exit(complain(problems))
+        raise
 
 
 def leave() -> None:
@@ -185,51 +153,6 @@ def leave() -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
             gc.collect()  # what still refers to the group keeps its threads
-
-
-def summary() -> int:
-    """After everything: which runs of a multirun failed and why, and their comparison. The exit
-    code.
-    """
-    if len(_finished) > 1:
-        from unrelearn import progress
-
-        with progress.drawing("the comparison of the runs"):
-            _compare()
-    for why in dict.fromkeys(why for _, why in _failed):
-        runs = [overrides for overrides, reason in _failed if reason == why]
-        print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
-    if _failed:
-        print(
-            f"{len(_failed)} of {len(_failed) + len(_finished)} runs failed; the same command runs"
-            " only what is missing",
-            file=sys.stderr,
-        )
-    return 1 if _failed else 0
-
-
-def _compare() -> None:
-    """Print the comparison of the runs, log it as a table; of several attacks also the matrix, and
-    write all of it as a page.
-    """
-    from unrelearn import tracking
-    from unrelearn.report import comparison, matrix, sections
-    from unrelearn.report.files import write_atomically
-    from unrelearn.report.table import results
-
-    comparison.show(results(_finished))
-    outputs = Path(_finished[0]["config"]["paths"]["outputs"])
-    tracking.grid(_finished, outputs, _finished[0]["config"]["tracking"])
-    compared = results(
-        [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in _finished]
-    )
-    if matrices := matrix.matrices(compared):
-        matrix.show(matrices)
-        page = outputs / "report" / "index.html"
-        above = sections.matrix_sections(matrices)
-        text = sections.comparison_page(compared, compared.tables, page.parent, tables=above)
-        write_atomically(page, text)
-        print(f"Comparison: {page}")
 
 
 def slurm_shell(environment: Mapping[str, str]) -> bool:

@@ -205,16 +205,23 @@ def former(run: Run) -> dict[str, Any] | None:
 
 
 def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
-    """Run a validated configuration, print its table, write outputs/runs/<name>/ and
+    """Run a validated configuration; see `conclude`."""
+    if not settings["dry_run"]:
+        settle_inception(settings)
+    return conclude(Run(settings, command))
+
+
+def conclude(run: Run) -> dict[str, Any] | None:
+    """Make what is missing, print the table, write outputs/runs/<name>/ and
     outputs/report/index.html.
+
+    Returns:
+        The record; None where there is none: of a part of a run, and on other ranks than the first.
     """
-    if settings["dry_run"]:
+    if run.cfg.dry_run:
         if distributed.is_main():
-            run = Run(settings, command)
             cost.show(run, list(walk(track.targets(run))), progress.console)
         return None
-    settle_inception(settings)
-    run = Run(settings, command)
     if Evaluate.name not in run.cfg.stages:
         make(track.targets(run))
         for used in run.used.values() if distributed.is_main() else ():

@@ -230,13 +230,13 @@ def write_task(path: Path, plan: Plan, pack: list[Part]) -> None:
     write_json(
         path,
         {
-            "words": plan.sweep.fixed,
-            "settled": plan.settle.known,
+            "words": plan.cells.fixed,
+            "settled": plan.cells.settle.known,
             "outputs": str(plan.outputs),
             "folder": str(plan.folder),
             "wanted": [part.name for part in pack],
             "parts": [list(part) for part in needed.values()],
-            "cells": {part.cell: dict(plan.cells[part.cell]) for part in pack},
+            "cells": {part.cell: dict(plan.cells.choices[part.cell]) for part in pack},
         },
     )
 

@@ -18,6 +18,7 @@ from report_command import Page, report
 from rich.console import Console
 
 from unrelearn import launch
+from unrelearn.grid.account import Account
 from unrelearn.report import matrix
 from unrelearn.report.panel import Cell, Panel
 from unrelearn.report.table import results
@@ -366,11 +367,9 @@ def test_attack_all_plans_every_attack(tmp_path: Path):
     assert done.stdout.count("Nothing was computed") == len(planned)
 
 
-def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr(launch, "_finished", [])
-    monkeypatch.setattr(
-        launch, "_failed", [("attack=dimra_proxy", "attack.proxy.root=data: missing files")]
-    )
+def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsys):
+    account = Account()
+    account.fail("attack=dimra_proxy", "attack.proxy.root=data: missing files")
     for record in (make_record(attack="none"), attacked(), attacked("few_shot")):
         record["config"] |= {
             "paths": {"outputs": str(tmp_path)},
@@ -378,8 +377,8 @@ def test_a_multirun_over_attacks_ends_with_matrix_and_page(tmp_path: Path, capsy
         }
         write_run(tmp_path, record)
         (tmp_path / "runs" / record["name"] / "report.html").write_text("")
-        launch.finished(record)
-    assert launch.summary() == 1
+        account.finish(record)
+    assert account.end() == 1
     captured = capsys.readouterr()
     assert (
         "few-shot relearning †" in captured.out and f"{tmp_path}/report/index.html" in captured.out

@@ -100,6 +100,17 @@ class Inventory:
     def settled(self, part: Part, parts: dict[str, Part]) -> bool:
         return self.there(part.name) or self.ruled_out(part, parts)
 
+    def missing(self, wanted: Iterable[str], parts: dict[str, Part]) -> tuple[str, ...]:
+        """Which of the wanted parts, and of what those need, are to be made, in that order."""
+        reached: set[str] = set()
+        new = list(wanted)
+        while new:
+            name = new.pop()
+            if name not in reached and not self.settled(parts[name], parts):
+                reached.add(name)
+                new += parts[name].needs
+        return tuple(name for name in parts if name in reached)
+
     def seconds(self, part: Part) -> float | None:
         """What a part that is there took, with what was made together with it."""
         if part.stage == RECORD:

@@ -1,110 +1,83 @@
 """What the runs of a grid consist of."""
 
-import itertools
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import cache, cached_property, lru_cache
+from collections.abc import Callable
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from unrelearn.advice import command, typed
+from unrelearn.advice import typed
 from unrelearn.artifact import Spec, write_json
-from unrelearn.config import Sweep, every_stage, resolved
+from unrelearn.config import every_stage
 from unrelearn.errors import UsageError
+from unrelearn.grid.cells import Cells, Swept
 from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage, walk
-from unrelearn.stages.measure import settle_inception
+from unrelearn.stages.measure import Evaluate
 from unrelearn.tracks import diffusion as track
 
-# values of these are put into a configuration that was composed and checked with other ones
-PLAIN = ("seed", "forget")
 SECONDS_OF_A_RECORD = 2.0
 
 
 class Plan:
-    """The distinct parts of all runs of `python run.py -m WORDS`, each after those that it needs.
+    """The distinct parts of all runs, each after those that it needs.
 
-    Compositions are checked as run.py checks them: each combination of all choices but seed and
-    forgotten class, and each of their values once.
-
-    Args:
-        elsewhere: for other machines than this one.
-        dry_run: not even the data set need be here.
+    Attributes:
+        targets: of each run, the names of the parts that its `stages` ask for.
 
     Raises:
-        UsageError: what does not hold.
+        UsageError: the runs have several folders.
     """
 
-    def __init__(self, words: list[str], *, elsewhere: bool = False, dry_run: bool = False):
-        self.words = words
-        self.sweep = Sweep([*words, *["dry_run=true"] * dry_run], elsewhere=elsewhere)
-        axes = self.sweep.axes
-        self._first = {key: values[0] for key, values in axes.items()}
-        self._values = {key: self._read(key) for key in PLAIN if key in axes}
-        self.settle = Settled()
-        # of the combinations that are being worked on
-        self._composed = lru_cache(maxsize=64)(self._compose)
-        self.cells: list[tuple[tuple[str, str], ...]] = []
+    def __init__(self, cells: Cells):
+        self.cells = cells
         self.parts: dict[str, Part] = {}
+        self.targets: list[tuple[str, ...]] = []
+        self._unasked: set[str] = set()  # parts that so far are only of runs that leave them out
         self.costs: dict[tuple[str, str, str], Cost] = {}  # combination, stage, what -> cost
         self.guesses: dict[str, float] = {RECORD: SECONDS_OF_A_RECORD}  # stage -> seconds
+        cfg = cells.configuration(0)
+        self.outputs, self.device = Path(cfg["paths"]["outputs"]), cfg["cost"]
+        self.trainer, self.tracking = cfg["trainer"], cfg["tracking"]
         run = None
-        for chosen in product(axes):
-            cfg = self._configuration(chosen)
-            if run is None:
-                self._check(cfg)
-                self.outputs, self.device = Path(cfg["paths"]["outputs"]), cfg["cost"]
-                self.trainer, self.tracking = cfg["trainer"], cfg["tracking"]
-            run = Run(cfg, "", run)
+        for cell in range(len(cells)):
+            run = Run(cells.configuration(cell), "", run)
             if run.outputs != self.outputs:
                 raise UsageError(
-                    f"paths.outputs={cfg['paths']['outputs']}: the runs of a grid share one folder."
-                    f" Type {typed({'paths.outputs': str(self.outputs)})}"
+                    f"paths.outputs={run.outputs}: the runs of a grid share one folder. Type"
+                    f" {typed({'paths.outputs': str(self.outputs)})}"
                 )
-            self._add(chosen, run)
+            self._add(cell, run)
 
-    @staticmethod
-    def _check(cfg: dict[str, Any]) -> None:
-        if [stage for stage in every_stage() if stage not in cfg["stages"]]:
-            raise UsageError(
-                f"stages=[{','.join(cfg['stages'])}]: a grid runs all of them. Leave stages out"
-            )
+    @classmethod
+    def of(cls, words: list[str], *, elsewhere: bool = False, dry_run: bool = False) -> "Plan":
+        """Of the runs of `python run.py -m WORDS`; see Swept."""
+        return cls(Swept(words, elsewhere=elsewhere, dry_run=dry_run))
 
-    def _read(self, key: str) -> dict[str, Any]:
-        """Each value of a plain key as a run would have it, which checks it as well."""
-        texts = self.sweep.axes[key]
-        return {text: self.sweep.compose({**self._first, key: text})[0][key] for text in texts}
-
-    def _compose(self, chosen: tuple[tuple[str, str], ...]) -> Any:
-        return self.sweep.compose(dict(chosen))[1]
-
-    def _configuration(self, chosen: dict[str, str]) -> dict[str, Any]:
-        """As run.py would compose it."""
-        plain = {key: values[chosen[key]] for key, values in self._values.items()}
-        first = {key: self._first[key] if key in plain else chosen[key] for key in chosen}
-        cfg = resolved(self._composed(tuple(first.items())), plain)
-        self.settle(cfg)
-        return cfg
-
-    def _add(self, chosen: dict[str, str], run: Run) -> None:
-        cell = len(self.cells)
-        self.cells.append(tuple(chosen.items()))
-        combination, records = self.combination(cell), []
-        for stage in walk(track.targets(run)):
+    def _add(self, cell: int, run: Run) -> None:
+        combination, targets = self.cells.combination(cell), track.targets(run)
+        for stage in walk(targets):
             if not stage.alone:
                 continue
-            if stage.id not in self.parts:
+            asked = stage.name in run.cfg.stages or stage.name not in every_stage()
+            if stage.id not in self.parts or (asked and stage.id in self._unasked):
                 self._add_part(stage, cell)
+            if asked:
+                self._unasked.discard(stage.id)
+            elif self.parts[stage.id].cell == cell:
+                self._unasked.add(stage.id)
             self.guesses[stage.name] = stage.seconds
             like = (combination, stage.name, stage.what)
             if like not in self.costs:
                 self.costs[like] = _cost(stage)
-            records.append(stage)
-        needs = tuple(evaluation.id for evaluation in track.evaluations(run))
+        alone = [[target] if target.alone else target.needs() for target in targets]
+        self.targets.append(tuple(stage.id for stages in alone for stage in stages))
+        if Evaluate.name not in run.cfg.stages:
+            return
+        needs = self.targets[-1]
         name = f"{RECORD}/{name_of_run(run)}"
         level = max(self.parts[need].level for need in needs) + 1
         self.parts.setdefault(name, Part(name, run.group, needs, (), "", "", False, level, cell))
@@ -121,27 +94,21 @@ class Plan:
         part = Part(stage.id, stage.what, names, within, start, at, stage.trains, level, cell)
         self.parts[part.name] = part
 
-    def combination(self, cell: int) -> str:
-        chosen = self.cells[cell]
-        return " ".join(f"{key}={text}" for key, text in chosen if key not in self._values)
-
     def cost(self, part: Part) -> Cost:
-        return self.costs.get((self.combination(part.cell), part.stage, part.what), Cost())
+        return self.costs.get((self.cells.combination(part.cell), part.stage, part.what), Cost())
 
     @property
     def folder(self) -> Path:
         """Where what is known of this grid alone is kept: claims, failures, jobs."""
-        return self.outputs / "grids" / Spec("grid", 1, {"words": sorted(self.words)}).key
+        return self.outputs / "grids" / Spec("grid", 1, {"words": sorted(self.cells.name)}).key
 
     def keep(self) -> None:
         """Note the choices, by which others can tell what the grid needs."""
-        write_json(self.folder / "grid.json", {"words": self.words})
-
-    def command(self, cell: int) -> str:
-        return command(self.sweep.words(dict(self.cells[cell])))
+        write_json(self.folder / "grid.json", {"words": self.cells.name})
 
     def configuration(self, part: Part) -> tuple[dict[str, Any], str]:
-        return self._configuration(dict(self.cells[part.cell])), self.command(part.cell)
+        """Of a run that has the part: its configuration and its command."""
+        return self.cells.configuration(part.cell), self.cells.command(part.cell)
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -193,28 +160,3 @@ def _cost(stage: Stage) -> Cost:
         sum(cost.flops for cost in costs),
         sum(cost.bytes for cost in costs),
     )
-
-
-class Settled:
-    """settle_inception for many configurations: the file is looked for, and its absence said, once
-    for all that ask alike.
-    """
-
-    def __init__(self, known: dict[str, list[dict]] | None = None):
-        """known: of the one who planned, so that all who work on it take the same."""
-        self.known = known or {}
-
-    def __call__(self, cfg: dict[str, Any]) -> None:
-        asked = json.dumps([cfg["eval"], cfg["paths"]])
-        if asked not in self.known:
-            if not cfg["dry_run"]:
-                settle_inception(cfg)
-            self.known[asked] = [cfg["eval"], cfg["paths"]]
-        cfg["eval"], cfg["paths"] = self.known[asked]
-
-
-def product(axes: dict[str, list[str]]) -> Iterator[dict[str, str]]:
-    """Every choice of one value for each key, the plain keys last, so that they change quickest."""
-    ordered = sorted(axes, key=lambda key: key in PLAIN)
-    for values in itertools.product(*(axes[key] for key in ordered)):
-        yield dict(zip(ordered, values, strict=True))

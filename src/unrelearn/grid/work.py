@@ -16,7 +16,7 @@ from unrelearn import distributed
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
 from unrelearn.grid.parts import RECORD, Inventory, Part, closure, names_in
-from unrelearn.launch import storage_problems
+from unrelearn.launch import reasons
 from unrelearn.record import finish, keep, name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
@@ -74,6 +74,21 @@ def running(folder: Path) -> set[str]:
 
 
 FAILED_BEFORE = "something that it needs failed"
+
+
+def why_failed(error: Exception, settings: dict[str, Any] | None) -> str:
+    """One line on what could not be made.
+
+    Raises:
+        UsageError: the disk is full, so that what follows would fail too.
+    """
+    problems = reasons(error, settings)
+    # a file that is only read is none of the disk's doing
+    read = getattr(error, "errno", None) == errno.ENOENT
+    stored = not isinstance(error, UsageError) and problems[0].startswith("paths.outputs")
+    if stored and not read:
+        raise UsageError(problems) from error
+    return " ".join(problems)
 
 
 @dataclass
@@ -176,22 +191,15 @@ class Worker:
             self.failures.note(part, why)
 
     def _why_not_made(self, part: Part) -> str | None:
-        """None, or why it failed. A full disk stops everything, as what follows would fail too; so
-        does, of several ranks, one that fails alone: the others wait for it, and only torchrun or
-        Slurm can end them.
+        """None, or why it failed. Of several ranks one that fails alone ends them all: the others
+        wait for it, and only torchrun or Slurm can end those.
         """
         try:
             self._make(part)
-        except UsageError as error:
-            return " ".join(error.problems)
         except Exception as error:
-            problems = storage_problems(error, self.run.settings if self.run else None)
-            # a file that one part reads is none of the disk's doing
-            read = getattr(error, "errno", None) == errno.ENOENT
-            if problems and problems[0].startswith("paths.outputs") and not read:
-                raise UsageError(problems) from error
-            text = " ".join(str(error).split())[:300]
-            why = problems[0] if problems else f"{type(error).__name__}: {text}"
+            why = why_failed(error, self.run.settings if self.run else None)
+            if isinstance(error, UsageError):
+                return why
             if distributed.world_size() > 1:
                 self.failures.note(part, why)
                 raise
@@ -199,14 +207,18 @@ class Worker:
             return why
         return None
 
-    def _make(self, part: Part) -> None:
-        cfg, command = self.configuration(part)
+    def run_of(self, settings: dict[str, Any], command: str) -> Run:
+        """The last run, if it is this one, or a new one, which shares what that has read."""
         if self.run is None or self.run.command != command:
-            self.run = Run(cfg, command, self.run)
-        if part.name == f"{RECORD}/{name_of_run(self.run)}":
-            keep(self.run, finish(self.run))
+            self.run = Run(settings, command, self.run)
+        return self.run
+
+    def _make(self, part: Part) -> None:
+        run = self.run_of(*self.configuration(part))
+        if part.name == f"{RECORD}/{name_of_run(run)}":
+            keep(run, finish(run))
             return
-        stages = {stage.id: stage for stage in walk(track.targets(self.run))}
+        stages = {stage.id: stage for stage in walk(track.targets(run))}
         if part.name not in stages:
             raise UsageError(
                 f"{part.name}: code or configuration have changed since the grid was planned. "

@@ -1,0 +1,143 @@
+"""The runs of a grid, its cells: what was chosen for each, and its configuration."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from unrelearn.advice import command
+from unrelearn.config import Sweep, every_stage, resolved
+from unrelearn.errors import UsageError
+from unrelearn.stages.measure import settle_inception
+
+# values of these are put into a configuration that was composed and checked with other ones
+PLAIN = ("seed", "forget")
+Choice = tuple[tuple[str, str], ...]  # (key, value as text), for each key that was chosen
+
+
+class Cells:
+    """The runs of one command.
+
+    Args:
+        fixed: words that all of them have.
+        choices: of each run, what it has besides.
+    """
+
+    def __init__(self, fixed: Sequence[str], choices: Iterable[Choice]):
+        self.fixed, self.choices = list(fixed), list(choices)
+        self.settle = Settled()
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def configuration(self, cell: int) -> dict[str, Any]:
+        """Validated, as run.py has it."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> list[str]:
+        """Words that tell this grid from others."""
+        return [*self.fixed, *dict.fromkeys(f"{k}={v}" for c in self.choices for k, v in c)]
+
+    def command(self, cell: int) -> str:
+        return command([*self.fixed, *(f"{key}={text}" for key, text in self.choices[cell])])
+
+    def combination(self, cell: int) -> str:
+        """Runs of the same combination cost alike."""
+        return " ".join(f"{key}={text}" for key, text in self.choices[cell] if key not in PLAIN)
+
+
+class Composed(Cells):
+    """Runs whose configurations are there.
+
+    Args:
+        runs: (its words, its validated configuration).
+    """
+
+    def __init__(self, runs: Iterable[tuple[Sequence[str], dict[str, Any]]]):
+        runs = list(runs)
+        pairs = [[word.partition("=")[::2] for word in words] for words, _ in runs]
+        super().__init__([], map(tuple, pairs))
+        self._settings = [settings for _, settings in runs]
+        for settings in self._settings:
+            self.settle(settings)
+
+    def configuration(self, cell: int) -> dict[str, Any]:
+        return self._settings[cell]
+
+
+class Swept(Cells):
+    """The runs of `python run.py -m WORDS`, composed when they are asked for.
+
+    Compositions are checked as run.py checks them: each combination of all choices but seed and
+    forgotten class, and each of their values once.
+
+    Args:
+        elsewhere: for other machines than this one.
+        dry_run: not even the data set need be here.
+
+    Raises:
+        UsageError: what does not hold.
+    """
+
+    def __init__(self, words: list[str], *, elsewhere: bool = False, dry_run: bool = False):
+        self.sweep = Sweep([*words, *["dry_run=true"] * dry_run], elsewhere=elsewhere)
+        axes = self.sweep.axes
+        choices = [tuple(chosen.items()) for chosen in product(axes)]
+        super().__init__(self.sweep.fixed, choices)
+        self._words = words
+        self._first = {key: values[0] for key, values in axes.items()}
+        self._values = {key: self._read(key) for key in PLAIN if key in axes}
+        # of the combinations that are being worked on
+        self._composed = lru_cache(maxsize=64)(self._compose)
+        stages = self.configuration(0)["stages"]
+        if any(stage not in stages for stage in every_stage()):
+            raise UsageError(
+                f"stages=[{','.join(stages)}]: a grid runs all of them. Leave stages out"
+            )
+
+    @property
+    def name(self) -> list[str]:
+        return self._words
+
+    def _read(self, key: str) -> dict[str, Any]:
+        """Each value of a plain key as a run would have it, which checks it as well."""
+        texts = self.sweep.axes[key]
+        return {text: self.sweep.compose({**self._first, key: text})[0][key] for text in texts}
+
+    def _compose(self, chosen: Choice) -> Any:
+        return self.sweep.compose(dict(chosen))[1]
+
+    def configuration(self, cell: int) -> dict[str, Any]:
+        chosen = dict(self.choices[cell])
+        plain = {key: values[chosen[key]] for key, values in self._values.items()}
+        first = {key: self._first[key] if key in plain else chosen[key] for key in chosen}
+        cfg = resolved(self._composed(tuple(first.items())), plain)
+        self.settle(cfg)
+        return cfg
+
+
+class Settled:
+    """settle_inception for many configurations: the file is looked for, and its absence said, once
+    for all that ask alike.
+    """
+
+    def __init__(self, known: dict[str, list[dict]] | None = None):
+        """known: of the one who planned, so that all who work on it take the same."""
+        self.known = known or {}
+
+    def __call__(self, cfg: dict[str, Any]) -> None:
+        asked = json.dumps([cfg["eval"], cfg["paths"]])
+        if asked not in self.known:
+            if not cfg["dry_run"]:
+                settle_inception(cfg)
+            self.known[asked] = [cfg["eval"], cfg["paths"]]
+        cfg["eval"], cfg["paths"] = self.known[asked]
+
+
+def product(axes: dict[str, list[str]]) -> Iterator[dict[str, str]]:
+    """Every choice of one value for each key, the plain keys last, so that they change quickest."""
+    ordered = sorted(axes, key=lambda key: key in PLAIN)
+    for values in itertools.product(*(axes[key] for key in ordered)):
+        yield dict(zip(ordered, values, strict=True))

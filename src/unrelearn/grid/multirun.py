@@ -1,0 +1,73 @@
+"""The runs of one command, in this process: the parts that they share once, then each run's
+record.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from unrelearn import distributed, launch
+from unrelearn.advice import command, shell
+from unrelearn.errors import UsageError
+from unrelearn.grid.account import Account
+from unrelearn.grid.cells import Composed
+from unrelearn.grid.plan import Plan
+from unrelearn.grid.work import FAILED_BEFORE, Worker, why_failed
+from unrelearn.record import conclude
+
+
+class Cell(NamedTuple):
+    """One run of several.
+
+    Args:
+        words: its choices.
+        typed: those of them that were typed; none if a yaml file chose what is forgotten.
+        config: as Hydra composed it, for who checks it again elsewhere.
+        settings: validated.
+    """
+
+    words: list[str]
+    typed: list[str]
+    config: Any
+    settings: dict[str, Any]
+
+
+def here(cells: Sequence[Cell], account: Account) -> None:
+    """Make all runs, in the order given; what fails costs only the runs that need it.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    first = cells[0].settings
+    if not first["dry_run"]:
+        launch.processes(first["trainer"])
+    plan = Plan(Composed((cell.words, cell.settings) for cell in cells))
+    worker = Worker(plan.parts, plan.inventory, plan.folder, plan.configuration)
+    for part in plan.parts.values():
+        worker.failures.forget(part)
+    for number, cell in enumerate(cells):
+        why = None if cell.settings["dry_run"] else _unmade(plan, worker, number)
+        if why is None:
+            why = _concluded(cell, worker, account)
+        if why is not None:
+            launch.complain([why])
+            account.fail(" ".join(map(shell, cell.words)), why)
+
+
+def _unmade(plan: Plan, worker: Worker, number: int) -> str | None:
+    """Make the parts of a run; None, or why one of them is missing."""
+    wanted = distributed.on_main(lambda: plan.inventory.missing(plan.targets[number], plan.parts))
+    lost = worker.work(wanted)
+    return next((why for why in lost.values() if why != FAILED_BEFORE), None)
+
+
+def _concluded(cell: Cell, worker: Worker, account: Account) -> str | None:
+    """Record and show a run whose parts are there; None, or why that failed."""
+    try:
+        account.finish(conclude(worker.run_of(cell.settings, command(cell.words))))
+    except Exception as error:
+        why = why_failed(error, cell.settings)
+        if distributed.world_size() > 1 and not isinstance(error, UsageError):
+            raise  # the other ranks wait for this one
+        worker.run = None  # nothing of a run that broke is used again
+        return why
+    return None
