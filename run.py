@@ -26,8 +26,8 @@ def app(config: DictConfig) -> dict | None:
     overrides = list(HydraConfig.get().overrides.task)
     with launch.job() as job:
         job.config = cfg = validate(config, words=overrides)
-        if not cfg["dry_run"]:
-            launch.processes(cfg["trainer"])
+        if not cfg.dry_run:
+            launch.processes(cfg.trainer)
         # after the processes were started: each of them imports it for itself
         from unrelearn.record import execute
 

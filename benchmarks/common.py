@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ sys.path.append(str(RESULTS.parents[1] / "tests"))  # where runs.py is
 def configuration(*overrides: str) -> dict:
     """The validated configuration of `python run.py OVERRIDES`, without tracking."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return validate(compose("config", overrides=["tracking=none", *overrides]))
+        return asdict(validate(compose("config", overrides=["tracking=none", *overrides])))
 
 
 def interleaved(repeats: int, **contenders: Callable[[], float]) -> dict[str, list[float]]:

@@ -42,7 +42,7 @@ from rich.table import Table
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
 from unrelearn.errors import UsageError
-from unrelearn.grid.cells import Settled
+from unrelearn.grid.cells import KnownInception
 from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import STATES, Overview, overview
@@ -269,10 +269,10 @@ def status(plan: Plan, watch: bool) -> int:
 
 def run(plan: Plan, workers: int) -> int:
     """Make everything, by this process or by several; then the report."""
-    if plan.trainer["devices"] > 1:
+    if plan.trainer.devices > 1:
         raise UsageError(
-            f"trainer.devices={plan.trainer['devices']}: here each part is made on one device. Type"
-            f" trainer=auto --workers {plan.trainer['devices']}; on Slurm, submit takes trainer=ddp"
+            f"trainer.devices={plan.trainer.devices}: here each part is made on one device. Type"
+            f" trainer=auto --workers {plan.trainer.devices}; on Slurm, submit takes trainer=ddp"
         )
     launch.processes(plan.trainer)
     inventory = plan.inventory
@@ -359,7 +359,7 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
     allowed = [
         name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name
     ] or list(map(str, range(gpus)))
-    gpus = 0 if plan.trainer["accelerator"] == "cpu" else gpus
+    gpus = 0 if plan.trainer.accelerator == "cpu" else gpus
     for number in range(workers):
         device = (
             {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]}
@@ -433,23 +433,23 @@ def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
 
 def work_on(file: Path) -> int:
     """What a job of Slurm and a worker of this machine do."""
-    from unrelearn.config import Sweep
+    from unrelearn.config import Config, Sweep
 
     task = json.loads(file.read_text())
     parts = {}
     for name, what, needs, inside, *more in task["parts"]:
         parts[name] = Part(name, what, tuple(needs), tuple(inside), *more)
-    sweep, settle = Sweep(task["words"]), Settled(task["settled"])
+    sweep, settle = Sweep(task["words"]), KnownInception(task["settled"])
 
     @lru_cache(maxsize=8)
-    def configuration(cell: int) -> tuple[dict, str]:
+    def configuration(cell: int) -> tuple[Config, str]:
         chosen = task["cells"][str(cell)]
         cfg, _ = sweep.compose(chosen)
         settle(cfg)
         return cfg, command_line(sweep.words(chosen))
 
     first = parts[task["wanted"][0]]
-    launch.processes(configuration(first.cell)[0]["trainer"])
+    launch.processes(configuration(first.cell)[0].trainer)
     number = iter(range(1, len(task["wanted"]) + 1))
     total = len(task["wanted"])
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from unrelearn.paths import given
@@ -58,7 +59,7 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
         options = fit_options(
             run, log_row=lambda step, row: stamps.update({step: time.perf_counter()})
         )
-        arguments = recipe(cfg["model"]["pretrain"]) | {"max_steps": MEASURED_TO}
+        arguments = recipe(asdict(cfg.model.pretrain)) | {"max_steps": MEASURED_TO}
         module = Denoising(Pretraining(**arguments), Pretrain(run).task())
         fit(module, Path(folder), "measure", options)
     seconds = (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)

@@ -57,13 +57,13 @@ class Workshop:
     def compose(self, method: str, seed: int, settings: tuning.Settings, command: str = "") -> Run:
         words = dict(word.split("=", 1) for word in tuning.in_words(settings))
         cfg, _ = self.sweep.compose({"method": method, "seed": str(seed), **words})
-        if cfg["trainer"]["devices"] > 1:
+        if cfg.trainer.devices > 1:
             raise UsageError(
-                f"trainer.devices={cfg['trainer']['devices']}: a trial is made on one device. Type "
+                f"trainer.devices={cfg.trainer.devices}: a trial is made on one device. Type "
                 "trainer=auto, and the same command once more for each further device"
             )
         if self.last is None:
-            launch.processes(cfg["trainer"])
+            launch.processes(cfg.trainer)
         self.last = Run(cfg, command, self.last)
         return self.last
 

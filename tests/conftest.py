@@ -1,6 +1,7 @@
 """Fixtures that several files share. What they are made of is in tiny.py."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def compose(tmp_path: Path) -> Callable[..., dict]:
                 "trainer.accelerator=cpu",
                 f"paths.outputs={tmp_path / 'outputs'}",
             ]
-            return config.validate(hydra_compose("config", overrides=[*fixed, *overrides]))
+            cfg = config.validate(hydra_compose("config", overrides=[*fixed, *overrides]))
+            return asdict(cfg)
 
     return composed
 

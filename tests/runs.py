@@ -3,6 +3,8 @@
 from functools import cached_property
 from typing import Any
 
+from unrelearn import record
+from unrelearn.config import Config, to_config
 from unrelearn.record import finish, name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make, walk
@@ -15,8 +17,9 @@ from unrelearn.tracks import diffusion as track
 
 
 class Cell(Run):
-    def __init__(self, settings: dict[str, Any], command: str = "test"):
-        super().__init__(settings, command)
+    def __init__(self, settings: dict[str, Any] | Config, command: str = "test"):
+        cfg = settings if isinstance(settings, Config) else to_config(settings)
+        super().__init__(cfg, command)
 
     @cached_property
     def models(self) -> list[Model]:
@@ -64,3 +67,8 @@ class Cell(Run):
             return finish(self)
         make(track.targets(self))
         return None
+
+
+def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
+    """As the command does, of settings that `compose` gives."""
+    return record.execute(to_config(settings), command)

@@ -9,6 +9,7 @@ import faulthandler
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import tiny
 import torch
@@ -193,5 +194,5 @@ if __name__ == "__main__":
     faulthandler.dump_traceback_later(150)  # where each of them is, should they wait for each other
     atexit.register(lambda: ended(Path(sys.argv[1]), int(os.environ["RANK"])))
     with launch.job():
-        launch.processes({"threads": 1, "devices": 1, "accelerator": "cpu"})
+        launch.processes(SimpleNamespace(threads=1, devices=1, accelerator="cpu"))
         training(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import ROOT, environment
-from runs import Cell
+from runs import Cell, execute
 from tiny import SCHEDULE, SMALL, UNET, network
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unrelearn import cost
 from unrelearn.diffusion import denoiser
 from unrelearn.errors import UsageError
-from unrelearn.record import execute, share_of_pretraining
+from unrelearn.record import share_of_pretraining
 
 SIZES = [
     *SMALL,

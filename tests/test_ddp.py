@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import several_processes
 import torch
+from runs import execute
 from safetensors.torch import load_file
 from several_processes import (
     CHUNKS,
@@ -29,7 +30,6 @@ from tiny import SMALL, classifier_training, new_task, tensors, train
 
 from unrelearn.data import to_model_range
 from unrelearn.data.digits import Digits
-from unrelearn.record import execute
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = [

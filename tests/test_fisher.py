@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from formulas import abar, wanted
+from runs import execute
 from tiny import SCHEDULE, SMALL, denoising, digits, moved, network, new_task, train, weights
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ from unrelearn.diffusion.ranking import fisher_information
 from unrelearn.fisher import squared_gradients
 from unrelearn.methods.finetune import Finetune
 from unrelearn.randomness import generator_for
-from unrelearn.record import execute
 
 TINY = dict(max_steps=2, batch_size=8, learning_rate=1e-3)
 KINDS = [

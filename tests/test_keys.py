@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from tiny import ATTACKS, METHODS
 
+from unrelearn.config import to_config
 from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import walk
@@ -70,7 +71,7 @@ FILES = (
 
 def keys(cfg: dict) -> list[str]:
     """stage/key of all that a run consists of, in the order in which it is made."""
-    run = Run(cfg, command="")
+    run = Run(to_config(cfg), command="")
     lines = [stage.id for stage in walk(track.targets(run))]
     return sorted([*lines, f"record/{name_of_run(run)}"])
 

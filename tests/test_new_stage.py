@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from command import ROOT, TINY
 from rich.console import Console
+from runs import Cell, execute
 from safetensors.torch import load_file
 
 from unrelearn import cost
 from unrelearn.artifact import write_json
+from unrelearn.grid.cells import Swept
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import overview
 from unrelearn.grid.work import Worker
-from unrelearn.record import execute
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage, kinds, walk
 from unrelearn.stages.train import Trained
@@ -80,7 +81,7 @@ def test_a_new_stage_is_a_file_and_a_line_in_the_track(
     words = [*WORDS, "method.max_steps=10", "trainer.accelerator=cpu", f"paths.outputs={outputs}"]
 
     # order and keys: after the model that it is made of, whose key its own follows
-    runs = [Run(compose(*words, f"seed={seed}"), "test") for seed in (0, 1)]
+    runs = [Cell(compose(*words, f"seed={seed}")) for seed in (0, 1)]
     names = [stage.name for stage in walk(track.targets(runs[0]))]
     assert names.index("pretrain") < names.index("unlearn") < names.index("layer_norms")
     assert Norms(runs[0], track.models(runs[0])[-1].stage).key != (
@@ -94,7 +95,7 @@ def test_a_new_stage_is_a_file_and_a_line_in_the_track(
     assert "to do" in line and " 12 " in line and line.rstrip(" │┃|").endswith("1")
 
     # a grid of two seeds: a part for each model, and its state
-    plan = Plan([*words, "seed=0,1"])
+    plan = Plan(Swept([*words, "seed=0,1"]))
     parts = [part for part in plan.parts.values() if part.stage == "layer_norms"]
     assert len(parts) == 2 and all(part.needs[0].startswith("unlearn/") for part in parts)
     assert overview(plan).counts["layer_norms"] == {"to do": 2}

@@ -8,6 +8,7 @@ forgotten than was named.
 import copy
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -314,5 +315,5 @@ def test_any_value_of_any_key_is_taken_or_refused_in_lines(
     except UsageError as error:
         one_line_each(error.problems)
     else:
-        json.dumps(cfg, allow_nan=False)  # as it is hashed and written
-        assert all(cfg[group]["_target_"] for group in ("dataset", "method", "attack"))
+        json.dumps(asdict(cfg), allow_nan=False)  # as it is hashed and written
+        assert all(getattr(cfg, group)["_target_"] for group in ("dataset", "method", "attack"))

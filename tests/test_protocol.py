@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import Cell
+from runs import Cell, execute
 from safetensors.torch import load_file
 from tiny import CONF, SMALL
 
 from unrelearn.classification.classifier import halves
 from unrelearn.config import protocol_label
 from unrelearn.evals.evidence import stretch_contrast
-from unrelearn.record import execute
 from unrelearn.stages.classifier import classifier
 from unrelearn.stages.images import images
 

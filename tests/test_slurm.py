@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from command import ROOT, command, environment
+from runs import execute
 from safetensors.torch import load_file
 from tiny import denoising, train
 
 from unrelearn.launch import slurm_ranks
 from unrelearn.methods.finetune import Finetune
-from unrelearn.record import execute
 
 # what slurmstepd sets for each task of `srun --ntasks=2`; SLURM_NTASKS_PER_NODE only if that was
 # asked for

@@ -18,12 +18,10 @@ from filelock import FileLock
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from runs import Cell
+from runs import Cell, execute
 from safetensors.torch import load_file
 from slurm_cluster import Cluster
 from tiny import CONF
-
-from unrelearn.record import execute
 
 SHORT = [
     "unlearning.max_steps=10",

@@ -311,14 +311,14 @@ def test_a_preset_is_the_chosen_setting(tmp_path: Path, monkeypatch: pytest.Monk
         (["+tuned=dimum_2"], 5),
     ):
         cfg, _ = Sweep(["tracking=none", f"paths.outputs={tmp_path}", *words]).compose({})
-        assert cfg["method"]["_target_"].endswith(".DiMUM") and cfg["attack"]["_target_"].endswith(
+        assert cfg.method["_target_"].endswith(".DiMUM") and cfg.attack["_target_"].endswith(
             ".DiMRA"
         )
-        assert cfg["method"]["learning_rate"] == drawn[trial][tuning.RATE]
-        assert cfg["method"]["max_steps"] == drawn[trial][tuning.STEPS]
-        assert cfg["method"]["memory_weight"] == drawn[trial]["method.memory_weight"]
+        assert cfg.method["learning_rate"] == drawn[trial][tuning.RATE]
+        assert cfg.method["max_steps"] == drawn[trial][tuning.STEPS]
+        assert cfg.method["memory_weight"] == drawn[trial]["method.memory_weight"]
     sweep = Sweep(["tracking=none", f"paths.outputs={tmp_path}", "+tuned=dimum,esd"])
-    assert sweep.compose({"+tuned": "esd"})[0]["method"]["_target_"].endswith(".ESD")
+    assert sweep.compose({"+tuned": "esd"})[0].method["_target_"].endswith(".ESD")
 
 
 # --------------------------------------------------------------------------------------- the script

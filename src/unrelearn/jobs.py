@@ -35,14 +35,14 @@ class Task:
 
     def __call__(self, cell: Cell) -> dict | None:
         launch.join_step()
-        settings = cell.settings
+        cfg = cell.cfg
         try:
-            settings = validate(cell.config, words=cell.typed)  # the devices are those of here
-            launch.processes(settings["trainer"])
-            record = execute(settings, command(cell.words))
+            cfg = validate(cell.config, words=cell.typed)  # the devices are those of here
+            launch.processes(cfg.trainer)
+            record = execute(cfg, command(cell.words))
             launch.leave()
         except Exception as error:
-            launch.complain(launch.reasons(error, settings))  # where `_collect` reads them
+            launch.complain(launch.reasons(error, cfg))  # where `_collect` reads them
             raise
         return record
 

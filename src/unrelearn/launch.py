@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import SimpleNamespace
+from typing import Protocol
 
 from unrelearn import check
 from unrelearn.advice import command, shown
@@ -65,7 +66,7 @@ def complain(problems: list[str]) -> int:
     return 2
 
 
-def storage_problems(error: BaseException, cfg: dict | None = None) -> list[str]:
+def storage_problems(error: BaseException, cfg: object = None) -> list[str]:
     """One line if a file could not be written or read, else none.
 
     Only what lies below paths.outputs is a matter of paths.outputs; of another file the key is
@@ -117,7 +118,7 @@ def _undone(error: OSError) -> str:
     )
 
 
-def reasons(error: Exception, cfg: dict | None = None) -> list[str]:
+def reasons(error: Exception, cfg: object = None) -> list[str]:
     """What to say of an error, a line each: what a user can mend, or else what it is."""
     problems = error.problems if isinstance(error, UsageError) else storage_problems(error, cfg)
     return problems or [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
@@ -269,32 +270,40 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def processes(trainer: dict) -> None:
+class Trainer(Protocol):
+    """What `processes` reads of a configuration."""
+
+    threads: int | None
+    accelerator: str
+    devices: int
+
+
+def processes(trainer: Trainer) -> None:
     """Become one process per device: join the group that torchrun or Slurm started, or replace this
     process by torchrun.
 
     The whole program runs in every process from its start, in step; nothing is launched in the
     middle of a run. Who is through calls `leave`.
     """
-    if trainer["threads"]:
+    if trainer.threads:
         import torch
 
-        torch.set_num_threads(trainer["threads"])
+        torch.set_num_threads(trainer.threads)
     if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         import torch
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            gpu = torch.cuda.is_available() and trainer["accelerator"] != "cpu"
+            gpu = torch.cuda.is_available() and trainer.accelerator != "cpu"
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             with _waiting():
                 dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif trainer["devices"] > 1:
+    elif trainer.devices > 1:
         os.environ.setdefault(
-            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer["devices"]))
+            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer.devices))
         )
         sys.stdout.flush()
         os.execv(
@@ -304,7 +313,7 @@ def processes(trainer: dict) -> None:
                 "-m",
                 "torch.distributed.run",
                 "--standalone",
-                f"--nproc_per_node={trainer['devices']}",
+                f"--nproc_per_node={trainer.devices}",
                 *sys.argv,
             ],
         )

@@ -10,7 +10,7 @@ from typing import Any
 from unrelearn import cost, distributed, progress, tracking
 from unrelearn.artifact import Spec, write_json
 from unrelearn.circumstances import circumstances, versions
-from unrelearn.config import protocol_label
+from unrelearn.config import Config, protocol_label
 from unrelearn.report.records import PAGE
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
@@ -204,11 +204,11 @@ def former(run: Run) -> dict[str, Any] | None:
     return known | {"stages": list(run.used.values())}
 
 
-def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
+def execute(cfg: Config, command: str) -> dict[str, Any] | None:
     """Run a validated configuration; see `conclude`."""
-    if not settings["dry_run"]:
-        settle_inception(settings)
-    return conclude(Run(settings, command))
+    if not cfg.dry_run:
+        settle_inception(cfg)
+    return conclude(Run(cfg, command))
 
 
 def conclude(run: Run) -> dict[str, Any] | None:

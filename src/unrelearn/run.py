@@ -16,11 +16,11 @@ from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store
 from unrelearn.circumstances import circumstances, peak_memory, reset_peak_memory, versions
 from unrelearn.config import (
+    Config,
     constructor_arguments,
     every_stage,
     forget_classes,
     name_of,
-    to_config,
 )
 from unrelearn.errors import UsageError
 from unrelearn.method import Method
@@ -40,19 +40,19 @@ class Run:
     """What a resolved configuration asks for. `stages` say what that is made of.
 
     Args:
-        settings: the validated configuration, as `config.validate` returns it.
+        cfg: the validated configuration.
         command: as it can be typed again.
         after: another run; if it has the same data set, that is not looked at and loaded again.
     """
 
     dataset: Any  # of unrelearn.data
 
-    def __init__(self, settings: dict[str, Any], command: str, after: "Run | None" = None):
-        self.settings, self.command = settings, command
-        self.cfg = to_config(settings)
+    def __init__(self, cfg: Config, command: str, after: "Run | None" = None):
+        self.cfg, self.command = cfg, command
+        self.settings = asdict(cfg)  # as records hold it
         self.outputs = Path(self.cfg.paths.outputs)
         self.store = Store(self.outputs / "artifacts", rebuild=self.cfg.rebuild, say=progress.say)
-        self.tracking = settings["tracking"]
+        self.tracking = self.settings["tracking"]
         self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
         self._kept: dict[str, Any] = {}
         if after is not None and self._same_data(after):
@@ -64,7 +64,7 @@ class Run:
             self.dataset = instantiate(self.cfg.dataset, _convert_="all")
         self.forget = forget_classes(self.cfg.forget, self.dataset)
         groups = ("dataset", "method", "attack")
-        self.names = {group: name_of(settings[group]) for group in groups}
+        self.names = {group: name_of(self.settings[group]) for group in groups}
         self.group = "-".join(self.names.values())
         self.method, self.attack = self.record("method"), self.record("attack")
 

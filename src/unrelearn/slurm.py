@@ -315,7 +315,7 @@ class Submission:
         return job
 
     def _script(self, plan: Plan, folder: Path, level: int) -> str:
-        devices = plan.trainer["devices"]
+        devices = plan.trainer.devices
         return SCRIPT.format(
             name=f"unrelearn-{level}",
             folder=shlex.quote(str(folder.resolve())),

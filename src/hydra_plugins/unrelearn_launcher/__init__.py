@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
+    from unrelearn.config import Config
     from unrelearn.grid.multirun import Cell
 
 
@@ -138,28 +139,28 @@ class GridLauncher(Launcher):
                 del config["hydra"]
             typed = [] if "forget" in swept else words
             try:
-                settings = validate(
+                cfg = validate(
                     config, multirun=tasks is None, elsewhere=tasks is not None, words=typed
                 )
             except UsageError as error:
                 problems += error.problems
                 continue
             if tasks is not None:
-                problems += _misfits(settings, tasks)
-            cells.append(Cell(words, typed, config, settings))
+                problems += _misfits(cfg, tasks)
+            cells.append(Cell(words, typed, config, cfg))
         if problems:
             raise UsageError(list(dict.fromkeys(problems)))
         return cells
 
 
-def _misfits(settings: dict[str, Any], tasks: int) -> list[str]:
+def _misfits(cfg: "Config", tasks: int) -> list[str]:
     """Problems of a run that is to be a job of so many tasks."""
-    problems, devices = [], settings["trainer"]["devices"]
+    problems, devices = [], cfg.trainer.devices
     if devices != tasks:
         problems.append(
             f"trainer.devices={devices}: every job of a command has the same tasks, one a device,"
             f" and here {tasks}. Type trainer.devices={tasks}, or one command for each number"
         )
-    if settings["dry_run"]:
+    if cfg.dry_run:
         problems.append("dry_run=true: is said here, without a job. Leave hydra/launcher=... out")
     return problems

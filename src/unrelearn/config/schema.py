@@ -235,14 +235,14 @@ def leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
         yield key, node
 
 
-def plain(node: Any) -> dict[str, Any]:
-    """A configuration of OmegaConf as plain Python, its interpolations resolved."""
-    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
+def plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
+    """A configuration of OmegaConf as plain Python; resolve: what stands for other keys' values."""
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=resolve))
 
 
 def file_of(group: str, option: str) -> dict[str, Any]:
-    """What a yaml of conf/ holds."""
-    return plain(OmegaConf.load(CONF / group / f"{option}.yaml"))
+    """What a yaml of conf/ holds; what stands for other keys' values stays as it is."""
+    return plain(OmegaConf.load(CONF / group / f"{option}.yaml"), resolve=False)
 
 
 def to_config(settings: dict[str, Any]) -> Config:

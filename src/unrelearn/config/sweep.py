@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
 from unrelearn.config.explain import explain
-from unrelearn.config.schema import plain
+from unrelearn.config.schema import Config, plain, to_config
 from unrelearn.config.validation import validate
 from unrelearn.errors import UsageError
 from unrelearn.paths import CONF
@@ -59,7 +59,7 @@ class Sweep:
         """The command line of one run."""
         return [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
 
-    def compose(self, chosen: dict[str, str]) -> tuple[dict, DictConfig]:
+    def compose(self, chosen: dict[str, str]) -> tuple[Config, DictConfig]:
         """The validated configuration of one run, and what it was resolved from."""
         words = self.words(chosen)
         try:
@@ -81,13 +81,12 @@ def _explained(error: Exception, words: list[str]) -> Exception:
     return UsageError(problems) if problems else error
 
 
-def resolved(config: DictConfig, changes: dict[str, Any]) -> dict[str, Any]:
+def resolved(config: DictConfig, changes: dict[str, Any]) -> Config:
     """A configuration that was validated before, with other values of some keys, and of all that is
     made from them: a hundredth of what composing it anew would take.
     """
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
-    cfg = plain(config)
-    cfg.pop("experiment", None)
-    check.expand_paths(cfg)
-    return cfg
+    settings = plain(config)
+    check.expand_paths(settings)
+    return to_config(settings)

@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -33,8 +32,8 @@ def validate(
     multirun: bool = False,
     elsewhere: bool = False,
     words: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The resolved configuration as plain Python, or every problem in it.
+) -> Config:
+    """The resolved configuration as one typed object, or every problem in it.
 
     Args:
         multirun: it is one of several runs of this process.
@@ -58,19 +57,20 @@ def validate(
     if wrong := check_types(settings):
         raise UsageError([*needed, *wrong])
     if multirun:
-        _refuse_processes(settings)
+        _refuse_processes(to_config(settings))
     problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
-    problems = _check_rules(to_config(settings), problems, elsewhere, in_doubt)
+    cfg = to_config(settings)
+    problems = _check_rules(cfg, problems, elsewhere, in_doubt)
     problems = [line for line in problems if not missing or not line.startswith(missing)]
     if needed or problems:
         raise UsageError(list(dict.fromkeys([*needed, *problems])))
-    return settings
+    return cfg
 
 
-def _refuse_processes(settings: dict[str, Any]) -> None:
-    devices = settings["trainer"]["devices"]
-    if devices > 1 and "RANK" not in os.environ and not settings["dry_run"]:
+def _refuse_processes(cfg: Config) -> None:
+    devices = cfg.trainer.devices
+    if devices > 1 and "RANK" not in os.environ and not cfg.dry_run:
         raise RefusedCommand(
             f"trainer.devices={devices}: several runs (-m) in one process can not each"
             " start data-parallel processes. Type trainer=auto, or hydra/launcher=slurm, or leave"

@@ -3,11 +3,13 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from unrelearn.advice import command
-from unrelearn.config import Sweep, every_stage, resolved
+from unrelearn.config import Config, Sweep, every_stage, resolved
+from unrelearn.config.schema import Paths
 from unrelearn.errors import UsageError
 from unrelearn.stages.measure import settle_inception
 
@@ -26,12 +28,12 @@ class Cells:
 
     def __init__(self, fixed: Sequence[str], choices: Iterable[Choice]):
         self.fixed, self.choices = list(fixed), list(choices)
-        self.settle = Settled()
+        self.settle = KnownInception()
 
     def __len__(self) -> int:
         return len(self.choices)
 
-    def configuration(self, cell: int) -> dict[str, Any]:
+    def configuration(self, cell: int) -> Config:
         """Validated, as run.py has it."""
         raise NotImplementedError
 
@@ -55,16 +57,16 @@ class Composed(Cells):
         runs: (its words, its validated configuration).
     """
 
-    def __init__(self, runs: Iterable[tuple[Sequence[str], dict[str, Any]]]):
+    def __init__(self, runs: Iterable[tuple[Sequence[str], Config]]):
         runs = list(runs)
         pairs = [[word.partition("=")[::2] for word in words] for words, _ in runs]
         super().__init__([], map(tuple, pairs))
-        self._settings = [settings for _, settings in runs]
-        for settings in self._settings:
-            self.settle(settings)
+        self._configurations = [cfg for _, cfg in runs]
+        for cfg in self._configurations:
+            self.settle(cfg)
 
-    def configuration(self, cell: int) -> dict[str, Any]:
-        return self._settings[cell]
+    def configuration(self, cell: int) -> Config:
+        return self._configurations[cell]
 
 
 class Swept(Cells):
@@ -91,7 +93,7 @@ class Swept(Cells):
         self._values = {key: self._read(key) for key in PLAIN if key in axes}
         # of the combinations that are being worked on
         self._composed = lru_cache(maxsize=64)(self._compose)
-        stages = self.configuration(0)["stages"]
+        stages = self.configuration(0).stages
         if any(stage not in stages for stage in every_stage()):
             raise UsageError(
                 f"stages=[{','.join(stages)}]: a grid runs all of them. Leave stages out"
@@ -104,12 +106,13 @@ class Swept(Cells):
     def _read(self, key: str) -> dict[str, Any]:
         """Each value of a plain key as a run would have it, which checks it as well."""
         texts = self.sweep.axes[key]
-        return {text: self.sweep.compose({**self._first, key: text})[0][key] for text in texts}
+        chosen = {text: self.sweep.compose({**self._first, key: text})[0] for text in texts}
+        return {text: getattr(cfg, key) for text, cfg in chosen.items()}
 
     def _compose(self, chosen: Choice) -> Any:
         return self.sweep.compose(dict(chosen))[1]
 
-    def configuration(self, cell: int) -> dict[str, Any]:
+    def configuration(self, cell: int) -> Config:
         chosen = dict(self.choices[cell])
         plain = {key: values[chosen[key]] for key, values in self._values.items()}
         first = {key: self._first[key] if key in plain else chosen[key] for key in chosen}
@@ -118,7 +121,7 @@ class Swept(Cells):
         return cfg
 
 
-class Settled:
+class KnownInception:
     """settle_inception for many configurations: the file is looked for, and its absence said, once
     for all that ask alike.
     """
@@ -127,13 +130,14 @@ class Settled:
         """known: of the one who planned, so that all who work on it take the same."""
         self.known = known or {}
 
-    def __call__(self, cfg: dict[str, Any]) -> None:
-        asked = json.dumps([cfg["eval"], cfg["paths"]])
+    def __call__(self, cfg: Config) -> None:
+        asked = json.dumps([cfg.eval, asdict(cfg.paths)])
         if asked not in self.known:
-            if not cfg["dry_run"]:
+            if not cfg.dry_run:
                 settle_inception(cfg)
-            self.known[asked] = [cfg["eval"], cfg["paths"]]
-        cfg["eval"], cfg["paths"] = self.known[asked]
+            self.known[asked] = [cfg.eval, asdict(cfg.paths)]
+        cfg.eval, paths = self.known[asked]
+        cfg.paths = Paths(**paths)
 
 
 def product(axes: dict[str, list[str]]) -> Iterator[dict[str, str]]:

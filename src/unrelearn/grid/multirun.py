@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from unrelearn import distributed, launch
 from unrelearn.advice import command, shell
+from unrelearn.config import Config
 from unrelearn.errors import UsageError
 from unrelearn.grid.account import Account
 from unrelearn.grid.cells import Composed
@@ -22,13 +23,13 @@ class Cell(NamedTuple):
         words: its choices.
         typed: those of them that were typed; none if a yaml file chose what is forgotten.
         config: as Hydra composed it, for who checks it again elsewhere.
-        settings: validated.
+        cfg: the same, validated.
     """
 
     words: list[str]
     typed: list[str]
     config: Any
-    settings: dict[str, Any]
+    cfg: Config
 
 
 def here(cells: Sequence[Cell], account: Account) -> None:
@@ -37,15 +38,15 @@ def here(cells: Sequence[Cell], account: Account) -> None:
     Raises:
         UsageError: the disk is full.
     """
-    first = cells[0].settings
-    if not first["dry_run"]:
-        launch.processes(first["trainer"])
-    plan = Plan(Composed((cell.words, cell.settings) for cell in cells))
+    first = cells[0].cfg
+    if not first.dry_run:
+        launch.processes(first.trainer)
+    plan = Plan(Composed((cell.words, cell.cfg) for cell in cells))
     worker = Worker(plan.parts, plan.inventory, plan.folder, plan.configuration)
     for part in plan.parts.values():
         worker.failures.forget(part)
     for number, cell in enumerate(cells):
-        why = None if cell.settings["dry_run"] else _unmade(plan, worker, number)
+        why = None if cell.cfg.dry_run else _unmade(plan, worker, number)
         if why is None:
             why = _concluded(cell, worker, account)
         if why is not None:
@@ -63,9 +64,9 @@ def _unmade(plan: Plan, worker: Worker, number: int) -> str | None:
 def _concluded(cell: Cell, worker: Worker, account: Account) -> str | None:
     """Record and show a run whose parts are there; None, or why that failed."""
     try:
-        account.finish(conclude(worker.run_of(cell.settings, command(cell.words))))
+        account.finish(conclude(worker.run_of(cell.cfg, command(cell.words))))
     except Exception as error:
-        why = why_failed(error, cell.settings)
+        why = why_failed(error, cell.cfg)
         if distributed.world_size() > 1 and not isinstance(error, UsageError):
             raise  # the other ranks wait for this one
         worker.run = None  # nothing of a run that broke is used again

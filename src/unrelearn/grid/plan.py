@@ -3,13 +3,13 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from unrelearn.advice import typed
 from unrelearn.artifact import Spec, write_json
-from unrelearn.config import every_stage
+from unrelearn.config import Config, every_stage
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import Cells, Swept
 from unrelearn.grid.parts import RECORD, Inventory, Part
@@ -40,8 +40,8 @@ class Plan:
         self.costs: dict[tuple[str, str, str], Cost] = {}  # combination, stage, what -> cost
         self.guesses: dict[str, float] = {RECORD: SECONDS_OF_A_RECORD}  # stage -> seconds
         cfg = cells.configuration(0)
-        self.outputs, self.device = Path(cfg["paths"]["outputs"]), cfg["cost"]
-        self.trainer, self.tracking = cfg["trainer"], cfg["tracking"]
+        self.outputs, self.device = Path(cfg.paths.outputs), cfg.cost
+        self.trainer, self.tracking = cfg.trainer, asdict(cfg.tracking)
         run = None
         for cell in range(len(cells)):
             run = Run(cells.configuration(cell), "", run)
@@ -106,7 +106,7 @@ class Plan:
         """Note the choices, by which others can tell what the grid needs."""
         write_json(self.folder / "grid.json", {"words": self.cells.name})
 
-    def configuration(self, part: Part) -> tuple[dict[str, Any], str]:
+    def configuration(self, part: Part) -> tuple[Config, str]:
         """Of a run that has the part: its configuration and its command."""
         return self.cells.configuration(part.cell), self.cells.command(part.cell)
 
@@ -141,7 +141,7 @@ class Plan:
                 speeds[""].append(took / flops)
         medians = {like: statistics.median(values) for like, values in alike.items() if values}
         speed = {stage: statistics.median(values) for stage, values in speeds.items()}
-        peak = 1 / (self.device["device_tflops"] * 1e12 * self.device["utilisation"])
+        peak = 1 / (self.device.device_tflops * 1e12 * self.device.utilisation)
 
         @cache
         def of(stage: str, what: str, flops: float) -> float:

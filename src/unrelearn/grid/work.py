@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from unrelearn import distributed
 from unrelearn.artifact import write_json
+from unrelearn.config import Config
 from unrelearn.errors import UsageError
 from unrelearn.grid.parts import RECORD, Inventory, Part, closure, names_in
 from unrelearn.launch import reasons
@@ -76,13 +76,13 @@ def running(folder: Path) -> set[str]:
 FAILED_BEFORE = "something that it needs failed"
 
 
-def why_failed(error: Exception, settings: dict[str, Any] | None) -> str:
+def why_failed(error: Exception, cfg: Config | None) -> str:
     """One line on what could not be made.
 
     Raises:
         UsageError: the disk is full, so that what follows would fail too.
     """
-    problems = reasons(error, settings)
+    problems = reasons(error, cfg)
     # a file that is only read is none of the disk's doing
     read = getattr(error, "errno", None) == errno.ENOENT
     stored = not isinstance(error, UsageError) and problems[0].startswith("paths.outputs")
@@ -107,7 +107,7 @@ class Worker:
     parts: dict[str, Part]
     inventory: Inventory
     folder: Path
-    configuration: Callable[[Part], tuple[dict[str, Any], str]]
+    configuration: Callable[[Part], tuple[Config, str]]
     begun: Callable[[Part], None] = lambda part: None
     made: Callable[[Part, float], None] = lambda part, seconds: None
 
@@ -197,7 +197,7 @@ class Worker:
         try:
             self._make(part)
         except Exception as error:
-            why = why_failed(error, self.run.settings if self.run else None)
+            why = why_failed(error, self.run.cfg if self.run else None)
             if isinstance(error, UsageError):
                 return why
             if distributed.world_size() > 1:
@@ -207,10 +207,10 @@ class Worker:
             return why
         return None
 
-    def run_of(self, settings: dict[str, Any], command: str) -> Run:
+    def run_of(self, cfg: Config, command: str) -> Run:
         """The last run, if it is this one, or a new one, which shares what that has read."""
         if self.run is None or self.run.command != command:
-            self.run = Run(settings, command, self.run)
+            self.run = Run(cfg, command, self.run)
         return self.run
 
     def _make(self, part: Part) -> None:

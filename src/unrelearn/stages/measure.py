@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from unrelearn import distributed, progress, source
 from unrelearn.artifact import sha256, write_json
 from unrelearn.classification.classifier import halves
-from unrelearn.config import needs_inception
+from unrelearn.config import Config, needs_inception
 from unrelearn.diffusion import inception
 from unrelearn.diffusion.drawing import sampler_words
 from unrelearn.diffusion.inception import Inception
@@ -145,29 +145,23 @@ class Evaluate(Stage):
         return {}
 
 
-def settle_inception(cfg: dict) -> None:
+def settle_inception(cfg: Config) -> None:
     """Find the Inception weights if a measurement asks for them; without them it is left out, and
     that is said.
     """
-    wanted = [
-        name for name, measurement in cfg["eval"].items() if needs_inception(name, measurement)
-    ]
+    wanted = [name for name, given in cfg.eval.items() if needs_inception(name, given)]
     if not wanted:
         return
-    paths = cfg["paths"]
+    given, data = cfg.paths.inception_weights, Path(cfg.paths.data)
     try:
-        found = distributed.on_main(
-            lambda: inception.weights(
-                paths["inception_weights"], Path(paths["data"]), download=True
-            )
-        )
-        paths["inception_weights"] = str(found)
+        found = distributed.on_main(lambda: inception.weights(given, data, download=True))
+        cfg.paths.inception_weights = str(found)
     except UsageError as error:
-        if paths["inception_weights"] is not None:
+        if given is not None:
             raise
         progress.say(
             f"{' '.join(error.problems)} Left out: {', '.join(wanted)}; fd_oracle takes their"
             " place, under its own name"
         )
-        cfg["eval"] = {name: m for name, m in cfg["eval"].items() if name not in wanted}
-        cfg["eval"].setdefault("fd_oracle", {"_target_": "unrelearn.evals.fd_oracle.run"})
+        cfg.eval = {name: m for name, m in cfg.eval.items() if name not in wanted}
+        cfg.eval.setdefault("fd_oracle", {"_target_": "unrelearn.evals.fd_oracle.run"})
