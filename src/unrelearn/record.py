@@ -179,11 +179,11 @@ def _shows(original: dict, num_classes: int | None) -> bool:
     )
 
 
-def finish(run: Run) -> dict[str, Any]:
-    """Make all of a run that is missing; its record."""
+def finish(run: Run, spent: float = 0.0) -> dict[str, Any]:
+    """Make all of a run that is missing; its record. spent: seconds that it took before this."""
     started = time.monotonic()
     make(track.targets(run))
-    return record(run, time.monotonic() - started)
+    return record(run, spent + time.monotonic() - started)
 
 
 def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
@@ -193,9 +193,12 @@ def execute(settings: dict[str, Any], command: str) -> dict[str, Any] | None:
     return conclude(Run(settings, command))
 
 
-def conclude(run: Run) -> dict[str, Any] | None:
+def conclude(run: Run, spent: float = 0.0) -> dict[str, Any] | None:
     """Make what is missing, print the table, write outputs/runs/<name>/ and
     outputs/report/index.html.
+
+    Args:
+        spent: seconds that were spent on parts of it before.
 
     Returns:
         The record; None where there is none: of a part of a run, and on other ranks than the first.
@@ -210,7 +213,7 @@ def conclude(run: Run) -> dict[str, Any] | None:
             status = f"{used['status']}, {used['seconds']:.1f} s"
             progress.say(f"{used['stage']:<9} {used['key']}  {status}")
         return None
-    result = finish(run)
+    result = finish(run, spent)
     if not distributed.is_main():
         return None
     page, latest = keep(run, result), run.outputs / "report" / "index.html"
