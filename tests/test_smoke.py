@@ -256,9 +256,12 @@ def test_several_forgotten_classes_by_name_and_index(outputs: Path):
     assert [c for c, value in enumerate(per_class) if value is None] == [2, 5]
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
+@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]], ids=["one run", "several"])
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, several: list[str]):
     process = subprocess.Popen(
-        command(*SHORT, "model.pretrain.max_steps=100000", f"paths.outputs={tmp_path / 'o'}"),
+        command(
+            *SHORT, *several, "model.pretrain.max_steps=100000", f"paths.outputs={tmp_path / 'o'}"
+        ),
         cwd=ROOT,
         env=environment(),
         text=True,

@@ -181,12 +181,14 @@ def _shows(original: dict, num_classes: int | None) -> bool:
     )
 
 
-def finish(run: Run) -> dict[str, Any]:
-    """Make all of a run that is missing; its record, which is the former one if all was there."""
+def finish(run: Run, spent: float = 0.0) -> dict[str, Any]:
+    """Make all of a run that is missing; its record, which is the former one if all was there.
+
+    spent: seconds that it took before this.
+    """
     started = time.monotonic()
     make(track.targets(run))
-    seconds = time.monotonic() - started
-    return former(run) or record(run, seconds)
+    return former(run) or record(run, spent + time.monotonic() - started)
 
 
 def former(run: Run) -> dict[str, Any] | None:
@@ -211,9 +213,12 @@ def execute(cfg: Config, command: str) -> dict[str, Any] | None:
     return conclude(Run(cfg, command))
 
 
-def conclude(run: Run) -> dict[str, Any] | None:
+def conclude(run: Run, spent: float = 0.0) -> dict[str, Any] | None:
     """Make what is missing, print the table, write outputs/runs/<name>/ and
     outputs/report/index.html.
+
+    Args:
+        spent: seconds that were spent on parts of it before.
 
     Returns:
         The record; None where there is none: of a part of a run, and on other ranks than the first.
@@ -228,7 +233,7 @@ def conclude(run: Run) -> dict[str, Any] | None:
             status = f"{used['status']}, {used['seconds']:.1f} s"
             progress.say(f"{used['stage']:<9} {used['key']}  {status}")
         return None
-    result = finish(run)
+    result = finish(run, spent)
     if not distributed.is_main():
         return None
     page, latest = keep(run, result), run.outputs / "report" / "index.html"

@@ -2,6 +2,7 @@
 record.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from unrelearn.grid.cells import Composed
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import FAILED_BEFORE, Worker, why_failed
 from unrelearn.record import conclude
+from unrelearn.run import Run
 
 
 class Cell(NamedTuple):
@@ -46,10 +48,13 @@ def here(cells: Sequence[Cell], account: Account) -> None:
     for part in plan.parts.values():
         worker.failures.forget(part)
     for number, cell in enumerate(cells):
+        started = time.monotonic()
         why = None if cell.cfg.dry_run else _unmade(plan, worker, number)
         if why is None:
-            why = _concluded(cell, worker, account)
+            run = worker.run_of(cell.cfg, command(cell.words))
+            why = _concluded(run, time.monotonic() - started, account)
         if why is not None:
+            worker.run = None  # nothing of a run that broke is used again
             launch.complain([why])
             account.fail(" ".join(map(shell, cell.words)), why)
 
@@ -58,17 +63,16 @@ def _unmade(plan: Plan, worker: Worker, number: int) -> str | None:
     """Make the parts of a run; None, or why one of them is missing."""
     wanted = distributed.on_main(lambda: plan.inventory.missing(plan.targets[number], plan.parts))
     lost = worker.work(wanted)
-    return next((why for why in lost.values() if why != FAILED_BEFORE), None)
+    return min(lost.values(), key=lambda why: why == FAILED_BEFORE, default=None)  # what says more
 
 
-def _concluded(cell: Cell, worker: Worker, account: Account) -> str | None:
+def _concluded(run: Run, spent: float, account: Account) -> str | None:
     """Record and show a run whose parts are there; None, or why that failed."""
     try:
-        account.finish(conclude(worker.run_of(cell.cfg, command(cell.words))))
+        account.finish(conclude(run, spent))
     except Exception as error:
-        why = why_failed(error, cell.cfg)
+        why = why_failed(error, run.cfg)
         if distributed.world_size() > 1 and not isinstance(error, UsageError):
             raise  # the other ranks wait for this one
-        worker.run = None  # nothing of a run that broke is used again
         return why
     return None
