@@ -15,7 +15,6 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 from unrelearn import record as record_module
-from unrelearn.record import execute
 from unrelearn.report import drawing, figures, fonts, page, render, samples
 from unrelearn.report.files import csv_text
 from unrelearn.report.page import write_page
@@ -96,10 +95,11 @@ def test_the_run_goes_on_without_its_page_and_its_table(tmp_path: Path, monkeypa
     record = make_record() | {
         "config": {**make_record()["config"], "tracking": {"backend": "none", "mode": "offline"}}
     }
-    run = SimpleNamespace(outputs=tmp_path, used={}, cfg=SimpleNamespace(stages=["evaluate"]))
-    monkeypatch.setattr(record_module, "Run", lambda settings, command: run)
-    monkeypatch.setattr(record_module, "finish", lambda run: record)
-    assert execute({"dry_run": False, "eval": {}, "paths": {}}, "python run.py") is record
+    cfg = SimpleNamespace(stages=["evaluate"], dry_run=False, eval={})
+    run = SimpleNamespace(outputs=tmp_path, used={}, cfg=cfg)
+    monkeypatch.setattr(record_module, "Run", lambda cfg, command: run)
+    monkeypatch.setattr(record_module, "finish", lambda run, spent: record)
+    assert record_module.execute(cfg, "python run.py") is record
     assert (tmp_path / "runs" / record["name"] / "result.json").exists()
     assert capsys.readouterr().out.count("warning: ") == 2
 
