@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from unrelearn.config import validate
-from unrelearn.paths import CONF
+from unrelearn.paths import CONF, given
 from unrelearn.run import Run
 from unrelearn.stage import Stage, walk
 from unrelearn.tracks import diffusion
@@ -108,7 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*", help="as for run.py")
-    parser.add_argument("--out", type=Path, default=Path("docs/stages.svg"))
+    parser.add_argument("--out", type=given, default=Path("docs/stages.svg"))
     options = parser.parse_args()
     found = stages(*options.overrides)
     notes = {stage.name: note(stage) for stage in found}
