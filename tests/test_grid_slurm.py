@@ -16,6 +16,7 @@ from rich.console import Console
 from slurm_cluster import Cluster, running
 
 from unrelearn import progress
+from unrelearn.grid.parts import Inventory
 
 SHORT = [
     "unlearning.max_steps=10",
@@ -129,6 +130,19 @@ def new_python_of(cluster: Cluster, outputs: Path) -> int:
     ).pop()
 
 
+def stopped_at_work(cluster: Cluster, outputs: Path) -> int:
+    """A process of the grid's jobs, stopped before it has made all that it is to make."""
+    while True:
+        pid = new_python_of(cluster, outputs)
+        os.kill(pid, signal.SIGSTOP)
+        words = (Path("/proc") / str(pid) / "cmdline").read_text().split("\0")
+        task = json.loads(Path(words[words.index("work") + 1]).read_text())
+        inventory = Inventory(outputs)
+        if not all(inventory.there(name) for name in task["wanted"]):
+            return pid
+        os.kill(pid, signal.SIGCONT)  # it was too quick
+
+
 def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
     cluster: Cluster, local: Path, tmp_path: Path
 ):
@@ -142,7 +156,7 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
     assert "queued" in grid("status", tmp_path, env=cluster.env)
 
     # one job is killed while it works, and the controller is restarted under another
-    os.kill(new_python_of(cluster, tmp_path), signal.SIGKILL)
+    os.kill(stopped_at_work(cluster, tmp_path), signal.SIGKILL)
     new_python_of(cluster, tmp_path)
     cluster.restart_controller()
     until_empty(cluster, tmp_path)
@@ -154,7 +168,7 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
 
     # a job's time runs out: Slurm warns it, it is put back into the queue, and goes on
     grid("retry", tmp_path, "--minutes", "2", env=cluster.env)
-    os.kill(new_python_of(cluster, tmp_path), signal.SIGSTOP)
+    stopped_at_work(cluster, tmp_path)
     name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
     cluster.expire(name, 45)
     cluster.wait(

@@ -14,6 +14,7 @@ from tiny import moved, train
 SCRIPT = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 from makers import IN_PROCESSES
 from tiny import train
