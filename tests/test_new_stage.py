@@ -102,11 +102,14 @@ def test_a_new_stage_is_a_file_and_a_line_in_the_track(
     assert plan.seconds()(parts[0]) > 0
 
     # a run makes it once and names it
+    created = set()
     for status in ("computed", "reused"):
         record = execute(compose(*words), "test")
         assert record is not None
         (stage,) = [stage for stage in record["stages"] if stage["stage"] == "layer_norms"]
         assert stage["status"] == status
+        created.add(record["created"])
+    assert len(created) == 1, "a run of which all is there keeps its record"
     (made,) = outputs.glob("artifacts/layer_norms/*/norms.json")
     assert "conv_in.weight" in made.read_text()
     worker = Worker(plan.parts, plan.inventory, plan.folder, plan.configuration)

@@ -67,7 +67,8 @@ class PanelRuns:
     def methods(self) -> list[str]:
         """The controls first."""
         named = self.runs.drop_duplicates("method_label").set_index("method_label")
-        order = [(*control_first(m), s) for m, s in zip(named["method"], named["method_settings"])]  # noqa: B905
+        pairs = zip(named["method"], named["method_settings"], strict=True)
+        order = [(*control_first(method), settings) for method, settings in pairs]
         return [label for _, label in sorted(zip(order, named.index, strict=True))]
 
     @cached_property
