@@ -73,7 +73,7 @@ results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, 
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
 
-grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (about an hour; resumable)
+grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)
 	$(BIN)/python scripts/grid.py run experiment=grid/digits
 
 report: $(STAMP) ## one table and one page over everything in outputs/runs

@@ -1,4 +1,4 @@
-"""Equal effort: the same search for every method that trains, on a class and seeds never reported.
+"""Equal effort: the same search for every method that trains, on a tuning class and tuning seeds.
 
     python scripts/tune.py [METHOD ...] [KEY=VALUE ...] [--write-presets]
 
