@@ -22,11 +22,14 @@ from PIL import Image
 
 from unrelearn.data import ImageSet, idx, to_model_range, to_uint8
 from unrelearn.data.cifar10 import CIFAR10
+from unrelearn.data.cifar100 import CIFAR100
 from unrelearn.data.digits import Digits
 from unrelearn.data.download import fetch
 from unrelearn.data.fashion_mnist import FashionMNIST
 from unrelearn.data.folder import Folder
 from unrelearn.data.mnist import MNIST
+from unrelearn.data.svhn import SVHN
+from unrelearn.data.tiny_imagenet import TinyImageNet
 from unrelearn.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
@@ -738,7 +741,10 @@ def test_download_into_a_place_that_cannot_be_written(tmp_path: Path):
 # ------------------------------------------------------------------------------- configs, real data
 
 
-@pytest.mark.parametrize("dataset_class", [Digits, MNIST, FashionMNIST, CIFAR10, Folder])
+@pytest.mark.parametrize(
+    "dataset_class",
+    [Digits, MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, TinyImageNet, Folder],
+)
 def test_yaml_lists_every_argument_with_its_default(dataset_class: type):
     module = dataset_class.__module__
     text = (CONF / f"{module.rpartition('.')[2]}.yaml").read_text()
@@ -746,7 +752,7 @@ def test_yaml_lists_every_argument_with_its_default(dataset_class: type):
     keys = yaml.safe_load(text)
     keys.pop("defaults", None)
     assert keys.pop("_target_") == f"{module}.{dataset_class.__name__}"
-    arguments = {} if dataset_class is Digits else inspect.signature(dataset_class).parameters
+    arguments = inspect.signature(dataset_class).parameters
     assert set(keys) == set(arguments)
     for name, argument in arguments.items():
         if argument.default is not inspect.Parameter.empty:

@@ -105,7 +105,7 @@ def test_a_share_outside_0_and_1_is_refused(kind: str, share: str, examples: Exa
         ("class:-1", "no such class"),
         ("mislabelled:0.9", "1167 images, and 259 have a wrong label"),
         ("file:nowhere.npy", "no such file"),
-        ("random:", "must be one of random:..., class:..."),
+        ("random:", "must be one of random:0.1, class:0"),
         ("worst:0.1", "must be one of"),
     ],
 )

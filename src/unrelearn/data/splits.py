@@ -22,8 +22,8 @@ from unrelearn.randomness import generator_for
 
 KINDS = {
     "random": "random:0.1",
-    "class": "class:3",
-    "file": "file:indexes.npy",
+    "class": "class:0",
+    "file": "file:/path.npy",
     "memorised": "memorised:0.1",
     "mislabelled": "mislabelled:0.02",
 }
@@ -37,13 +37,17 @@ class Examples:
         labels: int64 (N,), those that a model is trained on.
         class_names: by label.
         true_labels: int64 (N,), where some of the labels were made wrong (`ImageData.true_labels`).
-        memorisation: (N,), higher: rather memorised, e.g. `banks.memorisation` of a bank of models.
+        memorisation: (N,), higher: rather memorised, as a bank of models says.
     """
 
     labels: Tensor
     class_names: tuple[str, ...]
     true_labels: Tensor | None = None
     memorisation: Tensor | None = None
+
+
+class _Refused(Exception):
+    """Why a choice can not be made, and what to type instead."""
 
 
 def names_examples(forget: object) -> bool:
@@ -61,126 +65,113 @@ def forget_indexes(forget: str, examples: Examples, seed: int) -> Tensor:
         UsageError: one line with the value, what is allowed, and what to type.
     """
     kind, _, value = forget.partition(":")
-    if kind not in KINDS or not value:
-        raise UsageError(
-            f"forget={forget}: must be one of {', '.join(f'{name}:...' for name in KINDS)}; type"
-            " forget=random:0.1"
-        )
-    chosen = {
-        "random": _random,
-        "class": _of_class,
-        "file": _from_file,
-        "memorised": _memorised,
-        "mislabelled": _mislabelled,
-    }[kind](forget, value, examples, seed)
-    if len(chosen) == len(examples.labels):
-        raise UsageError(
-            f"forget={forget}: these are all {len(chosen)} training images, none would be left to"
-            f" retain; type forget={KINDS['random']}"
-        )
+    try:
+        chosen = _chosen(kind, value, examples, seed)
+        if len(chosen) == len(examples.labels):
+            raise _Refused(
+                f"these are all {len(chosen)} training images, none would be left to retain; type"
+                f" forget={KINDS['random']}"
+            )
+    except _Refused as reason:
+        raise UsageError(f"forget={forget}: {reason}") from reason
     return chosen.sort().values
 
 
-def _random(forget: str, value: str, examples: Examples, seed: int) -> Tensor:
-    everything = torch.arange(len(examples.labels))
-    return _drawn(everything, _count(forget, value, examples), "random", seed)
+def _chosen(kind: str, value: str, examples: Examples, seed: int) -> Tensor:
+    if kind not in KINDS or not value:
+        raise _Refused(f"must be one of {', '.join(KINDS.values())}; type forget=random:0.1")
+    if kind == "class":
+        return _of_class(value, examples)
+    if kind == "file":
+        return _from_file(Path(value).expanduser(), len(examples.labels))
+    count, candidates = _count(kind, value, examples), torch.arange(len(examples.labels))
+    if kind == "memorised":
+        return _memorised(examples)[:count]
+    if kind == "mislabelled":
+        candidates = _mislabelled(examples, count)
+    g = generator_for(seed, "forget", kind)
+    return candidates[torch.randperm(len(candidates), generator=g)[:count]]
 
 
-def _of_class(forget: str, value: str, examples: Examples, seed: int) -> Tensor:
-    names = examples.class_names
-    if value in names:
-        label = names.index(value)
-    elif value.isdecimal() and int(value) < len(names):
-        label = int(value)
-    else:
-        raise UsageError(
-            f"forget={forget}: no such class; allowed: 0 to {len(names) - 1} or one of"
-            f" {', '.join(names)}; type forget=class:{names[0]}"
+def _count(kind: str, value: str, examples: Examples) -> int:
+    """How many images a share of all of them is, at least one."""
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise _Refused(
+            "must be a share of the training images, more than 0 and less than 1; type"
+            f" forget={KINDS[kind]}"
         )
+    if (count := round(share * len(examples.labels))) < 1:
+        n = len(examples.labels)
+        raise _Refused(f"of {n} training images this is none; type forget={KINDS[kind]}")
+    return count
+
+
+def _of_class(value: str, examples: Examples) -> Tensor:
+    names = examples.class_names
+    numbers = [str(label) for label in range(len(names))]
+    if value not in names and value not in numbers:
+        raise _Refused(
+            f"no such class; allowed: 0 to {len(names) - 1} or one of {', '.join(names)}; type"
+            " forget=class:0"
+        )
+    label = names.index(value) if value in names else int(value)
     chosen = torch.where(examples.labels == label)[0].cpu()
     if not len(chosen):
-        raise UsageError(
-            f"forget={forget}: no training image is of class {names[label]}; type forget=class: and"
-            " the name of another"
-        )
+        present = names[int(examples.labels[0])]
+        raise _Refused(f"no training image is of class {names[label]}; type forget=class:{present}")
     return chosen
 
 
-def _from_file(forget: str, value: str, examples: Examples, seed: int) -> Tensor:
-    path, last = Path(value).expanduser(), len(examples.labels) - 1
-    save = f"save whole numbers from 0 to {last}, each once, with numpy.save"
+def _from_file(path: Path, n: int) -> Tensor:
+    save = f"save whole numbers from 0 to {n - 1}, each once, by numpy.save"
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise UsageError(
-            f"forget={forget}: there is no such file; {save}, and type forget=file:/path.npy"
-        ) from error
+        raise _Refused(f"there is no such file; {save}, and type forget=file:/path") from error
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"forget={forget}: can not be read ({error}); {save}") from error
+        raise _Refused(f"can not be read ({error}); {save}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UsageError(f"forget={forget}: is no list of whole numbers; {save}")
-    if not len(array):
-        raise UsageError(f"forget={forget}: lists no image; {save}")
-    if (outside := array[(array < 0) | (array > last)]).size:
-        raise UsageError(
-            f"forget={forget}: {outside.size} of {len(array)} indexes are out of range, the first"
-            f" is {outside[0]}; {save}"
-        )
+        raise _Refused(f"is no list of whole numbers; {save}")
+    outside = array[(array < 0) | (array >= n)]
     indexes, counts = np.unique(array, return_counts=True)
-    if (counts > 1).any():
-        raise UsageError(
-            f"forget={forget}: {(counts > 1).sum()} indexes are repeated, the first is"
-            f" {indexes[counts > 1][0]}; {save}"
+    if not array.size:
+        raise _Refused(f"lists no image; {save}")
+    if outside.size:
+        raise _Refused(
+            f"{outside.size} of {array.size} indexes are out of range, the first is {outside[0]};"
+            f" {save}"
         )
+    if (repeated := indexes[counts > 1]).size:
+        raise _Refused(f"{repeated.size} indexes are repeated, the first is {repeated[0]}; {save}")
     return torch.from_numpy(indexes.astype(np.int64))
 
 
-def _memorised(forget: str, value: str, examples: Examples, seed: int) -> Tensor:
-    count = _count(forget, value, examples)
+def _memorised(examples: Examples) -> Tensor:
+    """All indexes, the most memorised first."""
     if examples.memorisation is None:
-        raise UsageError(
-            f"forget={forget}: how much each image is memorised is known from a bank of models,"
-            " and none is given; train one first, or type forget=random:0.1"
+        raise _Refused(
+            "how much each image is memorised is known from a bank of models, and none is given;"
+            " train one first, or type forget=random:0.1"
         )
-    return examples.memorisation.cpu().argsort(descending=True, stable=True)[:count]
+    return examples.memorisation.cpu().argsort(descending=True, stable=True)
 
 
-def _mislabelled(forget: str, value: str, examples: Examples, seed: int) -> Tensor:
-    count = _count(forget, value, examples)
+def _mislabelled(examples: Examples, count: int) -> Tensor:
+    """Indexes of the images whose label is wrong, at least so many."""
     if examples.true_labels is None:
-        raise UsageError(
-            f"forget={forget}: no label of this data set was made wrong on purpose; type"
-            " dataset=digits dataset.label_noise=0.2"
+        raise _Refused(
+            "no label of this data set was made wrong on purpose; type dataset=digits"
+            " dataset.label_noise=0.2"
         )
     wrong = torch.where(examples.labels != examples.true_labels)[0].cpu()
     if count > len(wrong):
         share = math.floor(1000 * len(wrong) / len(examples.labels)) / 1000
-        raise UsageError(
-            f"forget={forget}: these are {count} images, and {len(wrong)} have a wrong label; type"
+        raise _Refused(
+            f"these are {count} images, and {len(wrong)} have a wrong label; type"
             f" forget=mislabelled:{share:g}, or a larger dataset.label_noise"
         )
-    return _drawn(wrong, count, "mislabelled", seed)
-
-
-def _count(forget: str, value: str, examples: Examples) -> int:
-    """How many images a share of all of them is, at least one."""
-    kind, n = forget.partition(":")[0], len(examples.labels)
-    try:
-        share = float(value)
-    except ValueError:
-        share = float("nan")
-    if not 0 < share < 1:
-        raise UsageError(
-            f"forget={forget}: must be a share of the training images, more than 0 and less than 1;"
-            f" type forget={KINDS[kind]}"
-        )
-    if (count := round(share * n)) < 1:
-        raise UsageError(
-            f"forget={forget}: of {n} training images this is none; type forget={KINDS[kind]}"
-        )
-    return count
-
-
-def _drawn(candidates: Tensor, count: int, kind: str, seed: int) -> Tensor:
-    g = generator_for(seed, "forget", kind)
-    return candidates[torch.randperm(len(candidates), generator=g)[:count]]
+    return wrong

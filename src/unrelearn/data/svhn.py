@@ -82,8 +82,12 @@ class SVHN:
 
     def _image_set(self, name: str) -> ImageSet:
         path = self._find(name) or self._fetched(name)
-        if self.verify:
-            self._check_published(path)
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if self.verify and found != self.md5[name]:
+            raise UsageError(
+                f"{path} has md5 {found} where the published file has {self.md5[name]}: replace it,"
+                " or type dataset.verify=false to use it as it is"
+            )
         try:
             content = loadmat(path, variable_names=("X", "y"))
             images, labels = content["X"], content["y"].ravel()
@@ -102,11 +106,3 @@ class SVHN:
             torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1))),
             torch.from_numpy(labels.astype(np.int64) % 10),  # 10 stands for the digit 0
         )
-
-    def _check_published(self, path: Path) -> None:
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if found != self.md5[path.name]:
-            raise UsageError(
-                f"{path} has md5 {found} where the published file has {self.md5[path.name]}:"
-                " replace it, or type dataset.verify=false to use it as it is"
-            )
