@@ -2,7 +2,7 @@
 
 The same image at the same step is changed alike, whatever else is in its batch and whoever holds
 it. Every policy comes after the shift and the mirroring of crop_flip, as in SalUn's classification
-and in "Data Augmentation Improves Machine Unlearning" (Falcao and Cordeiro 2025, arXiv:2508.18502).
+and in "Data Augmentation Improves Machine Unlearning" (2025, arXiv:2508.18502).
 """
 
 from collections.abc import Callable
