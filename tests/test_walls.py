@@ -46,6 +46,8 @@ GROUPS = {
 HELPERS = {
     "unrelearn.evals.evidence",
     "unrelearn.data.idx",
+    "unrelearn.data.cifar",
+    "unrelearn.data.splits",
     "unrelearn.data.download",
     "unrelearn.data.celeba_classes",
     "unrelearn.data.celeba_lists",

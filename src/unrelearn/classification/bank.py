@@ -1,0 +1,141 @@
+"""Many small classifiers trained at once, where one alone would not fill the device.
+
+The weights of M networks of one architecture are stacked, and each step is one call of all of them
+(torch.func). Everything of a member is its own: initial weights, images, order, augmentation and
+the statistics of BatchNorm; a bank equals its members trained one by one, but for rounding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from unrelearn.classification.augmentation import augment
+from unrelearn.classification.networks import NetworkConfig, build
+from unrelearn.data import ImageSet
+from unrelearn.randomness import generator_for
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How each member is trained: SGD, its rate rising and falling along one cycle.
+
+    Args:
+        max_steps: optimiser steps. batch_size: images of a member in each.
+        learning_rate: at the peak of the cycle.
+        augmentation: one of augmentation.POLICIES. flip: whether images may be mirrored.
+    """
+
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augmentation: str = "none"
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """One classifier of a bank: the seed of all that is random in it, and its training images."""
+
+    seed: int
+    indexes: Tensor  # int64 (n,), of the training set
+
+
+class Bank:
+    """M networks of one architecture.
+
+    Args:
+        config: the architecture.
+        members: what is trained, M of them.
+        device: where their weights are.
+    """
+
+    def __init__(self, config: NetworkConfig, members: list[Member], device: str = "cpu"):
+        self.members = members
+        networks = [build(config, member.seed).to(device) for member in members]
+        self.parameters, self.buffers = stack_module_state(networks)
+        self.skeleton = build(config, 0).to("meta")  # the code of all; its weights are never read
+
+    def train(self, data: ImageSet, recipe: Recipe) -> None:
+        """All members, step by step; a bank is trained once."""
+        self.skeleton.train()
+        weights = list(self.parameters.values())
+        optimizer = torch.optim.SGD(
+            weights,
+            recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=recipe.max_steps, cycle_momentum=False
+        )
+        streams = [batches(data, member, recipe) for member in self.members]
+        for _ in range(recipe.max_steps):
+            x, labels = (torch.stack(part) for part in zip(*map(next, streams), strict=True))
+            logits = self._call(x, 0)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            optimizer.zero_grad(set_to_none=True)
+            (loss / recipe.batch_size).backward()  # the sum over members, each with its own weights
+            optimizer.step()
+            schedule.step()
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, batch_size: int = 500) -> Tensor:
+        """Logits float32 (M, N, K) on the CPU of uint8 images (N, C, S, S), with the running
+        statistics.
+        """
+        self.skeleton.eval()
+        device = next(iter(self.parameters.values())).device
+        parts = [self._call(unit(part.to(device)), None) for part in images.split(batch_size)]
+        return torch.cat(parts, dim=1).float().cpu()
+
+    def state_dict(self, number: int) -> State:
+        """Of one member, for `Network.load_state_dict`."""
+        stacked = {**self.parameters, **self.buffers}
+        return {name: value[number].detach().clone() for name, value in stacked.items()}
+
+    def _call(self, x: Tensor, x_dim: int | None) -> Tensor:
+        """Logits (M, B, K) of images (M, B, ...), or of the same (B, ...) for all where x_dim is
+        None. In training the statistics of BatchNorm, a row for each member, are moved in place.
+        """
+
+        def one(parameters: State, buffers: State, x: Tensor) -> Tensor:
+            return functional_call(self.skeleton, (parameters, buffers), (x,))
+
+        return vmap(one, in_dims=(0, 0, x_dim))(self.parameters, self.buffers, x)
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 [0, 255] -> float32 [0, 1], what classifiers are trained on."""
+    return images.float() / 255
+
+
+def batches(data: ImageSet, member: Member, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images float32 (B, C, S, S) in [0, 1] and labels (B,), without end: the member's images in an
+    order of each epoch's own, batches running on from one into the next.
+    """
+    left, epoch, step = torch.empty(0, dtype=torch.int64), 0, 0
+    while True:
+        while len(left) < recipe.batch_size:
+            g = generator_for(member.seed, "bank", epoch)
+            order = torch.randperm(len(member.indexes), generator=g)
+            left, epoch = torch.cat([left, member.indexes[order]]), epoch + 1
+        index, left = left[: recipe.batch_size], left[recipe.batch_size :]
+        batch = data.take(index.to(data.labels.device))
+        images = augment(
+            recipe.augmentation,
+            batch.images[:],
+            index,
+            seed=member.seed,
+            step=step,
+            flip=recipe.flip,
+        )
+        yield unit(images), batch.labels
+        step += 1
