@@ -39,6 +39,8 @@ class Training(Batches):
         move, parameter name -> bool; None: all.
     """
 
+    grad_clip = 1.0  # where the method says none
+
     def __init__(self, method: Method, task: Task):
         super().__init__()
         self.method, self.task = method, task.with_seed(method.own_seed)
@@ -125,7 +127,8 @@ class Training(Batches):
         # a fused step unscales float16 gradients itself, after they were clipped: there the plain
         # one
         fused = self.trainer.precision != "16-mixed"
-        return optimizers.build(self.method.optimizer, parameters, self.method.learning_rate, fused)
+        name = self.method.optimizer or "adam"
+        return optimizers.build(name, parameters, self.method.learning_rate, fused)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
         # listed once: walking the module tree in every step costs more than clipping does
@@ -144,8 +147,9 @@ class Training(Batches):
     ) -> None:
         if self.method.clips_masked:
             masks.apply(self.moving, self.trained)
-        if self.method.optimizer != "relative" and math.isfinite(self.method.grad_clip):
-            clip_grad_norm_([p for _, p in self.trained], self.method.grad_clip, foreach=True)
+        limit = self.grad_clip if self.method.grad_clip is None else self.method.grad_clip
+        if self.method.optimizer != "relative" and math.isfinite(limit):
+            clip_grad_norm_([p for _, p in self.trained], limit, foreach=True)
         if not self.method.clips_masked:  # clipped first and masked second, as in SalUn's code
             masks.apply(self.moving, self.trained)
 

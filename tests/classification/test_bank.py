@@ -10,7 +10,9 @@ from unrelearn.data import ImageData
 from unrelearn.data.digits import Digits
 
 CONFIG = NetworkConfig("fast", 8, 10, widths=(4, 6, 8))
-RECIPE = Recipe(max_steps=8, batch_size=20, learning_rate=0.02, augmentation="crop_flip")
+RECIPE = Recipe(
+    max_steps=8, batch_size=20, learning_rate=0.02, grad_clip=0.3, augmentation="crop_flip"
+)
 # of different sizes, and such that one of them ends an epoch in the middle of a batch
 MEMBERS = [
     Member(3, torch.arange(0, 500)),
@@ -35,14 +37,13 @@ def trained_alone(member: Member, data: ImageData) -> Network:
     """PyTorch's own loop."""
     network = build(CONFIG, member.seed).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.02, total_steps=RECIPE.max_steps, cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=RECIPE.max_steps)
     stream = batches(data.train, member, RECIPE)
     for _ in range(RECIPE.max_steps):
         x, labels = next(stream)
         optimizer.zero_grad()
         F.cross_entropy(network(x), labels).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), RECIPE.grad_clip)
         optimizer.step()
         schedule.step()
     return network.eval()

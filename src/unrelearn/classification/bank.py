@@ -5,7 +5,8 @@ The weights of M networks of one architecture are stacked, and each step is one 
 the statistics of BatchNorm; a bank equals its members trained one by one, but for rounding.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,27 +14,32 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
+from unrelearn import optimizers
 from unrelearn.classification.augmentation import augment
+from unrelearn.classification.classifying import augmentation_seed, unit
+from unrelearn.classification.epochs import epoch_indexes
 from unrelearn.classification.networks import NetworkConfig, build
 from unrelearn.data import ImageSet
-from unrelearn.randomness import generator_for
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each member is trained: SGD, its rate rising and falling along one cycle.
+    """How each member is trained: by SGD.
 
     Args:
         max_steps: optimiser steps. batch_size: images of a member in each.
-        learning_rate: at the peak of the cycle.
+        learning_rate: the highest. lr_schedule: see optimizers.schedule.
+        grad_clip: largest norm of a member's gradient.
         augmentation: one of augmentation.POLICIES. flip: whether images may be mirrored.
     """
 
     max_steps: int
     batch_size: int
     learning_rate: float
+    lr_schedule: str = "one_cycle"
+    grad_clip: float = 5.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augmentation: str = "none"
@@ -63,7 +69,9 @@ class Bank:
         self.parameters, self.buffers = stack_module_state(networks)
         self.skeleton = build(config, 0).to("meta")  # the code of all; its weights are never read
 
-    def train(self, data: ImageSet, recipe: Recipe) -> None:
+    def train(
+        self, data: ImageSet, recipe: Recipe, advance: Callable[[int], None] = lambda steps: None
+    ) -> None:
         """All members, step by step; a bank is trained once."""
         self.skeleton.train()
         weights = list(self.parameters.values())
@@ -73,9 +81,7 @@ class Bank:
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=recipe.max_steps, cycle_momentum=False
-        )
+        schedules = optimizers.schedule(recipe.lr_schedule, optimizer, recipe.max_steps)
         streams = [batches(data, member, recipe) for member in self.members]
         for _ in range(recipe.max_steps):
             x, labels = (torch.stack(part) for part in zip(*map(next, streams), strict=True))
@@ -83,8 +89,20 @@ class Bank:
             loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
             optimizer.zero_grad(set_to_none=True)
             (loss / recipe.batch_size).backward()  # the sum over members, each with its own weights
+            self._clip(recipe.grad_clip)
             optimizer.step()
-            schedule.step()
+            for schedule in schedules:
+                schedule.step()
+            advance(1)
+
+    @torch.no_grad()
+    def _clip(self, limit: float) -> None:
+        """Each member's gradient to a norm of its own, as torch.nn.utils.clip_grad_norm_ does."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norms = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
+        factors = (limit / (norms + 1e-6)).clamp(max=1)
+        for g in gradients:
+            g.mul_(factors.view(-1, *[1] * (g.ndim - 1)))
 
     @torch.no_grad()
     def predict(self, images: Tensor, batch_size: int = 500) -> Tensor:
@@ -112,30 +130,21 @@ class Bank:
         return vmap(one, in_dims=(0, 0, x_dim))(self.parameters, self.buffers, x)
 
 
-def unit(images: Tensor) -> Tensor:
-    """uint8 [0, 255] -> float32 [0, 1], what classifiers are trained on."""
-    return images.float() / 255
-
-
 def batches(data: ImageSet, member: Member, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
     """Images float32 (B, C, S, S) in [0, 1] and labels (B,), without end: the member's images in an
     order of each epoch's own, batches running on from one into the next.
     """
-    left, epoch, step = torch.empty(0, dtype=torch.int64), 0, 0
-    while True:
-        while len(left) < recipe.batch_size:
-            g = generator_for(member.seed, "bank", epoch)
-            order = torch.randperm(len(member.indexes), generator=g)
-            left, epoch = torch.cat([left, member.indexes[order]]), epoch + 1
-        index, left = left[: recipe.batch_size], left[recipe.batch_size :]
-        batch = data.take(index.to(data.labels.device))
+    seed, stage, term = member.seed, "unlearn", "retain"  # the names that `retrain` draws by
+    for step in itertools.count():
+        start, size = step * recipe.batch_size, recipe.batch_size
+        within = epoch_indexes((seed, stage, term), len(member.indexes), start, size)
+        batch = data.take(member.indexes[within].to(data.labels.device))
         images = augment(
             recipe.augmentation,
             batch.images[:],
-            index,
-            seed=member.seed,
+            within,
+            seed=augmentation_seed(seed, stage, term),
             step=step,
             flip=recipe.flip,
         )
         yield unit(images), batch.labels
-        step += 1

@@ -5,20 +5,18 @@ all. Each has `features(x)`, (B, F), the activations before its last layer, and 
 its logits are head(features(x)), (B, num_classes).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unrelearn.errors import UsageError
 
 STEM = 24  # channels of the first convolution of `fast`
-# colours of the training images in [0, 1]: mean and deviation, as the published code has them
-CIFAR10_COLOURS = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CIFAR100_COLOURS = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
-SVHN_COLOURS = (0.4377, 0.4438, 0.4728), (0.1201, 0.1231, 0.1052)
-IMAGENET_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -160,3 +158,18 @@ def build(config: NetworkConfig, seed: int) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[config.name](config)
+
+
+def save(network: Network, folder: Path) -> None:
+    """Write config.json and model.safetensors, which load with torch alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(asdict(network.config), indent=1))
+    weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+
+
+def load(folder: Path) -> Network:
+    settings = json.loads((folder / "config.json").read_text())
+    network = build(NetworkConfig(**settings), 0)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network

@@ -68,6 +68,8 @@ class CIFAR10:
     channels = 3
     horizontal_flip = True
     names = CLASS_NAMES
+    # mean and deviation of the training images in [0, 1], as Unlearn-Saliency has them
+    colours = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     url, checksum = URL, CHECKSUM  # of layout.archives[0]
     layout = Layout(
         title="CIFAR-10",

@@ -38,6 +38,7 @@ class CIFAR100(CIFAR10):
     """
 
     names = CLASS_NAMES
+    colours = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
     url = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
     checksum = "md5:eb9058c3a382ffc7106e4002c42a8d85"
     layout = Layout(

@@ -31,6 +31,7 @@ class SVHN:
 
     image_size = 32
     channels = 3
+    colours = (0.4377, 0.4438, 0.4728), (0.1201, 0.1231, 0.1052)  # as CIFAR10.colours
     horizontal_flip = False  # a mirrored digit is another sign
     class_names = tuple("0123456789")
     md5: ClassVar = {

@@ -35,6 +35,7 @@ class TinyImageNet:
     """
 
     channels = 3
+    colours = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as CIFAR10.colours
     horizontal_flip = True
 
     def __init__(self, root: str, image_size: int = 64):

@@ -57,7 +57,7 @@ class Denoising(Training):
         n, steps = method.batch_size, self.task.schedule["num_train_timesteps"]
         g = self.generator(term)
         # on the CPU, where images that do not fit the device are
-        index = torch.randint(len(data), (n,), generator=g)
+        index = torch.randint(len(data), (n,), generator=g)  # as `indexes`
         if device.type != "cpu":
             g = self.generator(term, device=device)
         t = torch.randint(steps, (n,), generator=g, device=device)
@@ -96,6 +96,15 @@ class Denoising(Training):
         return maths.divergence(
             answer.float(), wanted, method.divergence_alpha, method.divergence_scale
         )
+
+    def other_labels(self, batch: Batch, pseudo_label: int | None = None) -> Tensor:
+        """The next retained class in place of each forgotten one."""
+        if pseudo_label is not None:
+            return torch.full_like(batch.labels, pseudo_label)
+        return self.task.stand_ins(batch.labels)
+
+    def reinitialise(self) -> None:
+        denoisers.reinitialise(self.network, self.task.run_seed)
 
     def imitate(self, batch: Batch, labels: Tensor) -> NoisyBatch:
         batch = noisy(batch)

@@ -17,6 +17,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from unrelearn.evals.answers import ClassifierEvidence
 from unrelearn.evals.evidence import Evidence, Predictions, accuracy, share
 
 
@@ -54,7 +55,7 @@ def from_other_starts(seen: Predictions, other: Predictions) -> dict:
     }
 
 
-def run(evidence: Evidence) -> dict:
+def run(evidence: Evidence | ClassifierEvidence) -> dict:
     result = {}
     for scale, seen in evidence.forget.items():
         hit, nothing = seen.predicted == seen.labels, seen.predicted == evidence.num_classes
