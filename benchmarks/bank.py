@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from unrelearn.classification.bank import Bank, Member, Recipe, batches
 from unrelearn.classification.networks import NetworkConfig, build
+from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 

@@ -81,7 +81,7 @@ class Kind:
         """D_f and D_r."""
         raise NotImplementedError
 
-    def task(self, **given: Any) -> "Task":
+    def task(self, data: ImageData, **given: Any) -> "Task":
         """given: the arguments of Task."""
         raise NotImplementedError
 

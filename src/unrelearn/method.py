@@ -84,6 +84,7 @@ class Method:
     closed: ClassVar[bool] = False  # True: takes no key but those that it names itself
     stage: ClassVar[str] = "unlearn"  # names the random streams
     unit: ClassVar[str] = "steps"  # of the numbers at which an attacked model is measured
+    holds_public: ClassVar[bool] = False  # half of the test images, which then measure nothing
     starts_from_images: ClassVar[bool] = False  # the sampler, and not from noise
 
     @classmethod

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from unrelearn.classification.bank import Bank, Member, Recipe, batches, unit
+from unrelearn.classification.bank import Bank, Member, batches, unit
 from unrelearn.classification.networks import Network, NetworkConfig, build
+from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageData
 from unrelearn.data.digits import Digits
 
@@ -58,7 +59,8 @@ def test_a_member_is_what_it_is_by_itself(number: int, bank: Bank, data: ImageDa
     for name, value in theirs.items():  # running statistics of BatchNorm among them
         assert torch.allclose(ours[name].double(), value.double(), rtol=1e-5, atol=1e-5), name
     start = build(CONFIG, MEMBERS[number].seed).state_dict()
-    assert (ours["head.weight"] - start["head.weight"]).abs().max() > 1e-3  # it did learn
+    moved = (ours["head.weight"] - start["head.weight"]).abs().max()
+    assert moved > 1e-4  # it did learn
     assert ours["body.4.num_batches_tracked"] == RECIPE.max_steps
 
 

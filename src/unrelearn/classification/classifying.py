@@ -15,6 +15,7 @@ from unrelearn import optimizers, randomness
 from unrelearn.classification import networks
 from unrelearn.classification.augmentation import augment
 from unrelearn.classification.epochs import epoch_indexes
+from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet
 from unrelearn.method import Method
 from unrelearn.task import Batch, Task
@@ -32,6 +33,8 @@ class ClassifyingTask(Task):
     batch_norm: str = "train"  # "eval": methods and attacks leave the running statistics alone
     # name of an augmentation for each place: base, retrain, retain, forget, attack
     augment: dict[str, str] = field(default_factory=dict)
+    recipe: Recipe | None = None  # of retraining, for methods that train models beside theirs
+    public: ImageSet | None = None  # images that neither set holds, of the same kind
 
 
 class Classifying(Training):

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from unrelearn.artifact import sha256
 from unrelearn.classification import networks
 from unrelearn.classification.canonical import canonical
 from unrelearn.classification.networks import NetworkConfig
+from unrelearn.classification.recipe import Recipe
 from unrelearn.config import Config, forget_classes
 from unrelearn.config.classes import class_named
 from unrelearn.config.schema import Network
@@ -21,9 +22,6 @@ from unrelearn.data import ImageData, ImageSet
 from unrelearn.data.splits import Examples, forget_indexes, names_examples
 from unrelearn.kind import Kind
 from unrelearn.method import Method
-
-if TYPE_CHECKING:
-    from unrelearn.classification.bank import Recipe
 
 GREY = (0.5,), (0.25,)  # mean and deviation of images that nobody measured
 
@@ -118,7 +116,7 @@ class Classifiers(Kind):
         mask = self.mask(data)
         return data.train.where(mask), data.train.where(~mask)
 
-    def task(self, **given: Any) -> Any:
+    def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.classification.classifying import ClassifyingTask
 
         settings = self.settings
@@ -128,6 +126,8 @@ class Classifiers(Kind):
             weight_decay=settings.weight_decay,
             batch_norm=settings.batch_norm,
             augment=asdict(self.cfg.augment),
+            recipe=self.bank_recipe(given["horizontal_flip"]),
+            public=data.test.take(public_half(len(data.test)).to(data.test.labels.device)),
         )
 
     def training(self, method: Method, task: Any) -> Any:
@@ -141,10 +141,8 @@ class Classifiers(Kind):
         denoisers = ("label_dropout", "loss_reduction", "antithetic")
         return {k: v for k, v in asdict(self.cfg.model.pretrain).items() if k not in denoisers}
 
-    def bank_recipe(self, flip: bool) -> "Recipe":
+    def bank_recipe(self, flip: bool) -> Recipe:
         """That of `retrain`, for many at once."""
-        from unrelearn.classification.bank import Recipe
-
         names = ("max_steps", "batch_size", "learning_rate", "lr_schedule", "grad_clip")
         settings = self.settings
         return Recipe(
@@ -159,6 +157,11 @@ class Classifiers(Kind):
         from unrelearn.classification.classifying import Pretraining
 
         return Pretraining(**self.given)
+
+
+def public_half(count: int) -> Tensor:
+    """Which of the test images an attacker may hold, (count / 2,): every other one."""
+    return torch.arange(0, count, 2)
 
 
 @lru_cache

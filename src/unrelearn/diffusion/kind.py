@@ -67,7 +67,7 @@ class Denoisers(Kind):
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         return data.train.of_classes(self.forget), data.train.of_classes(self.forget, keep=False)
 
-    def task(self, **given: Any) -> Any:
+    def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask
 
         pretrain = self.cfg.model.pretrain

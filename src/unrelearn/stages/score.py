@@ -4,11 +4,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file
 
 from unrelearn import distributed, source
 from unrelearn.artifact import write_json
+from unrelearn.classification.kind import public_half
 from unrelearn.evals.answers import Answers, ClassifierEvidence
 from unrelearn.report.records import ONLY
 from unrelearn.run import Run
@@ -44,6 +46,8 @@ class Score(Stage):
 
     def config(self) -> dict[str, Any]:
         config = {"eval": self.run.cfg.eval, "forget": self.run.kind.forgotten}
+        if self.run.attack.holds_public:
+            config["test"] = "private half"
         digests = {name: source.source_of(target) for name, target in self.targets.items()}
         new = {name: digest for name, digest in digests.items() if digest}
         return config | ({"source": new} if new else {})
@@ -64,10 +68,13 @@ class Score(Stage):
         def part(mask: Any) -> Answers:
             return Answers(ours["train"][mask], labels[mask], theirs["train"][:, mask])
 
+        kept = torch.ones(len(test), dtype=torch.bool)
+        if run.attack.holds_public:  # of all models alike
+            kept[public_half(len(test))] = False
         return ClassifierEvidence(
             {ONLY: part(forget)},
             {ONLY: part(~forget)},
-            Answers(ours["test"], test, theirs["test"]),
+            Answers(ours["test"][kept], test[kept], theirs["test"][:, kept]),
             run.forget,
             len(data.class_names),
         )

@@ -154,6 +154,7 @@ class Trained(Stage):
         forget, retain = kind.split(data) if start else (data.train.of_classes([]), data.train)
         has_counterparts = hasattr(dataset, "counterpart")
         return kind.task(
+            data,
             network=network.to(run.device),
             forget=forget,
             retain=retain,
