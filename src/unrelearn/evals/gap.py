@@ -54,8 +54,8 @@ def run(evidence: ClassifierEvidence) -> dict:
         "value": distance(ours, theirs),
         "low": float(low),
         "high": float(high),
-        "components": ours,
-        "references": {name: [each[name] for each in theirs] for name in ours},
+        **ours,
+        "references": theirs,
         "floor": fmean(floors),
         "floors": floors,
     }
