@@ -11,9 +11,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
-from unrelearn import optimizers, randomness
+from unrelearn import distributed, optimizers, randomness
 from unrelearn.classification import networks
 from unrelearn.classification.augmentation import augment
+from unrelearn.classification.batch_norm import GlobalBatchNorm
 from unrelearn.classification.epochs import epoch_indexes
 from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet
@@ -157,10 +158,15 @@ class Classifying(Training):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         fresh = self.method.stage == "pretrain" or self.method.from_scratch
-        if self.task.batch_norm == "eval" and not fresh:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        for module in self.network.modules():
+            if isinstance(module, GlobalBatchNorm):
+                module.shared = distributed.world_size() > 1
+                module.train(fresh or self.task.batch_norm == "train")
+
+    def on_fit_end(self) -> None:
+        for module in self.network.modules():
+            if isinstance(module, GlobalBatchNorm):
+                module.shared = False
 
     def write(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, networks.Network)

@@ -14,6 +14,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unrelearn.classification import batch_norm
 from unrelearn.errors import UsageError
 
 STEM = 24  # channels of the first convolution of `fast`
@@ -157,7 +158,9 @@ def build(config: NetworkConfig, seed: int) -> Network:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[config.name](config)
+        network = NETWORKS[config.name](config)
+    batch_norm.replace(network)
+    return network
 
 
 def save(network: Network, folder: Path) -> None:
