@@ -38,7 +38,14 @@ def seed(cfg: Config) -> Problems:
         yield problem("seed", cfg.seed, why, {"seed": 0})
 
 
+def passes(cfg: Config) -> Problems:
+    limit, key = cfg.trainer.batch_size_per_device, "trainer.batch_size_per_device"
+    if limit is not None:
+        yield problem(key, limit, "BatchNorm needs a whole step in one pass", {key: None})
+
+
 RULES: Rules = (
+    (passes, ("trainer.batch_size_per_device",)),
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),
     (seed, ("seed",)),

@@ -44,7 +44,8 @@ def check_kind(cfg: Config) -> list[str]:
 def options(group: str, fits: Callable[[Any], bool]) -> Iterator[str]:
     """The yamls of a group whose target fits."""
     for path in sorted((CONF / group).glob("*.yaml")):
-        if fits(get_object(file_of(group, path.stem)["_target_"])):
+        target = file_of(group, path.stem).get("_target_")  # one without builds on another
+        if target and fits(get_object(target)):
             yield path.stem
 
 
