@@ -10,7 +10,7 @@ docs/results/classification/tuning.csv; with --write the choices become presets,
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from unrelearn import launch
@@ -23,12 +23,17 @@ from unrelearn.report.records import Record, collect, row_of
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
 PRESETS = CONF / "tuned" / "classification"
-SEARCHED = ("learning_rate", "max_steps")
-HEADER = ("method", *SEARCHED, "seed", "gap", "floor", "agreement", "chosen", "command")
+SHARED = ("learning_rate", "max_steps")  # keys of `unlearning`; others are the method's own
+HEADER = ("method", "settings", "seed", "gap", "floor", "agreement", "chosen", "command")
+MEASURED = (("gap", "value"), ("gap", "floor"), ("retrain_agreement", "value"))
+
+Setting = tuple[tuple[str, object], ...]  # key of the method -> value
 
 
-def setting(record: Record) -> tuple[float, ...]:
-    return tuple(record["config"]["method"][name] for name in SEARCHED)
+def searched(runs: Sequence[Record]) -> list[str]:
+    """The keys of a method in which its runs differ."""
+    settings = [record["config"]["method"] for record in runs]
+    return [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
 
 
 def gap(record: Record) -> float | None:
@@ -36,45 +41,48 @@ def gap(record: Record) -> float | None:
     return value_of(row_of(record, "unlearned"), "gap")
 
 
-def choices(records: Sequence[Record]) -> dict[str, tuple[float, ...]]:
-    """Of each method the setting with the smallest mean gap, among those that no seed broke."""
-    chosen = {}
-    for method, runs in gathered(records, lambda record: record["method"]).items():
-        means = {}
-        for each, same in gathered(runs, setting).items():
-            gaps = [gap(record) for record in same]
-            known = [value for value in gaps if value is not None]
-            if len(known) == len(gaps):
-                means[each] = fmean(known)
-        if means:
-            chosen[method] = min(means, key=lambda each: (means[each], each))
-    return chosen
+def by_setting(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
+    keys = searched(runs)
+    return gathered(runs, lambda r: tuple((key, r["config"]["method"][key]) for key in keys))
 
 
-def listed(records: Sequence[Record], chosen: dict[str, tuple[float, ...]]) -> str:
-    rows = []
-    for record in sorted(records, key=lambda r: (r["method"], setting(r), r["seed"])):
-        row = row_of(record, "unlearned")
-        numbers = [
-            value_of(row, metric, field)
-            for metric, field in (
-                ("gap", "value"),
-                ("gap", "floor"),
-                ("retrain_agreement", "value"),
-            )
+def choice(runs: Sequence[Record]) -> Setting | None:
+    """The setting with the smallest mean gap, among those that no seed broke."""
+    means: dict[Setting, float] = {}
+    for setting, same in by_setting(runs).items():
+        gaps = [gap(record) for record in same]
+        known = [value for value in gaps if value is not None]
+        if len(known) == len(gaps):
+            means[setting] = fmean(known)
+    return min(means, key=lambda setting: (means[setting], str(setting)), default=None)
+
+
+def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[object]]:
+    """A line a run, the settings in order."""
+    for setting, same in sorted(by_setting(runs).items(), key=lambda pair: str(pair[0])):
+        for record in same:
+            row = row_of(record, "unlearned")
+            numbers = [value_of(row, metric, field) for metric, field in MEASURED]
+            texts = ["" if number is None else f"{number:.6f}" for number in numbers]
+            words = " ".join(f"{key}={value}" for key, value in setting)
+            best = "yes" if setting == chosen else ""
+            yield [record["method"], words, record["seed"], *texts, best, record["command"]]
+
+
+def preset(method: str, setting: Setting) -> str:
+    parts: dict[str, list[str]] = {"unlearning": [], "method": []}
+    for key, value in setting:
+        parts["unlearning" if key in SHARED else "method"].append(f"{key}: {value}")
+    lines = [f"{group}: {{{', '.join(words)}}}" for group, words in parts.items() if words]
+    return "\n".join(
+        [
+            "# @package _global_",
+            "# Chosen by scripts/choose.py among settings of equal number: docs/results/classification.md",
+            "defaults:",
+            f"  - override /method: {method}",
+            *lines,
+            "",
         ]
-        texts = ["" if number is None else f"{number:.6f}" for number in numbers]
-        best = "yes" if chosen.get(record["method"]) == setting(record) else ""
-        start = [record["method"], *setting(record), record["seed"]]
-        rows.append([*start, *texts, best, record["command"]])
-    return csv_text(HEADER, rows)
-
-
-def preset(method: str, values: tuple[float, ...]) -> str:
-    numbers = ", ".join(f"{name}: {value}" for name, value in zip(SEARCHED, values, strict=True))
-    return (
-        f"# @package _global_\n# Chosen by scripts/choose.py: see docs/results/classification.md.\n"
-        f"defaults:\n  - override /method: {method}\nunlearning: {{{numbers}}}\n"
     )
 
 
@@ -90,13 +98,15 @@ def main(arguments: list[str] | None = None) -> int:
     if not records:
         where = ", ".join(map(str, options.results))
         raise UsageError(f"{where}: no run of a classifier there. Type make results-classification")
-    chosen = choices(records)
-    write_atomically(options.out, listed(records, chosen))
+    rows: list[list[object]] = []
+    for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
+        chosen = choice(runs)
+        rows += listed(runs, chosen)
+        print(method, *(f"{key}={value}" for key, value in chosen or ()))
+        if options.write and chosen is not None:
+            write_atomically(PRESETS / f"{method}.yaml", preset(method, chosen))
+    write_atomically(options.out, csv_text(HEADER, rows))
     print(options.out)
-    for method, values in sorted(chosen.items()):
-        print(method, *(f"{n}={v}" for n, v in zip(SEARCHED, values, strict=True)))
-        if options.write:
-            write_atomically(PRESETS / f"{method}.yaml", preset(method, values))
     return 0
 
 

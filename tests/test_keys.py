@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 from tiny import ATTACKS, METHODS
 
+from unrelearn import tracks
 from unrelearn.config import to_config
 from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import walk
-from unrelearn.tracks import diffusion as track
 
 KEPT = Path(__file__).parent / "golden" / "keys.json"
 DATASETS = ("cifar10", "mnist", "fashion_mnist", "celeba forget=0")
@@ -72,7 +72,7 @@ FILES = (
 def keys(cfg: dict) -> list[str]:
     """stage/key of all that a run consists of, in the order in which it is made."""
     run = Run(to_config(cfg), command="")
-    lines = [stage.id for stage in walk(track.targets(run))]
+    lines = [stage.id for stage in walk(tracks.targets(run))]
     return sorted([*lines, f"record/{name_of_run(run)}"])
 
 

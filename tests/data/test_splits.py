@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from unrelearn.data.digits import Digits
-from unrelearn.data.splits import KINDS, Examples, forget_indexes, names_examples
+from unrelearn.data.splits import Examples, forget_indexes
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import KINDS, names_examples
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from unrelearn.config import Config, forget_classes
 from unrelearn.config.classes import class_named
 from unrelearn.config.schema import Network
 from unrelearn.data import ImageData, ImageSet
-from unrelearn.data.splits import Examples, forget_indexes, names_examples
+from unrelearn.data.splits import Examples, forget_indexes
+from unrelearn.forgotten import names_examples
 from unrelearn.kind import Kind
 from unrelearn.method import Method
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -109,6 +108,8 @@ def resnet18_cifar(config: NetworkConfig) -> Network:
     """ResNet-18 (He et al. 2015, arXiv:1512.03385) with a 3x3 first convolution of stride 1 and no
     max-pool, as SalUn's classification has it: 11.17 M parameters.
     """
+    import torchvision  # seconds, for this network alone
+
     body = torchvision.models.resnet18(num_classes=config.num_classes)
     body.conv1 = nn.Conv2d(config.channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")

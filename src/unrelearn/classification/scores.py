@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import logsumexp, rel_entr, softmax
-from sklearn.metrics import roc_auc_score
-from sklearn.svm import SVC
 
 COMPONENTS = ("ua", "ra", "ta", "mia_svc")  # of the gap
 
@@ -53,6 +51,8 @@ def mia_svc(forget: np.ndarray, retain: np.ndarray, test: np.ndarray) -> float:
     Args:
         forget, retain, test: `confidence` of each image of D_f, D_r and D_t.
     """
+    from sklearn.svm import SVC
+
     members = retain[: len(test)]
     x = np.concatenate([members, test])[:, None]
     machine = SVC(C=3, gamma="auto", kernel="rbf")
@@ -66,6 +66,8 @@ def auc(members: np.ndarray, others: np.ndarray) -> float:
     Args: scores (N,) and (M,), higher: rather a member; `logit_scaled` of D_f and of D_t for the
         loss attack, whose threshold is fitted to neither.
     """
+    from sklearn.metrics import roc_auc_score
+
     truth: np.ndarray = np.repeat([1, 0], [len(members), len(others)])
     return float(roc_auc_score(truth, np.concatenate([members, others])))
 

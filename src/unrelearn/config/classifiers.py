@@ -7,6 +7,7 @@ from unrelearn.advice import problem
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config, Network
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import names_examples
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
 
@@ -62,7 +63,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
 
 
 def _images(cfg: Config, dataset: Any) -> list[str]:
-    from unrelearn.data.splits import Examples, forget_indexes, names_examples
+    from unrelearn.data.splits import Examples, forget_indexes
 
     kind, _, value = str(cfg.forget).partition(":")
     if not names_examples(cfg.forget) or kind == "class":

@@ -10,8 +10,8 @@ from unrelearn.advice import problem, shown
 from unrelearn.config import classifiers, denoisers
 from unrelearn.config.classes import class_named, doubtful, forget_classes
 from unrelearn.config.schema import Config
-from unrelearn.data.splits import names_examples
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import names_examples
 
 
 def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:

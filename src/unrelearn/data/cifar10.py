@@ -19,7 +19,7 @@ from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
 from unrelearn.data.cifar import Layout
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
-from unrelearn.ranges import ImageSize
+from unrelearn.ranges import Count, ImageSize
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
@@ -63,6 +63,8 @@ class CIFAR10:
             layout.
         classes: keep only these classes; their labels are 0, 1, ... in the order given here. None
             keeps all ten.
+        train_images_per_class: keep only the first so many training images of each class. None
+            keeps all.
     """
 
     channels = 3
@@ -90,12 +92,14 @@ class CIFAR10:
         download: bool = True,
         verify: bool = True,
         classes: list[str] | None = None,
+        train_images_per_class: Count | None = None,
     ):
         self.root = Path(root).expanduser()
         self.image_size = image_size
         self.download = download
         self.verify = verify
         self.class_names = self.names if classes is None else tuple(classes)
+        self.train_images_per_class = train_images_per_class
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
@@ -123,6 +127,7 @@ class CIFAR10:
     @names_what_can_not_be_read
     def fingerprint(self) -> str:
         subset = "" if self.class_names == self.names else "-".join(("", *self.class_names))
+        subset += f"-{self.train_images_per_class}" if self.train_images_per_class else ""
         if self.verify:
             return (  # load() accepts nothing but the published data
                 f"cifar10-{self.image_size}{subset}"
@@ -185,11 +190,20 @@ class CIFAR10:
             chosen = np.array([self.names.index(name) for name in self.class_names])
             kept = np.isin(labels, chosen)
             images, labels = images[kept], (labels[kept, None] == chosen).argmax(axis=1)
+        if part == "train" and self.train_images_per_class:
+            kept = first_of_each(labels, self.train_images_per_class)
+            images, labels = images[kept], labels[kept]
         if self.image_size != 32:
             images = resized(images, self.image_size)
         return ImageSet(
             torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long()
         )
+
+
+def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indexes of the first so many of each label, ascending."""
+    firsts = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(firsts))
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:

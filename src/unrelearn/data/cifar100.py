@@ -7,7 +7,7 @@ archive of either; the fine labels, not the twenty coarse ones.
 
 from unrelearn.data.cifar import Layout
 from unrelearn.data.cifar10 import CIFAR10
-from unrelearn.ranges import ImageSize
+from unrelearn.ranges import Count, ImageSize
 
 FINE_LABELS = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
@@ -35,6 +35,7 @@ class CIFAR100(CIFAR10):
             content.
         classes: keep only these classes; their labels are 0, 1, ... in the order given here. None
             keeps all hundred.
+        train_images_per_class: as in CIFAR10.
     """
 
     names = CLASS_NAMES
@@ -59,8 +60,9 @@ class CIFAR100(CIFAR10):
         image_size: ImageSize = 32,
         download: bool = True,
         classes: list[str] | None = None,
+        train_images_per_class: Count | None = None,
     ):
-        super().__init__(root, image_size, download, verify=False, classes=classes)
+        super().__init__(root, image_size, download, False, classes, train_images_per_class)
 
     def _fetch_command(self) -> str:
         return ""  # its hash of content is not known to us, so the script can not vouch for it

@@ -18,15 +18,8 @@ import torch
 from torch import Tensor
 
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import KINDS
 from unrelearn.randomness import generator_for
-
-KINDS = {
-    "random": "random:0.1",
-    "class": "class:0",
-    "file": "file:/path.npy",
-    "memorised": "memorised:0.1",
-    "mislabelled": "mislabelled:0.02",
-}
 
 
 @dataclass(frozen=True)
@@ -48,11 +41,6 @@ class Examples:
 
 class _Refused(Exception):
     """Why a choice can not be made, and what to type instead."""
-
-
-def names_examples(forget: object) -> bool:
-    """Whether a value of `forget` chooses images one by one, rather than classes."""
-    return isinstance(forget, str) and forget.partition(":")[0] in KINDS and ":" in forget
 
 
 def forget_indexes(forget: str, examples: Examples, seed: int) -> Tensor:

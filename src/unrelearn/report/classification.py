@@ -197,15 +197,15 @@ def headers(board: Board) -> list[str]:
 
 def lines(board: Board) -> Iterator[list[str]]:
     """A line a method; last the references. A gap that retraining itself shows is in brackets."""
-    n = int(board.seeds.groupby("method").size().max())
     for method in board.methods:
+        n = len(board.seeds.loc[method])
         texts = [_text(board, method, column, n) for column in COLUMNS]
         ratio = estimate_text(board.estimate(method, "normalised"), 1, 2, n)
         texts.insert(_place("gap") + 1, ratio)
         if board.attack:
             texts.append(_signed(board.minus_retrain(method), n, method))
         seconds = estimate_text(_mean_alone(board.estimate(method, "seconds")), 1, 1, 1)
-        yield [method, *texts, seconds, str(len(board.seeds.loc[method]))]
+        yield [method, *texts, seconds, str(n)]
     known = board.references
     texts = []
     for column in COLUMNS:
