@@ -36,7 +36,7 @@ def app(config: DictConfig) -> dict | None:
 
 def main() -> int:
     launch.join_step()
-    options, choices = separated(launch.every_attack(sys.argv[1:], launch.attacks()))
+    options, choices = separated(launch.every_attack(sys.argv[1:]))
     choices = [keep_names(word) for word in choices]
     sys.argv[1:] = words = [*options, *choices]
     if problems := unreadable(choices):

@@ -14,7 +14,7 @@ import torch
 from common import interleaved, report, stopwatch
 from torch.nn import functional as F
 
-from unrelearn.classification.bank import Bank, Member, Recipe, batches
+from unrelearn.classification.bank import Bank, Member, batches
 from unrelearn.classification.networks import NetworkConfig, build
 from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet

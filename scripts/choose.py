@@ -77,7 +77,7 @@ def preset(method: str, setting: Setting) -> str:
     return "\n".join(
         [
             "# @package _global_",
-            "# Chosen by scripts/choose.py among settings of equal number: docs/results/classification.md",
+            "# Chosen by scripts/choose.py: docs/results/classification.md",
             "defaults:",
             f"  - override /method: {method}",
             *lines,

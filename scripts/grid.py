@@ -123,11 +123,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             " --help"
         )
     if hasattr(options, "words"):  # choices may also stand behind options
-        options.words = [
-            word
-            for word in launch.every_attack(options.words + more, launch.attacks())
-            if word != "-m"
-        ]
+        options.words = [word for word in launch.every_attack(options.words + more) if word != "-m"]
     for name in ("workers", "minutes", "parallel", "max_jobs"):
         value = getattr(options, name, None)
         if value is not None and value <= 0:

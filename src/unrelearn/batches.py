@@ -32,6 +32,8 @@ class Batches(L.LightningModule):
     task: Task
     network: nn.Module
     loss_scale: float = 1  # of what `losses` gives, in units of `means`
+    # names of weights that pruning leaves: there a row is all there is of a class
+    spared: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +135,12 @@ class Batches(L.LightningModule):
 
     def draw(self, term: str, data: ImageSet, *, label_dropout: float | None = None) -> Batch:
         """This step's batch for one term of the loss."""
+        raise NotImplementedError
+
+    def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> Batch:
+        """So many images, drawn with replacement and not changed, and all that their loss needs: a
+        function of the generator, whatever the step.
+        """
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> Tensor:

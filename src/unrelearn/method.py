@@ -84,6 +84,7 @@ class Method:
     closed: ClassVar[bool] = False  # True: takes no key but those that it names itself
     stage: ClassVar[str] = "unlearn"  # names the random streams
     unit: ClassVar[str] = "steps"  # of the numbers at which an attacked model is measured
+    by_class: ClassVar[bool] = False  # it has no meaning where single images are forgotten
     holds_public: ClassVar[bool] = False  # half of the test images, which then measure nothing
     starts_from_images: ClassVar[bool] = False  # the sampler, and not from noise
 
@@ -140,6 +141,12 @@ class Method:
     def moving(self, t: "Training") -> Mask | None:
         """The weights that may move in this step, None: all; the others stay to the bit."""
         return t.mask
+
+    def after_step(self, t: "Training") -> None:
+        """After each step of the optimiser, where nothing is recorded for gradients: change the
+        weights further. `t.step` is the step just taken, from 0; whatever may not move is put back
+        after this.
+        """
 
     def converged(self, t: "Training") -> bool:
         """Asked after each recorded row (`t.rows`): True ends the run before max_steps."""

@@ -157,6 +157,8 @@ class Training(Batches):
         self.moving = self.method.moving(self)
         with masks.held(self.moving, self.trained):
             super().optimizer_step(*arguments, **keywords)
+            with torch.no_grad():
+                self.method.after_step(self)
         # not in on_train_batch_end, which Lightning calls after the callbacks: a checkpoint would
         # lack this step
         if self.ema is not None:

@@ -85,6 +85,11 @@ class Classifying(Training):
         labels = data.labels[index.to(data.labels.device)].to(self.device)
         return Batch(unit(images), labels)
 
+    def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> Batch:
+        index = torch.randint(len(data), (count,), generator=g)
+        images = data.images[index.to(data.images.device)].to(self.device)
+        return Batch(unit(images), data.labels[index.to(data.labels.device)].to(self.device))
+
     def other_labels(self, batch: Batch, pseudo_label: int | None = None) -> Tensor:
         """A wrong label for each image (B,), drawn evenly from the others, anew in every step."""
         if pseudo_label is not None:

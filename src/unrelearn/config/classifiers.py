@@ -3,7 +3,10 @@
 import math
 from typing import Any
 
+from hydra.utils import get_object
+
 from unrelearn.advice import problem
+from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config, Network
 from unrelearn.errors import UsageError
@@ -45,7 +48,19 @@ def passes(cfg: Config) -> Problems:
         yield problem(key, limit, "BatchNorm needs a whole step in one pass", {key: None})
 
 
+def by_class(cfg: Config) -> Problems:
+    """What has no meaning where images are forgotten one by one."""
+    if not names_examples(cfg.forget) or str(cfg.forget).startswith("class:"):
+        return
+    for group in ("method", "attack"):
+        given = getattr(cfg, group)
+        if get_object(given["_target_"]).by_class:
+            why = "is about a forgotten class, and images are forgotten one by one"
+            yield problem(group, name_of(given), why, {"forget": "class:3"})
+
+
 RULES: Rules = (
+    (by_class, ("forget", "method", "attack")),
     (passes, ("trainer.batch_size_per_device",)),
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),

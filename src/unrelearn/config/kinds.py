@@ -1,7 +1,7 @@
 """Whether a method, an attack and the measurements are for the kind of model that there is."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -27,9 +27,9 @@ def check_kind(cfg: Config) -> list[str]:
     problems = []
     for group in ("method", "attack"):
         given = getattr(cfg, group)
-        if _works(get_object(given["_target_"]), batches):
+        if works(get_object(given["_target_"]), batches):
             continue
-        others = ", ".join(options(group, lambda target: _works(target, batches)))
+        others = ", ".join(options(group, batches))
         why = f"is for another kind of model than model={cfg.model.name}, {track}"
         instead = f"Type one of {group}={others}"
         problems.append(problem(group, name_of(given), why, instead))
@@ -41,16 +41,56 @@ def check_kind(cfg: Config) -> list[str]:
     return problems
 
 
-def options(group: str, fits: Callable[[Any], bool]) -> Iterator[str]:
-    """The yamls of a group whose target fits."""
+def options(group: str, batches: str) -> Iterator[str]:
+    """The methods or attacks of a kind of model, by the names of their yamls."""
     for path in sorted((CONF / group).glob("*.yaml")):
-        target = file_of(group, path.stem).get("_target_")  # one without builds on another
-        if target and fits(get_object(target)):
+        if works(target_of(group, path.stem), batches):
             yield path.stem
 
 
-def _works(method: Any, batches: str) -> bool:
+def target_of(group: str, name: str) -> Any:
+    """What a yaml names, or that which it builds on."""
+    given = file_of(group, name)
+    while "_target_" not in given:
+        given = file_of(group, given["defaults"][0])
+    return get_object(given["_target_"])
+
+
+def works(method: Any, batches: str) -> bool:
+    """Whether a method or attack is for models whose training is called so."""
     return needs(method) <= {ANY, batches}
+
+
+def kind_typed(words: Sequence[str]) -> Any:
+    """The kind of model of a command line, as far as its words say."""
+    model = "unet_tiny"
+    for word in words:
+        key, _, name = word.partition("=")
+        if key == "experiment" and (CONF / "experiment" / f"{name}.yaml").exists():
+            listed = file_of("experiment", name).get("defaults") or []
+            for entry in listed:
+                model = entry.get("override /model", model) if isinstance(entry, dict) else model
+        elif key == "model" and (CONF / "model" / f"{name}.yaml").exists():
+            model = name
+    return get_object(file_of("model", model)["kind"])
+
+
+def every_attack_of(words: Sequence[str]) -> list[str]:
+    """What attack=all stands for in a command line: all attacks of its kind of model, but
+    dimra_proxy, which needs the files of another data set, and those that need a forgotten class
+    where none is named.
+    """
+    kind = kind_typed(words)
+    by_class = kind.track != "classification" or any(
+        word.startswith(("forget=class:", *(f"forget={digit}" for digit in range(10))))
+        for word in words
+    )
+    names = [
+        name
+        for name in options("attack", kind.batches)
+        if name != "dimra_proxy" and (by_class or not target_of("attack", name).by_class)
+    ]
+    return sorted(names, key=lambda name: (name != "none", name))
 
 
 def needs(method: Any) -> set[str]:

@@ -35,6 +35,7 @@ class Denoising(Training):
 
     task: DenoisingTask
     network: denoisers.Denoiser
+    spared = frozenset({denoisers.CLASS_EMBEDDING})
 
     def begin(self) -> None:
         schedule, shape = self.task.schedule, self.task.retain.images.shape[1:]
@@ -73,6 +74,14 @@ class Denoising(Training):
         dropout = method.label_dropout if label_dropout is None else label_dropout
         labels = maths.drop_labels(labels, uniform, dropout, self.null_label)
         return NoisyBatch(x_0, labels, noise, t)
+
+    def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> NoisyBatch:
+        index = torch.randint(len(data), (count,), generator=g)
+        x_0 = to_model_range(data.images[index].to(self.device))
+        labels = data.labels[index.to(data.labels.device)].to(self.device)
+        t = torch.randint(self.task.schedule["num_train_timesteps"], (count,), generator=g)
+        noise = torch.randn(x_0.shape, generator=g)
+        return NoisyBatch(x_0, labels, noise.to(self.device), t.to(self.device))
 
     def noised(self, batch: NoisyBatch) -> Tensor:
         """x_t (B, C, H, W)."""
