@@ -26,6 +26,9 @@ from unrelearn.training import Training
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(options_of_kind("method", "Denoising"))
 ATTACKS = sorted(options_of_kind("attack", "Denoising"))
+CLASSIFIERS = {
+    group: sorted(options_of_kind(group, "Classifying")) for group in ("method", "attack")
+}
 PRESETS = {
     path.stem for path in CONF.glob("*/*.yaml") if OmegaConf.load(path).get("preset") == path.stem
 }  # of another's code

@@ -150,7 +150,7 @@ def _below(
     part: np.ndarray, cuts: np.ndarray, side: Literal["left", "right"] = "left"
 ) -> np.ndarray:
     """Share of the scores below each cut, or at it as well with side "right"."""
-    return np.searchsorted(np.sort(part), cuts, side=side) / len(part)
+    return np.asarray(np.searchsorted(np.sort(part), cuts, side=side)) / len(part)
 
 
 def _epsilon_of_rates(fpr: np.ndarray, fnr: np.ndarray) -> np.ndarray:

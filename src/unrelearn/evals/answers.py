@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ class ClassifierEvidence:
     test: Answers
     forget_classes: list[int]
     num_classes: int
+    other_starts: ClassVar[dict] = {}
 
     @property
     def parts(self) -> tuple[Answers, Answers, Answers]:

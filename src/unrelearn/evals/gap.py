@@ -49,11 +49,10 @@ def run(evidence: ClassifierEvidence) -> dict:
     for number in range(RESAMPLES):
         ua, ra, ta = (_resampled(part, number) for part in evidence.parts)
         draws.append(distance({**ours, "ua": 1 - ua, "ra": ra, "ta": ta}, theirs))
-    low, high = np.quantile(draws, [0.025, 0.975])
     return {
         "value": distance(ours, theirs),
-        "low": float(low),
-        "high": float(high),
+        "low": float(np.quantile(draws, 0.025)),
+        "high": float(np.quantile(draws, 0.975)),
         **ours,
         "references": theirs,
         "floor": fmean(floors),

@@ -16,7 +16,14 @@ from rich.markup import escape
 
 from unrelearn.report.classified import CLASSIFICATION, value_of
 from unrelearn.report.comparison import recovery_figures
-from unrelearn.report.drawing import LINE_COLORS, LINE_MARKERS, new_axes, styled, title_and_legend
+from unrelearn.report.drawing import (
+    LINE_COLORS,
+    LINE_MARKERS,
+    Style,
+    new_axes,
+    styled,
+    title_and_legend,
+)
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import CONTROLS, Group
 from unrelearn.report.page import figure
@@ -291,7 +298,7 @@ def gap_figure(board: Board, title: str = "") -> Figure:
     _, axes = new_axes(height=3.4 + 0.19 * (len(board.methods) // 2))
     for place, method in enumerate(board.methods):
         seeds = board.seeds.loc[method]
-        style = {
+        style: Style = {
             "color": LINE_COLORS[place % len(LINE_COLORS)],
             "marker": LINE_MARKERS[(place // len(LINE_COLORS)) % len(LINE_MARKERS)],
         }
@@ -302,8 +309,8 @@ def gap_figure(board: Board, title: str = "") -> Figure:
     gap, agreement = known["gap"], known["agreement"]
     if gap is not None and agreement is not None:
         label = f"{board.count} retrained"
-        place = {"linestyle": "", "marker": "X", "color": "black", "markersize": 9}
-        axes.plot([100 * gap], [100 * agreement], label=label, **place)
+        cross: Style = {"linestyle": "", "marker": "X", "color": "black", "markersize": 9}
+        axes.plot([100 * gap], [100 * agreement], label=label, **cross)
         axes.axvspan(0, 100 * gap, color="#dddddd", zorder=0)
     axes.set(xlabel="gap to retraining (points)", ylabel="agreement with retraining (%)")
     axes.set_xlim(left=0)

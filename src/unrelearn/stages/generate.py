@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unrelearn import distributed, progress
+from unrelearn.config.denoisers import schedule_of
 from unrelearn.diffusion.drawing import Job, draw_all, jobs
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
@@ -54,7 +55,7 @@ class Samples(Stage):
             run.slice(run.cfg.sampler),
             run.forget,
             len(run.dataset.class_names),
-            run.cfg.model.schedule.num_train_timesteps,
+            schedule_of(run.cfg).num_train_timesteps,
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
         )
 
