@@ -9,7 +9,7 @@ whose proximal step is, with Delta = theta - theta_o after the optimiser's step,
                                                             r = mask_ratio (1 - step / max_steps)
 
 so that a share r of the weights is as in the original to the bit, all of them in the beginning if
-mask_ratio is 1, none in the end. tau by a quantile is the released classification code's. Two
+mask_ratio is 1, hardly any in the end. tau by a quantile is the released classification code's. Two
 defects of that code are left out: theta_o there is the model at the beginning of each epoch, so
 that the anchor moves along and nothing holds the model to the original; and the key `mask_ratio`
 can not be typed, as its parser lacks it. There r changes from epoch to epoch, here in each step.
