@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import SimpleNamespace
 from typing import Protocol
@@ -28,9 +28,11 @@ SHELLS = (
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 
-def every_attack(words: list[str]) -> list[str]:
+def every_attack(words: list[str], attacks: Callable[[list[str]], list[str]]) -> list[str]:
     """The command line with ``attack=all``, also within a list, spelled out: a multirun over all
     attacks, each once.
+
+    attacks: what "all" stands for in a command line.
 
     With a launcher one run is a multirun as well: Hydra would leave the launcher out and say
     nothing.
@@ -40,11 +42,8 @@ def every_attack(words: list[str]) -> list[str]:
         key, _, value = word.partition("=")
         chosen = value.split(",")
         if key == "attack" and "all" in chosen:
-            from unrelearn.config.kinds import every_attack_of  # which imports all of them
-
-            attacks = every_attack_of(words)
             word = "attack=" + ",".join(
-                dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c]))
+                dict.fromkeys(a for c in chosen for a in (attacks(words) if c == "all" else [c]))
             )
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both

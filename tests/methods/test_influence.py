@@ -8,7 +8,7 @@ import torch
 from small_classifiers import classifying, learned, linear, new_task
 from tiny import moved, weights
 
-from unrelearn.classification.classifying import Classifying
+from unrelearn.classification.classifying import Classifying, ClassifyingTask
 from unrelearn.data import ImageSet
 from unrelearn.methods.influence import (
     Influence,
@@ -20,19 +20,18 @@ from unrelearn.methods.influence import (
 )
 
 
-def influence(task=None, **changes) -> Classifying:
+def influence(task: ClassifyingTask, **changes) -> Classifying:
     settings = {"solver": "cg", "alpha": 1.0, "damping": 1e-2, "cg_steps": 300, **changes}
-    return classifying(Influence(**settings), task or new_task(network=linear()))
+    return classifying(Influence(**settings), task)
 
 
-def cropped(data: ImageSet) -> ImageSet:
-    """The four pixels in the middle: of so few a linear model can not learn every label."""
-    return ImageSet(data.images[:, :, 3:5, 3:5].contiguous(), data.labels)
-
-
-def small_task(network):
-    task = new_task(network=network)
-    task.forget, task.retain = cropped(task.forget), cropped(task.retain)
+def small_task(size: int) -> ClassifyingTask:
+    """Of the pixels in the middle, so few that no linear model can learn every label."""
+    task = new_task(network=linear(image_size=size))
+    whole, here = ImageSet.join([task.forget, task.retain]), slice(4 - size // 2, 4 + size // 2)
+    whole = ImageSet(whole.images[:, :, here, here].contiguous(), whole.labels)
+    few = torch.arange(len(whole)) < 10
+    task.forget, task.retain = whole.where(few), whole.where(~few)
     return task
 
 
@@ -76,7 +75,7 @@ def right_side(theta: np.ndarray, forget: ImageSet, retain: ImageSet) -> np.ndar
 
 
 def step_of(**changes) -> tuple[np.ndarray, np.ndarray, Classifying]:
-    module = influence(**changes)
+    module = influence(small_task(4), **changes)
     before = parameters(module)
     module.prepare()
     return before, parameters(module) - before, module
@@ -98,10 +97,8 @@ def test_without_a_solver_the_step_is_the_difference_of_the_gradients():
 
 def test_at_a_minimum_it_is_newtons_step_to_the_minimum_without_the_forget_set():
     """Where nothing pulls on the whole set, alpha = 1 leaves almost nothing that pulls on D_r."""
-    network = linear(image_size=2)
-    task = small_task(network)
-    whole = ImageSet.join([task.forget, task.retain])
-    head = network.head
+    task = small_task(2)
+    whole, head = ImageSet.join([task.forget, task.retain]), task.network.head
     theta = torch.cat([head.weight, head.bias[:, None]], 1).detach().double().numpy()
     for _ in range(30):  # Newton, by numpy
         pull = gradients(theta, whole).mean(0).ravel()
@@ -115,7 +112,7 @@ def test_at_a_minimum_it_is_newtons_step_to_the_minimum_without_the_forget_set()
     module.prepare()
     pulls.append(np.abs(gradients(parameters(module), task.retain).mean(0)).max())
     assert np.abs(gradients(theta, whole).mean(0)).max() < 1e-6
-    assert pulls[0] > 3e-3 and pulls[1] < 0.1 * pulls[0]
+    assert pulls[0] > 1e-3 and pulls[1] < 0.1 * pulls[0]
 
 
 def test_what_was_released_only_ever_rescales_the_gradient_of_the_first_image():
@@ -127,14 +124,14 @@ def test_what_was_released_only_ever_rescales_the_gradient_of_the_first_image():
         here = scale * first @ gradient
         taken += (v - taken * first) @ gradient / (50 + here) * scale
         scale -= here / (50 + here) * scale
-    assert abs(taken) > 1e-4 and not np.isclose(scale, 1)
+    assert abs(taken) > 1e-5 and not np.isclose(scale, 1)
     expected = 3 * (v - taken * first)
     np.testing.assert_allclose(step.ravel(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_product_is_the_change_of_the_gradient_in_evaluation_mode():
     module = influence(new_task(network=learned().double().eval()))
-    some = module.task.retain.take(torch.arange(260))  # two parts
+    some = module.task.retain.take(torch.arange(30))
     g = torch.Generator().manual_seed(0)
     size = sum(p.numel() for p in module.network.parameters())
     vector = torch.randn(size, generator=g, dtype=torch.float64)
@@ -149,12 +146,10 @@ def test_the_product_is_the_change_of_the_gradient_in_evaluation_mode():
         with torch.no_grad():
             parts = vector.split([p.numel() for p in start])
             for p, old, part in zip(module.network.parameters(), start, parts, strict=True):
-                p.copy_(old + sign * 1e-6 * part.view_as(p))
+                p.copy_(old + sign * 1e-8 * part.view_as(p))
         sides.append(gradient())
-    expected = (sides[0] - sides[1]) / 2e-6
-    # max-pooling has kinks, GELU none: nearly all entries agree
-    close = torch.isclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
-    assert close.float().mean() > 0.99
+    expected = (sides[0] - sides[1]) / 2e-8
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_directions_of_negative_curvature_end_the_solver():

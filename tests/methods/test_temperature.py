@@ -40,8 +40,8 @@ def attacked(network: Network) -> float:
 
 def test_the_published_attack_changes_its_mind():
     found = [attacked(learned())]
-    for factor in (0.25, 0.05):
+    for factor in (2.0, 16.0):
         module = classifying(Temperature(factor=factor), new_task(network=learned()))
         module.prepare()
         found.append(attacked(module.network))
-    assert max(found) - min(found) > 0.05, found
+    assert max(found) - min(found) > 0.3, found

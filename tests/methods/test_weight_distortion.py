@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from small_classifiers import SMALL, classifying, new_task
-from test_resume import assert_same, train_in_two_parts
 from tiny import denoising, moved, train, weights
 from tiny import new_task as denoising_task
 
@@ -41,7 +40,7 @@ def test_the_noise_is_normal_of_the_given_width_and_a_function_of_the_seed():
     assert abs(torch.corrcoef(torch.stack([ours, other]))[0, 1]) < 4 / count**0.5
 
 
-def test_all_parameters_get_noise_and_no_statistic(tmp_path: Path):
+def test_all_parameters_get_noise_and_no_statistic():
     module = distortion()
     before = weights(module)
     module.prepare()
@@ -65,14 +64,6 @@ def test_weights_outside_a_mask_stay_as_they_were_to_the_bit(tmp_path: Path):
     changed = {name: before[name] != value for name, value in weights(module).items()}
     assert module.mask and not any(changed[name][~part].any() for name, part in module.mask.items())
     assert all(changed[name][part].any() for name, part in module.mask.items() if part.any())
-
-
-def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path):
-    def new() -> Classifying:
-        return distortion(max_steps=7)
-
-    whole = train(new(), tmp_path / "whole")
-    assert_same(whole, train_in_two_parts(new, tmp_path / "parts", 5))
 
 
 def test_the_frozen_table_of_a_denoiser_gets_no_noise():
