@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrelearn.classification.augmentation import PADDING, POLICIES, _mixed, augment
+from unrelearn.classification.augmentation import POLICIES, _mixed, augment, padding
 from unrelearn.data.digits import Digits
 from unrelearn.errors import UsageError
 
 CHANGING = [name for name in POLICIES if name != "none"]
+
+MOST = padding(16)
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +62,15 @@ def test_a_crop_is_a_window_of_the_padded_image_or_of_its_mirror(images: Tensor)
     changed = run("crop_flip", images[:1].expand(n, -1, -1, -1), torch.arange(n))
     windows = {}
     for mirrored, image in ((0, images[0]), (1, images[0].flip(-1))):
-        padded = torch.nn.functional.pad(image, (PADDING,) * 4)
-        for dy in range(2 * PADDING + 1):
-            for dx in range(2 * PADDING + 1):
+        padded = torch.nn.functional.pad(image, (MOST,) * 4)
+        for dy in range(2 * MOST + 1):
+            for dx in range(2 * MOST + 1):
                 window = padded[:, dy : dy + size, dx : dx + size]
                 windows[window.numpy().tobytes()] = (mirrored, dy, dx)
     seen = [windows[image.contiguous().numpy().tobytes()] for image in changed]  # no other
     mirrored, dy, dx = zip(*seen, strict=True)
     assert 70 < sum(mirrored) < 130  # of 200, standard deviation 7
-    assert set(dy) == set(dx) == set(range(2 * PADDING + 1))
+    assert set(dy) == set(dx) == set(range(2 * MOST + 1))
 
 
 def test_what_must_not_be_mirrored_is_not(images: Tensor):
@@ -92,3 +94,7 @@ def test_the_mixing_is_splitmix64():
     expected = [0xE220A8397B1DCDAF, 6457827717110365317]
     found = [int(v) % 2**64 for v in _mixed(torch.tensor([0, 1234567]))]
     assert found == expected
+
+
+def test_small_images_are_shifted_less():
+    assert [padding(size) for size in (4, 8, 28, 32, 64)] == [1, 1, 3, 4, 4]

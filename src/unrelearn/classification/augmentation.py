@@ -14,7 +14,6 @@ from torchvision.transforms import v2
 
 from unrelearn.errors import UsageError
 
-PADDING = 4
 # with torchvision's constants: those of 2508.18502 are not known
 POLICIES: dict[str, Callable[[Tensor], Tensor] | None] = {
     "none": None,
@@ -59,19 +58,26 @@ def augment(
     return torch.stack(changed)
 
 
+def padding(size: int) -> int:
+    """Pixels by which an image of so many a side is shifted at most: 4 of 32 and of more, as in
+    Unlearn-Saliency; an eighth of smaller ones.
+    """
+    return min(4, max(1, size // 8))
+
+
 def crop_flip(images: Tensor, states: Tensor, flip: bool) -> Tensor:
-    """Each image shifted by up to PADDING pixels with zeros where it was not, and mirrored or not.
+    """Each image shifted by up to `padding` pixels, with zeros where it was not, mirrored or not.
 
     Args:
         images: (B, C, S, S). states: int64 (B,), a random number for each of them.
     """
-    draws = [_mixed(states + number) for number in (1, 2, 3)]
-    dy, dx = (draw.remainder(2 * PADDING + 1).to(images.device) for draw in draws[:2])
+    draws, most = [_mixed(states + number) for number in (1, 2, 3)], padding(images.shape[-1])
+    dy, dx = (draw.remainder(2 * most + 1).to(images.device) for draw in draws[:2])
     mirrored = (draws[2].remainder(2) == 1).to(images.device) & flip
     place = torch.arange(images.shape[-1], device=images.device)
     columns = torch.where(mirrored[:, None], place.flip(0), place) + dx[:, None]
     rows = place + dy[:, None]
-    padded = F.pad(images, (PADDING,) * 4)
+    padded = F.pad(images, (most,) * 4)
     picked = padded.gather(2, rows[:, None, :, None].expand(*images.shape[:3], padded.shape[3]))
     return picked.gather(3, columns[:, None, None, :].expand(images.shape))
 
