@@ -18,7 +18,7 @@ from unrelearn.module import FitOptions, Pretraining, Task, fit
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.stages.train import recipe
+from unrelearn.diffusion.kind import recipe
 
 CASES = {
     "unet_tiny": (8, 1, 64, 60),
