@@ -9,6 +9,7 @@ docs/results/classification/tuning.csv; with --write the choices become presets,
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -66,7 +67,8 @@ def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[obje
             texts = ["" if number is None else f"{number:.6f}" for number in numbers]
             words = " ".join(f"{key}={value}" for key, value in setting)
             best = "yes" if setting == chosen else ""
-            yield [record["method"], words, record["seed"], *texts, best, record["command"]]
+            command = [w for w in shlex.split(record["command"]) if not w.startswith("paths.")]
+            yield [record["method"], words, record["seed"], *texts, best, shlex.join(command)]
 
 
 def preset(method: str, setting: Setting) -> str:
