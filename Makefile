@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-digits grid-digits report bench lint docs lock clean
+.PHONY: help run test results tune results-digits results-classification grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,6 +72,37 @@ results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, 
 	$(BIN)/python scripts/pivot.py $(DIGITS)/*-dimra-forget7-* --by attack.learning_rate --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
+
+# classifiers: the same twelve settings of every method are run, the nearest to retraining is chosen, then all are compared
+results-classification: export OMP_NUM_THREADS = 1
+CLASSIFIERS := experiment=classification tracking=none
+SEARCH := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-tuning attack=none seed=100 forget_seed=100
+COMPARE := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification
+TRAINED := finetune,gradient_ascent,random_label,salun,salun_soft,random_mask,l1_sparse,neggrad_plus,scrub,bad_teacher,boundary_shrink,boundary_expand,weight_distortion,munba,sfron
+CHOSEN_CLASSIFIERS = $(subst $(space),$(comma),$(patsubst conf/tuned/%.yaml,%,$(sort $(wildcard conf/tuned/classification/*.yaml))))
+POLICIES := crop_flip,randaugment,autoaugment,erasing,trivial,augmix
+MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearning.max_steps=25 augment.retain=none method.direction=away,towards seed=0,1,2,3,4
+STUDY := $(COMPARE) references.count=4 attack=none method=finetune,random_label,salun seed=0,1
+MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
+results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining (about two hours of two cores; resumable)
+	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025 unlearning.max_steps=6,12,25,100 --workers 2
+	$(SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3 unlearning.max_steps=6,12,25,100 --workers 2
+	$(SEARCH) method=influence method.alpha=0.01,0.03,0.1,0.3,1,3 method.damping=1e-2,1e-1 --workers 2
+	$(SEARCH) method=ssd method.selection=1,2,5,10,20,50 method.dampening=0.3,1 --workers 2
+	$(SEARCH) method=fisher_forgetting method.alpha=1e-9,1e-8,1e-7,3e-7,1e-6,3e-6,1e-5,3e-5,1e-4,3e-4,1e-3,1e-2 --workers 2
+	$(BIN)/python scripts/choose.py outputs/classification-tuning/runs --write
+	$(COMPARE) references.count=16 +tuned=$(CHOSEN_CLASSIFIERS) seed=0,1,2,3,4 --workers 2
+	$(COMPARE) references.count=16 method=original,retrain,temperature seed=0,1,2,3,4 --workers 2
+	$(COMPARE) references.count=8 forget=class:3 method=original,retrain,logit_mask,finetune,random_label,salun,boundary_expand,neggrad_plus seed=0,1,2 attack=relearn,prototype,linear_probe --workers 2
+	$(MARGINS) augment.base=none,crop_flip method.margin=zero,fixed,own,trained_curve,random_curve,short_retrain,retrain --workers 2
+	$(MARGINS) augment.base=none,crop_flip method.margin=trained_curve,short_retrain,retrain method.permute_margins=true --workers 2
+	$(STUDY) augment.base=none,$(POLICIES) --workers 2
+	$(STUDY) augment.retain=$(POLICIES) augment.base=crop_flip augment.retrain=crop_flip --workers 2
+	$(STUDY) augment.base=$(POLICIES) augment.retain=none --workers 2
+	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
+	$(MANY) method=original --workers 2
+	$(BIN)/python scripts/report.py outputs/classification/runs --out docs/results/classification --figures
+	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)
 	$(BIN)/python scripts/grid.py run experiment=grid/digits

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from unrelearn import launch, paths
 from unrelearn.advice import command
 from unrelearn.config import every_problem, validate
+from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
 from unrelearn.words import keep_names, separated, unreadable
 
@@ -36,7 +37,7 @@ def app(config: DictConfig) -> dict | None:
 
 def main() -> int:
     launch.join_step()
-    options, choices = separated(launch.every_attack(sys.argv[1:], launch.attacks()))
+    options, choices = separated(launch.every_attack(sys.argv[1:], every_attack_of))
     choices = [keep_names(word) for word in choices]
     sys.argv[1:] = words = [*options, *choices]
     if problems := unreadable(choices):

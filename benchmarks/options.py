@@ -18,8 +18,8 @@ from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.kind import recipe
 from unrelearn.fit import FitOptions, fit
-from unrelearn.stages.train import recipe
 
 CASES = {
     "unet_tiny": (8, 1, 64, 60),

@@ -24,14 +24,13 @@ import torch
 from common import configuration, interleaved, report
 
 from unrelearn import progress
-from unrelearn.cost import forward_cost
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.kind import forward_cost, recipe
 from unrelearn.diffusion.sampling import sample
 from unrelearn.fit import FitOptions, fit
-from unrelearn.stages.train import recipe
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -232,7 +231,7 @@ if __name__ == "__main__":
         flops = (
             3
             * size
-            * forward_cost(image_size=32, channels=3, num_classes=10, unet=cfg["model"]["unet"])[0]
+            * forward_cost(image_size=32, channels=3, num_classes=10, **cfg["model"]["unet"])[0]
         )
         best = min(seconds["ours"])
         more |= {

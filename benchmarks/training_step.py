@@ -21,8 +21,8 @@ from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.denoising import Denoising, Pretraining
+from unrelearn.diffusion.kind import recipe
 from unrelearn.fit import FitOptions, fit
-from unrelearn.stages.train import recipe
 
 FIRST, LAST = 20, 120
 

@@ -41,6 +41,7 @@ from rich.table import Table
 
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
+from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import KnownInception
 from unrelearn.grid.parts import RECORD, Inventory, Part
@@ -125,7 +126,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if hasattr(options, "words"):  # choices may also stand behind options
         options.words = [
             word
-            for word in launch.every_attack(options.words + more, launch.attacks())
+            for word in launch.every_attack(options.words + more, every_attack_of)
             if word != "-m"
         ]
     for name in ("workers", "minutes", "parallel", "max_jobs"):

@@ -34,10 +34,11 @@ def steps_for(minutes: float, overrides: list[str]) -> dict:
 
     from unrelearn.config import validate
     from unrelearn.diffusion.denoising import Denoising, Pretraining
+    from unrelearn.diffusion.kind import recipe
     from unrelearn.fit import fit
     from unrelearn.paths import CONF
     from unrelearn.run import Run
-    from unrelearn.stages.train import Pretrain, fit_options, recipe
+    from unrelearn.stages.train import Pretrain, fit_options
 
     with (
         initialize_config_dir(str(CONF), version_base="1.3"),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from unrelearn import launch
 from unrelearn.paths import given
-from unrelearn.report import comparison, leaderboard, matrix
+from unrelearn.report import classification, comparison, leaderboard, matrix
+from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
 from unrelearn.report.panel import panels
@@ -76,14 +77,20 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    made = results(records)
-    written = write(made, options.out)
-    if options.figures:
-        written += save_figures(made, options.out)
-    leaderboard.show(panels(made))
-    matrix.show(matrix.matrices(made))
+    classifiers = [record for record in records if is_classifier(record)]
+    denoisers = [record for record in records if not is_classifier(record)]
+    written = []
+    if denoisers:
+        made = results(denoisers)
+        written += write(made, options.out)
+        if options.figures:
+            written += save_figures(made, options.out)
+        leaderboard.show(panels(made))
+        matrix.show(matrix.matrices(made))
+    if classifiers:
+        written += write_classifiers(results(classifiers), options, alone=not denoisers)
     print(versions_line(records))
-    for line in troubles(made.records):
+    for line in troubles(records):
         print(line)
     for path in written:
         print(path)
@@ -102,6 +109,25 @@ def write(made: Results, folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]
+
+
+def write_classifiers(made: Results, options: argparse.Namespace, *, alone: bool) -> list[Path]:
+    """Tables, page and figures of classifiers; index.html is theirs if there is nothing else."""
+    folder, boards = options.out, classification.boards(made)
+    texts = {name: render(boards) for name, render in classification.RENDERERS.items()}
+    texts["results-classification.csv"] = frame_csv(made.tidy)
+    name = "index.html" if alone else "classification.html"
+    texts[name] = classification.front(made, boards, list(texts))
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    paths = [folder / name for name in texts]
+    drawn = [each for board in boards for each in classification.figures(made, board)]
+    for index, (_, drawing) in enumerate(drawn if options.figures else [], start=1):
+        for kind in ("pdf", "png"):
+            paths.append(folder / f"classification-{index}.{kind}")
+            save(drawing, paths[-1])
+    classification.show(boards)
+    return paths
 
 
 def save_figures(made: Results, folder: Path) -> list[Path]:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from unrelearn import tracks
 from unrelearn.config import validate
 from unrelearn.paths import CONF, given
 from unrelearn.run import Run
 from unrelearn.stage import Stage, walk
-from unrelearn.tracks import diffusion
 
 BOX, STEP, ROW, EDGE = (104, 34), 112, 58, "#7a8699"  # pixels
 LETTER = 6.6  # pixels of a letter of a note, about
@@ -39,7 +39,7 @@ def stages(*overrides: str) -> list[Stage]:
     """All stages of the run that `python run.py OVERRIDES` would do."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = validate(compose("config", overrides=["tracking=none", *overrides]))
-    return list(walk(diffusion.targets(Run(settings, command=""))))
+    return list(walk(tracks.targets(Run(settings, command=""))))
 
 
 def parents(found: Iterable[Stage]) -> Graph:

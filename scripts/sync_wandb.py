@@ -67,7 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def axes() -> dict[str, str]:
     """Stage -> what its curves are drawn over."""
     from unrelearn.stage import kinds
-    from unrelearn.tracks import diffusion  # noqa: F401 - whose stages are then known
+    from unrelearn.tracks import classification, diffusion  # noqa: F401 - whose stages are known then
 
     return {kind.name: kind.axis for kind in kinds() if kind.axis}
 

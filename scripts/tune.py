@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unrelearn import launch, progress, tuned, tuning
+from unrelearn import launch, progress, tracks, tuned, tuning
 from unrelearn.config import Sweep
 from unrelearn.errors import UsageError
 from unrelearn.paths import CONF, given
@@ -30,7 +30,6 @@ from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make
 from unrelearn.stages.measure import Evaluate
-from unrelearn.tracks import diffusion as track
 
 PRESETS = CONF / "tuned"
 RESULTS = CONF.parent / "docs" / "results" / "tuning"
@@ -73,7 +72,7 @@ class Workshop:
         """
         if seed not in self.originals:
             run = self.compose("original", seed, {})
-            make(track.evaluations(run))
+            make(tracks.evaluations(run))
             self.originals[seed] = measurements(run)
         return self.originals[seed]
 
@@ -96,7 +95,7 @@ class Workshop:
 
 def unlearned(run: Run) -> Evaluate:
     """The measurements of the unlearned model, or of the original, if that is all there is."""
-    return track.evaluations(run)[-1]
+    return tracks.evaluations(run)[-1]
 
 
 def own_stages(run: Run) -> list[Stage]:

@@ -2,12 +2,17 @@
 
 from functools import partial
 
+import torch
 from tiny import denoising, new_task
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
 from unrelearn.attacks.embedding_inversion import EmbeddingInversion
 from unrelearn.attacks.lora import LoRA
+from unrelearn.classification import networks
+from unrelearn.classification.classifying import Classifying, ClassifyingTask
+from unrelearn.classification.networks import NetworkConfig
+from unrelearn.data.digits import Digits
 from unrelearn.diffusion.denoising import Denoising
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum_cover import DiMUMCover
@@ -15,6 +20,7 @@ from unrelearn.methods.erasediff_paper import EraseDiffPaper
 from unrelearn.methods.erasediff_released import EraseDiffReleased
 from unrelearn.methods.esd import ESD
 from unrelearn.methods.munba import MUNBa
+from unrelearn.methods.salun import SalUn
 from unrelearn.methods.scissorhands import Scissorhands
 from unrelearn.methods.selective_amnesia import SelectiveAmnesia
 from unrelearn.methods.sfron import SFRon
@@ -146,6 +152,23 @@ def scissorhands(task=None, **changes) -> Denoising:
     )
 
 
+def classifier_salun(**changes) -> Classifying:
+    """With dropped weights, BatchNorm and augmentation."""
+    data = Digits(label_noise=0.2).load()
+    forgotten = torch.arange(len(data.train)) < 60
+    task = ClassifyingTask(
+        network=networks.build(NetworkConfig("fast", 8, 10, widths=(4, 6, 8)), 0),
+        forget=data.train.where(forgotten),
+        retain=data.train.where(~forgotten),
+        forget_classes=[],
+        class_names=data.class_names,
+        seed=0,
+        augment={"retain": "crop_flip", "forget": "none"},
+    )
+    settings = {**SMALL, "retain_weight": 1.0, "saliency_fraction": 0.5, **changes}
+    return Classifying(SalUn(**settings), task)
+
+
 FEW = dict(batch_size=12, max_steps=5, learning_rate=3e-4)
 IN_PROCESSES = {
     make.__name__: make
@@ -160,5 +183,6 @@ IN_PROCESSES = {
         embedding_inversion,
         dimra_aux,
         dimra_relative,
+        classifier_salun,
     )
 } | {make.__name__: partial(make, **FEW) for make in (amnesia, siss, sfron, scissorhands)}

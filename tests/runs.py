@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any
 
-from unrelearn import record
+from unrelearn import record, tracks
 from unrelearn.config import Config, to_config
 from unrelearn.record import finish, name_of_run
 from unrelearn.run import Run
@@ -13,7 +13,6 @@ from unrelearn.stages.generate import Samples
 from unrelearn.stages.measure import Evaluate, Reference
 from unrelearn.stages.train import Model, Pretrain, Unlearn
 from unrelearn.task import Task
-from unrelearn.tracks import diffusion as track
 
 
 class Cell(Run):
@@ -23,7 +22,7 @@ class Cell(Run):
 
     @cached_property
     def models(self) -> list[Model]:
-        return track.models(self)
+        return tracks.models(self)
 
     @property
     def original(self) -> Model:
@@ -42,7 +41,7 @@ class Cell(Run):
         return name_of_run(self)
 
     def stages(self) -> list[Stage]:
-        return list(walk(track.targets(self)))
+        return list(walk(tracks.targets(self)))
 
     def samples(self, model: Model) -> Samples:
         return Samples(self, model)
@@ -65,7 +64,7 @@ class Cell(Run):
         """Make all that was asked for; the record, if evaluation was."""
         if Evaluate.name in self.cfg.stages:
             return finish(self)
-        make(track.targets(self))
+        make(tracks.targets(self))
         return None
 
 

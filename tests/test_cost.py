@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import cost
 from unrelearn.diffusion import denoiser
+from unrelearn.diffusion.kind import Denoisers, forward_cost
 from unrelearn.errors import UsageError
 from unrelearn.record import share_of_pretraining
 
@@ -59,7 +60,7 @@ FORWARD, WEIGHTS = 1_000_000, 1000
 )
 def test_a_forward_pass_costs_what_torch_counts_in_a_real_one(changes: dict):
     shape = dict(image_size=8, channels=3, num_classes=10)
-    flops, weights = cost.forward_cost(**shape, unet={**UNET, **changes})
+    flops, weights = forward_cost(**shape, **{**UNET, **changes})
     network = denoiser.build(**shape, **{**UNET, **changes})
     x_t, t = torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
     # torch does not count the CPU's own attention kernel
@@ -80,7 +81,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, cfg: dict) -> list[tuple]:
     """(stage, of, steps, forward passes of one image, bytes) with a network that costs a round
     number.
     """
-    monkeypatch.setattr(cost, "of_network", lambda run: (FORWARD, WEIGHTS))
+    monkeypatch.setattr(Denoisers, "cost", lambda kind: (FORWARD, WEIGHTS))
     return [
         (r["stage"], r["what"], r["steps"], r["flops"] / FORWARD, r["bytes"])
         for r in estimate(Cell(cfg, ""))

@@ -21,13 +21,15 @@ import yaml
 from PIL import Image
 
 from unrelearn.data import ImageSet, idx, to_model_range, to_uint8
-from unrelearn.data import cifar10 as cifar10_module
 from unrelearn.data.cifar10 import CIFAR10
+from unrelearn.data.cifar100 import CIFAR100
 from unrelearn.data.digits import Digits
 from unrelearn.data.download import fetch
 from unrelearn.data.fashion_mnist import FashionMNIST
 from unrelearn.data.folder import Folder
 from unrelearn.data.mnist import MNIST
+from unrelearn.data.svhn import SVHN
+from unrelearn.data.tiny_imagenet import TinyImageNet
 from unrelearn.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
@@ -238,7 +240,7 @@ def test_missing_files_say_what_to_do(
     nowhere = "http://127.0.0.1:9/"  # the discard port: refused at once
     monkeypatch.setattr(MNIST, "mirrors", (nowhere,))
     monkeypatch.setattr(FashionMNIST, "mirrors", (nowhere,))
-    monkeypatch.setattr(cifar10_module, "URL", f"{nowhere}cifar-10-python.tar.gz")
+    monkeypatch.setattr(CIFAR10, "url", f"{nowhere}cifar-10-python.tar.gz")
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(UsageError) as error:
         allowed.load()
@@ -268,7 +270,7 @@ def cifar_batches(per_batch: int = 4) -> dict[str, tuple[np.ndarray, list[int]]]
     }
 
 
-def python2_pickle(name: str, images: np.ndarray, labels: list[int]) -> bytes:
+def python2_pickle(name: str, images: np.ndarray, **labels: list[int]) -> bytes:
     """A batch, opcode by opcode as Python 2 and numpy 1 wrote the published files (protocol 2, byte
     strings).
     """
@@ -295,14 +297,16 @@ def python2_pickle(name: str, images: np.ndarray, labels: list[int]) -> bytes:
         + raw
         + b"tb"
     )
-    label_list = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    file_names = b"](" + b"".join(short(f"{index}.png") for index in range(len(labels))) + b"e"
+    label_lists = b"".join(
+        short(key) + b"](" + b"".join(b"K" + bytes([label]) for label in values) + b"e"
+        for key, values in labels.items()
+    )
+    file_names = b"](" + b"".join(short(f"{index}.png") for index in range(len(images))) + b"e"
     return (
         b"\x80\x02}("
         + short("batch_label")
         + short(name)
-        + short("labels")
-        + label_list
+        + label_lists
         + short("data")
         + array
         + short("filenames")
@@ -316,7 +320,7 @@ def write_cifar(root: Path, layout: str) -> None:
     folder.mkdir(parents=True)
     for name, (images, labels) in cifar_batches().items():
         if layout == "py":
-            (folder / name).write_bytes(python2_pickle(name, images, labels))
+            (folder / name).write_bytes(python2_pickle(name, images, labels=labels))
         else:
             records = np.concatenate([np.array(labels, dtype=np.uint8)[:, None], images], axis=1)
             (folder / f"{name}.bin").write_bytes(records.tobytes())
@@ -737,7 +741,10 @@ def test_download_into_a_place_that_cannot_be_written(tmp_path: Path):
 # ------------------------------------------------------------------------------- configs, real data
 
 
-@pytest.mark.parametrize("dataset_class", [Digits, MNIST, FashionMNIST, CIFAR10, Folder])
+@pytest.mark.parametrize(
+    "dataset_class",
+    [Digits, MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, TinyImageNet, Folder],
+)
 def test_yaml_lists_every_argument_with_its_default(dataset_class: type):
     module = dataset_class.__module__
     text = (CONF / f"{module.rpartition('.')[2]}.yaml").read_text()
@@ -745,7 +752,7 @@ def test_yaml_lists_every_argument_with_its_default(dataset_class: type):
     keys = yaml.safe_load(text)
     keys.pop("defaults", None)
     assert keys.pop("_target_") == f"{module}.{dataset_class.__name__}"
-    arguments = {} if dataset_class is Digits else inspect.signature(dataset_class).parameters
+    arguments = inspect.signature(dataset_class).parameters
     assert set(keys) == set(arguments)
     for name, argument in arguments.items():
         if argument.default is not inspect.Parameter.empty:

@@ -20,7 +20,7 @@ import pytest
 from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
 
 from unrelearn.stage import kinds
-from unrelearn.tracks import diffusion  # noqa: F401 - whose stages are then known
+from unrelearn.tracks import classification, diffusion  # noqa: F401 - whose stages are known then
 from unrelearn.training import Training
 
 GOLDEN = Path(__file__).parent / "golden"

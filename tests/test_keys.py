@@ -1,4 +1,4 @@
-"""The keys of every artefact of 92 configurations, as they were when they were last accepted.
+"""The keys of every artefact of 138 configurations, as they were when they were last accepted.
 
 What was computed is found again by its key: whoever moves code must not move a key. Whoever changes
 on purpose what a key stands for raises the version of its stage, writes the new ones with
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import ATTACKS, METHODS
+from tiny import ATTACKS, CLASSIFIERS, METHODS
 
+from unrelearn import tracks
 from unrelearn.config import to_config
 from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import walk
-from unrelearn.tracks import diffusion as track
 
 KEPT = Path(__file__).parent / "golden" / "keys.json"
 DATASETS = ("cifar10", "mnist", "fashion_mnist", "celeba forget=0")
@@ -53,7 +53,21 @@ SINGLE = (
     "dataset=cifar10 model=ddpm_cifar10_small precision=16-mixed",
     "dataset=celeba forget=1 protocol=clean method=dimum method.memory=counterpart",
 )
+CLASSIFIER = "experiment=classification forget=class:3"
+OF_CLASSIFIERS = (
+    "forget=random:0.1",
+    "forget=random:0.1 forget_seed=1",
+    "augment.base=crop_flip",
+    "augment.retrain=trivial",
+    "augment.forget=erasing",
+    "references.count=8",
+    "model.network.batch_norm=eval",
+    "dataset=digits",
+    "method=retrain augment.retain=augmix",
+)
 CONFIGURATIONS = [
+    *(f"{CLASSIFIER} {g}={name}" for g, names in CLASSIFIERS.items() for name in names),
+    *(f"{CLASSIFIER} {words}" for words in OF_CLASSIFIERS),
     *(f"method={name} attack=none" for name in METHODS),
     *(f"method={name}" for name in METHODS),
     *(f"attack={name}" for name in ATTACKS),
@@ -72,7 +86,7 @@ FILES = (
 def keys(cfg: dict) -> list[str]:
     """stage/key of all that a run consists of, in the order in which it is made."""
     run = Run(to_config(cfg), command="")
-    lines = [stage.id for stage in walk(track.targets(run))]
+    lines = [stage.id for stage in walk(tracks.targets(run))]
     return sorted([*lines, f"record/{name_of_run(run)}"])
 
 

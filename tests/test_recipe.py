@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
-from unrelearn.cost import forward_cost
 from unrelearn.diffusion.denoising import Pretraining
+from unrelearn.diffusion.kind import forward_cost
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.random_label import RandomLabel
@@ -216,6 +216,6 @@ def test_a_step_costs_what_torch_counts_in_it(group: str, name: str, compose, tm
     module.prepare = lambda: None
     with FlopCounterMode(display=False) as counter:
         train(module, tmp_path)
-    forward, _ = forward_cost(image_size=8, channels=1, num_classes=10, unet=UNET)
+    forward, _ = forward_cost(image_size=8, channels=1, num_classes=10, **UNET)
     trained, only_forward = module.method.passes
     assert 0.92 < counter.get_total_flops() / (64 * forward * (3 * trained + only_forward)) < 1.02

@@ -55,7 +55,9 @@ def test_all_get_as_much():
 @pytest.mark.parametrize("method", SPACES)
 def test_draws_lie_in_the_declared_space(method: str):
     space = space_of(method)
-    preset = OmegaConf.load(CONF / "method" / f"{method}.yaml")
+    common = OmegaConf.load(CONF / "config.yaml").unlearning
+    loaded = OmegaConf.load(CONF / "method" / f"{method}.yaml")
+    preset = OmegaConf.create({"unlearning": common, "method": loaded}).method
     for name, constant in space.constants.items():
         assert preset[name] == constant.published and constant.source
         kind = arguments.parameters(get_object(preset["_target_"]))[name].annotation

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from unrelearn.classification.classifier import Classifier, new_classifier
 from unrelearn.classification.training import ClassifierTraining, OracleRecipe
 from unrelearn.config import constructor_arguments
+from unrelearn.config.kinds import options as options_of_kind
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion import denoiser
@@ -23,8 +24,11 @@ from unrelearn.task import Batch
 from unrelearn.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"
-METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-ATTACKS = sorted(path.stem for path in (CONF / "attack").glob("*.yaml"))
+METHODS = sorted(options_of_kind("method", "Denoising"))
+ATTACKS = sorted(options_of_kind("attack", "Denoising"))
+CLASSIFIERS = {
+    group: sorted(options_of_kind(group, "Classifying")) for group in ("method", "attack")
+}
 PRESETS = {
     path.stem for path in CONF.glob("*/*.yaml") if OmegaConf.load(path).get("preset") == path.stem
 }  # of another's code

@@ -32,6 +32,8 @@ class Batches(L.LightningModule):
     task: Task
     network: nn.Module
     loss_scale: float = 1  # of what `losses` gives, in units of `means`
+    # names of weights that pruning leaves: there a row is all there is of a class
+    spared: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,14 +103,18 @@ class Batches(L.LightningModule):
         mean = distributed.mean(reduce(add, totals) / self.accumulate)
         return mean[0], mean[1:]
 
+    def indexes(self, term: str, count: int, step: int) -> Tensor:
+        """Which of so many images the whole batch of a step is, (batch_size,)."""
+        g = self.generator(term, step=step)
+        return torch.randint(count, (self.method.batch_size,), generator=g)
+
     def images(self, term: str, data: ImageSet, index: Tensor) -> Tensor:
-        """Images uint8 at an index (B,), a part of what `generator(term)` gives first."""
+        """Images uint8 at an index (B,), a part of what `indexes` gives for this step."""
         if isinstance(data.images, Tensor) and data.images.device == self.device:
             return data.images[index.to(self.device)]
         last = self.micro + 1 == self.accumulate
         step, micro = (self.step + 1, 0) if last else (self.step, self.micro + 1)
-        g = self.generator(term, step=step)
-        following = torch.randint(len(data), (self.method.batch_size,), generator=g)
+        following = self.indexes(term, len(data), step)
         now, then = (self.step, self.micro), (step, micro)
         images = self.reader.read(
             term,
@@ -131,12 +137,26 @@ class Batches(L.LightningModule):
         """This step's batch for one term of the loss."""
         raise NotImplementedError
 
+    def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> Batch:
+        """So many images, drawn with replacement and not changed, and all that their loss needs: a
+        function of the generator, whatever the step.
+        """
+        raise NotImplementedError
+
     def loss(self, batch: Batch) -> Tensor:
         """The ordinary loss of each example, (B,)."""
         raise NotImplementedError
 
     def means(self, **batches: Batch) -> dict[str, Tensor]:
         """The mean loss of each batch, in one forward pass."""
+        raise NotImplementedError
+
+    def other_labels(self, batch: Batch, pseudo_label: int | None = None) -> Tensor:
+        """Labels (B,) that stand in for those of a batch of D_f; pseudo_label: the same for all."""
+        raise NotImplementedError
+
+    def reinitialise(self) -> None:
+        """Give the network its random initial weights, a function of the seed of the run."""
         raise NotImplementedError
 
     def imitate(self, batch: Batch, labels: Tensor) -> Batch:

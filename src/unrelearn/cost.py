@@ -1,57 +1,20 @@
 """What a command would compute and cost, before any of it: `dry_run=true`.
 
-FLOPs are those of the denoiser, counted by torch (two per multiplication and addition; a backward
+FLOPs are those of the network, counted by torch (two per multiplication and addition; a backward
 pass taken as two forward passes). Classifiers, distances and pictures are left out: beside a
 network of millions of weights they are small.
 """
 
-import json
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn.config import every_stage
-from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.run import Run
 
 BYTES_PER_WEIGHT = 4
-
-
-def of_network(run: Run) -> tuple[int, int]:
-    """(FLOPs of one forward pass of one image, number of weights) of the network of a run."""
-    return forward_cost(
-        image_size=run.dataset.image_size,
-        channels=run.dataset.channels,
-        num_classes=len(run.dataset.class_names),
-        unet=run.slice(run.cfg.model.unet),
-    )
-
-
-def forward_cost(
-    *, image_size: int, channels: int, num_classes: int, unet: dict[str, Any]
-) -> tuple[int, int]:
-    """(FLOPs of one forward pass of one image, number of weights); nothing is allocated, and each
-    network counted once.
-    """
-    return _forward_cost(image_size, channels, num_classes, json.dumps(unet))
-
-
-@lru_cache
-def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -> tuple[int, int]:
-    with torch.device("meta"):
-        network = denoisers.build(
-            image_size=image_size, channels=channels, num_classes=num_classes, **json.loads(unet)
-        ).eval()
-        x_t = torch.empty(1, channels, image_size, image_size)
-        label = torch.zeros(1, dtype=torch.long)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            denoisers.predict(network, x_t, torch.zeros(1, dtype=torch.long), label)
-    return counter.get_total_flops(), sum(p.numel() for p in network.parameters())
 
 
 def forward_passes(settings: dict[str, Any], steps: int, each: tuple[float, float]) -> float:

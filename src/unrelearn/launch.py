@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import SimpleNamespace
 from typing import Protocol
@@ -14,7 +14,6 @@ from typing import Protocol
 from unrelearn import check
 from unrelearn.advice import command, shown
 from unrelearn.errors import UsageError
-from unrelearn.paths import CONF
 
 SHELLS = (
     "bash",
@@ -29,17 +28,11 @@ SHELLS = (
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 
-def attacks() -> list[str]:
-    """What attack=all stands for: all but dimra_proxy, which needs the files of another data
-    set.
-    """
-    names = {path.stem for path in (CONF / "attack").glob("*.yaml")} - {"dimra_proxy"}
-    return sorted(names, key=lambda name: (name != "none", name))
-
-
-def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
+def every_attack(words: list[str], attacks: Callable[[list[str]], list[str]]) -> list[str]:
     """The command line with ``attack=all``, also within a list, spelled out: a multirun over all
     attacks, each once.
+
+    attacks: what "all" stands for in a command line.
 
     With a launcher one run is a multirun as well: Hydra would leave the launcher out and say
     nothing.
@@ -50,7 +43,7 @@ def every_attack(words: list[str], attacks: Sequence[str]) -> list[str]:
         chosen = value.split(",")
         if key == "attack" and "all" in chosen:
             word = "attack=" + ",".join(
-                dict.fromkeys(a for c in chosen for a in (attacks if c == "all" else [c]))
+                dict.fromkeys(a for c in chosen for a in (attacks(words) if c == "all" else [c]))
             )
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both

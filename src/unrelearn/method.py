@@ -57,8 +57,9 @@ class Method:
     learning_rate: Rate
     label_dropout: Probability = 0.1  # share of labels replaced by the null label (diffusion)
     train_class_embedding: bool = False  # False: the table stays, as a frozen text encoder would
-    grad_clip: Positive = 1.0  # largest norm; "relative" does not read it, a norm has units
-    optimizer: Optimiser = "adam"  # "relative": steps that are a share of the weights' size
+    grad_clip: Positive | None = None  # largest norm, None: 1, of classifiers 5. Not in "relative"
+    # None: Adam, of classifiers SGD; "relative": steps that are a share of the weights' size
+    optimizer: Optimiser | None = None
     lr_schedule: LearningRates = "constant"
     ema_decay: Probability | None = None  # keep an average of the weights
     saliency_fraction: Share | None = None  # of all weights those that may move: the most salient
@@ -76,12 +77,15 @@ class Method:
     passes: ClassVar[tuple[float, float]] = (1, 0)
     # True: the loss is no mean over images, so that a step can not be done in several passes
     whole_steps: ClassVar[bool] = False
+    from_scratch: ClassVar[bool] = False  # True: begins with new weights, by the original's recipe
     clips_masked: ClassVar[bool] = False  # True: gradients are masked first and clipped second
     # True: the model passes through unchanged and no artefact of this stage is made
     identity: ClassVar[bool] = False
     closed: ClassVar[bool] = False  # True: takes no key but those that it names itself
     stage: ClassVar[str] = "unlearn"  # names the random streams
     unit: ClassVar[str] = "steps"  # of the numbers at which an attacked model is measured
+    by_class: ClassVar[bool] = False  # it has no meaning where single images are forgotten
+    holds_public: ClassVar[bool] = False  # half of the test images, which then measure nothing
     starts_from_images: ClassVar[bool] = False  # the sampler, and not from noise
 
     @classmethod
@@ -137,6 +141,12 @@ class Method:
     def moving(self, t: "Training") -> Mask | None:
         """The weights that may move in this step, None: all; the others stay to the bit."""
         return t.mask
+
+    def after_step(self, t: "Training") -> None:
+        """After each step of the optimiser, where nothing is recorded for gradients: change the
+        weights further. `t.step` is the step just taken, from 0; whatever may not move is put back
+        after this.
+        """
 
     def converged(self, t: "Training") -> bool:
         """Asked after each recorded row (`t.rows`): True ends the run before max_steps."""

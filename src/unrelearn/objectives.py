@@ -21,12 +21,11 @@ def random_labels(
     first term is a mean and the second a sum over 3*32*32 elements times 1e-3, which is
     retain_weight = 3.072 in the mean units used here. The target comes from the current network, as
     there; label dropout is applied to neither side of the first term (there it is drawn
-    independently for both, which only adds variance).
+    independently for both, which only adds variance). A classifier answers with a wrong label,
+    drawn for each image anew.
     """
     forget = t.draw("forget", t.task.forget, label_dropout=0.0)
-    pseudo = t.task.stand_ins(forget.labels)
-    if pseudo_label is not None:
-        pseudo = pseudo.fill_(pseudo_label)
+    pseudo = t.other_labels(forget, pseudo_label)
     retain = t.draw("retain", t.task.retain)
     means = t.means(forget=t.imitate(forget, pseudo), retain=retain)
     return {"forget": means["forget"], "retain": retain_weight * means["retain"]}

@@ -64,8 +64,8 @@ class RelativeAdam(Optimizer):
         parameter.addcmul_(direction, size(parameter), value=-lr / (1 - beta_1**k))
 
 
-def build(name: str, parameters: Iterable[Tensor], lr: float, fused: bool) -> Optimizer:
-    """Adam or RelativeAdam, by the name in `Method.optimizer`."""
+def build(name: str | None, parameters: Iterable[Tensor], lr: float, fused: bool) -> Optimizer:
+    """Adam or, by the name in `Method.optimizer`, RelativeAdam."""
     if name == "relative":
         return RelativeAdam(parameters, lr=lr)
     return Adam(parameters, lr=lr, fused=fused)

@@ -7,32 +7,27 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from unrelearn import cost, distributed, progress, tracking
+from unrelearn import cost, distributed, progress, tracking, tracks
 from unrelearn.artifact import Spec, write_json
 from unrelearn.circumstances import circumstances, versions
 from unrelearn.config import Config, protocol_label
 from unrelearn.report.records import PAGE
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
-from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.measure import Evaluate, settle_inception
-from unrelearn.tracks import diffusion as track
 
 
 def name_of_run(run: Run) -> str:
     """Its folder in outputs/runs. The same whatever comes out of it."""
-    keys = [evaluation.key for evaluation in track.evaluations(run)]
+    keys = [evaluation.key for evaluation in tracks.evaluations(run)]
     identity = Spec("run", 2, {"rows": keys}).key[:8]
     again = f"-attack{run.attack.own_seed}" if run.attack.own_seed else ""
-    forgotten = "_".join(map(str, run.forget))
-    if len(forgotten) > 100:  # a name of more than 255 bytes is no folder's
-        forgotten = f"{run.forget[0]}_and_{len(run.forget) - 1}_more"
-    return f"{run.group}-forget{forgotten}-seed{run.cfg.seed}{again}-{identity}"
+    return f"{run.group}-forget{run.kind.label}-seed{run.cfg.seed}{again}-{identity}"
 
 
 def record(run: Run, seconds: float) -> dict[str, Any]:
     """Of a run whose stages are all there, or ruled out."""
-    evaluations = track.evaluations(run)
+    evaluations = tracks.evaluations(run)
     rows = [_row(evaluation) for evaluation in evaluations]
     if run.method.identity:  # the unlearned model is the original one, and has a row of its own
         rows.insert(1, {**rows[0], "model": "unlearned"})
@@ -54,7 +49,6 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         "attack_seed": run.attack.own_seed,
         "class_names": list(run.dataset.class_names),
         "forget_classes": run.forget,
-        "oracle": _classifiers(run),
         "rows": rows,
         "stages": list(run.used.values()),
         "attack_share_of_pretraining": share_of_pretraining(run),
@@ -63,14 +57,14 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         "recovery": recovery(rows, run.attack.unit, len(run.dataset.class_names))
         if attacks
         else None,
-        "weights": weight_changes(run),
+        **tracks.about(run),
         "seconds": round(seconds, 1),
     }
 
 
-def _row(evaluation: Evaluate) -> dict[str, Any]:
+def _row(evaluation: Any) -> dict[str, Any]:
     """What is known of one of the models."""
-    run, model = evaluation.run, evaluation.samples.model
+    run, model = evaluation.run, evaluation.model
     names = {0: "original", 1: "unlearned", 2: "attacked"}
     stage, depth = model.stage, 0
     while stage.start is not None:
@@ -84,38 +78,18 @@ def _row(evaluation: Evaluate) -> dict[str, Any]:
         "metrics": {},
         "status": "diverged",
         "evaluate": None,
-        "samples": None,
+        evaluation.seen.name: None,
         "weights": model.stage.id + (f" ({weights.name})" if weights else ""),
     }
     if weights is None:
         return row
-    samples, evaluated = evaluation.samples.build(), evaluation.build()
+    seen, evaluated = evaluation.seen.build(), evaluation.build()
     return row | {
         "status": "finished",
-        "samples": samples.path.relative_to(run.outputs).as_posix(),
+        evaluation.seen.name: seen.path.relative_to(run.outputs).as_posix(),
         "evaluate": evaluation.id,
         "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
     }
-
-
-def _classifiers(run: Run) -> dict[str, float]:
-    names = dict(zip(Classifiers.ROLES, ("test_accuracy", "held_out_test_accuracy"), strict=True))
-    accuracies = {}
-    for role, name in names.items():
-        metrics = Classifiers(run, role).build().path / "metrics.json"
-        accuracies[name] = json.loads(metrics.read_text())["test_accuracy"]
-    return accuracies
-
-
-def weight_changes(run: Run) -> dict[str, Any] | None:
-    """What the method did to the weights; None where it did nothing, or a model diverged."""
-    original, unlearned, *_ = [*track.models(run), None]
-    if run.method.identity or original.weights is None or unlearned.weights is None:
-        return None
-    from unrelearn.diffusion.weights import compare
-
-    networks = [model.stage.network() for model in (original, unlearned)]
-    return compare(*networks, run.forget, run.cfg.model.schedule.num_train_timesteps)
 
 
 def share_of_pretraining(run: Run) -> float | None:
@@ -126,7 +100,7 @@ def share_of_pretraining(run: Run) -> float | None:
     """
     if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.max_steps:
         return None
-    chain = track.models(run)
+    chain = tracks.models(run)
     return chain[-1].stage.cost().flops / chain[0].stage.cost().flops
 
 
@@ -187,7 +161,7 @@ def finish(run: Run, spent: float = 0.0) -> dict[str, Any]:
     spent: seconds that it took before this.
     """
     started = time.monotonic()
-    make(track.targets(run))
+    make(tracks.targets(run))
     return former(run) or record(run, spent + time.monotonic() - started)
 
 
@@ -199,7 +173,7 @@ def former(run: Run) -> dict[str, Any] | None:
     if known is None:
         return None
     now = {"config": run.settings, "command": run.command, "circumstances": circumstances()}
-    stages = {stage.name: stage.version for stage in walk(track.evaluations(run))}
+    stages = {stage.name: stage.version for stage in walk(tracks.evaluations(run))}
     now["versions"] = {**stages, **versions()}
     if any(known.get(name) != value for name, value in now.items()):
         return None
@@ -225,10 +199,10 @@ def conclude(run: Run, spent: float = 0.0) -> dict[str, Any] | None:
     """
     if run.cfg.dry_run:
         if distributed.is_main():
-            cost.show(run, list(walk(track.targets(run))), progress.console)
+            cost.show(run, list(walk(tracks.targets(run))), progress.console)
         return None
     if Evaluate.name not in run.cfg.stages:
-        make(track.targets(run))
+        make(tracks.targets(run))
         for used in run.used.values() if distributed.is_main() else ():
             status = f"{used['status']}, {used['seconds']:.1f} s"
             progress.say(f"{used['stage']:<9} {used['key']}  {status}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 
 from unrelearn import distributed, progress, source
 from unrelearn.advice import typed
@@ -19,10 +19,10 @@ from unrelearn.config import (
     Config,
     constructor_arguments,
     every_stage,
-    forget_classes,
     name_of,
 )
 from unrelearn.errors import UsageError
+from unrelearn.kind import Kind
 from unrelearn.method import Method
 
 T = TypeVar("T")
@@ -62,7 +62,8 @@ class Run:
                 self.data_slice = after.data_slice
         else:
             self.dataset = instantiate(self.cfg.dataset, _convert_="all")
-        self.forget = forget_classes(self.cfg.forget, self.dataset)
+        self.kind: Kind = get_object(cfg.model.kind)(cfg, self.dataset)
+        self.forget = self.kind.forget
         groups = ("dataset", "method", "attack")
         self.names = {group: name_of(self.settings[group]) for group in groups}
         self.group = "-".join(self.names.values())
@@ -104,10 +105,11 @@ class Run:
             arguments["seed"] = method.own_seed
         known = {
             group: arguments,
-            "forget": self.forget,
+            "forget": self.kind.forgotten,
             "seed": self.cfg.seed,
             "weights": self.cfg.model.weights,
             "precision": self.cfg.precision,
+            **self.kind.followed(method),
         }
         digest = source.source_of(type(method))  # of code that no stage's version speaks for
         return known | ({"source": digest} if digest else {})

@@ -88,16 +88,21 @@ class Task:
 
     def shots(self, num_images: int) -> ImageSet:
         """The real images of each forgotten class that an attacker holds, class after class:
-        num_images, or all there are.
+        num_images, or all there are. Where images are forgotten one by one: so many of these.
         """
-        shots = []
-        for c in self.forget_classes:
-            images = self.forget.of_classes([c])
-            order = torch.randperm(
-                len(images), generator=generator_for(self.seed, "attacker's data", c)
-            )
-            shots.append(images.take(order[:num_images].to(images.labels.device)))
-        return ImageSet.join(shots)
+        if not self.forget_classes:
+            return self.held(self.forget, num_images, "forget")
+        by_class = [self.forget.of_classes([c]) for c in self.forget_classes]
+        pairs = zip(by_class, self.forget_classes, strict=True)
+        return ImageSet.join([self.held(images, num_images, c) for images, c in pairs])
+
+    def held(self, images: ImageSet, count: int, *name: object) -> ImageSet:
+        """Those of some images that an attacker holds: count, or all there are. Fewer are part of
+        more; name: another choice for each.
+        """
+        g = generator_for(self.seed, "attacker's data", *name)
+        order = torch.randperm(len(images), generator=g)
+        return images.take(order[:count].to(images.labels.device))
 
     def with_seed(self: T, own: int) -> T:
         """The task of an attack with a seed of its own; 0: as it is."""

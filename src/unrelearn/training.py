@@ -39,6 +39,8 @@ class Training(Batches):
         move, parameter name -> bool; None: all.
     """
 
+    grad_clip = 1.0  # where the method says none
+
     def __init__(self, method: Method, task: Task):
         super().__init__()
         self.method, self.task = method, task.with_seed(method.own_seed)
@@ -118,14 +120,14 @@ class Training(Batches):
             gradients.append(distributed.mean(torch.cat([g.flatten() for g in found])))
         combined = self.combiner(*gradients).split([p.numel() for p in parameters])
         for parameter, gradient in zip(parameters, combined, strict=True):
-            # laid out like its weight (channels_last), or the fused step pairs them wrongly
+            # laid out like its weight, or the fused step pairs them wrongly
             parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
 
     def new_optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        # a fused step unscales float16 gradients itself, after they were clipped: there the plain
-        # one
+        # a fused step unscales float16 gradients itself, after they were clipped
         fused = self.trainer.precision != "16-mixed"
-        return optimizers.build(self.method.optimizer, parameters, self.method.learning_rate, fused)
+        method = self.method
+        return optimizers.build(method.optimizer, parameters, method.learning_rate, fused)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
         # listed once: walking the module tree in every step costs more than clipping does
@@ -144,8 +146,9 @@ class Training(Batches):
     ) -> None:
         if self.method.clips_masked:
             masks.apply(self.moving, self.trained)
-        if self.method.optimizer != "relative" and math.isfinite(self.method.grad_clip):
-            clip_grad_norm_([p for _, p in self.trained], self.method.grad_clip, foreach=True)
+        limit = self.method.grad_clip or self.grad_clip
+        if self.method.optimizer != "relative" and math.isfinite(limit):
+            clip_grad_norm_([p for _, p in self.trained], limit, foreach=True)
         if not self.method.clips_masked:  # clipped first and masked second, as in SalUn's code
             masks.apply(self.moving, self.trained)
 
@@ -153,8 +156,9 @@ class Training(Batches):
         self.moving = self.method.moving(self)
         with masks.held(self.moving, self.trained):
             super().optimizer_step(*arguments, **keywords)
-        # not in on_train_batch_end, which Lightning calls after the callbacks: a checkpoint would
-        # lack this step
+            with torch.no_grad():
+                self.method.after_step(self)
+        # in on_train_batch_end a checkpoint would lack this step
         if self.ema is not None:
             self.ema.step(self.everything)
 
@@ -171,8 +175,7 @@ class Training(Batches):
         if self.combiner is not None and distributed.world_size() > 1:
             # each part is averaged before they are combined
             self.trainer.strategy.model.require_backward_grad_sync = False
-        # the fused step wants the moments laid out like their weight; a checkpoint may come from
-        # another channels_last
+        # a checkpoint may come from another channels_last
         for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
             for name, value in state.items():
                 if value.shape == parameter.shape:

@@ -18,6 +18,7 @@ from report_command import Page, report
 from rich.console import Console
 
 from unrelearn import launch
+from unrelearn.config import kinds
 from unrelearn.grid.account import Account
 from unrelearn.report import matrix
 from unrelearn.report.panel import Cell, Panel
@@ -348,7 +349,14 @@ ATTACKS = ["none", "dimra", "few_shot"]
     ],
 )
 def test_attack_all_is_spelled_out(words: str, expanded: str):
-    assert launch.every_attack(words.split(), ATTACKS) == expanded.split()
+    assert launch.every_attack(words.split(), lambda words: ATTACKS) == expanded.split()
+
+
+def test_attack_all_is_every_attack_of_a_kind_of_model():
+    assert {"dimra", "lora"} <= set(kinds.every_attack_of(["method=dimum"]))
+    images = kinds.every_attack_of(["experiment=classification"])
+    assert "relearn" in images and "lora" not in images and "prototype" not in images
+    assert "prototype" in kinds.every_attack_of(["experiment=classification", "forget=class:3"])
 
 
 def test_attack_all_plans_every_attack(tmp_path: Path):
@@ -363,7 +371,7 @@ def test_attack_all_plans_every_attack(tmp_path: Path):
     ]
     done = forked.finish(command, cwd=ROOT, env=environment())
     assert done.returncode == 0, done.stderr
-    planned = {path.stem for path in (ROOT / "conf" / "attack").glob("*.yaml")} - {"dimra_proxy"}
+    planned = kinds.every_attack_of(TINY)
     assert done.stdout.count("Nothing was computed") == len(planned)
 
 

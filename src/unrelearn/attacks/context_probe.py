@@ -25,7 +25,7 @@ from unrelearn.ranges import Count, Seed
 from unrelearn.task import Task
 
 if TYPE_CHECKING:
-    from unrelearn.training import Training
+    from unrelearn.diffusion.denoising import Denoising
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class ContextProbe(Edit):
     unit = "t*/T"
     allowed = (0.001, 1.0)
 
-    def begin(self, t: "Training") -> None:
+    def begin(self, t: "Denoising") -> None:
         shots = t.task.shots(self.num_images)
         by_class = [shots.of_classes([c]).images for c in t.task.forget_classes]
         same = min(map(len, by_class))
@@ -47,7 +47,7 @@ class ContextProbe(Edit):
         self.images = turns.flatten(0, 1).contiguous()
         self.others = of_retained(t.task, len(self.images))
 
-    def edit(self, t: "Training", level: float) -> dict[str, float]:
+    def edit(self, t: "Denoising", level: float) -> dict[str, float]:
         return {}
 
     def write_beside(self, folder: Path) -> None:

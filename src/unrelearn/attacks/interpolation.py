@@ -3,7 +3,8 @@
 
 If forget accuracy comes back early on the way, and the losses on D_f and D_r show no barrier, both
 models lie in one basin and little was done to the class (linear mode connectivity: Frankle et al.
-2020, arXiv 1912.05671). Threat model:
+2020, arXiv 1912.05671). The running statistics of BatchNorm are interpolated as well and not taken
+anew, so that a classifier may show a barrier which is theirs. Threat model:
 
     towards=original    the original model's weights: an audit, no attack
     towards=attacked    that of DiMRA, whose end after budgets[-1] steps the target is, to the bit,
@@ -14,16 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unrelearn.data import ImageSet, to_model_range
-from unrelearn.diffusion.noisy import NoisyBatch
+from unrelearn.data import ImageSet
 from unrelearn.method import Edit, Optimiser, settled
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, LearningRates, Probability, Rate, Seed, Share, Steps
 
 if TYPE_CHECKING:
-    from unrelearn.diffusion.denoising import Denoising
+    from unrelearn.training import Training
 
 PARTS, IMAGES = 8, 64  # a loss is the mean over 512 images, drawn with replacement
 
@@ -35,7 +35,7 @@ class Interpolation(Edit):
     budgets: list[int]
     batch_size: Count = field()
     learning_rate: Rate = field()
-    optimizer: Optimiser = "adam"
+    optimizer: Optimiser | None = None
     lr_schedule: LearningRates = "constant"
     label_dropout: Probability = 0.1
     train_class_embedding: bool = False
@@ -57,39 +57,39 @@ class Interpolation(Edit):
     def sees_forgotten(self) -> bool:
         return self.towards == "original"
 
-    def begin(self, t: "Denoising") -> None:
+    def begin(self, t: "Training") -> None:
         self.auxiliary = t.task.part_of_retain(self.retain_fraction)
 
-    def prepare(self, t: "Denoising") -> None:
-        self.start = [p.detach().clone() for p in t.network.parameters()]
+    def prepare(self, t: "Training") -> None:
+        self.start = [value.clone() for value in values(t.network)]
         self.target = None
         if self.towards == "original":
-            self.target = list(t.task.original().parameters())
+            self.target = values(t.task.original())
 
-    def losses(self, t: "Denoising") -> dict[str, Tensor]:
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return t.losses(auxiliary=t.draw("auxiliary", self.auxiliary))
 
-    def edit(self, t: "Denoising", level: float) -> dict[str, float]:
-        target = self.target or list(t.network.parameters())
-        for parameter, a, b in zip(t.network.parameters(), self.start, target, strict=True):
-            parameter.copy_(torch.lerp(a, b, level))  # exactly b at level 1
+    def edit(self, t: "Training", level: float) -> dict[str, float]:
+        here = values(t.network)
+        for value, a, b in zip(here, self.start, self.target or here, strict=True):
+            value.copy_(torch.lerp(a, b, level))  # exactly b at level 1
         t.network.eval()
         sets = {"forget": t.task.forget, "retain": t.task.retain}
         return {term: mean_loss(t, term, data) for term, data in sets.items()}
 
 
-def mean_loss(t: "Denoising", term: str, data: ImageSet) -> float:
-    """The mean denoising loss over the same images, times and noises at every level, which are no
-    draw of the attacker's.
+def values(network: nn.Module) -> list[Tensor]:
+    """All weights and statistics, themselves and not copies."""
+    return [value for value in network.state_dict().values() if value.is_floating_point()]
+
+
+def mean_loss(t: "Training", term: str, data: ImageSet) -> float:
+    """The mean ordinary loss over the same images, and times and noises, at every level, which are
+    no draw of the attacker's.
     """
-    total, steps = 0.0, t.task.schedule["num_train_timesteps"]
+    total = 0.0
     for number in range(PARTS):
         g = generator_for(t.task.run_seed, "interpolation", term, number)
-        index = torch.randint(len(data), (IMAGES,), generator=g)
-        x_0 = to_model_range(data.images[index].to(t.device))
-        labels = data.labels[index.to(data.labels.device)].to(t.device)
-        times = torch.randint(steps, (IMAGES,), generator=g)
-        noise = torch.randn(x_0.shape, generator=g)
-        batch = NoisyBatch(x_0, labels, noise.to(t.device), times.to(t.device))
+        batch = t.fixed(data, IMAGES, g)
         total += t.losses(loss=batch)["loss"].item() / PARTS
     return total

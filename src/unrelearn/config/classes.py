@@ -50,6 +50,12 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
     return sorted(chosen)
 
 
+def class_named(forget: str, dataset: Any) -> int | str:
+    """The class of class:NAME, as `forget` has it elsewhere: a number unless that is a name."""
+    name = forget.removeprefix("class:")
+    return int(name) if INDEX.fullmatch(name) and name not in dataset.class_names else name
+
+
 def _meant(item: object, dataset: Any) -> list[int] | None:
     """The classes that one element of `forget` stands for, by its text; a number is an index if its
     text is no name.

@@ -1,16 +1,17 @@
 """The data set's files, and what else must fit it."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 
 from unrelearn import check
 from unrelearn.advice import problem, shown
-from unrelearn.config.classes import doubtful, forget_classes
+from unrelearn.config import classifiers, denoisers
+from unrelearn.config.classes import class_named, doubtful, forget_classes
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import names_examples
 
 
 def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
@@ -21,46 +22,26 @@ def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
     dataset, problems = _there("dataset", cfg)
     if problems:
         return problems
+    of_kind = classifiers if cfg.model.network is not None else denoisers
     return [
-        *_image_size(cfg, dataset),
+        *of_kind.check_data(cfg, dataset),
         *_proxy(cfg, dataset),
-        *_checkpoint(cfg, dataset),
         *_forgotten(cfg, dataset, in_doubt),
     ]
 
 
-def _image_size(cfg: Config, dataset: Any) -> list[str]:
-    size, halvings = dataset.image_size, len(cfg.model.unet.block_out_channels) - 1
-    factor = 2**halvings
-    if size % factor == 0:
-        return []
-    return [
-        f"dataset image size {size}: the network model={cfg.model.name} halves it {halvings} times,"
-        f" so it must be a multiple of {factor}. Type"
-        f" dataset.image_size={max(1, round(size / factor)) * factor}"
-    ]
-
-
-def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
-    if cfg.model.checkpoint is None:
-        return []
-    from unrelearn.diffusion import checkpoint
-
-    return checkpoint.check_shape(
-        Path(cfg.model.checkpoint),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        num_classes=len(dataset.class_names),
-    )
-
-
 def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     """Problems of `forget`, and of what reads it."""
+    by_class = cfg.forget
+    if cfg.model.network is not None and names_examples(cfg.forget):
+        if not str(cfg.forget).startswith("class:"):
+            return []  # checked with the images
+        by_class = class_named(str(cfg.forget), dataset)
     try:
-        forgotten = forget_classes(cfg.forget, dataset)
+        forgotten = forget_classes(by_class, dataset)
     except UsageError as error:
         return error.problems
-    method, problems = cfg.method, doubtful(cfg.forget, dataset) if in_doubt else []
+    method, problems = cfg.method, doubtful(by_class, dataset) if in_doubt else []
     images, key = cfg.sampler.num_images, "sampler.num_images"
     if images < len(forgotten):
         why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"

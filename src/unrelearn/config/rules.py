@@ -7,8 +7,6 @@ ranges.
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
 
 from hydra.utils import get_object
 
@@ -19,61 +17,9 @@ from unrelearn.config.schema import Config, Trainer, file_of
 from unrelearn.paths import CONF
 
 Problems = Iterator[str]
-
-
-def network(cfg: Config) -> Problems:
-    """Widths, groups and attention of the UNet."""
-    unet = cfg.model.unet
-    widths, groups, key = unet.block_out_channels, unet.norm_num_groups, "model.unet"
-    if not widths or any(width < 1 or width % groups for width in widths):
-        positive = widths and min(widths) > 0
-        fits = [n for n in (32, 16, 8, 4, 2, 1) if positive and not any(w % n for w in widths)]
-        yield problem(
-            f"{key}.block_out_channels",
-            widths,
-            f"each width must be a positive multiple of {key}.norm_num_groups={groups}",
-            {f"{key}.norm_num_groups": fits[0]}
-            if fits
-            else {f"{key}.block_out_channels": [4 * groups, 8 * groups]},
-        )
-    levels = unet.attention_levels
-    if any(level not in range(len(widths)) for level in levels):
-        why = f"must be levels from 0 to {len(widths) - 1}"
-        yield problem(f"{key}.attention_levels", levels, why, {f"{key}.attention_levels": []})
-    if len(widths) > 8 or max(widths, default=0) > 65536:
-        why, instead = "must be at most 8 widths, none above 65536", [32, 64]
-        name = f"{key}.block_out_channels"
-        yield problem(name, widths, why, {name: instead})
-    head, name = unet.attention_head_dim, f"{key}.attention_head_dim"
-    attending = [width for level, width in enumerate(widths) if level in levels]
-    if head is not None and attending and head > min(attending):
-        why = f"must be at most the widths with attention, {attending}"
-        yield problem(name, head, why, {name: None})
-    if head is not None and unet.architecture == "salun":
-        yield problem(name, head, "the salun network has one head", {name: None})
-
-
-def betas(cfg: Config) -> Problems:
-    start, end = cfg.model.schedule.beta_start, cfg.model.schedule.beta_end
-    if start >= end:
-        why = f"must be below model.schedule.beta_end={end}, as noise grows with time"
-        instead = "Type model.schedule.beta_start=1e-4 model.schedule.beta_end=0.02"
-        yield problem("model.schedule.beta_start", start, why, instead)
-
-
-def scales(cfg: Config) -> Problems:
-    for name in ("guidance_scales", "retain_guidance_scales"):
-        value, key = getattr(cfg.sampler, name), f"sampler.{name}"
-        if not value or any(scale < 0 for scale in value):
-            yield problem(key, value, "must be numbers from 0 up", {key: [1.0]})
-
-
-def denoising_steps(cfg: Config) -> Problems:
-    steps, times = cfg.sampler.num_inference_steps, cfg.model.schedule.num_train_timesteps
-    if steps > times:
-        key = "sampler.num_inference_steps"
-        why = f"must be at most model.schedule.num_train_timesteps={times}"
-        yield problem(key, steps, why, {key: times})
+# a rule, and the beginnings of the keys that it reads: where one of them has a problem already, it
+# is left out
+Rules = tuple[tuple[Callable[[Config], Problems], tuple[str, ...]], ...]
 
 
 def logging(cfg: Config) -> Problems:
@@ -184,34 +130,7 @@ def passes(cfg: Config) -> Problems:
         yield problem("method.max_steps", steps, why, {"method.max_steps": 0})
 
 
-def pretrained(cfg: Config) -> Problems:
-    """A model from elsewhere."""
-    from unrelearn.diffusion import checkpoint
-
-    model, key = cfg.model, "model.checkpoint"
-    if model.checkpoint is None:
-        return
-    path = Path(model.checkpoint)
-    if not path.exists():
-        instead = "Type model.checkpoint=null to train the model here"
-        yield problem(key, path, "no such file or folder", instead)
-        return
-    published = file_of("model", "salun_unet")["unet"]
-    if path.is_dir():
-        yield from checkpoint.check(path, asdict(model.schedule), model.weights)
-    elif asdict(model.unet) | {"dropout": 0.1} != published:
-        why = "a file is read as a checkpoint of SalUn's code line, which has the network of"
-        instead = "Type model=salun_unet, or give a folder of diffusers"
-        yield problem(key, path, f"{why} model=salun_unet", instead)
-
-
-# a rule, and the beginnings of the keys that it reads: where one of them has a problem already, it
-# is left out
-RULES: tuple[tuple[Callable[[Config], Problems], tuple[str, ...]], ...] = (
-    (network, ("model.unet.",)),
-    (betas, ("model.schedule.beta",)),
-    (scales, ("sampler.guidance", "sampler.retain_guidance")),
-    (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
+RULES: Rules = (
     (logging, ("trainer.checkpoint_every", "trainer.log_every")),
     (budgets, ("attack.budgets",)),
     (plateau, ("method.plateau", "trainer.log_every")),
@@ -220,7 +139,6 @@ RULES: tuple[tuple[Callable[[Config], Problems], tuple[str, ...]], ...] = (
     (protocol, ("protocol.name",)),
     (levels, ("attack._target_", "attack.levels")),
     (passes, ("method._target_", "method.max_steps", "method.combine")),
-    (pretrained, ("model.checkpoint",)),
 )
 
 

@@ -16,10 +16,23 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from unrelearn import check
 from unrelearn.paths import CONF
-from unrelearn.ranges import Count, LearningRates, Positive, Probability, Rate, Seed, Share, Steps
+from unrelearn.ranges import (
+    Count,
+    LearningRates,
+    Positive,
+    Probability,
+    Rate,
+    Seed,
+    Share,
+    Steps,
+    Weight,
+)
 
 Samplers = Literal["ddim", "ddpm", "dpmsolver++"]
 Architectures = Literal["plain", "residual"]
+Augmentations = Literal[
+    "none", "crop_flip", "randaugment", "autoaugment", "erasing", "trivial", "augmix"
+]
 GROUPS = ("dataset", "method", "attack", "eval")  # what they name says what they take
 
 
@@ -71,13 +84,41 @@ class Pretrain:
 
 
 @dataclass
+class Network:
+    """A classifier, and what all that trains it has in common."""
+
+    name: str = of(Literal["fast", "resnet18_cifar", "vgg16_bn"])
+    widths: list[int] = MISSING
+    momentum: float = of(Annotated[float, number(0, 0.999)])
+    weight_decay: float = of(Rate)
+    batch_norm: str = of(Literal["train", "eval"])
+
+
+@dataclass
 class Model:
     name: str = MISSING
-    unet: Unet = MISSING
-    schedule: Schedule = MISSING
+    kind: str = MISSING
+    unet: Unet | None = MISSING
+    schedule: Schedule | None = MISSING
+    network: Network | None = MISSING
     pretrain: Pretrain = MISSING
     weights: str = of(Literal["ema", "raw"])
     checkpoint: str | None = MISSING
+
+
+@dataclass
+class Augment:
+    base: str = of(Augmentations)
+    retrain: str = of(Augmentations)
+    retain: str = of(Augmentations)
+    forget: str = of(Augmentations)
+    attack: str = of(Augmentations)
+
+
+@dataclass
+class References:
+    count: int = of(Annotated[int, number(2)])
+    at_once: int = of(Count)
 
 
 @dataclass
@@ -156,6 +197,7 @@ class Unlearning:
     max_steps: int = of(Steps)
     batch_size: int = of(Count)
     learning_rate: float = of(Rate)
+    retain_weight: float = of(Weight)
 
 
 @dataclass
@@ -184,6 +226,7 @@ class Cost:
 class Config:
     seed: int = of(Seed)
     forget: Any = MISSING
+    forget_seed: int = of(Seed)
     stages: list[str] = MISSING
     train_class_embedding: bool = MISSING
     precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])
@@ -196,6 +239,8 @@ class Config:
     eval: dict[str, Any] = MISSING
     protocol: Protocol = MISSING
     sampler: Sampler = MISSING
+    augment: Augment = MISSING
+    references: References = MISSING
     unlearning: Unlearning = MISSING
     relearning: Relearning = MISSING
     oracle: Oracle = MISSING
@@ -224,6 +269,15 @@ def keys_of(schema: Any, above: str = "") -> Iterator[tuple[str, "Field[Any]"]]:
             yield from keys_of(part, key)
         else:
             yield key, one
+
+
+def groups_of(schema: Any, above: str = "") -> Iterator[str]:
+    """Every dotted key of a group, some of which may be null."""
+    for one in fields(schema):
+        key = f"{above}.{one.name}" if above else one.name
+        if part := part_of(one.type):
+            yield key
+            yield from groups_of(part, key)
 
 
 def leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:

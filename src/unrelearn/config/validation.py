@@ -15,9 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
 from unrelearn.advice import problem, shown
+from unrelearn.config import classifiers, denoisers
 from unrelearn.config.datasets import check_dataset
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
+from unrelearn.config.kinds import check_kind
 from unrelearn.config.rules import RULES, processes
 from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
 from unrelearn.config.values import check_types, check_values
@@ -91,7 +93,10 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
         if stage not in stages:
             why = f"no such stage; allowed: {', '.join(stages)}"
             problems.append(problem("stages", stage, why, {"stages": stages}))
-    for rule, keys in RULES:
+    if unless("model.kind", "method", "attack", "eval"):
+        problems += check_kind(cfg)
+    of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
+    for rule, keys in (*of_kind, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)

@@ -12,6 +12,7 @@ from unrelearn.config.schema import (
     GROUPS,
     Config,
     defaults,
+    groups_of,
     keys_of,
     leaves,
     part_of,
@@ -41,13 +42,13 @@ def check_types(node: dict[str, Any], schema: Any = Config, above: str = "") -> 
 
 def check_values(settings: dict[str, Any]) -> list[str]:
     """Keys that there are not, choices, ranges, and numbers that are none."""
-    known, problems = dict(keys_of(Config)), []
+    known, groups, problems = dict(keys_of(Config)), set(groups_of(Config)), []
     for key, value in leaves(settings):
         if key.split(".")[0] in GROUPS:
             continue
         if key in known:
             problems += _check(key, value, known[key])
-        elif key != "sampler.second":  # which may be null
+        elif key not in groups:
             problems.append(
                 f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out"
             )

@@ -12,6 +12,7 @@ the yaml's keys; it then offers
                                                             training may mirror
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
@@ -141,6 +142,17 @@ class ImageData:
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...]
+    true_labels: Tensor | None = None  # of train, (N,), where some are wrong on purpose
+
+    def digest(self, *settings: str) -> str:
+        """sha256 of the settings, of every pixel and of every label."""
+        digest = hashlib.sha256("".join(settings).encode())
+        for part in (self.train, self.test):
+            digest.update(
+                repr(tuple(part.images.shape)).encode() + part.images[:].numpy().tobytes()
+            )
+            digest.update(part.labels.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def to_model_range(images: Tensor) -> Tensor:

@@ -7,12 +7,8 @@ way to obtain the data is accepted.
 """
 
 import hashlib
-import io
-import pickle
 import shlex
-import tarfile
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,15 +16,16 @@ from PIL import Image
 
 from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
+from unrelearn.data.cifar import Layout
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
-from unrelearn.ranges import ImageSize
+from unrelearn.ranges import Count, ImageSize
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CHECKSUM = "md5:c58f30108f718f92721af3b95e74349a"
-CLASS_NAMES = (
+CLASS_NAMES: tuple[str, ...] = (
     "airplane",
     "automobile",
     "bird",
@@ -66,10 +63,27 @@ class CIFAR10:
             layout.
         classes: keep only these classes; their labels are 0, 1, ... in the order given here. None
             keeps all ten.
+        train_images_per_class: keep only the first so many training images of each class. None
+            keeps all.
     """
 
     channels = 3
     horizontal_flip = True
+    names = CLASS_NAMES
+    # mean and deviation of the training images in [0, 1], as Unlearn-Saliency has them
+    colours = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    url, checksum = URL, CHECKSUM  # of layout.archives[0]
+    layout = Layout(
+        title="CIFAR-10",
+        python="cifar-10-batches-py",
+        binary="cifar-10-batches-bin",
+        archives=("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
+        train=TRAIN_BATCHES,
+        test=TEST_BATCHES,
+        label="labels",
+        label_bytes=1,
+        num_classes=10,
+    )
 
     def __init__(
         self,
@@ -78,12 +92,14 @@ class CIFAR10:
         download: bool = True,
         verify: bool = True,
         classes: list[str] | None = None,
+        train_images_per_class: Count | None = None,
     ):
         self.root = Path(root).expanduser()
         self.image_size = image_size
         self.download = download
         self.verify = verify
-        self.class_names = CLASS_NAMES if classes is None else tuple(classes)
+        self.class_names = self.names if classes is None else tuple(classes)
+        self.train_images_per_class = train_images_per_class
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
@@ -99,37 +115,31 @@ class CIFAR10:
         return problems
 
     def _check_classes(self) -> list[str]:
-        known = list(dict.fromkeys(name for name in self.class_names if name in CLASS_NAMES))
+        known = list(dict.fromkeys(name for name in self.class_names if name in self.names))
         if len(known) >= 2 and len(known) == len(self.class_names):
             return []
-        example = (known + [name for name in CLASS_NAMES if name not in known])[
-            : max(2, len(known))
-        ]
+        example = (known + [name for name in self.names if name not in known])[: max(2, len(known))]
         return [
             f"dataset.classes=[{','.join(self.class_names)}]: must be at least two different names"
-            f" of {', '.join(CLASS_NAMES)}; type {typed({'dataset.classes': example})}"
+            f" of {', '.join(self.names)}; type {typed({'dataset.classes': example})}"
         ]
 
     @names_what_can_not_be_read
     def fingerprint(self) -> str:
-        subset = "" if self.class_names == CLASS_NAMES else "-".join(("", *self.class_names))
+        subset = "" if self.class_names == self.names else "-".join(("", *self.class_names))
+        subset += f"-{self.train_images_per_class}" if self.train_images_per_class else ""
         if self.verify:
             return (  # load() accepts nothing but the published data
                 f"cifar10-{self.image_size}{subset}"
             )
-        data = self.load()
-        digest = hashlib.sha256(subset.encode())
-        for part in (data.train, data.test):
-            digest.update(repr(tuple(part.images.shape)).encode() + part.images.numpy().tobytes())
-            digest.update(part.labels.numpy().tobytes())
-        return digest.hexdigest()
+        return self.load().digest(subset)
 
     def _fetched(self) -> Path:
         if not self.download:
             raise UsageError(self._how_to_get())
-        archive = self.root / "cifar-10-python.tar.gz"
+        archive = self.root / self.layout.archives[0]
         try:
-            fetch([URL], CHECKSUM, archive)
+            fetch([self.url], self.checksum, archive)
         except UsageError as error:
             raise UsageError(f"{self._how_to_get()} ({error})") from error
         return archive
@@ -139,10 +149,10 @@ class CIFAR10:
         if problems := self._check_classes():
             raise UsageError(problems)
         source = self.source() or self._fetched()
-        batches = _read_archive(source) if source.is_file() else _read_folder(source)
+        batches = self.layout.read(source)
         return ImageData(
-            self._image_set("train", [batches[name] for name in TRAIN_BATCHES], source),
-            self._image_set("test", [batches[name] for name in TEST_BATCHES], source),
+            self._image_set("train", [batches[name] for name in self.layout.train], source),
+            self._image_set("test", [batches[name] for name in self.layout.test], source),
             self.class_names,
         )
 
@@ -150,22 +160,20 @@ class CIFAR10:
         """The folder or archive that load() reads, the first complete one; None if there is
         none.
         """
-        for name in ("cifar-10-batches-py", "cifar-10-batches-bin"):
-            if all((self.root / name / file).is_file() for file in _file_names(name)):
-                return self.root / name
-        archives = (self.root / "cifar-10-python.tar.gz", self.root / "cifar-10-binary.tar.gz")
-        return next((archive for archive in archives if archive.is_file()), None)
+        return self.layout.source(self.root)
 
     def _how_to_get(self) -> str:
+        layout, ways = self.layout, self._fetch_command()
         return (
-            f"dataset.root={self.root}: no CIFAR-10 there; type {self._fetch_command()}, or put"
-            " cifar-10-python.tar.gz, or the folder cifar-10-batches-py or cifar-10-batches-bin"
-            f" with all six batches, into {self.root}, or type dataset.root=/path for a folder"
-            " which holds it" + ("" if self.download else ", or dataset.download=true")
+            f"dataset.root={self.root}: no {layout.title} there; {ways}put {layout.archives[0]}, or"
+            f" the folder {layout.python} or {layout.binary} with all batches, into {self.root}, or"
+            " type dataset.root=/path for a folder which holds it"
+            + ("" if self.download else ", or dataset.download=true")
         )
 
     def _fetch_command(self) -> str:
-        return f"python scripts/fetch_data.py cifar10 --root {shlex.quote(str(self.root))}"
+        root = shlex.quote(str(self.root))
+        return f"type python scripts/fetch_data.py cifar10 --root {root}, or "
 
     def _image_set(
         self, part: str, batches: list[tuple[np.ndarray, np.ndarray]], source: Path
@@ -175,119 +183,35 @@ class CIFAR10:
         if self.verify and (_sha256(images.transpose(0, 2, 3, 1)), _sha256(labels)) != SHA256[part]:
             raise UsageError(
                 f"dataset.root={self.root}: the {part} images or labels in {source} are not the"
-                f" published CIFAR-10; delete it and type {self._fetch_command()}, or type"
+                f" published CIFAR-10; delete it and {self._fetch_command()}type"
                 " dataset.verify=false to use it as it is"
             )
-        if self.class_names != CLASS_NAMES:
-            chosen = np.array([CLASS_NAMES.index(name) for name in self.class_names])
+        if self.class_names != self.names:
+            chosen = np.array([self.names.index(name) for name in self.class_names])
             kept = np.isin(labels, chosen)
             images, labels = images[kept], (labels[kept, None] == chosen).argmax(axis=1)
+        if part == "train" and self.train_images_per_class:
+            kept = first_of_each(labels, self.train_images_per_class)
+            images, labels = images[kept], labels[kept]
         if self.image_size != 32:
-            size = (self.image_size, self.image_size)
-            resized = [
-                Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-                for image in images.transpose(0, 2, 3, 1)
-            ]
-            images = np.stack(resized).transpose(0, 3, 1, 2)
+            images = resized(images, self.image_size)
         return ImageSet(
             torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long()
         )
 
 
-def _file_names(folder: str) -> list[str]:
-    return [
-        name + (".bin" if folder.endswith("-bin") else "") for name in TRAIN_BATCHES + TEST_BATCHES
-    ]
+def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indexes of the first so many of each label, ascending."""
+    firsts = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(firsts))
 
 
-def _read_folder(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Batch name -> images uint8 (N, 3072), labels uint8 (N,)."""
-    return dict(
-        _decode(folder / name, (folder / name).read_bytes()) for name in _file_names(folder.name)
-    )
-
-
-def _read_archive(archive: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The same, straight from the archive: nothing is unpacked, so nothing can be half unpacked."""
-    folder = "cifar-10-batches-bin" if "binary" in archive.name else "cifar-10-batches-py"
-    wanted = {f"{folder}/{name}" for name in _file_names(folder)}
-    try:
-        with tarfile.open(archive) as tar:
-            members = [(member.name, tar.extractfile(member)) for member in tar]
-            files = {name: file.read() for name, file in members if file and name in wanted}
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise UsageError(
-            f"{archive} cannot be read ({error}): delete it and fetch it again"
-        ) from error
-    if missing := wanted - files.keys():
-        raise UsageError(
-            f"{archive} lacks {', '.join(sorted(missing))}: delete it and fetch it again"
-        )
-    return dict(_decode(archive / name, raw) for name, raw in files.items())
-
-
-def _decode(path: Path, raw: bytes) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
-    images, labels = (
-        _decode_binary(path, raw) if path.suffix == ".bin" else _decode_pickle(path, raw)
-    )
-    if (
-        images.ndim != 2
-        or images.shape[1] != 3072
-        or labels.shape != images.shape[:1]
-        or labels.max(initial=0) > 9
-    ):
-        raise UsageError(
-            f"{path} holds no CIFAR-10 batch (images {images.shape}, labels {labels.shape}):"
-            " replace it"
-        )
-    return path.stem, (images, labels)
-
-
-def _decode_binary(path: Path, raw: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Records of one label byte and 3072 channel-first image bytes."""
-    if len(raw) % 3073:
-        raise UsageError(
-            f"{path} holds {len(raw)} bytes, which is no multiple of 3073: it is truncated;"
-            " replace it"
-        )
-    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
-    return records[:, 1:], records[:, 0].copy()
-
-
-def _decode_pickle(path: Path, raw: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """A dict with `data` uint8 (N, 3072), channel first, and `labels`, a list of ints, as Python 2
-    pickled it.
-    """
-    try:
-        batch = _ArrayUnpickler(io.BytesIO(raw), encoding="latin1").load()
-        images, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
-        if images.dtype != np.uint8 or (labels != labels.astype(np.uint8)).any():
-            raise ValueError("data or labels are not bytes")
-    except Exception as error:  # damaged pickle bytes can raise almost anything
-        raise UsageError(f"{path} is refused as a CIFAR-10 batch ({error}): replace it") from error
-    return images, labels.astype(np.uint8)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays, numbers, strings, lists and dicts; a plain pickle.load would run whatever
-    code a file names.
-    """
-
-    # numpy 2 moved _reconstruct to numpy._core; asking an array for it works with every version.
-    reconstruct = np.empty(0).__reduce__()[0]
-    allowed: ClassVar = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): reconstruct,
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which no CIFAR-10 batch needs"
-            )
-        return self.allowed[module, name]
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Colour images uint8 (N, 3, H, W) as (N, 3, size, size), bicubic and antialiased."""
+    square: np.ndarray = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    for row, image in zip(square, images.transpose(0, 2, 3, 1), strict=True):
+        row[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    return square.transpose(0, 3, 1, 2)
 
 
 def _sha256(array: np.ndarray) -> str:

@@ -35,6 +35,7 @@ class Denoising(Training):
 
     task: DenoisingTask
     network: denoisers.Denoiser
+    spared = frozenset({denoisers.CLASS_EMBEDDING})
 
     def begin(self) -> None:
         schedule, shape = self.task.schedule, self.task.retain.images.shape[1:]
@@ -57,7 +58,7 @@ class Denoising(Training):
         n, steps = method.batch_size, self.task.schedule["num_train_timesteps"]
         g = self.generator(term)
         # on the CPU, where images that do not fit the device are
-        index = torch.randint(len(data), (n,), generator=g)
+        index = torch.randint(len(data), (n,), generator=g)  # as `indexes`
         if device.type != "cpu":
             g = self.generator(term, device=device)
         t = torch.randint(steps, (n,), generator=g, device=device)
@@ -73,6 +74,14 @@ class Denoising(Training):
         dropout = method.label_dropout if label_dropout is None else label_dropout
         labels = maths.drop_labels(labels, uniform, dropout, self.null_label)
         return NoisyBatch(x_0, labels, noise, t)
+
+    def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> NoisyBatch:
+        index = torch.randint(len(data), (count,), generator=g)
+        x_0 = to_model_range(data.images[index].to(self.device))
+        labels = data.labels[index.to(data.labels.device)].to(self.device)
+        t = torch.randint(self.task.schedule["num_train_timesteps"], (count,), generator=g)
+        noise = torch.randn(x_0.shape, generator=g)
+        return NoisyBatch(x_0, labels, noise.to(self.device), t.to(self.device))
 
     def noised(self, batch: NoisyBatch) -> Tensor:
         """x_t (B, C, H, W)."""
@@ -96,6 +105,15 @@ class Denoising(Training):
         return maths.divergence(
             answer.float(), wanted, method.divergence_alpha, method.divergence_scale
         )
+
+    def other_labels(self, batch: Batch, pseudo_label: int | None = None) -> Tensor:
+        """The next retained class in place of each forgotten one."""
+        if pseudo_label is not None:
+            return torch.full_like(batch.labels, pseudo_label)
+        return self.task.stand_ins(batch.labels)
+
+    def reinitialise(self) -> None:
+        denoisers.reinitialise(self.network, self.task.run_seed)
 
     def imitate(self, batch: Batch, labels: Tensor) -> NoisyBatch:
         batch = noisy(batch)

@@ -17,10 +17,11 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from unrelearn.evals.answers import Answers, ClassifierEvidence
 from unrelearn.evals.evidence import Evidence, Predictions, accuracy, share
 
 
-def shares_of_starts(seen: Predictions) -> Tensor:
+def shares_of_starts(seen: Predictions | Answers) -> Tensor:
     """(S,) float64: of the images from each start, how many are taken for their class."""
     assert seen.start is not None  # only the stream of an attack that starts from images
     hit = (seen.predicted == seen.labels).double()
@@ -45,7 +46,7 @@ def difference(own: Tensor, other: Tensor, confidence: float = 0.95) -> dict:
     return {"value": value, "low": value - half, "high": value + half, "n_starts": n}
 
 
-def from_other_starts(seen: Predictions, other: Predictions) -> dict:
+def from_other_starts(seen: Predictions | Answers, other: Predictions) -> dict:
     own = shares_of_starts(seen)
     return {
         "other_starts": accuracy(other.predicted, other.labels),
@@ -54,7 +55,7 @@ def from_other_starts(seen: Predictions, other: Predictions) -> dict:
     }
 
 
-def run(evidence: Evidence) -> dict:
+def run(evidence: Evidence | ClassifierEvidence) -> dict:
     result = {}
     for scale, seen in evidence.forget.items():
         hit, nothing = seen.predicted == seen.labels, seen.predicted == evidence.num_classes

@@ -2,10 +2,11 @@
 and per class.
 """
 
+from unrelearn.evals.answers import ClassifierEvidence
 from unrelearn.evals.evidence import Evidence, accuracy
 
 
-def run(evidence: Evidence) -> dict:
+def run(evidence: Evidence | ClassifierEvidence) -> dict:
     result = {}
     for scale, seen in evidence.retain.items():
         per_class = [

@@ -50,19 +50,27 @@ def compare(records: list[dict]) -> None:
     """Print the comparison of the runs, log it as a table; of several attacks also the matrix, and
     write all of it as a page.
     """
-    from unrelearn.report import comparison, matrix, sections
+    from unrelearn.report import classification, comparison, matrix, sections
+    from unrelearn.report.classified import is_classifier
     from unrelearn.report.files import write_atomically
     from unrelearn.report.table import results
 
-    comparison.show(results(records))
     outputs = Path(records[0]["config"]["paths"]["outputs"])
     tracking.grid(records, outputs, records[0]["config"]["tracking"])
+    page = outputs / "report" / "index.html"
+    if all(map(is_classifier, records)):
+        made = results(records)
+        boards = classification.boards(made)
+        classification.show(boards)
+        write_atomically(page, classification.front(made, boards, []))
+        print(f"Comparison: {page}")
+        return
+    comparison.show(results(records))
     compared = results(
         [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in records]
     )
     if matrices := matrix.matrices(compared):
         matrix.show(matrices)
-        page = outputs / "report" / "index.html"
         above = sections.matrix_sections(matrices)
         text = sections.comparison_page(compared, {**compared.tables}, page.parent, tables=above)
         write_atomically(page, text)

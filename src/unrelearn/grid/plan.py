@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
 
+from unrelearn import tracks
 from unrelearn.advice import typed
 from unrelearn.artifact import Spec, write_json
 from unrelearn.config import Config, every_stage
@@ -17,7 +18,6 @@ from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage, walk
 from unrelearn.stages.measure import Evaluate
-from unrelearn.tracks import diffusion as track
 
 SECONDS_OF_A_RECORD = 2.0
 
@@ -58,7 +58,7 @@ class Plan:
         return cls(Swept(words, elsewhere=elsewhere, dry_run=dry_run))
 
     def _add(self, cell: int, run: Run) -> None:
-        combination, targets = self.cells.combination(cell), track.targets(run)
+        combination, targets = self.cells.combination(cell), tracks.targets(run)
         for stage in walk(targets):
             if not stage.alone:
                 continue

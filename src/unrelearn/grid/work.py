@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unrelearn import distributed
+from unrelearn import distributed, tracks
 from unrelearn.artifact import write_json
 from unrelearn.config import Config
 from unrelearn.errors import UsageError
@@ -20,7 +20,6 @@ from unrelearn.launch import reasons
 from unrelearn.record import finish, keep, name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
-from unrelearn.tracks import diffusion as track
 
 
 class Failures:
@@ -218,7 +217,7 @@ class Worker:
         if part.name == f"{RECORD}/{name_of_run(run)}":
             keep(run, finish(run))
             return
-        stages = {stage.id: stage for stage in walk(track.targets(run))}
+        stages = {stage.id: stage for stage in walk(tracks.targets(run))}
         if part.name not in stages:
             raise UsageError(
                 f"{part.name}: code or configuration have changed since the grid was planned. "

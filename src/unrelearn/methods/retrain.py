@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from unrelearn.diffusion.denoiser import reinitialise
 from unrelearn.method import Method
 
 if TYPE_CHECKING:
-    from unrelearn.diffusion.denoising import Denoising
+    from unrelearn.training import Training
 
 
 @dataclass(kw_only=True)
 class Retrain(Method):
-    def begin(self, t: "Denoising") -> None:
-        reinitialise(t.network, t.task.run_seed)
+    from_scratch = True
 
-    def losses(self, t: "Denoising") -> dict[str, Tensor]:
+    def begin(self, t: "Training") -> None:
+        t.reinitialise()
+
+    def losses(self, t: "Training") -> dict[str, Tensor]:
         return t.losses(retain=t.draw("retain", t.task.retain))

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markdown import Markdown
 
+from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
-from unrelearn.report.groups import Group, gathered
+from unrelearn.report.groups import Group, forgotten_key, gathered
 from unrelearn.report.records import (
     MODELS,
     NONE,
@@ -185,16 +186,18 @@ def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[s
         every = pooled(record for group in same for record in group.records)
         for guidance in guidances(every):
             found = [seed_curve(results, line, guidance) for line in lines]
-            title = f"{named}, {forgotten(same[0].first)}, guidance {guidance_label(guidance)}"
+            title = f"{named}, {forgotten(same[0].first)}"
+            if not is_classifier(same[0].first):
+                title += f", guidance {guidance_label(guidance)}"
             title += f", strongest of {rates} learning rates" if rates > 1 else ""
             if curves := _with_one_reference([curve for curve in found if curve]):
                 figures.append((title, recovery_figure(curves, title)))
     return figures
 
 
-def _panel(group: Group) -> tuple[tuple[int, ...], bool, str, str]:
+def _panel(group: Group) -> tuple[tuple[tuple[int, ...], str], bool, str, str]:
     attack = group.first["attack"]
-    return tuple(group.first["forget_classes"]), attack != "dimra", attack, group.attack_note
+    return forgotten_key(group.first), attack != "dimra", attack, group.attack_note
 
 
 def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:

@@ -59,7 +59,8 @@ def curves_of(record: Record) -> list[Curve]:
         if len(points) > 1:
             original = measured(row_of(record, "original"), "forget_accuracy", guidance)
             reference = number(original) if interval(original) else None
-            label = f"guidance {guidance_label(guidance)}"
+            classifier = record.get("kind") == "classification"
+            label = record["method"] if classifier else f"guidance {guidance_label(guidance)}"
             budgets = [budget for budget, _ in points]
             unit = attack_unit(record)
             middle, low, high = zip(*(ends for _, ends in points), strict=True)

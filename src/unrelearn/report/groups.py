@@ -31,7 +31,11 @@ from unrelearn.report.words import protocol_name
 # sections of the configuration of which a table, and a row of it, holds one of each
 MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")
 TREATMENT = ("method", "attack")
-NAMES = ("dataset", "class_names", "protocol", "method", "attack", "forget_classes")
+# of a classifier, besides: which images the original and the references were trained on, and how
+ORIGINALS, CHANGES = ("references", "augment.base", "augment.retrain"), ("augment",)
+NAMES = (  # noqa: SIM905
+    "dataset class_names protocol method attack forget_classes forgotten"
+).split()
 # these rows come first
 CONTROLS = ("original", "retrain", "row_swap", "projection_swap", "rescaled", "random_weights")
 # says which code, which the names say, or how data arrived
@@ -155,7 +159,7 @@ def _grouped(records: Sequence[Record]) -> list[Group]:
     groups: dict[str, list[Group]] = {}
     pairs = zip(records, _measurements(records), strict=True)
     for record, measurement in sorted(pairs, key=lambda pair: _finished_first(pair[0])):
-        treatment = fingerprint(record, TREATMENT)
+        treatment = fingerprint(record, TREATMENT + (CHANGES if record.get("kind") else ()))
         key = _key(*(record.get(name) for name in NAMES), measurement, treatment)
         same = groups.setdefault(key, [])
         new = Group(
@@ -204,9 +208,15 @@ def _title(group: Group) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _row_name(group: Group) -> tuple[str, tuple[int, ...], str, str]:
+def _row_name(group: Group) -> tuple[str, tuple[tuple[int, ...], str], str, str]:
     first = group.first
-    return (group.table, tuple(first["forget_classes"]), first["method"], first["attack"])
+    return (group.table, forgotten_key(first), first["method"], first["attack"])
+
+
+def forgotten_key(record: Record) -> tuple[tuple[int, ...], str]:
+    """Classes, or what names the images."""
+    named = "" if record["forget_classes"] else json.dumps(record.get("forgotten"))
+    return tuple(record["forget_classes"]), named
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -225,7 +235,10 @@ def fingerprint(record: Record, sections: Sequence[str]) -> dict[str, str]:
     """What decides what the numbers mean: ``{"sampler.num_inference_steps": "20", ...}``."""
     flat: dict[str, str] = {}
     for section in sections:
-        _flatten(section, record["config"].get(section), flat)
+        value = record["config"]
+        for name in section.split("."):
+            value = (value or {}).get(name)
+        _flatten(section, value, flat)
     flat.pop(REPLICATE, None)
     return flat
 
@@ -248,7 +261,10 @@ def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
     A record that does not say its versions fits any one; where the others disagree nobody knows
     which, and it stands apart.
     """
-    settings = [fingerprint(record, MEASUREMENT) for record in records]
+    settings = [
+        fingerprint(record, MEASUREMENT + (ORIGINALS if record.get("kind") else ()))
+        for record in records
+    ]
     pairs = zip(records, settings, strict=True)
     same = gathered(pairs, lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]))
     for members in same.values():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from unrelearn.report import drawing
+from unrelearn.report import classified, drawing
+from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.files import write_atomically
 from unrelearn.report.records import (
@@ -62,6 +63,34 @@ def write_page(record: Record, outputs: Path, destination: Path) -> None:
 
 
 def run_page(record: Record, outputs: Path) -> str:
+    return _classifier(record) if is_classifier(record) else _denoiser(record, outputs)
+
+
+def _classifier(record: Record) -> str:
+    what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
+    weights = [row for model in MODELS if (row := row_of(record, model))]
+    return page(
+        "classifier",
+        title=sentence(f"{what}: {record['dataset']}, {forgotten(record)}"),
+        record={"command": None} | record,
+        protocol=protocol_name(record),
+        created=str(record.get("created") or "").replace("T", " ")[:16],
+        verdict=classified.verdict(record),
+        tables=classified.cells(record),
+        caption=classified.table_caption(record),
+        recovery=_recovery(record),
+        forgotten=forgotten(record),
+        count=record["config"]["references"]["count"],
+        augment=_settings(record["config"].get("augment")),
+        weights=", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in weights),
+        stages=stage_cells(record),
+        stage_left=STAGE_LEFT,
+        stage_line=stage_line(record),
+        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+    )
+
+
+def _denoiser(record: Record, outputs: Path) -> str:
     what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
     protocol = dict(record["config"].get("protocol") or {})
     protocol.pop("name", None)

@@ -22,6 +22,7 @@ REQUIRED = (  # noqa: SIM905
 ).split()
 MODELS = ("original", "unlearned", "attacked")
 NONE = "none"  # the attack that is none
+ONLY = "1.0"  # the scale of what has no guidance: a classifier's numbers
 
 
 @dataclass(frozen=True)

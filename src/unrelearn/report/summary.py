@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from unrelearn.report import classified
+from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
     QUALITY,
     Quality,
@@ -59,6 +61,8 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
             the ``main`` guidance.
         leave_out: metrics that get no column.
     """
+    if is_classifier(record):
+        return classified.cells(record)
     wide = intervals == "all"
     columns = [*_forgotten(record, intervals), *_retained(record, wide)]
     known = by_row(record, "agreement", main_guidance(record))
@@ -135,6 +139,8 @@ def _beside(record: Record, quality: Quality, values: Sequence[Any]) -> str:
 
 def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
     """What a reader of the table of models needs to know."""
+    if is_classifier(record):
+        return classified.table_caption(record)
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -194,10 +200,17 @@ def print_record(record: Record, console: Console, page: Path | None = None) -> 
     if record.get("stages"):
         table = _rich_table(stage_cells(record), "Stages", stage_line(record), STAGE_LEFT)
         console.print(table, crop=False)
-    for line in filter(None, (verdict(record), oracle_line(record), recovery_line(record))):
+    for line in lines(record):
         console.print(_wrapped(line, width), markup=False, highlight=False, soft_wrap=True)
     if page:
         console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def lines(record: Record) -> list[str]:
+    """The result in words."""
+    if is_classifier(record):
+        return [classified.verdict(record)]
+    return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
 
 
 def _summary_table(record: Record, width: int) -> Table:

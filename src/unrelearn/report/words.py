@@ -67,7 +67,10 @@ def drawable(text: str) -> str:
 
 
 def forgotten(record: Record) -> str:
-    """``class 7``, ``class airplane``, ``classes 3 and 7``."""
+    """``class 7``, ``class airplane``, ``classes 3 and 7``, ``random:0.1``."""
+    if not record["forget_classes"] and record.get("forgotten"):
+        named, seed = str(record["forgotten"]["forget"]), record["forgotten"]["forget_seed"]
+        return named + (f" (seed {seed})" if seed else "")
     names = [class_name(record, index) for index in record["forget_classes"]]
     if len(names) == 1:
         return f"class {names[0]}"

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from unrelearn import cost, distributed, progress
+from unrelearn import distributed, progress
+from unrelearn.config.denoisers import schedule_of
 from unrelearn.diffusion.drawing import Job, draw_all, jobs
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
@@ -54,7 +55,7 @@ class Samples(Stage):
             run.slice(run.cfg.sampler),
             run.forget,
             len(run.dataset.class_names),
-            run.cfg.model.schedule.num_train_timesteps,
+            schedule_of(run.cfg).num_train_timesteps,
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
         )
 
@@ -100,7 +101,7 @@ class Samples(Stage):
 
     def cost(self) -> Cost:
         dataset, todo = self.run.dataset, self.jobs()
-        forward, _ = cost.of_network(self.run)
+        forward, _ = self.run.kind.cost()
         image = dataset.channels * dataset.image_size**2
         passes = sum(job.passes for job in todo)
         return Cost(0, passes * forward, sum(len(job.labels) for job in todo) * image)

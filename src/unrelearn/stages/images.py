@@ -67,4 +67,4 @@ def _load(run: Run) -> ImageData:
         f" images, {sum(sizes) / 2**20:.1f} MiB, {place}"
     )
     train, test = (part.to(run.device) if fits else part for part in (loaded.train, loaded.test))
-    return ImageData(train, test, loaded.class_names)
+    return ImageData(train, test, loaded.class_names, loaded.true_labels)

@@ -22,6 +22,7 @@ from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.images import decoded, images
+from unrelearn.stages.train import Model
 
 
 def uses_inception(run: Run) -> bool:
@@ -91,6 +92,15 @@ class Evaluate(Stage):
         super().__init__(run)
         self.samples, self.reference = samples, Reference(run)
         self.depth = samples.depth
+
+    @property
+    def model(self) -> Model:
+        return self.samples.model
+
+    @property
+    def seen(self) -> Stage:
+        """What is measured of it."""
+        return self.samples
 
     @property
     def what(self) -> str:

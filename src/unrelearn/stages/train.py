@@ -1,4 +1,4 @@
-"""Stages that train a denoiser: the original model, the unlearned one, the attacked one."""
+"""Stages that train a model: the original one, the unlearned one, the attacked one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrelearn import cost, distributed, progress
-from unrelearn.artifact import sha256, write_json
-from unrelearn.diffusion import checkpoint
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.canonical import canonical
-from unrelearn.errors import UsageError
+from unrelearn.artifact import write_json
 from unrelearn.method import Edit, Method
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
@@ -20,8 +16,11 @@ from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.images import decoded, images
 
 if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no Lightning
-    from unrelearn.diffusion.denoising import Denoising, DenoisingTask
+    from torch import nn
+
     from unrelearn.fit import FitOptions
+    from unrelearn.task import Task
+    from unrelearn.training import Training
 
 
 def snapshot(step: float) -> str:
@@ -52,15 +51,13 @@ class Trained(Stage):
     start: "Trained | None" = None  # the model that it starts from
     places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
 
-    def training(self) -> "Denoising":
+    def training(self) -> "Training":
         """What is fitted."""
         raise NotImplementedError
 
-    def fitted(self, method: Method, **wanted: bool) -> "Denoising":
+    def fitted(self, method: Method, **wanted: bool) -> "Training":
         """A method with the network and the data; wanted: as `task` has it."""
-        from unrelearn.diffusion.denoising import Denoising
-
-        return Denoising(method, self.task(**wanted))
+        return self.run.kind.training(method, self.task(**wanted))
 
     @property
     def description(self) -> str:
@@ -85,11 +82,11 @@ class Trained(Stage):
             return None
         return artifact.path / (self.run.cfg.model.weights if label == "ema" else label)
 
-    def network(self, at: float | None = None) -> denoisers.Denoiser:
+    def network(self, at: float | None = None) -> "nn.Module":
         folder = self.weights(at)
         if folder is None:
             raise FileNotFoundError(f"{self.id}: has no weights, as its training diverged")
-        return denoisers.load(folder)
+        return self.run.kind.load(folder)
 
     def origin(self) -> tuple[Stage, str] | None:
         return (self.start, "") if self.start else None
@@ -137,38 +134,35 @@ class Trained(Stage):
             "steps": steps,
         }
 
-    def _edit(self, module: "Denoising", keep: Callable[[float], None]) -> None:
+    def _edit(self, module: "Training", keep: Callable[[float], None]) -> None:
         module.to(self.run.device)  # training leaves it on the CPU
         for level in self.places:
             with module.edited(level):
                 keep(level)
 
-    def task(self, *, oracle: bool = False, attacked: bool = False) -> "DenoisingTask":
+    def task(self, *, oracle: bool = False, attacked: bool = False) -> "Task":
         """The network that this stage starts from and the two sets.
 
         attacked: put the networks into their canonical form, so that no attack depends on how
             weights are written.
         """
-        run, start = self.run, self.start
-        written = canonical if attacked else lambda network: network
-        forgotten = run.forget if start else []
+        run, start, kind = self.run, self.start, self.run.kind
+        written = kind.canonical if attacked else lambda network: network
         data, dataset = images(run), run.dataset
-        network = written(start.network()) if start else self.new_network()
+        network = written(start.network()) if start else kind.build()
+        forgotten = run.forget if start else []
+        forget, retain = kind.split(data) if start else (data.train.of_classes([]), data.train)
         has_counterparts = hasattr(dataset, "counterpart")
-        from unrelearn.diffusion.denoising import DenoisingTask
-
-        return DenoisingTask(
+        return kind.task(
+            data,
             network=network.to(run.device),
-            schedule=run.slice(run.cfg.model.schedule),
-            forget=data.train.of_classes(forgotten),
-            retain=data.train.of_classes(forgotten, keep=False),
+            forget=forget,
+            retain=retain,
             forget_classes=forgotten,
             class_names=data.class_names,
             seed=run.cfg.seed,
             horizontal_flip=dataset.horizontal_flip,
             oracle=classifier(run, Classifiers.MAIN) if oracle else None,
-            loss_reduction=run.cfg.model.pretrain.loss_reduction,
-            antithetic=run.cfg.model.pretrain.antithetic,
             counterparts={
                 c: dataset.counterpart(c, forgotten) for c in forgotten if has_counterparts
             },
@@ -180,21 +174,9 @@ class Trained(Stage):
         """The first model of the run."""
         return self.start.original() if self.start else self
 
-    def new_network(self) -> denoisers.Denoiser:
-        """Of random weights."""
-        dataset = self.run.dataset
-        network = denoisers.build(
-            image_size=dataset.image_size,
-            channels=dataset.channels,
-            num_classes=len(dataset.class_names),
-            **self.run.slice(self.run.cfg.model.unet),
-        )
-        denoisers.reinitialise(network, self.run.cfg.seed)
-        return network
-
     def training_cost(self, settings: dict[str, Any], steps: int, passes: tuple) -> Cost:
         """Of so many steps, of which each takes these passes, and of the weights that are kept."""
-        forward, weights = cost.of_network(self.run)
+        forward, weights = self.run.kind.cost()
         copies = max(1, len(self.places)) * (1 if settings.get("ema_decay") is None else 2)
         flops = forward * cost.forward_passes(settings, steps, passes)
         return Cost(steps, flops, copies * weights * cost.BYTES_PER_WEIGHT)
@@ -207,11 +189,10 @@ class Pretrain(Trained):
     axis = "pretrain/step"
 
     def config(self) -> dict[str, Any]:
-        run, model = self.run, self.run.cfg.model
-        parts = ("unet", "schedule", "pretrain")
+        run = self.run
         return {
             "dataset": run.data_slice,
-            "model": {part: run.slice(getattr(model, part)) for part in parts},
+            **run.kind.recipe(),
             "seed": run.cfg.seed,
             "precision": run.cfg.precision,
         }
@@ -220,60 +201,12 @@ class Pretrain(Trained):
     def description(self) -> str:
         return f"pretrain on {self.run.names['dataset']}"
 
-    def training(self) -> "Denoising":
-        from unrelearn.diffusion.denoising import Pretraining
-
-        return self.fitted(Pretraining(**recipe(self.run.slice(self.run.cfg.model.pretrain))))
+    def training(self) -> "Training":
+        return self.fitted(self.run.kind.pretraining())
 
     def cost(self) -> Cost:
         settings = self.run.slice(self.run.cfg.model.pretrain)
         return self.training_cost(settings, settings["max_steps"], Method.passes)
-
-
-class Import(Trained):
-    """The original model, from weights that were trained elsewhere."""
-
-    name = Pretrain.name
-    version = Pretrain.version
-
-    @property
-    def path(self) -> Path:
-        return Path(self.run.cfg.model.checkpoint or "")
-
-    def config(self) -> dict[str, Any]:
-        run, model, path = self.run, self.run.cfg.model, self.path
-        files = [path]
-        if path.is_dir():
-            kinds = (".json", ".safetensors")
-            files = sorted(file for file in path.rglob("*") if file.suffix in kinds)
-        pretrain = model.pretrain  # methods and attacks follow these two
-        followed = {name: getattr(pretrain, name) for name in ("loss_reduction", "antithetic")}
-        imported = {
-            "unet": run.slice(model.unet),
-            "schedule": run.slice(model.schedule),
-            "pretrain": followed,
-            "checkpoint": [sha256(file) for file in files],
-            "weights": model.weights,
-        }
-        return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
-
-    def make(self, folder: Path) -> dict[str, Any]:
-        model, dataset = self.run.cfg.model, self.run.dataset
-        path, schedule = self.path, self.run.slice(model.schedule)
-        assumed = checkpoint.assumed(path, schedule)
-        if assumed:
-            progress.say(assumed)
-        networks = denoisers.load_checkpoint(
-            path,
-            image_size=dataset.image_size,
-            channels=dataset.channels,
-            num_classes=len(dataset.class_names),
-        )
-        if model.weights not in networks:
-            raise UsageError(checkpoint.wrong_label(path, model.weights, list(networks)))
-        if distributed.is_main():
-            denoisers.save(networks[model.weights], folder / model.weights, schedule)
-        return {"weights": model.weights, "schedule_assumed": assumed is not None}
 
 
 class Changed(Trained):
@@ -317,7 +250,7 @@ class Unlearn(Changed):
     def description(self) -> str:
         return f"unlearn with {self.what}"
 
-    def training(self) -> "Denoising":
+    def training(self) -> "Training":
         return self.fitted(self.run.record(self.group), oracle=self.method.needs_oracle)
 
 
@@ -338,15 +271,21 @@ class Attack(Changed):
     def description(self) -> str:
         return f"attack with {self.what}"
 
-    def training(self) -> "Denoising":
+    def training(self) -> "Training":
         return self.fitted(self.run.record(self.group), attacked=True)
 
 
-def recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of Pretraining, of a configuration's model.pretrain; the loss itself goes to
-    every stage, through its Task.
-    """
-    return {k: v for k, v in settings.items() if k not in ("loss_reduction", "antithetic")}
+def chain(original: Trained) -> "list[Model]":
+    """The models of a run, each once: original, unlearned, attacked at each place."""
+    run = original.run
+    unlearned = original if run.method.identity else Unlearn(run, original)
+    models = [Model(original)]
+    if unlearned is not original:
+        models.append(Model(unlearned))
+    if not run.attack.identity:
+        attack = Attack(run, unlearned)
+        models += [Model(attack, at) for at in attack.places]
+    return models
 
 
 @dataclass(frozen=True)

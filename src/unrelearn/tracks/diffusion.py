@@ -1,24 +1,19 @@
 """The stages of a run of a class-conditional diffusion model."""
 
+import json
+from typing import Any
+
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
+from unrelearn.stages.imported import Import
 from unrelearn.stages.measure import Evaluate
-from unrelearn.stages.train import Attack, Import, Model, Pretrain, Unlearn
+from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
 
 
 def models(run: Run) -> list[Model]:
-    """The models that are measured, each once: original, unlearned, attacked at each place."""
-    original = Import(run) if run.cfg.model.checkpoint is not None else Pretrain(run)
-    unlearned = original if run.method.identity else Unlearn(run, original)
-    chain = [Model(original)]
-    if unlearned is not original:
-        chain.append(Model(unlearned))
-    if not run.attack.identity:
-        attack = Attack(run, unlearned)
-        chain += [Model(attack, at) for at in attack.places]
-    return chain
+    return chain(Import(run) if run.cfg.model.checkpoint is not None else Pretrain(run))
 
 
 def evaluations(run: Run) -> list[Evaluate]:
@@ -26,15 +21,40 @@ def evaluations(run: Run) -> list[Evaluate]:
 
 
 def targets(run: Run) -> list[Stage]:
-    """What `stages` asks for, of which each needs others; all of a run if nothing is left out."""
-    asked, chain = set(run.cfg.stages), models(run)
+    asked, measured = set(run.cfg.stages), models(run)
     classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
     if Evaluate.name in asked:
         return list(evaluations(run))
     wanted = classifiers if Classifiers.name in asked else []
     if Samples.name in asked:
-        return [*wanted, *(Samples(run, model) for model in chain)]
+        return [*wanted, *(Samples(run, model) for model in measured)]
     order = [Pretrain.name, Unlearn.name, Attack.name]
     depths = [order.index(name) for name in asked if name in order]
-    trained = [m.stage for m in chain if depths and order.index(m.stage.name) <= max(depths)]
+    trained = [m.stage for m in measured if depths and order.index(m.stage.name) <= max(depths)]
     return [*wanted, *trained]
+
+
+def about(run: Run) -> dict[str, Any]:
+    return {"oracle": _classifiers(run), "weights": weight_changes(run)}
+
+
+def _classifiers(run: Run) -> dict[str, float]:
+    names = dict(zip(Classifiers.ROLES, ("test_accuracy", "held_out_test_accuracy"), strict=True))
+    accuracies = {}
+    for role, name in names.items():
+        metrics = Classifiers(run, role).build().path / "metrics.json"
+        accuracies[name] = json.loads(metrics.read_text())["test_accuracy"]
+    return accuracies
+
+
+def weight_changes(run: Run) -> dict[str, Any] | None:
+    """What the method did to the weights; None where it did nothing, or a model diverged."""
+    original, unlearned, *_ = [*models(run), None]
+    if run.method.identity or original.weights is None or unlearned.weights is None:
+        return None
+    from unrelearn.diffusion.weights import compare
+
+    schedule = run.cfg.model.schedule
+    assert schedule is not None
+    networks = [model.stage.network() for model in (original, unlearned)]
+    return compare(*networks, run.forget, schedule.num_train_timesteps)

@@ -1,0 +1,119 @@
+"""Equal effort for classifiers: of each method's runs of a search, the one nearest to retraining.
+
+python scripts/choose.py outputs/classification-tuning/runs --write
+
+Every method has run the same settings, on seeds and a forget set that are reported nowhere else.
+Chosen is the smallest average gap to references of that forget set. All runs are listed in
+docs/results/classification/tuning.csv; with --write the choices become presets,
++tuned=classification/METHOD.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from unrelearn import launch
+from unrelearn.errors import UsageError
+from unrelearn.paths import CONF, given
+from unrelearn.report.classified import is_classifier, value_of
+from unrelearn.report.files import csv_text, write_atomically
+from unrelearn.report.groups import gathered
+from unrelearn.report.records import Record, collect, row_of
+
+LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
+PRESETS = CONF / "tuned" / "classification"
+SHARED = ("learning_rate", "max_steps")  # keys of `unlearning`; others are the method's own
+HEADER = ("method", "settings", "seed", "gap", "floor", "agreement", "chosen", "command")
+MEASURED = (("gap", "value"), ("gap", "floor"), ("retrain_agreement", "value"))
+
+Setting = tuple[tuple[str, object], ...]  # key of the method -> value
+
+
+def searched(runs: Sequence[Record]) -> list[str]:
+    """The keys of a method in which its runs differ."""
+    settings = [record["config"]["method"] for record in runs]
+    return [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
+
+
+def gap(record: Record) -> float | None:
+    """None of a run that diverged."""
+    return value_of(row_of(record, "unlearned"), "gap")
+
+
+def by_setting(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
+    keys = searched(runs)
+    return gathered(runs, lambda r: tuple((key, r["config"]["method"][key]) for key in keys))
+
+
+def choice(runs: Sequence[Record]) -> Setting | None:
+    """The setting with the smallest mean gap, among those that no seed broke."""
+    means: dict[Setting, float] = {}
+    for setting, same in by_setting(runs).items():
+        gaps = [gap(record) for record in same]
+        known = [value for value in gaps if value is not None]
+        if len(known) == len(gaps):
+            means[setting] = fmean(known)
+    return min(means, key=lambda setting: (means[setting], str(setting)), default=None)
+
+
+def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[object]]:
+    """A line a run, the settings in order."""
+    for setting, same in sorted(by_setting(runs).items(), key=lambda pair: str(pair[0])):
+        for record in same:
+            row = row_of(record, "unlearned")
+            numbers = [value_of(row, metric, field) for metric, field in MEASURED]
+            texts = ["" if number is None else f"{number:.6f}" for number in numbers]
+            words = " ".join(f"{key}={value}" for key, value in setting)
+            best = "yes" if setting == chosen else ""
+            yield [record["method"], words, record["seed"], *texts, best, record["command"]]
+
+
+def preset(method: str, setting: Setting) -> str:
+    parts: dict[str, list[str]] = {"unlearning": [], "method": []}
+    for key, value in setting:
+        parts["unlearning" if key in SHARED else "method"].append(f"{key}: {value}")
+    lines = [f"{group}: {{{', '.join(words)}}}" for group, words in parts.items() if words]
+    return "\n".join(
+        [
+            "# @package _global_",
+            "# Chosen by scripts/choose.py: docs/results/classification.md",
+            "defaults:",
+            f"  - override /method: {method}",
+            *lines,
+            "",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
+    parser.add_argument("--out", type=given, default=LISTED, metavar="FILE", help=str(LISTED.name))
+    parser.add_argument("--write", action="store_true", help="write conf/tuned/classification/")
+    options = parser.parse_args(arguments)
+    records = [record for record in collect(options.results) if is_classifier(record)]
+    if not records:
+        where = ", ".join(map(str, options.results))
+        raise UsageError(f"{where}: no run of a classifier there. Type make results-classification")
+    rows: list[list[object]] = []
+    for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
+        chosen = choice(runs)
+        rows += listed(runs, chosen)
+        print(method, *(f"{key}={value}" for key, value in chosen or ()))
+        if options.write and chosen is not None:
+            write_atomically(PRESETS / f"{method}.yaml", preset(method, chosen))
+    write_atomically(options.out, csv_text(HEADER, rows))
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        sys.exit(launch.complain(error.problems))
+    except OSError as error:
+        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))

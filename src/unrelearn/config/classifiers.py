@@ -1,0 +1,103 @@
+"""Rules of a classifier: its network, its references, and the images that are to be forgotten."""
+
+import math
+from typing import Any
+
+from hydra.utils import get_object
+
+from unrelearn.advice import problem
+from unrelearn.config.groups import name_of
+from unrelearn.config.rules import Problems, Rules
+from unrelearn.config.schema import Config, Network
+from unrelearn.errors import UsageError
+from unrelearn.forgotten import names_examples
+
+FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
+
+
+def network_of(cfg: Config) -> Network:
+    assert cfg.model.network is not None
+    return cfg.model.network
+
+
+def network(cfg: Config) -> Problems:
+    widths, key = network_of(cfg).widths, "model.network.widths"
+    if len(widths) != 3 or any(not 1 <= width <= 4096 for width in widths):
+        why = "must be three widths from 1 to 4096"
+        yield problem(key, widths, why, {key: [16, 64, 64]})
+
+
+def checkpoint(cfg: Config) -> Problems:
+    model, key = cfg.model, "model.checkpoint"
+    if model.checkpoint is not None:
+        yield problem(key, model.checkpoint, "a classifier is trained here", {key: None})
+    if model.weights != "raw" and model.pretrain.ema_decay is None:
+        why = "no average is kept where model.pretrain.ema_decay is null"
+        yield problem("model.weights", model.weights, why, {"model.weights": "raw"})
+
+
+def seed(cfg: Config) -> Problems:
+    if cfg.seed >= FIRST_REFERENCE:
+        why = f"must be below {FIRST_REFERENCE}, where the seeds of references begin"
+        yield problem("seed", cfg.seed, why, {"seed": 0})
+
+
+def passes(cfg: Config) -> Problems:
+    limit, key = cfg.trainer.batch_size_per_device, "trainer.batch_size_per_device"
+    if limit is not None:
+        yield problem(key, limit, "BatchNorm needs a whole step in one pass", {key: None})
+
+
+def by_class(cfg: Config) -> Problems:
+    """What has no meaning where images are forgotten one by one."""
+    if not names_examples(cfg.forget) or str(cfg.forget).startswith("class:"):
+        return
+    for group in ("method", "attack"):
+        given = getattr(cfg, group)
+        if get_object(given["_target_"]).by_class:
+            why = "is about a forgotten class, and images are forgotten one by one"
+            yield problem(group, name_of(given), why, {"forget": "class:3"})
+
+
+RULES: Rules = (
+    (by_class, ("forget", "method", "attack")),
+    (passes, ("trainer.batch_size_per_device",)),
+    (network, ("model.network.",)),
+    (checkpoint, ("model.checkpoint", "model.weights")),
+    (seed, ("seed",)),
+)
+
+
+def check_data(cfg: Config, dataset: Any) -> list[str]:
+    """Problems of a data set with this network, and of `forget` where it names images."""
+    problems = []
+    if network_of(cfg).name == "vgg16_bn" and dataset.image_size < 16:
+        why = f"halves images four times, and these have {dataset.image_size} pixels a side"
+        problems.append(problem("model", "vgg16_bn", why, {"model": "fast"}))
+    return problems + _images(cfg, dataset)
+
+
+def _images(cfg: Config, dataset: Any) -> list[str]:
+    from unrelearn.data.splits import Examples, forget_indexes
+
+    kind, _, value = str(cfg.forget).partition(":")
+    if not names_examples(cfg.forget) or kind == "class":
+        return []
+    if kind == "random" and 0 < _number(value) < 1:
+        return []  # any share can be drawn, but for none at all, of which training tells
+    if cfg.dry_run:
+        return []
+    data = dataset.load()
+    examples = Examples(data.train.labels, data.class_names, data.true_labels)
+    try:
+        forget_indexes(str(cfg.forget), examples, cfg.forget_seed)
+    except UsageError as error:
+        return error.problems
+    return []
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,134 @@
+"""Rules of a denoiser: its network, its noise, its sampler, and what of the data fits it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unrelearn.advice import problem
+from unrelearn.config.rules import Problems, Rules
+from unrelearn.config.schema import Config, Schedule, Unet, file_of
+
+
+def unet_of(cfg: Config) -> Unet:
+    assert cfg.model.unet is not None
+    return cfg.model.unet
+
+
+def schedule_of(cfg: Config) -> Schedule:
+    assert cfg.model.schedule is not None
+    return cfg.model.schedule
+
+
+def network(cfg: Config) -> Problems:
+    """Widths, groups and attention of the UNet."""
+    unet = unet_of(cfg)
+    widths, groups, key = unet.block_out_channels, unet.norm_num_groups, "model.unet"
+    if not widths or any(width < 1 or width % groups for width in widths):
+        positive = widths and min(widths) > 0
+        fits = [n for n in (32, 16, 8, 4, 2, 1) if positive and not any(w % n for w in widths)]
+        yield problem(
+            f"{key}.block_out_channels",
+            widths,
+            f"each width must be a positive multiple of {key}.norm_num_groups={groups}",
+            {f"{key}.norm_num_groups": fits[0]}
+            if fits
+            else {f"{key}.block_out_channels": [4 * groups, 8 * groups]},
+        )
+    levels = unet.attention_levels
+    if any(level not in range(len(widths)) for level in levels):
+        why = f"must be levels from 0 to {len(widths) - 1}"
+        yield problem(f"{key}.attention_levels", levels, why, {f"{key}.attention_levels": []})
+    if len(widths) > 8 or max(widths, default=0) > 65536:
+        why, instead = "must be at most 8 widths, none above 65536", [32, 64]
+        name = f"{key}.block_out_channels"
+        yield problem(name, widths, why, {name: instead})
+    head, name = unet.attention_head_dim, f"{key}.attention_head_dim"
+    attending = [width for level, width in enumerate(widths) if level in levels]
+    if head is not None and attending and head > min(attending):
+        why = f"must be at most the widths with attention, {attending}"
+        yield problem(name, head, why, {name: None})
+    if head is not None and unet.architecture == "salun":
+        yield problem(name, head, "the salun network has one head", {name: None})
+
+
+def betas(cfg: Config) -> Problems:
+    start, end = schedule_of(cfg).beta_start, schedule_of(cfg).beta_end
+    if start >= end:
+        why = f"must be below model.schedule.beta_end={end}, as noise grows with time"
+        instead = "Type model.schedule.beta_start=1e-4 model.schedule.beta_end=0.02"
+        yield problem("model.schedule.beta_start", start, why, instead)
+
+
+def scales(cfg: Config) -> Problems:
+    for name in ("guidance_scales", "retain_guidance_scales"):
+        value, key = getattr(cfg.sampler, name), f"sampler.{name}"
+        if not value or any(scale < 0 for scale in value):
+            yield problem(key, value, "must be numbers from 0 up", {key: [1.0]})
+
+
+def denoising_steps(cfg: Config) -> Problems:
+    steps, times = cfg.sampler.num_inference_steps, schedule_of(cfg).num_train_timesteps
+    if steps > times:
+        key = "sampler.num_inference_steps"
+        why = f"must be at most model.schedule.num_train_timesteps={times}"
+        yield problem(key, steps, why, {key: times})
+
+
+def pretrained(cfg: Config) -> Problems:
+    """A model from elsewhere."""
+    from unrelearn.diffusion import checkpoint
+
+    model, key = cfg.model, "model.checkpoint"
+    if model.checkpoint is None:
+        return
+    path = Path(model.checkpoint)
+    if not path.exists():
+        instead = "Type model.checkpoint=null to train the model here"
+        yield problem(key, path, "no such file or folder", instead)
+        return
+    published = file_of("model", "salun_unet")["unet"]
+    if path.is_dir():
+        yield from checkpoint.check(path, asdict(schedule_of(cfg)), model.weights)
+    elif asdict(unet_of(cfg)) | {"dropout": 0.1} != published:
+        why = "a file is read as a checkpoint of SalUn's code line, which has the network of"
+        instead = "Type model=salun_unet, or give a folder of diffusers"
+        yield problem(key, path, f"{why} model=salun_unet", instead)
+
+
+RULES: Rules = (
+    (network, ("model.unet.",)),
+    (betas, ("model.schedule.beta",)),
+    (scales, ("sampler.guidance", "sampler.retain_guidance")),
+    (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
+    (pretrained, ("model.checkpoint",)),
+)
+
+
+def check_data(cfg: Config, dataset: Any) -> list[str]:
+    """Problems of a data set with this network."""
+    return [*_image_size(cfg, dataset), *_checkpoint(cfg, dataset)]
+
+
+def _image_size(cfg: Config, dataset: Any) -> list[str]:
+    size, halvings = dataset.image_size, len(unet_of(cfg).block_out_channels) - 1
+    factor = 2**halvings
+    if size % factor == 0:
+        return []
+    return [
+        f"dataset image size {size}: the network model={cfg.model.name} halves it {halvings} times,"
+        f" so it must be a multiple of {factor}. Type"
+        f" dataset.image_size={max(1, round(size / factor)) * factor}"
+    ]
+
+
+def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
+    if cfg.model.checkpoint is None:
+        return []
+    from unrelearn.diffusion import checkpoint
+
+    return checkpoint.check_shape(
+        Path(cfg.model.checkpoint),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        num_classes=len(dataset.class_names),
+    )

@@ -1,0 +1,120 @@
+"""Whether a method, an attack and the measurements are for the kind of model that there is."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.utils import get_object
+
+from unrelearn.advice import problem
+from unrelearn.config.groups import name_of
+from unrelearn.config.schema import Config, file_of
+from unrelearn.paths import CONF
+
+ANY = "Training"  # what a method says that works with every kind of model
+HOOKS = ("begin", "prepare", "losses", "moving", "edit")
+
+
+def check_kind(cfg: Config) -> list[str]:
+    """Problems of model.kind, and of what is for another kind of model."""
+    key = "model.kind"
+    try:
+        kind = get_object(cfg.model.kind)
+        track, batches, evidence = kind.track, kind.batches, kind.evidence
+    except Exception as error:  # whatever the import of such a name raises
+        why = f"no such kind of model ({' '.join(str(error).split())[:100]})"
+        return [problem(key, cfg.model.kind, why, {"model": "unet_tiny"})]
+    problems = []
+    for group in ("method", "attack"):
+        given = getattr(cfg, group)
+        if works(get_object(given["_target_"]), batches):
+            continue
+        others = ", ".join(options(group, batches))
+        why = f"is for another kind of model than model={cfg.model.name}, {track}"
+        instead = f"Type one of {group}={others}"
+        problems.append(problem(group, name_of(given), why, instead))
+    for name, given in cfg.eval.items():
+        if not _reads(get_object(given["_target_"]), evidence):
+            why = f"measures another kind of model than model={cfg.model.name}, {track}"
+            instead = f"Type ~eval.{name}, or experiment={track} for all that fits"
+            problems.append(f"eval.{name}: {why}. {instead}")
+    return problems
+
+
+def options(group: str, batches: str) -> Iterator[str]:
+    """The methods or attacks of a kind of model, by the names of their yamls."""
+    for path in sorted((CONF / group).glob("*.yaml")):
+        if works(target_of(group, path.stem), batches):
+            yield path.stem
+
+
+def target_of(group: str, name: str) -> Any:
+    """What a yaml names, or that which it builds on."""
+    given = file_of(group, name)
+    while "_target_" not in given:
+        given = file_of(group, given["defaults"][0])
+    return get_object(given["_target_"])
+
+
+def works(method: Any, batches: str) -> bool:
+    """Whether a method or attack is for models whose training is called so."""
+    return needs(method) <= {ANY, batches}
+
+
+def kind_typed(words: Sequence[str]) -> Any:
+    """The kind of model of a command line, as far as its words say."""
+    model = "unet_tiny"
+    for word in words:
+        key, _, name = word.partition("=")
+        if key == "experiment" and (CONF / "experiment" / f"{name}.yaml").exists():
+            listed = file_of("experiment", name).get("defaults") or []
+            for entry in listed:
+                model = entry.get("override /model", model) if isinstance(entry, dict) else model
+        elif key == "model" and (CONF / "model" / f"{name}.yaml").exists():
+            model = name
+    return get_object(file_of("model", model)["kind"])
+
+
+def every_attack_of(words: Sequence[str]) -> list[str]:
+    """What attack=all stands for in a command line: all attacks of its kind of model, but
+    dimra_proxy, which needs the files of another data set, and those that need a forgotten class
+    where none is named.
+    """
+    kind = kind_typed(words)
+    by_class = kind.track != "classification" or any(
+        word.startswith(("forget=class:", *(f"forget={digit}" for digit in range(10))))
+        for word in words
+    )
+    names = [
+        name
+        for name in options("attack", kind.batches)
+        if name != "dimra_proxy" and (by_class or not target_of("attack", name).by_class)
+    ]
+    return sorted(names, key=lambda name: (name != "none", name))
+
+
+def needs(method: Any) -> set[str]:
+    """What a method's hooks say that their training is: `t: "Denoising"`."""
+    named = set()
+    for hook in HOOKS:
+        function = getattr(method, hook, None)
+        annotations = inspect.get_annotations(function) if inspect.isfunction(function) else {}
+        if "t" in annotations:
+            named.add(_text(annotations["t"]))
+    return named
+
+
+def _reads(measurement: Any, evidence: str) -> bool:
+    first = next(iter(inspect.get_annotations(measurement).values()), None)
+    return first is None or evidence in _text(first).replace(" ", "").split("|")
+
+
+def _text(annotation: Any) -> str:
+    """The name of a type, or of several with | between."""
+    if isinstance(annotation, str):
+        return annotation.strip("\"'")
+    return " | ".join(getattr(one, "__name__", str(one)) for one in _parts(annotation))
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__args__", (annotation,))

@@ -1,0 +1,118 @@
+"""Class-conditional denoisers, as a kind of model."""
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unrelearn.config import Config, forget_classes
+from unrelearn.data import ImageData, ImageSet
+from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.canonical import canonical
+from unrelearn.kind import Kind
+from unrelearn.method import Method
+
+
+class Denoisers(Kind):
+    track, batches, evidence = "diffusion", "Denoising", "Evidence"
+
+    def __init__(self, cfg: Config, dataset: Any):
+        super().__init__(cfg, dataset)
+        self.forget = forget_classes(cfg.forget, dataset)
+
+    @property
+    def unet(self) -> dict[str, Any]:
+        assert self.cfg.model.unet is not None
+        return asdict(self.cfg.model.unet)
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        assert self.cfg.model.schedule is not None
+        return asdict(self.cfg.model.schedule)
+
+    def recipe(self) -> dict[str, Any]:
+        pretrain = asdict(self.cfg.model.pretrain)
+        return {"model": {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}}
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Of the network, as `denoiser.build` takes it."""
+        dataset = self.dataset
+        return {
+            "image_size": dataset.image_size,
+            "channels": dataset.channels,
+            "num_classes": len(dataset.class_names),
+            **self.unet,
+        }
+
+    def build(self) -> nn.Module:
+        network = denoisers.build(**self.shape)
+        denoisers.reinitialise(network, self.cfg.seed)
+        return network
+
+    def load(self, folder: Path) -> nn.Module:
+        return denoisers.load(folder)
+
+    def canonical(self, network: nn.Module) -> nn.Module:
+        return canonical(network)
+
+    def cost(self) -> tuple[int, int]:
+        return forward_cost(**self.shape)
+
+    def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
+        return data.train.of_classes(self.forget), data.train.of_classes(self.forget, keep=False)
+
+    def task(self, data: ImageData, **given: Any) -> Any:
+        from unrelearn.diffusion.denoising import DenoisingTask
+
+        pretrain = self.cfg.model.pretrain
+        return DenoisingTask(
+            **given,
+            schedule=self.schedule,
+            loss_reduction=pretrain.loss_reduction,
+            antithetic=pretrain.antithetic,
+        )
+
+    def training(self, method: Method, task: Any) -> Any:
+        from unrelearn.diffusion.denoising import Denoising
+
+        return Denoising(method, task)
+
+    def pretraining(self) -> Method:
+        from unrelearn.diffusion.denoising import Pretraining
+
+        return Pretraining(**recipe(asdict(self.cfg.model.pretrain)))
+
+
+def recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Pretraining, of a configuration's model.pretrain; the loss itself goes to
+    every stage, through its Task.
+    """
+    return {k: v for k, v in settings.items() if k not in ("loss_reduction", "antithetic")}
+
+
+def forward_cost(
+    *, image_size: int, channels: int, num_classes: int, **unet: Any
+) -> tuple[int, int]:
+    """(FLOPs of one forward pass of one image, number of weights); nothing is allocated, and each
+    network counted once.
+    """
+    return _forward_cost(image_size, channels, num_classes, json.dumps(unet))
+
+
+@lru_cache
+def _forward_cost(image_size: int, channels: int, num_classes: int, unet: str) -> tuple[int, int]:
+    with torch.device("meta"):
+        network = denoisers.build(
+            image_size=image_size, channels=channels, num_classes=num_classes, **json.loads(unet)
+        ).eval()
+        x_t = torch.empty(1, channels, image_size, image_size)
+        label = torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            denoisers.predict(network, x_t, torch.zeros(1, dtype=torch.long), label)
+    return counter.get_total_flops(), sum(p.numel() for p in network.parameters())

@@ -1,0 +1,29 @@
+"""How well the logit-scaled confidence tells D_f from test images: AUC, and true positive rates at
+1 % and 0.1 % of false ones (Carlini et al. 2021, arXiv 2112.03570).
+
+Its threshold is fitted to neither set. At 0.5 nothing shows; retrained classifiers say what that is
+with so many images.
+"""
+
+from unrelearn.classification import scores
+from unrelearn.evals.answers import ClassifierEvidence
+
+
+def run(evidence: ClassifierEvidence) -> dict:
+    forget, _, test = evidence.parts
+    ours, theirs = (scores.logit_scaled(p.logits.numpy(), p.labels.numpy()) for p in (forget, test))
+    references = [
+        scores.auc(
+            *(
+                scores.logit_scaled(part.references[number].numpy(), part.labels.numpy())
+                for part in (forget, test)
+            )
+        )
+        for number in range(evidence.num_references)
+    ]
+    return {
+        "value": scores.auc(ours, theirs),
+        "tpr_at_1_percent": scores.tpr_at_fpr(ours, theirs, 0.01),
+        "tpr_at_0.1_percent": scores.tpr_at_fpr(ours, theirs, 0.001),
+        "references": references,
+    }

@@ -1,0 +1,355 @@
+"""Classifiers side by side: a line a method, beside retrained models and their noise.
+
+One board for each table of the comparison and forget set: gap and agreement with retraining, and
+what relearning on retain data brings back beyond what it brings to `retrain`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+
+from unrelearn.report.classified import CLASSIFICATION, value_of
+from unrelearn.report.comparison import recovery_figures
+from unrelearn.report.drawing import (
+    LINE_COLORS,
+    LINE_MARKERS,
+    Style,
+    new_axes,
+    styled,
+    title_and_legend,
+)
+from unrelearn.report.files import csv_text
+from unrelearn.report.groups import CONTROLS, Group
+from unrelearn.report.page import figure
+from unrelearn.report.records import ONLY, Record, measured, row_of, troubles, versions_line
+from unrelearn.report.render import (
+    Context,
+    Rich,
+    caption,
+    console_table,
+    markdown,
+    markdown_table,
+    natural_width,
+    page,
+)
+from unrelearn.report.stats import Estimate, estimate, estimate_text
+from unrelearn.report.table import Results
+from unrelearn.report.words import DASH, display_name, labelled
+
+GREY = "#eeeeee"
+BASELINE = "retrain"
+RELEARN = ("relearn", "dimra")  # the attack whose end stands in the board: the first that was run
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of every unlearned model."""
+
+    name: str
+    header: str
+    metric: str
+    field: str = "value"
+    factor: float = 100
+    digits: int = 1
+
+
+COLUMNS = (
+    Column("ua", "UA %", "gap", "ua"),
+    Column("ra", "RA %", "gap", "ra"),
+    Column("ta", "TA %", "gap", "ta"),
+    Column("mia", "MIA %", "gap", "mia_svc"),
+    Column("gap", "gap", "gap"),
+    Column("agreement", "agree %", "retrain_agreement"),
+    Column("miss_correlation", "miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
+    Column("auc", "AUC", "loss_attack", "value", 1, 2),
+)
+BRIEF = ("method", "UA %", "gap", "agree %", "seeds")
+NORMALISED = "gap over\noriginal's"
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """The runs of one table and forget set."""
+
+    title: str
+    members: list[Group]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        return [record for group in self.members for record in group.finished]
+
+    @cached_property
+    def seeds(self) -> pd.DataFrame:
+        """A line a method and seed: the columns, `normalised`, and `relearned` where it was
+        attacked.
+        """
+        lines: dict[tuple[str, int], dict[str, Any]] = {}
+        for group in self.members:
+            label = labelled(group.first["method"], group.method_note)
+            for record in group.finished:
+                line = lines.setdefault((label, record["seed"]), {"name": record["method"]})
+                line |= _line(record)
+                if record["attack"] == self.attack:
+                    line.setdefault("ends", []).append(_end(record))
+        index = pd.MultiIndex.from_tuples(lines, names=["method", "seed"])
+        frame = pd.DataFrame(list(lines.values()), index=index)
+        if "ends" in frame:
+            known = frame["ends"].map(
+                lambda ends: [e for e in ends if e is not None] or None, "ignore"
+            )
+            frame["relearned"] = known.map(lambda ends: sum(ends) / len(ends), "ignore")
+        return frame
+
+    @cached_property
+    def attack(self) -> str | None:
+        run = {group.first["attack"] for group in self.members}
+        return next((name for name in RELEARN if name in run), None)
+
+    @property
+    def methods(self) -> list[str]:
+        """Controls first, then by the gap."""
+        means = self.seeds.groupby("method")["gap"].mean()
+        names = self.seeds.groupby("method")["name"].first()
+
+        def order(method: str) -> tuple[int, float]:
+            name = names[method]
+            return (CONTROLS.index(name) if name in CONTROLS else len(CONTROLS), means[method])
+
+        return sorted(means.index, key=order)
+
+    def estimate(self, method: str, name: str) -> Estimate | None:
+        if name not in self.seeds:
+            return None
+        return estimate(self.seeds.loc[method][name].tolist())
+
+    @cached_property
+    def references(self) -> dict[str, float]:
+        """What retrained models get on average; as gap their floor."""
+        record = self.records[0]
+        row = row_of(record, "unlearned")
+        gap, agreement, attack = (
+            measured(row, name, ONLY) or {} for name in ("gap", "retrain_agreement", "loss_attack")
+        )
+        components = pd.DataFrame(gap.get("references") or []).mean().to_dict()
+        ceiling = agreement.get("ceiling") or {}
+        areas = attack.get("references") or []
+        return {
+            **{name: components.get(name) for name in ("ua", "ra", "ta")},
+            "mia": components.get("mia_svc"),
+            "gap": gap.get("floor"),
+            "agreement": ceiling.get("value"),
+            "miss_correlation": ceiling.get("miss_correlation"),
+            "auc": sum(areas) / len(areas) if areas else None,
+        }
+
+    @property
+    def count(self) -> int:
+        return int(self.records[0]["config"]["references"]["count"])
+
+    def minus_retrain(self, method: str) -> Estimate | None:
+        """What the attack brings back beyond what it brings to `retrain`, seed by seed."""
+        name = display_name(BASELINE)
+        known = self.seeds.index.get_level_values(0)
+        if "relearned" not in self.seeds or name not in known or method == name:
+            return None
+        ours, theirs = (self.seeds.loc[m]["relearned"] for m in (method, name))
+        return estimate((ours - theirs).dropna().tolist())
+
+
+def _line(record: Record) -> dict[str, Any]:
+    unlearned, original = (row_of(record, model) for model in ("unlearned", "original"))
+    line: dict[str, Any] = {}
+    for column in COLUMNS:
+        line[column.name] = value_of(unlearned, column.metric, column.field)
+    before = value_of(original, "gap")
+    line["normalised"] = line["gap"] / before if line["gap"] is not None and before else None
+    for stage in record.get("stages") or []:
+        if stage["stage"] == "unlearn":
+            line["seconds"] = stage.get("seconds")
+    return line
+
+
+def _end(record: Record) -> float | None:
+    """The share of the forgotten images that is right after the last budget."""
+    return value_of(row_of(record, "attacked"), "forget_accuracy")
+
+
+def boards(results: Results) -> list[Board]:
+    """Of classifiers, one a table and forget set."""
+    found: dict[str, list[Group]] = {}
+    for title, members in results.tables.items():
+        for group in members:
+            if group.first.get("kind") == CLASSIFICATION and group.finished:
+                what = (group.first.get("forgotten") or {}).get("forget", "")
+                found.setdefault(f"{title}, forget={what}", []).append(group)
+    return [Board(title, members) for title, members in found.items()]
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def headers(board: Board) -> list[str]:
+    names = ["method", *(column.header for column in COLUMNS)]
+    names.insert(names.index("gap") + 1, NORMALISED)
+    if board.attack:
+        names.append(f"{display_name(board.attack)}\nminus retrain")
+    return [*names, "unlearn\ns", "seeds"]
+
+
+def lines(board: Board) -> Iterator[list[str]]:
+    """A line a method; last the references. A gap that retraining itself shows is in brackets."""
+    for method in board.methods:
+        n = len(board.seeds.loc[method])
+        texts = [_text(board, method, column, n) for column in COLUMNS]
+        ratio = estimate_text(board.estimate(method, "normalised"), 1, 2, n)
+        texts.insert(_place("gap") + 1, ratio)
+        if board.attack:
+            texts.append(_signed(board.minus_retrain(method), n, method))
+        seconds = estimate_text(_mean_alone(board.estimate(method, "seconds")), 1, 1, 1)
+        yield [method, *texts, seconds, str(n)]
+    known = board.references
+    texts = []
+    for column in COLUMNS:
+        value = known[column.name]
+        texts.append(DASH if value is None else f"{column.factor * value:.{column.digits}f}")
+    texts.insert(_place("gap") + 1, DASH)
+    extra = [DASH] * (3 if board.attack else 2)
+    yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
+
+
+def _place(name: str) -> int:
+    return [column.name for column in COLUMNS].index(name)
+
+
+def _text(board: Board, method: str, column: Column, n: int) -> str:
+    value = board.estimate(method, column.name)
+    text = estimate_text(value, column.factor, column.digits, n)
+    floor = board.references["gap"]
+    within = value is not None and floor is not None and value.mean <= floor
+    return f"({text})" if column.name == "gap" and within else text
+
+
+def _mean_alone(value: Estimate | None) -> Estimate | None:
+    return value and Estimate(value.mean, None, None, 1)
+
+
+def _signed(value: Estimate | None, n: int, method: str) -> str:
+    if value is None:
+        return "reference" if method == display_name(BASELINE) else DASH
+    return estimate_text(value, 100, 1, n)
+
+
+def to_markdown(found: Sequence[Board]) -> str:
+    parts = []
+    for board in found:
+        table = markdown_table(headers(board), list(lines(board)))
+        parts.append(f"### {markdown(board.title)}\n\n{table}\n\n{board_caption(board)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def board_caption(board: Board) -> str:
+    return caption("classification", count=board.count, attack=bool(board.attack))
+
+
+def to_csv(found: Sequence[Board]) -> str:
+    rows = []
+    names = [*(column.name for column in COLUMNS), "normalised", "relearned", "seconds"]
+    for board in found:
+        for (method, seed), line in board.seeds.iterrows():
+            rows.append([board.title, method, seed, *(line.get(name) for name in names)])
+        known = [board.references.get(name) for name in names]
+        rows.append([board.title, f"{board.count} retrained", "", *known])
+    return csv_text(["table", "method", "seed", *names], rows)
+
+
+def show(found: Sequence[Board], console: Console | None = None) -> None:
+    """Print every board: all columns if they fit, else those that matter most."""
+    console = console or Console()
+    for board in found:
+        names, rows = headers(board), list(lines(board))
+        if natural_width(names, rows) > console.width:
+            kept = [place for place, name in enumerate(names) if name in BRIEF or _is_end(name)]
+            names = [names[place] for place in kept]
+            rows = [[row[place] for place in kept] for row in rows]
+        title = {"title": escape(board.title), "title_justify": "left"}
+        table = console_table((names, rows), width=natural_width(names, rows), **title)
+        console.print(table, crop=False)
+
+
+def _is_end(header: str) -> bool:
+    return header.endswith("minus retrain")
+
+
+RENDERERS = {"classification.md": to_markdown, "classification.csv": to_csv}
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+@styled
+def gap_figure(board: Board, title: str = "") -> Figure:
+    """Gap against agreement: what the gap can not see. The cross: retrained models themselves."""
+    _, axes = new_axes(height=3.4 + 0.19 * (len(board.methods) // 2))
+    for place, method in enumerate(board.methods):
+        seeds = board.seeds.loc[method]
+        style: Style = {
+            "color": LINE_COLORS[place % len(LINE_COLORS)],
+            "marker": LINE_MARKERS[(place // len(LINE_COLORS)) % len(LINE_MARKERS)],
+        }
+        x, y = (100 * seeds[name].astype(float) for name in ("gap", "agreement"))
+        axes.plot(x, y, linestyle="", markersize=4, alpha=0.35, **style)
+        axes.plot([x.mean()], [y.mean()], linestyle="", markersize=8, label=method, **style)
+    known = board.references
+    gap, agreement = known["gap"], known["agreement"]
+    if gap is not None and agreement is not None:
+        label = f"{board.count} retrained"
+        cross: Style = {"linestyle": "", "marker": "X", "color": "black", "markersize": 9}
+        axes.plot([100 * gap], [100 * agreement], label=label, **cross)
+        axes.axvspan(0, 100 * gap, color="#dddddd", zorder=0)
+    axes.set(xlabel="gap to retraining (points)", ylabel="agreement with retraining (%)")
+    axes.set_xlim(left=0)
+    return title_and_legend(axes, title, 3)
+
+
+def figures(results: Results, board: Board) -> list[tuple[str, Figure]]:
+    """Relearning curves first, then gap against agreement."""
+    drawn = []
+    if board.attack:
+        wanted = [group for group in board.members if group.first["attack"] == board.attack]
+        drawn += recovery_figures(results, wanted)
+    title = "Gap and agreement"
+    return [*drawn, (title, gap_figure(board, title))]
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+def front(results: Results, found: Sequence[Board], files: Sequence[str]) -> str:
+    sections: list[Context] = []
+    for board in found:
+        rows = [[_cell(text) for text in line] for line in lines(board)]
+        drawn = [figure(each, title) for title, each in figures(results, board)]
+        about = {"title": board.title, "figures": drawn, "headers": headers(board), "rows": rows}
+        sections.append(about | {"caption": board_caption(board)})
+    records = [record for board in found for record in board.records]
+    runs = [[record["name"], Rich(record["command"] or DASH, code=True)] for record in records]
+    return page(
+        "classification",
+        title="Classifiers after unlearning",
+        extent=f"{len(records)} runs. {versions_line(records)}",
+        boards=sections,
+        unfinished=troubles(results.records),
+        runs=runs,
+        files=files,
+    )
+
+
+def _cell(text: str) -> Rich | str:
+    """What retraining itself shows is grey."""
+    return Rich(text, heat=GREY) if text.startswith("(") else text

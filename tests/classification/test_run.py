@@ -1,0 +1,150 @@
+"""A whole run of a classifier, at a tiny size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import Cell, execute
+from safetensors.torch import load_file
+
+from unrelearn.report import classification, classified
+from unrelearn.report.records import ONLY, collect
+from unrelearn.report.table import results
+
+TINY = [
+    "experiment=classification",
+    "model.network.widths=[4,6,8]",
+    "model.pretrain.max_steps=120",
+    "references.count=3",
+    "unlearning.max_steps=6",
+    "relearning.budgets=[0,3,6]",
+]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("classifiers")
+
+
+@pytest.fixture
+def run(compose: Callable[..., dict], outputs: Path) -> Callable[..., dict]:
+    def of(*words: str) -> dict:
+        record = execute(compose(*TINY, f"paths.outputs={outputs}", *words), "test")
+        assert record is not None
+        return record
+
+    return of
+
+
+def metric(record: dict, row: int, name: str) -> dict:
+    return record["rows"][row]["metrics"][name][ONLY]
+
+
+def test_a_run_measures_each_model_beside_its_references(run: Callable[..., dict], outputs: Path):
+    record = run("method=random_label")
+    assert [row["model"] for row in record["rows"]] == ["original", "unlearned", *["attacked"] * 2]
+    assert record["kind"] == "classification" and record["forget_classes"] == []
+    gap = metric(record, 1, "gap")
+    assert len(gap["references"]) == 3 and gap["low"] <= gap["value"] <= gap["high"]
+    # by hand: D_f is a tenth, and the numbers are those of the stored logits
+    stored = load_file(outputs / record["rows"][1]["predictions"] / "logits.safetensors")
+    cell = Cell(record["config"])
+    data = cell.dataset.load()
+    forget = cell.kind.mask(data)
+    assert forget.sum() == round(0.1 * len(data.train))
+    wrong = stored["train"][forget].argmax(1) != data.train.labels[forget]
+    assert gap["ua"] == pytest.approx(wrong.float().mean().item())
+    assert metric(record, 1, "forget_accuracy")["value"] == pytest.approx(1 - gap["ua"])
+    page = outputs / "runs" / record["name"] / "report.html"
+    assert "retrained" in page.read_text()
+
+
+def test_nothing_is_computed_twice(run: Callable[..., dict]):
+    run("method=random_label")
+    again = run("method=random_label")
+    assert {stage["status"] for stage in again["stages"]} == {"reused"}
+    other = run("method=finetune")
+    status = {stage["stage"]: stage["status"] for stage in other["stages"]}
+    assert status["pretrain"] == status["references"] == "reused" != status["unlearn"]
+
+
+def test_where_augmentation_is_decides_what_is_made_anew(compose: Callable[..., dict]):
+    def keys(*words: str) -> dict[str, str]:
+        cell = Cell(compose(*TINY, "method=salun", *words))
+        return {stage.name: stage.key for stage in cell.stages()}
+
+    plain = keys()
+    changed = {
+        place: {
+            name for name, key in keys(f"augment.{place}=crop_flip").items() if key != plain[name]
+        }
+        for place in ("base", "retrain", "retain", "forget", "attack")
+    }
+    made = {"unlearn", "attack", "predictions", "evaluate"}
+    assert changed["retrain"] == {"references", "evaluate"}
+    assert changed["retain"] == changed["forget"] == made
+    assert changed["attack"] == {"attack", "predictions", "evaluate"}
+    assert changed["base"] == made | {"pretrain", "references"}  # retrain and retain follow base
+
+
+def test_a_forgotten_class_is_left_out_of_the_test_images(run: Callable[..., dict]):
+    record = run("method=retrain", "forget=class:3", "attack=none")
+    assert record["forget_classes"] == [3] and classified.verdict(record).startswith("Retrain")
+    assert metric(record, 1, "test_accuracy")["n"] == 450
+    assert metric(record, 1, "gap")["ua"] == 1
+
+
+def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], outputs: Path):
+    for method in ("retrain", "random_label", "original"):
+        run(f"method={method}")
+    records = [r for r in collect([outputs / "runs"]) if r["attack"] == "relearn"]
+    (board,) = classification.boards(results(records))
+    lines = {line[0]: line for line in classification.lines(board)}
+    assert {"retrain", "random label", "original", "3 retrained"} <= set(lines)
+    header = classification.headers(board)
+    place = header.index("gap")
+    floor = board.references["gap"]
+    for method in board.methods:
+        mean = board.seeds.loc[method]["gap"].mean()
+        assert lines[method][place].startswith("(") == (mean <= floor)
+    assert lines["retrain"][header.index("relearn\nminus retrain")] == "reference"
+    ratio = board.seeds.loc["original"]["normalised"].tolist()
+    assert ratio == [1.0]
+    text = classification.to_csv([board])
+    assert text.count("\n") == 1 + len(board.seeds) + 1
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(
+    compose: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from unrelearn import fit
+
+    words = [*TINY, "method=salun", "attack=none", "trainer.checkpoint_every_n_steps=10"]
+    words += ["stages=[pretrain]", "augment.base=crop_flip", "model.pretrain.max_steps=40"]
+
+    class Stopped(Exception):
+        pass
+
+    def weights(outputs: Path) -> dict[str, torch.Tensor]:
+        cell = Cell(compose(*words, f"paths.outputs={outputs}"))
+        cell.complete()
+        folder = cell.original.weights
+        assert folder is not None
+        return load_file(folder / "model.safetensors")
+
+    whole = weights(tmp_path / "whole")
+    record = fit.Recorder.record
+
+    def stop(self: fit.Recorder, trainer: object, module: object, step: int) -> None:
+        record(self, trainer, module, step)
+        if step == 30:
+            raise Stopped
+
+    monkeypatch.setattr(fit.Recorder, "record", stop)
+    with pytest.raises(Stopped):
+        weights(tmp_path / "parts")
+    monkeypatch.setattr(fit.Recorder, "record", record)
+    resumed = weights(tmp_path / "parts")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)

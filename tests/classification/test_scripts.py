@@ -1,0 +1,79 @@
+"""Choosing settings of equal effort, and many models against many."""
+
+import csv
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+from command import ROOT
+from runs import execute
+from test_run import TINY
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_setting_nearest_to_retraining_is_chosen(
+    compose: Callable[..., dict], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    choose = script("choose")
+    monkeypatch.setattr(choose, "PRESETS", tmp_path / "tuned")
+    words = [*TINY, f"paths.outputs={tmp_path}", "attack=none", "method=random_label"]
+    for steps in (1, 40):
+        execute(compose(*words, f"unlearning.max_steps={steps}"), f"test {steps}")
+    out = tmp_path / "trials.csv"
+    assert choose.main([str(tmp_path / "runs"), "--out", str(out), "--write"]) == 0
+    rows = list(csv.DictReader(out.open()))
+    assert [row["settings"] for row in rows] == ["max_steps=1", "max_steps=40"]
+    best = min(rows, key=lambda row: float(row["gap"]))
+    assert [row["chosen"] for row in rows] == ["yes" if row is best else "" for row in rows]
+    preset = yaml.safe_load((tmp_path / "tuned" / "random_label.yaml").read_text())
+    assert preset["unlearning"] == {"max_steps": int(best["settings"].split("=")[1])}
+    assert preset["defaults"] == [{"override /method": "random_label"}]
+    assert "random_label max_steps=" in capsys.readouterr().out
+
+
+def world(rng: np.random.Generator, *, remembered: float) -> dict[str, np.ndarray]:
+    """Logits of 16 models of each world for 40 forgotten and 200 test images, drawn alike but for
+    what unlearned models remember.
+    """
+    labels, test_labels = rng.integers(0, 3, 40), rng.integers(0, 3, 200)
+
+    def logits(n: np.ndarray) -> np.ndarray:
+        return rng.normal(size=(16, len(n), 3))
+
+    unlearned = logits(labels)
+    unlearned[:, np.arange(40), labels] += remembered
+    return {
+        "unlearned": unlearned,
+        "retrained": logits(labels),
+        "unlearned_test": logits(test_labels),
+        "retrained_test": logits(test_labels),
+        "labels": labels,
+        "test_labels": test_labels,
+    }
+
+
+def test_populations_that_are_alike_show_nothing_and_others_all():
+    populations = script("populations")
+    rng = np.random.default_rng(0)
+    alike = dict(
+        zip(populations.HEADER[3:], populations.audited(world(rng, remembered=0)), strict=True)
+    )
+    other = dict(
+        zip(populations.HEADER[3:], populations.audited(world(rng, remembered=8)), strict=True)
+    )
+    assert alike["U-LiRA\nAUC"] == pytest.approx(0.5, abs=0.06)
+    assert alike["RMIA\nAUC"] == pytest.approx(0.5, abs=0.06)
+    assert other["U-LiRA\nAUC"] > 0.95 and other["RMIA\nAUC"] > 0.95
+    assert alike["epsilon"] < other["epsilon"] <= other["largest\nepsilon"]
+    assert alike["KLoM\n95 %"] < other["KLoM\n95 %"]
