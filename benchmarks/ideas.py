@@ -23,6 +23,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,15 +31,17 @@ import torch
 from common import RESULTS, configuration
 from runs import Cell
 from torch import Tensor, nn
-from unrelearn.diffusion.objectives import pseudo_labels
-from unrelearn.module import FitOptions, fit
 
 from unrelearn.attacks.dimra import DiMRA
+from unrelearn.diffusion.denoiser import embedding
+from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.sampling import sample
 from unrelearn.evals.evidence import accuracy
+from unrelearn.fit import FitOptions, fit
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.random_label import RandomLabel
+from unrelearn.ranges import Positive, Weight
 from unrelearn.stage import make
 from unrelearn.stages.classifier import classifier
 
@@ -46,57 +49,52 @@ BUDGETS, RATE = [100, 200, 400], 1e-3
 FORGET, RETAIN_EACH = 200, 20
 
 
+@dataclass(kw_only=True)
 class Bind(DiMUM):
-    def __init__(self, task, *, bind_weight: float, **arguments):
-        super().__init__(task, **arguments)
-        self.bind_weight = bind_weight
+    bind_weight: Weight
 
-    def shifts(self, t: Tensor, labels: Tensor) -> list[Tensor]:
-        network = self.denoiser
-        condition = nn.functional.silu(
-            network.time_embedding(network.time_proj(t)) + network.class_embedding(labels)
-        )
-        return [
-            block.time_emb_proj(condition)
-            for block in network.modules()
-            if hasattr(block, "time_emb_proj")
-        ]
-
-    def losses(self) -> dict[str, Tensor]:
-        batch = self.draw("bind", self.task.forget, label_dropout=0.0)
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        batch = t.draw("bind", t.task.forget, label_dropout=0.0)
         with torch.no_grad():
-            wanted = self.shifts(batch.t, pseudo_labels(self.task, batch.labels))
-        found = self.shifts(batch.t, batch.labels)
-        apart = sum((a - b).square().mean() for a, b in zip(found, wanted, strict=True)) / len(
-            found
-        )
-        return {**super().losses(), "bind": self.bind_weight * apart}
+            wanted = shifts(t.network, batch.t, t.task.stand_ins(batch.labels))
+        found = shifts(t.network, batch.t, batch.labels)
+        apart = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
+        return {**super().losses(t), "bind": self.bind_weight * sum(apart) / len(apart)}
 
 
+def shifts(network: nn.Module, t: Tensor, labels: Tensor) -> list[Tensor]:
+    """With which the condition enters each residual block."""
+    condition = embedding(network, t, labels)
+    blocks = [block for block in network.modules() if hasattr(block, "time_emb_proj")]
+    return [block.time_emb_proj(condition) for block in blocks]
+
+
+@dataclass(kw_only=True)
 class Ahead(DiMUM):
-    def __init__(self, task, *, radius: float, **arguments):
-        super().__init__(task, **arguments)
-        self.radius = radius
+    radius: Positive
 
-    def losses(self) -> dict[str, Tensor]:
-        return self.denoising_losses(retain=self.draw("retain", self.task.retain))
+    def losses(self, t: Denoising) -> dict[str, Tensor]:
+        return t.losses(retain=t.draw("retain", t.task.retain))
+
+
+class OneStepAhead(Denoising):
+    """The gradient of the memory at the weights after a step of the retain loss."""
 
     def backward(self, loss: Tensor, *arguments, **keywords) -> None:
-        parameters = [p for _, p in self.trained]
+        parameters, radius = [p for _, p in self.trained], self.method.radius
         retain = torch.autograd.grad(loss, parameters)
-        self.move(parameters, retain, -self.radius)
-        memory = self.denoising_losses(
-            memory=self.draw("memory", self.memory_data, label_dropout=0.0)
-        )["memory"]
-        gradients = torch.autograd.grad(memory, parameters)
-        self.move(parameters, retain, self.radius)
+        move(parameters, retain, -radius)
+        batch = self.draw("memory", self.method.memory_data, label_dropout=0.0)
+        gradients = torch.autograd.grad(self.losses(memory=batch)["memory"], parameters)
+        move(parameters, retain, radius)
         for parameter, a, b in zip(parameters, retain, gradients, strict=True):
             parameter.grad = a + b
 
-    @torch.no_grad()
-    def move(self, parameters: list[Tensor], gradients: tuple[Tensor, ...], length: float) -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.add_(gradient.sign(), alpha=length)
+
+@torch.no_grad()
+def move(parameters: list[Tensor], gradients: tuple[Tensor, ...], length: float) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.add_(gradient.sign(), alpha=length)
 
 
 IDEAS = {
@@ -130,21 +128,23 @@ def measure(cell: Cell, network) -> dict:
     }
 
 
-def trial(cell: Cell, make, steps: int) -> dict:
+def trial(cell: Cell, idea, steps: int) -> dict:
     options = partial(
         FitOptions, accelerator="cpu", log_every_n_steps=50, checkpoint_every_n_steps=10_000
     )
-    module = make(cell.task(cell.original), max_steps=steps, batch_size=64, learning_rate=2e-4)
+    method = idea(max_steps=steps, batch_size=64, learning_rate=2e-4)
+    kind = OneStepAhead if isinstance(method, Ahead) else Denoising
+    module = kind(method, cell.task(cell.original))
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         fit(module, Path(folder), "unlearn", options())
         result = {
             "seconds": round(time.monotonic() - started, 1),
-            "unlearned": measure(cell, module.denoiser),
+            "unlearned": measure(cell, module.network),
         }
     task = cell.task(cell.original)
-    task.denoiser.load_state_dict(module.denoiser.state_dict())
-    attack = DiMRA(task, budgets=BUDGETS, batch_size=64, learning_rate=RATE)
+    task.network.load_state_dict(module.network.state_dict())
+    attack = Denoising(DiMRA(budgets=BUDGETS, batch_size=64, learning_rate=RATE), task)
     with tempfile.TemporaryDirectory() as folder:
         fit(
             attack,
@@ -153,7 +153,7 @@ def trial(cell: Cell, make, steps: int) -> dict:
             options(
                 snapshots=BUDGETS,
                 on_snapshot=lambda step: result.update(
-                    {f"attacked@{step}": measure(cell, attack.denoiser)}
+                    {f"attacked@{step}": measure(cell, attack.network)}
                 ),
             ),
         )

@@ -19,7 +19,6 @@ import sys
 import torch
 from common import RESULTS, configuration
 from runs import Cell
-from unrelearn.diffusion.objectives import pseudo_labels
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
@@ -61,13 +60,13 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
             "",
         )
         task = cell.task(cell.original)
-        other = int(pseudo_labels(task, torch.tensor([forget]))[0])
+        other = task.other_class(forget)
         sets = {
             name: to_model_range(images(cell).train.of_classes([c]).images[:IMAGES])
             for name, c in (("forgotten", forget), ("replacement", other))
         }
         reference = {
-            name: errors(task.denoiser, images, forget if name == "forgotten" else other)
+            name: errors(task.network, images, forget if name == "forgotten" else other)
             for name, images in sets.items()
         }
         for stage, model in (

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
-from unrelearn.module import FitOptions, Pretraining, Task, fit
 
 from unrelearn import progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.diffusion.kind import recipe
+from unrelearn.fit import FitOptions, fit
 
 CASES = {
     "unet_tiny": (8, 1, 64, 60),
@@ -39,14 +40,20 @@ def step_seconds(model: str, options: dict) -> float:
     network = denoisers.build(image_size=size, channels=channels, num_classes=10, **cfg["unet"])
     if torch.cuda.is_available():
         data = data.to("cuda")
-    task = Task(
-        network, cfg["schedule"], data.of_classes([]), data, [], tuple(map(str, range(10))), seed=0
+    task = DenoisingTask(
+        network=network,
+        schedule=cfg["schedule"],
+        forget=data.of_classes([]),
+        retain=data,
+        forget_classes=[],
+        class_names=tuple(map(str, range(10))),
+        seed=0,
     )
     stamps = {}
     arguments = {**recipe(cfg["pretrain"]), "max_steps": WARM_UP + steps, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            Pretraining(task, **arguments),
+            Denoising(Pretraining(**arguments), task),
             Path(folder),
             model,
             FitOptions(

@@ -22,14 +22,15 @@ from pathlib import Path
 
 import torch
 from common import configuration, interleaved, report
-from unrelearn.module import FitOptions, Pretraining, Task, fit
 
 from unrelearn import progress
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
 from unrelearn.diffusion.kind import forward_cost, recipe
 from unrelearn.diffusion.sampling import sample
+from unrelearn.fit import FitOptions, fit
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -98,7 +99,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
     """
     stamps, drawing = {}, []
 
-    class Timed(Pretraining):
+    class Timed(Denoising):
         def draw(self, *arguments, **keywords):
             started = time.perf_counter()
             batch = super().draw(*arguments, **keywords)
@@ -106,14 +107,14 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
             drawing.append(time.perf_counter() - started)
             return batch
 
-    task = Task(
-        new_network(cfg),
-        cfg["model"]["schedule"],
-        data.of_classes([]),
-        data,
-        [],
-        tuple(map(str, range(10))),
-        0,
+    task = DenoisingTask(
+        network=new_network(cfg),
+        schedule=cfg["model"]["schedule"],
+        forget=data.of_classes([]),
+        retain=data,
+        forget_classes=[],
+        class_names=tuple(map(str, range(10))),
+        seed=0,
         horizontal_flip=True,
         loss_reduction="sum",
         antithetic=True,
@@ -136,7 +137,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
         checkpoint_every_n_steps=10**9,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(Timed(task, **arguments), Path(folder), "ours", options)
+        fit(Timed(Pretraining(**arguments), task), Path(folder), "ours", options)
     seconds = (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
     outside.append(sum(drawing[WARM_UP:]) / steps / seconds)
     return seconds

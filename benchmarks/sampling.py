@@ -51,7 +51,7 @@ if __name__ == "__main__":
         cell = Cell(configuration(f"paths.outputs={outputs}"), "benchmark")
         task = cell.task(None)  # untrained: the time does not depend on the weights
         labels = torch.arange(IMAGES) % len(task.class_names)
-        network = task.denoiser.eval()
+        network = task.network.eval()
         for scale in (1.0, 2.0):
             options = {
                 "schedule": task.schedule,

@@ -22,9 +22,9 @@ from pathlib import Path
 from common import RESULTS
 
 from unrelearn.artifact import MANIFEST, Spec, Store
+from unrelearn.config import kinds
 from unrelearn.grid.parts import Inventory
 from unrelearn.grid.plan import Plan
-from unrelearn.paths import CONF
 from unrelearn.slurm import waves
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,10 +41,8 @@ def timed(action) -> tuple[float, object]:
 
 
 def planning(runs: int) -> dict:
-    methods = ",".join(sorted(path.stem for path in (CONF / "method").glob("*.yaml")))
-    attacks = ",".join(
-        sorted(path.stem for path in (CONF / "attack").glob("*.yaml") if path.stem != "dimra_proxy")
-    )
+    methods = ",".join(kinds.options("method", kinds.kind_typed([]).batches))
+    attacks = ",".join(kinds.every_attack_of([]))
     per_seed = len(methods.split(",")) * len(attacks.split(",")) * 10
     seeds = ",".join(map(str, range(-(-runs // per_seed))))
     before = peak_mib()

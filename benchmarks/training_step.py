@@ -39,7 +39,7 @@ def ours(cell: Cell) -> float:
 
 def bare(cell: Cell) -> float:
     task, settings = cell.task(None), recipe(cell.settings["model"]["pretrain"])
-    network, data, device = task.denoiser.train(), task.retain, cell.device
+    network, data, device = task.network.train(), task.retain, cell.device
     schedule = maths.alphas_cumprod().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(
