@@ -39,6 +39,7 @@ class Task:
     retain: ImageSet  # fit there
     forget_classes: list[int]  # labels in D_f
     class_names: tuple[str, ...]  # one per label
+    forgotten: Any = None  # what names D_f among others of the same model; None: its classes
     seed: int | str  # of the run; of an attack with a seed of its own both, "0/1"
     horizontal_flip: bool = False  # whether training images are flipped, as in pretraining
     oracle: Any = None  # the classifier for methods that ask for it; never the held-out one
@@ -48,6 +49,11 @@ class Task:
     # model and these settings and then kept; for what is dear and the same in many runs
     cached: Cached = lambda name, settings, compute: compute()
     original: Callable[[], nn.Module] = _no_original  # the original model's network, a new copy
+
+    @property
+    def name_of_forgotten(self) -> Any:
+        """Of D_f, for what is kept of it."""
+        return self.forget_classes if self.forgotten is None else self.forgotten
 
     @property
     def run_seed(self) -> int:

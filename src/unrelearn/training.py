@@ -77,7 +77,7 @@ class Training(Batches):
         if method.fisher_ratio is not None and method.max_steps:
             trained = [name for name, p in self.network.named_parameters() if p.requires_grad]
             forget, retain = (
-                self.fisher(data, images=name, forget=task.forget_classes)
+                self.fisher(data, images=name, forget=task.name_of_forgotten)
                 for name, data in (("forget", task.forget), ("retain", task.retain))
             )
             ratio = masks.fisher_ratio(forget, retain, method.fisher_ratio, trained)

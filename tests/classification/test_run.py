@@ -148,3 +148,15 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     monkeypatch.setattr(fit.Recorder, "record", record)
     resumed = weights(tmp_path / "parts")
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_two_forget_sets_of_images_share_no_fisher_information(
+    compose: Callable[..., dict], outputs: Path
+):
+    cells = [
+        Cell(compose(*TINY, f"paths.outputs={outputs}", "method=sfron", f"forget={forget}"))
+        for forget in ("random:0.1", "random:0.2", "class:3", "class:4")
+    ]
+    cells[0].original.stage.build()
+    names = [str(cell.task(cell.original).name_of_forgotten) for cell in cells]
+    assert len(set(names)) == 4

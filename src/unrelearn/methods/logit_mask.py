@@ -25,8 +25,6 @@ LOW = -1e4  # finite in half precision too
 class LogitMask(Still):
     by_class = True
 
-    by_class = True
-
     def begin(self, t: "Classifying") -> None:
         if not t.task.forget_classes:
             raise UsageError(

@@ -159,6 +159,7 @@ class Trained(Stage):
             forget=forget,
             retain=retain,
             forget_classes=forgotten,
+            forgotten=kind.forgotten if start else None,
             class_names=data.class_names,
             seed=run.cfg.seed,
             horizontal_flip=dataset.horizontal_flip,
