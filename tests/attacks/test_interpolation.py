@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import small_classifiers as small
 import torch
 from formulas import at
 from test_resume import train_in_two_parts
@@ -16,7 +17,9 @@ from tiny import (
     weights,
 )
 
+from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.interpolation import Interpolation
+from unrelearn.classification.classifying import unit
 from unrelearn.data import to_model_range
 from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.maths import alphas_cumprod
@@ -92,5 +95,39 @@ def test_the_losses_on_the_way_are_those_of_the_model_there_at_fixed_images_time
     assert module.rows[-1].keys() == {"step", "forget", "retain"}
 
 
-def row(model: str, step: float | None, value: float) -> dict:
-    return {"model": model, "step": step, "metrics": {"forget_accuracy": {"1.0": {"value": value}}}}
+def test_a_classifier_ends_at_the_original_with_its_statistics_and_passes_half_way():
+    end = small.learned()
+    task = small.new_task(original=lambda: end, augment={"attack": "crop_flip"})
+    attack = Interpolation(levels=[0.0, 0.5, 1.0], towards="original", **TRAINING)
+    module = small.classifying(attack, task)
+    module.prepare()
+    start, half, last = (at(module, level) for level in module.method.levels)
+    counts = {name for name in start if name.endswith("num_batches_tracked")}
+    assert not moved(start, small.network().state_dict())
+    assert moved(last, end.state_dict()) == counts
+    assert (last["body.4.running_var"] - start["body.4.running_var"]).abs().max() > 1e-3
+    for name in start.keys() - counts:
+        torch.testing.assert_close(half[name], (start[name] + last[name]) / 2)
+    for number, there in ((0, small.network()), (2, end)):
+        for term, data in (("forget", task.forget), ("retain", task.retain)):
+            total = 0.0
+            for part in range(8):
+                g = generator_for(0, "interpolation", term, part)
+                some = torch.randint(len(data), (64,), generator=g)
+                with torch.no_grad():
+                    answer = there.eval()(unit(data.images[some])).log_softmax(1)
+                total -= answer.gather(1, data.labels[some][:, None]).mean().item() / 8
+            assert module.rows[number][term] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_way_of_a_classifier_to_the_attacked_model_ends_where_dimra_does(tmp_path: Path):
+    task = small.new_task(network=small.learned())
+    start = weights(small.classifying(DiMRA(**TRAINING), task))
+    dimra = train(small.classifying(DiMRA(**TRAINING), task), tmp_path / "dimra")
+    attack = Interpolation(levels=[0.0, 1.0], towards="attacked", **TRAINING)
+    other = small.new_task(network=small.learned())
+    module = train(small.classifying(attack, other), tmp_path / "way")
+    counts = {name for name in start if name.endswith("num_batches_tracked")}
+    assert not moved(weights(dimra), at(module, 1.0))
+    assert moved(start, at(module, 0.0)) == counts
+    assert len(moved(start, weights(dimra))) > len(counts)
