@@ -26,6 +26,11 @@ DISPLAY = {
     "lora": "LoRA",
     "prune": "pruning",
     "quantize": "quantisation",
+    "neggrad_plus": "NegGrad+",
+    "scrub": "SCRUB",
+    "ssd": "SSD",
+    "l1_sparse": "l1-sparse",
+    "manif_smc": "ManiF-SMC",
 }
 
 
