@@ -145,7 +145,7 @@ def test_the_first_step_of_a_control_point_is_the_chain_rule():
 def test_training_the_control_point_lowers_the_loss_in_the_middle():
     net, some = learned(), data().train.take(torch.arange(300, 500))
     losses = []
-    for steps in (0, 40):
+    for steps in (0, 20):
         control = manifold.tuned_control(net, some, Tuning(steps, 0.05, 64), generator())
         middle = manifold.halfway(net, control, some)
         assert not middle.training
