@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from unrelearn.classification import networks
 from unrelearn.classification.networks import NetworkConfig, build
+from unrelearn.data.cifar10 import CIFAR10
 from unrelearn.errors import UsageError
 
-COLOUR = dict(mean=networks.CIFAR10_COLOURS[0], std=networks.CIFAR10_COLOURS[1])
+COLOUR = dict(mean=CIFAR10.colours[0], std=CIFAR10.colours[1])
 
 
 def parameters(network: nn.Module) -> int:
