@@ -66,7 +66,8 @@ def test_the_method_of_the_guide_passes_its_own_test_and_the_suite_and_survives_
         "tests/methods/test_any_class.py",
         "conf/method/any_class.yaml",
     ]
-    around = environment(PYTHONPATH=str(tmp_path / "src"), UNRELEARN_GOLDEN="write")
+    here = {"PYTHONPATH": str(tmp_path / "src"), "UNRELEARN_ROOT": str(tmp_path)}
+    around = environment(**here, UNRELEARN_GOLDEN="write")
     suite = [
         "tests/methods/test_any_class.py",
         "tests/test_walls.py",
