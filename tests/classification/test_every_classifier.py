@@ -3,7 +3,7 @@ were last accepted, and what it leaves.
 
 Whoever changes a number here on purpose writes the new ones with
 
-    UNRELEARN_GOLDEN=write python -m pytest tests/classification/test_every_method.py
+    UNRELEARN_GOLDEN=write python -m pytest tests/classification/test_every_classifier.py
 
 raises the version of a stage, and says so under "Changed results" in CHANGELOG.md.
 """
