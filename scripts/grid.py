@@ -496,6 +496,9 @@ def main(arguments: list[str] | None = None) -> int:
             launch.join_step()
             return work_on(options.file)
         started = time.monotonic()
+        if "dry_run=true" in options.words:  # as run.py takes it
+            options.words.remove("dry_run=true")
+            options.dry_run = True
         dry_run = options.command == "plan" or getattr(options, "dry_run", False)
         plan = Plan.of(options.words, elsewhere=options.command != "run", dry_run=dry_run)
         if time.monotonic() - started > 10:

@@ -1,5 +1,8 @@
 """Fixtures that several files share. What they are made of is in tiny.py."""
 
+import logging
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +11,7 @@ import pytest
 import slurm_cluster as slurm
 import tiny
 import torch
+from command import ROOT
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -38,6 +42,38 @@ def compose(tmp_path: Path) -> Callable[..., dict]:
             return asdict(cfg)
 
     return composed
+
+
+@pytest.fixture
+def complaint(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., list[str]]:
+    """complaint("method=x", ...) -> the lines on stderr of the command, which must end with exit
+    code 2; and nothing may be computed, unless it is said that something is.
+    """
+
+    def complained(
+        *overrides: str, outputs: Path = tmp_path / "outputs", computes: bool = False
+    ) -> list[str]:
+        GlobalHydra.instance().clear()
+        arguments = ["run.py", "tracking=none", f"paths.outputs={outputs}", *overrides]
+        if "-m" in overrides:
+            arguments = ["run.py", *overrides, "tracking=none", f"paths.outputs={outputs}"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        # Hydra set it, and switched off all loggers, in this process too
+        logging.getLogger().setLevel(logging.WARNING)
+        for logger in logging.Logger.manager.loggerDict.values():
+            logger.disabled = False
+        captured = capsys.readouterr()
+        assert ended.value.code == 2, captured
+        assert "Traceback" not in captured.err
+        assert computes or not list(tmp_path.rglob("artifacts/*/*")), "something was computed"
+        return captured.err.strip().splitlines()
+
+    return complained
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,12 @@ traceback; nothing computed.
 """
 
 import json
-import logging
-import runpy
 import sys
 from pathlib import Path
 
 import forked
 import pytest
 from command import ROOT, environment, run
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 BAD = {
@@ -29,7 +26,11 @@ BAD = {
     "forget=[]": ["forget=[]", "names no class"],
     "method.max_steps=-3": ["method.max_steps=-3", "at least 0"],
     "model.pretrain.max_steps=-3": ["model.pretrain.max_steps=-3", "at least 0"],
-    "model.pretrain.max_steps=abc": ["model.pretrain.max_steps=abc", "Integer"],
+    "model.pretrain.max_steps=abc": [
+        "model.pretrain.max_steps=abc",
+        "a whole number, at least 0",
+        "Type model.pretrain.max_steps=2000",
+    ],
     "method.learning_rate=fast": ["method.learning_rate=fast", "a number"],
     "method.memory=foo": ["method.memory=foo", "nearest_class", "Type method.memory=another_class"],
     "attack.budgets=[0,50,20]": ["attack.budgets=[0, 50, 20]", "increasing"],
@@ -120,41 +121,60 @@ BAD = {
         """Type 'forget="naïve"'""",
     ],
     "paths.data=~nobody-here": ["paths.data=~nobody-here", "no such user", "Type 'paths.data="],
+    "seed=abc": ["seed=abc", "a whole number, between 0 and", "Type seed=0"],
+    "seed=1e3": ["seed=1e3", "a whole number, between 0 and", "Type seed=1000"],
+    "seed=null": ["seed=null", "a whole number", "Type seed=0"],
+    "trainer.devices=auto": ["a whole number, at least 1", "Type trainer.devices=1"],
+    "trainer.threads=many": ["a whole number, at least 1, or null", "Type trainer.threads=1"],
+    "rebuild=maybe": ["rebuild=maybe", "must be true or false. Type rebuild=false"],
+    "precision=null": ["precision=null: must be one of 32-true, bf16-mixed", "Type "],
+    "sampler=5": ["sampler=5", "must be a group of keys"],
+    "relearning.budgets=4": [
+        "relearning.budgets=4",
+        "a list, each a whole number",
+        "Type 'relearning.budgets=[4]'",
+    ],
+    "stages=pretrain": ["stages=pretrain", "a list, each a word", "Type 'stages=[pretrain]'"],
+    "sampler.guidance_scales=[a]": ["each a number", "Type 'sampler.guidance_scales=["],
+    "relearning.budgets=[4,0]": [
+        "relearning.budgets=[4, 0]: must be increasing",
+        "Type 'relearning.budgets=[0,25,50,100,200,400]'",
+    ],
+    "relearning.lr_schedule=linear": [
+        "relearning.lr_schedule=linear: must be one of constant, one_cycle, cosine.",
+        "Type relearning.lr_schedule=constant",
+    ],
+    "unlearning.batch_size=0": ["unlearning.batch_size=0", "Type unlearning.batch_size=64"],
+    "model.pretrain.label_dropout=2": ["model.pretrain.label_dropout=2", "between 0 and 1"],
+    "method.learning_rate=null": ["method.learning_rate=null: must be a number. Type"],
+    "attack.budgets=[0,null]": ["attack.budgets=[0, null]: must be a list"],
+    "attack=null": ["attack=null: no such attack; allowed: context_probe", "Type attack=none"],
+    "method=null": ["method=null: no such method; allowed: ", "Type method=original"],
+    "eval=null": ["eval=null: no such eval; allowed: agreement", "Type eval=forget_accuracy"],
+    "dataset=null": ["dataset=null: no such dataset; allowed: celeba", "Type dataset=digits"],
+    "model.unet=null": ["model.unet=null: a model of diffusion has one", "Leave model.unet out"],
+    "experiment=classification model.network=null": ["model.network=null", "classification has"],
+    "model=null": ["model=null: no such model; allowed: ", "Type model=unet_tiny"],
+    "experiment=null": ["experiment=null: no such experiment", "Leave experiment=null out"],
+    "attack=5": ["attack=5: no such attack; allowed", "Type attack=none"],
+    "method={}": ["method={}: no such method; allowed", "Type method=original"],
+    "attack=[none,dimra]": ["attack=[none,dimra]: attack takes one. Type -m attack=none,dimra"],
+    "method=[salun]": ["method=[salun]: method takes one. Type method=salun"],
+    "eval=[nope]": ["eval=[nope]: no such eval; allowed: agreement, ", "Type 'eval=["],
+    "eval=[kid,nope,entrop]": ["no such eval: nope, entrop; allowed", "Type 'eval=[kid,"],
+    "experiment=nope": ["experiment=nope: no such experiment", "grid/celeba, grid/cifar10, "],
+    "experiment=grid/digit": ["experiment=grid/digit: no such", "Type experiment=grid/digits"],
+    "+tuned=dimun": ["tuned=dimun: no such tuned; allowed", "Type +tuned=dimum"],
+    "experiment=grid/cifar10 trainer.accelerator=cpu": [
+        "experiment=grid/cifar10: is several runs (",
+        "Type python run.py -m experiment=grid/cifar10, or python scripts/grid.py run",
+    ],
     "model.checkpoint=/no/such": [
         "model.checkpoint=/no/such",
         "no such file or folder",
         "Type model.checkpoint=null",
     ],
 }
-
-
-@pytest.fixture
-def complaint(capsys, monkeypatch, tmp_path: Path):
-    """complaint("method=x", ...) -> the lines on stderr of the command, which must end with exit
-    code 2.
-    """
-
-    def complained(*overrides: str, outputs: Path = tmp_path / "outputs") -> list[str]:
-        GlobalHydra.instance().clear()
-        arguments = ["run.py", "tracking=none", f"paths.outputs={outputs}", *overrides]
-        if "-m" in overrides:
-            arguments = ["run.py", *overrides, "tracking=none", f"paths.outputs={outputs}"]
-        monkeypatch.setattr(sys, "argv", arguments)
-        monkeypatch.chdir(ROOT)
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        logging.getLogger().setLevel(
-            logging.WARNING
-        )  # Hydra set it, and switched off all loggers, in this process too
-        for logger in logging.Logger.manager.loggerDict.values():
-            logger.disabled = False
-        captured = capsys.readouterr()
-        assert ended.value.code == 2, captured
-        assert "Traceback" not in captured.err
-        assert not list(tmp_path.rglob("artifacts/*/*")), "something was computed"
-        return captured.err.strip().splitlines()
-
-    return complained
 
 
 @pytest.mark.parametrize("overrides", BAD)
@@ -172,6 +192,28 @@ def test_bad_input_gets_one_line_that_says_what_to_type(overrides: str, complain
 def test_all_problems_are_named_at_once(complaint):
     lines = complaint("forget=12", "method.max_steps=-3", "sampler.name=euler")
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("first", ["eval=[nope]", "attack=null"])
+def test_a_choice_that_there_is_not_hides_no_other_problem(complaint, first: str):
+    lines = complaint(first, "trainer=nope", "method.max_stepps=3")
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(
+        [first, "trainer=nope", "method.max_stepps=3"]
+    )
+
+
+def test_of_several_runs_the_choice_that_there_is_not_is_named(complaint):
+    (line,) = complaint("-m", "attack=null,none", "seed=0,1")
+    assert line.startswith("error: attack=null,none: no such attack: null; allowed: context_probe")
+    (line,) = complaint("-m", "attack=dimra,nope,prune")
+    assert line.startswith("error: attack=dimra,nope,prune: no such attack: nope; allowed: ")
+    assert ". Type attack=dimra," in line and line.endswith(",prune")
+
+
+def test_one_run_of_those_that_an_experiment_lists_may_be_typed(complaint):
+    listed = ("method=dimum", "attack=none", "seed=0")
+    (line,) = complaint("experiment=grid/digits", *listed, "forget=12")
+    assert line.startswith("error: forget=12: ")
 
 
 def test_what_is_missing_hides_no_other_problem(complaint):

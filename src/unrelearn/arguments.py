@@ -89,6 +89,13 @@ def example_within(limits: Bounds) -> float:
     return next(value for value in (1, *limits[:2]) if within(value, limits))
 
 
+def printed(value: object) -> str:
+    """A value in a line that is printed, where null is what a user types for None."""
+    if isinstance(value, list):
+        return f"[{', '.join('null' if one is None else shown(repr(one)) for one in value)}]"
+    return "null" if value is None else shown(value)
+
+
 def wording(annotation: object) -> tuple[str, object]:
     """What an annotation allows, in words, and an example of it."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -141,7 +148,7 @@ def check_value(key: str, value: object, annotation: object) -> list[str]:
     else:
         allowed, instead = wording(annotation)
         example = typed({key: instead})
-    return [f"{key}={shown(value)}: must be {allowed}. Type {example}"]
+    return [f"{key}={printed(value)}: must be {allowed}. Type {example}"]
 
 
 def check_arguments(
@@ -183,6 +190,6 @@ def _no_such_key(
     elif others := options_with(key, name):
         advice = f"Type {typed({key: others[0], f'{key}.{name}': value})}"
     return (
-        f"{key}.{name}={shown(value)}: no such key; allowed: {', '.join(allowed) or 'none'}."
+        f"{key}.{name}={printed(value)}: no such key; allowed: {', '.join(allowed) or 'none'}."
         f" {advice}"
     )

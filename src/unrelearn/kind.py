@@ -24,12 +24,14 @@ class Kind:
         track: name of the file in tracks/ that lists the stages of a run.
         batches: what methods of this kind alone call their training.
         evidence: what measurements of this kind read.
+        parts: keys of model that it can not do without.
         forget: labels of the forgotten classes; none where images are forgotten one by one.
     """
 
     track: ClassVar[str]
     batches: ClassVar[str]
     evidence: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]]
     forget: list[int]
 
     def __init__(self, cfg: Config, dataset: Any):

@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from unrelearn import distributed, masks, optimizers, randomness
-from unrelearn.advice import typed
+from unrelearn.advice import shown, typed
 from unrelearn.batches import Batches
 from unrelearn.errors import UsageError
 from unrelearn.masks import Mask
@@ -30,6 +30,36 @@ from unrelearn.task import Task
 
 def total(losses: Iterable[Tensor]) -> Tensor:
     return reduce(add, losses)
+
+
+def checked(method: Method, losses: object) -> dict[str, Tensor]:
+    """What `losses` of a method returned.
+
+    Raises:
+        UsageError: it is no dict of losses, or none of them depends on a weight.
+    """
+    if isinstance(losses, dict) and losses:
+        odd = {name: one for name, one in losses.items() if not _is_number(one)}
+        if not odd and any(one.requires_grad for one in losses.values()):
+            return losses
+        got = ", ".join(f"{name}: {_described(one)}" for name, one in (odd or losses).items())
+        got += "" if odd else ", of which none depends on a weight"
+    else:
+        got = _described(losses)
+    raise UsageError(
+        f"{type(method).__name__}.losses must return a dict of tensors with one number each, got"
+        f" {got}. End it with return {{'forget': loss.mean()}}"
+    )
+
+
+def _is_number(loss: object) -> bool:
+    return isinstance(loss, Tensor) and loss.ndim == 0
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return shown(repr(value))[:80]
 
 
 class Training(Batches):
@@ -91,7 +121,7 @@ class Training(Batches):
         part = distributed.rank() * self.accumulate + self.micro
         identity = (self.task.seed, self.method.stage, "dropout", self.step, part)
         randomness.reseed(randomness.generator_for(*identity).initial_seed(), self.device)
-        losses = self.method.losses(self)
+        losses = checked(self.method, self.method.losses(self))
         self.last_losses = {name: value.detach() for name, value in losses.items()}
         combine = self.method.combine
         if combine == "sum" and self.combiner is None:

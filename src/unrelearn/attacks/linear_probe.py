@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrelearn.classification.manifold import features
-from unrelearn.errors import UsageError
 from unrelearn.method import Relearning
 from unrelearn.ranges import Count, LearningRates, Rate, Seed
 
@@ -52,11 +51,6 @@ class LinearProbe(Relearning):
         return self.data == "public"
 
     def begin(self, t: "Classifying") -> None:
-        if self.data == "retain" and t.task.forget_classes:
-            raise UsageError(
-                "attack.data=retain: has no image of the forgotten class, which no new head then"
-                " answers. Type attack.data=public"
-            )
         images = t.task.public if self.data == "public" else t.task.retain
         assert images is not None
         self.images = images

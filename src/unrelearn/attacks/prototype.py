@@ -49,6 +49,13 @@ class Prototype(Edit):
                 "attack=prototype: brings whole classes back, and here images are forgotten one by"
                 " one. Type forget=class:3, or attack=relearn"
             )
+        assert t.task.public is not None
+        for c in t.task.forget_classes:
+            if not len(t.task.public.of_classes([c])):
+                raise UsageError(
+                    f"attack=prototype: the public half of the test images has none of class {c}."
+                    " Type attack=relearn"
+                )
 
     def prepare(self, t: "Classifying") -> None:
         task = t.task

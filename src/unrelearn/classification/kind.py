@@ -31,6 +31,7 @@ class Classifiers(Kind):
     """`forget` names classes as a denoiser's does, or images: see data.splits."""
 
     track, batches, evidence = "classification", "Classifying", "ClassifierEvidence"
+    parts = ("network",)
 
     def __init__(self, cfg: Config, dataset: Any):
         super().__init__(cfg, dataset)

@@ -59,8 +59,18 @@ def by_class(cfg: Config) -> Problems:
             yield problem(group, name_of(given), why, {"forget": "class:3"})
 
 
+def retained_only(cfg: Config) -> Problems:
+    """An attack that learns a new head for all classes, from images of the retained ones."""
+    whole_classes = not names_examples(cfg.forget) or str(cfg.forget).startswith("class:")
+    learns_head = name_of(cfg.attack) == "linear_probe"
+    if learns_head and whole_classes and cfg.attack["data"] == "retain":
+        why = "has no image of a forgotten class, which no new head then answers"
+        yield problem("attack.data", "retain", why, {"attack.data": "public"})
+
+
 RULES: Rules = (
     (by_class, ("forget", "method", "attack")),
+    (retained_only, ("forget", "attack")),
     (passes, ("trainer.batch_size_per_device",)),
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),

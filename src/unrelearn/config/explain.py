@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -10,39 +11,33 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+from yaml import YAMLError
 
 from unrelearn.advice import NAMES, shell, shown, typed
-from unrelearn.config.groups import options_with
-from unrelearn.config.schema import defaults, leaves
+from unrelearn.config import groups
+from unrelearn.config.schema import Config, defaults, groups_of, leaves
+from unrelearn.config.values import known_keys, must_be
 from unrelearn.paths import CONF
-from unrelearn.words import read
+from unrelearn.words import UNREADABLE, read
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     """One line for each problem when Hydra or OmegaConf could not compose the configuration; None
     if it is something else.
     """
+    if lines := groups.check_choices(overrides):
+        return lines
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return [_unreadable(error, overrides)]
+    missing = getattr(error, "missing_cfg_file", None) or ""
+    if isinstance(error, MissingConfigException) and "/" in missing:
+        return [_no_such_option(missing, error.options or [], overrides)]
     text = " ".join(str(error).split())
-    if (
-        isinstance(error, MissingConfigException)
-        and error.missing_cfg_file
-        and "/" in error.missing_cfg_file
-    ):
-        group, option = error.missing_cfg_file.rsplit("/", 1)
-        options = sorted(error.options or [])
-        close = (
-            [
-                name for name in options if name.startswith(f"{option}_")
-            ]  # presets of what was one, once
-            or difflib.get_close_matches(option, options, n=1)
-            or options[:1]
-            or ["..."]
-        )
-        return [
-            f"{group}={shown(option)}: no such {group}; allowed: {', '.join(options)}. "
-            f"Type {' or '.join(f'{group}={name}' for name in close)}"
-        ]
     if isinstance(error, OverflowError) and (found := re.search(r"full_key: (\S+)", text)):
         return [
             f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"
@@ -58,11 +53,90 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
     if match or "not in" in str(cause):
         return [_no_such_key(key, given, overrides)]
+    if line := _wrong_type(key, given, cause):
+        return [line]
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
     return [
         f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
         "Type python run.py --cfg job to see what stands there by default"
     ]
+
+
+def _unreadable(error: YAMLError | UnicodeDecodeError, overrides: Sequence[str]) -> str:
+    """Of a yaml that is none: the file, the line, and the choice that asked for it."""
+    mark = getattr(error, "problem_mark", None)
+    file = mark.name if mark else getattr(error, "name", None) or _undecodable(overrides)
+    what = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+    line = f", line {mark.line + 1}" if mark else ""
+    why = f"{groups.place(file) if file else 'a yaml'}{line}: {what}"
+    if not file or not Path(file).is_relative_to(CONF) or Path(file).parent == CONF:
+        return f"{shown(why)}. Mend that file, or choose another option"
+    path = Path(file).relative_to(CONF).with_suffix("").as_posix()
+    group, word, _ = _typed(path, overrides)
+    other = groups.another(group, path.removeprefix(f"{group}/"))
+    return f"{shown(f'{word}: {why}')}. Mend that file, or type {group}={other}"
+
+
+def _typed(path: str, overrides: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Of an option, experiment/grid/digits: its group, the word without + that chose it, and all
+    that this word chooses.
+    """
+    for word in overrides:
+        group = groups.group_in(word)
+        names = [str(name) for name in groups.names_in(word)] if group else []
+        if group and any(f"{group}/{name}" == path for name in names):
+            return group, word.lstrip("+"), names
+    group, _, option = path.rpartition("/")
+    return group, f"{group}={option}", [option]
+
+
+def _undecodable(overrides: Sequence[str]) -> Path | None:
+    """The first file that was chosen and can not be read; an error of letters does not name it."""
+    for word in overrides:
+        group = groups.group_in(word)
+        for name in groups.names_in(word) if group else []:
+            file = CONF / str(group) / f"{name}.yaml"
+            if file.exists() and not groups.readable(str(group), str(name)):
+                return file
+    return None
+
+
+def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]) -> str:
+    group, word, names = _typed(missing, overrides)
+    options = sorted({*known, *groups.options_of(group)})
+    unknown = [name for name in names if name not in options]
+    which = f": {', '.join(map(shown, unknown))}" if len(names) > 1 else ""
+    instead = [[name] if name in options else _close(name, options) for name in names]
+    key = f"+{group}" if f"+{word}" in overrides else group
+    if word.partition("=")[2].startswith("["):
+        advice = typed({key: [each[0] for each in instead]})
+    elif len(names) > 1:
+        advice = f"{key}={','.join(each[0] for each in instead)}"
+    else:
+        advice = " or ".join(f"{key}={name}" for name in instead[0])
+    return f"{shown(word)}: no such {group}{which}; allowed: {', '.join(options)}. Type {advice}"
+
+
+def _close(option: str, options: Sequence[str]) -> list[str]:
+    """What may be meant by an option that there is not."""
+    presets = [name for name in options if name.startswith(f"{option}_")]  # of what was one, once
+    return (
+        presets or difflib.get_close_matches(option, options, n=1) or list(options[:1]) or ["..."]
+    )
+
+
+def _wrong_type(key: str, given: str, cause: BaseException) -> str | None:
+    """The line of a value that the schema does not take; None if that is not what is wrong."""
+    if not isinstance(cause, ValidationError) or isinstance(cause, InterpolationResolutionError):
+        return None
+    told = re.search(r"Value '(.*?)'", str(cause))  # where a yaml gave it
+    given = given if "=" in given or not told else f"{key}={told[1]}"
+    if key in groups_of(Config):
+        return f"{shown(given)}: must be a group of keys. Type python run.py --cfg job to see them"
+    if key not in known_keys():
+        return None
+    value = read(given.partition("=")[2]) if "=" in given else UNREADABLE
+    return f"{shown(given)}: {must_be(key, value)}"
 
 
 def _several(overrides: Sequence[str]) -> list[str]:
@@ -105,7 +179,7 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     )
     value = read(given.split("=", 1)[1]) if "=" in given else "..."
     close = difflib.get_close_matches(name, siblings, n=1)
-    others = [] if close else options_with(parent, name)
+    others = [] if close else groups.options_with(parent, name)
     if others:
         return (
             f"{shown(given)}: the {parent} chosen here has no such key;"
@@ -131,6 +205,6 @@ def _known_keys(choices: Sequence[str] = ()) -> list[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             config = hydra_compose("config", overrides=list(choices))
-        except (HydraException, OmegaConfBaseException):
+        except (HydraException, OmegaConfBaseException, YAMLError):
             config = hydra_compose("config")
         return [key for key, _ in leaves(OmegaConf.to_container(config))]

@@ -1,12 +1,28 @@
-"""The groups that are plain yaml: what they name, against its signature."""
+"""The groups that are plain yaml: what is chosen of them, and what that names, against its
+signature.
+"""
 
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from unrelearn import arguments
-from unrelearn.advice import shown
+from unrelearn.advice import problem, shown
+from unrelearn.check import at
 from unrelearn.config.schema import file_of
+from unrelearn.config.values import check_value, known_keys
+from unrelearn.errors import UsageError
 from unrelearn.paths import CONF
 
 # what a run asks of the class that a group names
@@ -22,6 +38,7 @@ EXAMPLES = {
     "eval": "unrelearn.evals.fd_oracle.run",
     "proxy": "unrelearn.data.mnist.MNIST",
 }
+SEVERAL = ("eval",)  # groups of which one run may have several options
 
 
 def constructor_arguments(group: dict[str, Any]) -> dict[str, Any]:
@@ -41,11 +58,136 @@ def needs_inception(name: str, measurement: dict[str, Any]) -> bool:
     return name in ("fid", "kid", "inception_score") or measurement.get("features") == "inception"
 
 
+# what is chosen
+
+
+def options_of(group: str) -> list[str]:
+    """The options of a group, those of folders in it too: grid/digits of experiment."""
+    folder = CONF / group
+    files = sorted(folder.rglob("*.yaml"))
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+
+
+def readable(group: str, option: str) -> dict[str, Any]:
+    """As `file_of`; nothing of a file that can not be read. Whoever chooses it is told (`explain`),
+    and nobody else need mend it.
+    """
+    with contextlib.suppress(Exception):
+        if isinstance(keys := file_of(group, option), dict):
+            return keys
+    return {}
+
+
+def files_of(group: str) -> dict[str, dict[str, Any]]:
+    """What the yaml of each option holds, as far as it can be read."""
+    return {path.stem: readable(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))}
+
+
+def default_of(group: str) -> str | None:
+    """The option that conf/config.yaml names, of several the first; None if it names none."""
+    for entry in file_of("", "config")["defaults"]:
+        if isinstance(entry, dict) and entry.get(group):
+            chosen = entry[group]
+            return chosen[0] if isinstance(chosen, list) else chosen
+    return None
+
+
+def another(group: str, option: str | None) -> str | None:
+    """An option to choose instead: the default one, if it is not this one itself."""
+    options = [default_of(group), *options_of(group)]
+    return next((one for one in options if one not in (None, option)), None)
+
+
+def group_in(word: str) -> str | None:
+    """The group of which a word of the command line chooses options."""
+    key, equals, _ = word.lstrip("+").partition("=")
+    group = key.split("@")[0]
+    is_group = re.fullmatch(r"\w+(/\w+)*", group) and (CONF / group).is_dir()
+    return group if equals and is_group else None
+
+
+def values_in(word: str) -> list[object]:
+    """What a word gives its key: one value, or those of several runs."""
+    parsed = OverridesParser.create().parse_override(word)
+    if not parsed.is_sweep_override():
+        return [parsed.value()]
+    key = parsed.get_key_element()
+    return [one for part in parsed.sweep_string_iterator() for one in values_in(f"{key}={part}")]
+
+
+def names_in(word: str) -> list[object]:
+    """As `values_in`, with the elements of lists."""
+    lists = [value if isinstance(value, list) else [value] for value in values_in(word)]
+    return [one for each in lists for one in each]
+
+
+def check_choices(words: Sequence[str]) -> list[str]:
+    """Problems of choices that Hydra has no line for: a value that is no name, and a list where one
+    option is taken, which it would merge.
+    """
+    return [line for word in words if (group := group_in(word)) for line in _choice(word, group)]
+
+
+def _choice(word: str, group: str) -> Iterator[str]:
+    given, key, chosen = shown(word.lstrip("+")), word.partition("=")[0], names_in(word)
+    names = [one for one in chosen if isinstance(one, str)]
+    keys = [one for one in chosen if isinstance(one, dict) and one]  # of the group: {max_steps:5}
+    odd = [one for one in chosen if one not in names and one not in keys]
+    if odd:
+        allowed = options_of(group)
+        none = next((one for one in ("none", "original") if one in allowed), default_of(group))
+        which = f": {', '.join(map(arguments.printed, odd))}" if len(chosen) > 1 else ""
+        advice = f"Type {key}={none}" if none else f"Leave {given} out"
+        yield f"{given}: no such {group}{which}; allowed: {', '.join(allowed)}. {advice}"
+    elif group not in SEVERAL and any(isinstance(one, list) for one in values_in(word)):
+        each = f"-m {key}={','.join(names)} for a run each"
+        advice = each if len(names) > 1 else f"{key}={names[0] if names else default_of(group)}"
+        yield f"{given}: {group} takes one. Type {advice}"
+
+
+def _words_of_this_run() -> list[str]:
+    """As Hydra keeps them while it runs a job."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+# what that names
+
+
+def source(key: str, cfg: object) -> str:
+    """The key that a user typed for this one, method.batch_size: where the yaml of the choice says
+    ${another.key}, that one.
+    """
+    group, _, name = key.partition(".")
+    with contextlib.suppress(Exception):  # a yaml that is not in conf/
+        raw = _whole(group, name_of(at(cfg, group))).get(name)
+        named = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
+        if named and at(cfg, named[1]) == at(cfg, key):
+            return named[1]
+    return key
+
+
+def _whole(group: str, option: str) -> dict[str, Any]:
+    """A yaml of conf/ upon those that it builds on."""
+    keys: dict[str, Any] = {}
+    own = readable(group, option)
+    for above in own.get("defaults", []):
+        if isinstance(above, str) and above != "_self_":
+            keys |= _whole(group, above)
+    return keys | own
+
+
 def check_groups(settings: dict[str, Any]) -> list[str]:
-    """Problems of the groups, against the signatures of what they name."""
+    """Problems of the groups, against the signatures of what they name.
+
+    Raises:
+        UsageError: several options were merged into one group, of which nothing more can be said.
+    """
+    if merged := check_choices(_words_of_this_run()):
+        raise UsageError(merged)
     problems = []
     for key in ("method", "attack", "dataset"):
-        problems += _check(key, settings[key], key)
+        lines = _check(key, settings[key], key)
+        problems += [one for line in lines if (one := _of_source(line, key, settings))]
     for name, part in settings["attack"].items():
         if isinstance(part, dict) and "_target_" in part:
             problems += _check(f"attack.{name}", part, "proxy")
@@ -54,13 +196,25 @@ def check_groups(settings: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _of_source(line: str, group: str, settings: dict[str, Any]) -> str | None:
+    """The problem of a value as one of the key that it came from; None where the checks of that key
+    say it themselves.
+    """
+    found = re.match(rf"{group}\.\w+", line)
+    origin = source(found[0], settings) if found else ""
+    if not found or origin == found[0]:
+        return line
+    if origin in known_keys() and check_value(origin, at(settings, origin)):
+        return None
+    return line.replace(found[0], origin)
+
+
 def _check(key: str, group: object, kind: str) -> list[str]:
     name = group.get("_target_") if isinstance(group, dict) else None
     try:
         target = _target(name, OFFERS.get("dataset" if kind == "proxy" else kind, ()))
-    except Exception as error:  # Hydra wraps whatever the import of such a name raises
-        why, named = shown(" ".join(str(error).split())[:100]), f"{key}._target_"
-        return [f"{named}={shown(name)}: no such thing ({why}). Type {named}={EXAMPLES[kind]}"]
+    except Exception as error:  # whatever the import of such a name raises
+        return [_no_target(key, name, kind, error)]
     assert isinstance(group, dict)  # as it has a _target_
     injected = "evidence" if kind == "eval" else ""
     given = constructor_arguments(group)
@@ -69,19 +223,118 @@ def _check(key: str, group: object, kind: str) -> list[str]:
 
 def _target(name: object, offers: tuple[str, ...]) -> Any:
     """The class or function of a dotted name, which must have what is asked of it."""
-    if not isinstance(name, str):
-        raise TypeError("must be the dotted name of a class or function")
-    target = get_object(name)
+    target = located(name)
     if not callable(target) or not all(hasattr(target, what) for what in offers):
         asked = f"class with {', '.join(offers)}" if offers else "class or function"
-        raise TypeError(f"must be a {asked}")
-    arguments.parameters(target)
+        raise NoSuchName(f"must be a {asked}")
+    try:
+        arguments.parameters(target)
+    except Exception as error:  # of annotations that are texts, whatever evaluating them raises
+        why = " ".join(str(error).split())[:300]
+        raise NoSuchName(
+            f"its arguments can not be read ({type(error).__name__}: {why})"
+        ) from error
     return target
+
+
+class NoSuchName(Exception):
+    """What is wrong with a dotted name; instead: one that could be meant."""
+
+    def __init__(self, why: str, instead: str = ""):
+        super().__init__(why)
+        self.instead = instead
+
+
+def located(name: object) -> Any:
+    """What a dotted name stands for.
+
+    Raises:
+        NoSuchName: nothing. And whatever the import of a module raises.
+    """
+    parts = name.split(".") if isinstance(name, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise NoSuchName("must be the dotted name of a class or function")
+    found: Any = None
+    for count, part in enumerate(parts, 1):
+        whole, above = ".".join(parts[:count]), ".".join(parts[: count - 1])
+        if found is not None and hasattr(found, part):
+            found = getattr(found, part)
+        elif found is None or hasattr(found, "__path__"):
+            if whole not in sys.modules and importlib.util.find_spec(whole) is None:
+                raise NoSuchName(f"there is no module {whole}")
+            found = importlib.import_module(whole)
+        else:
+            has = _names(found)
+            where = place(found.__file__) if isinstance(found, ModuleType) else above
+            why = f"{where} has no {part}; it has {', '.join(has) or 'nothing'}"
+            close = difflib.get_close_matches(part, has, n=1, cutoff=0)
+            raise NoSuchName(why, f"{above}.{close[0]}" if close else "")
+    return found
+
+
+def _names(module: object) -> list[str]:
+    """The classes and functions that a module defines for others."""
+    return [
+        name
+        for name, value in getattr(module, "__dict__", {}).items()
+        if callable(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", "") == getattr(module, "__name__", None)
+    ]
+
+
+def place(file: str | Path | None) -> str:
+    """A file as it lies in the checkout, or its whole path."""
+    with contextlib.suppress(ValueError):
+        return str(Path(str(file)).relative_to(CONF.parent))
+    return str(file)
+
+
+def _no_target(key: str, name: object, kind: str, error: Exception) -> str:
+    """The line of a choice whose class can not be had: what is wrong, and where."""
+    named = f"{key}._target_"
+    said = _said_in("eval" if kind == "eval" else key, key, name)
+    if kind == "eval":
+        leave = f"type ~{key}"
+    else:
+        other = another(key, said.stem if said else None) if kind in OFFERS else None
+        leave = f"type {key}={other}" if other else f"type {named}={EXAMPLES[kind]}"
+    if name is None:
+        return (
+            f"{named}: {place(said) if said else 'what was chosen'} names no class. Add a line"
+            f" _target_: MODULE.CLASS to it, or {leave}"
+        )
+    if not isinstance(error, NoSuchName):
+        return problem(named, name, _where(error), f"Mend it, or {leave}")
+    instead = f"Mend {place(said)}, or {leave}" if said else ""
+    return problem(named, name, str(error), instead or {named: error.instead or EXAMPLES[kind]})
+
+
+def _said_in(group: str, key: str, name: object) -> Path | None:
+    """The yaml of conf/ that says so, if there is one; of a measurement that of its name."""
+    only = key.partition(".")[2]
+    for option, keys in files_of(group).items():
+        own = "_target_" in keys or "defaults" not in keys  # or those that it builds on have one
+        if own and keys.get("_target_") == name and only in ("", option):
+            return CONF / group / f"{option}.yaml"
+    return None
+
+
+def _where(error: Exception) -> str:
+    """File, line and text of what an import raised: the last line that is neither Python's nor of
+    another package, as the mistake lies there and not in what it calls.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{place(error.filename)}, line {error.lineno}: {error.msg}"
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    others = (sys.prefix, sys.base_prefix, "<", __file__)
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [call for call in calls if not call.filename.startswith(others)]
+    return f"{place(own[-1].filename)}, line {own[-1].lineno}: {text}" if own else text
 
 
 def options_with(group: str, name: str) -> list[str]:
     """The options of a group in which a key stands, first those that can not do without it."""
-    files = sorted((CONF / group).glob("*.yaml")) if group else []
-    options = {path.stem: file_of(group, path.stem) for path in files}
+    options = files_of(group) if group else {}
     having = [option for option, keys in options.items() if name in keys]
     return sorted(having, key=lambda option: options[option][name] != "???")

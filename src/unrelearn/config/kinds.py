@@ -1,5 +1,6 @@
 """Whether a method, an attack and the measurements are for the kind of model that there is."""
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from unrelearn.advice import problem
-from unrelearn.config.groups import name_of
+from unrelearn.config.groups import located, name_of, readable
 from unrelearn.config.schema import Config, file_of
 from unrelearn.paths import CONF
 
@@ -24,7 +25,9 @@ def check_kind(cfg: Config) -> list[str]:
     except Exception as error:  # whatever the import of such a name raises
         why = f"no such kind of model ({' '.join(str(error).split())[:100]})"
         return [problem(key, cfg.model.kind, why, {"model": "unet_tiny"})]
-    problems = []
+    missing = [f"model.{part}" for part in kind.parts if getattr(cfg.model, part) is None]
+    why = f"a model of {track} has one"
+    problems = [problem(key, "null", why, f"Leave {key} out") for key in missing]
     for group in ("method", "attack"):
         given = getattr(cfg, group)
         if works(get_object(given["_target_"]), batches):
@@ -42,9 +45,14 @@ def check_kind(cfg: Config) -> list[str]:
 
 
 def options(group: str, batches: str) -> Iterator[str]:
-    """The methods or attacks of a kind of model, by the names of their yamls."""
+    """The methods or attacks of a kind of model, by the names of their yamls; one that can not be
+    read or imported is left out, and whoever chooses it is told.
+    """
     for path in sorted((CONF / group).glob("*.yaml")):
-        if works(target_of(group, path.stem), batches):
+        serves = False
+        with contextlib.suppress(Exception):
+            serves = works(target_of(group, path.stem), batches)
+        if serves:
             yield path.stem
 
 
@@ -53,7 +61,7 @@ def target_of(group: str, name: str) -> Any:
     given = file_of(group, name)
     while "_target_" not in given:
         given = file_of(group, given["defaults"][0])
-    return get_object(given["_target_"])
+    return located(given["_target_"])
 
 
 def works(method: Any, batches: str) -> bool:
@@ -67,12 +75,15 @@ def kind_typed(words: Sequence[str]) -> Any:
     for word in words:
         key, _, name = word.partition("=")
         if key == "experiment" and (CONF / "experiment" / f"{name}.yaml").exists():
-            listed = file_of("experiment", name).get("defaults") or []
+            listed = readable("experiment", name).get("defaults") or []
             for entry in listed:
                 model = entry.get("override /model", model) if isinstance(entry, dict) else model
         elif key == "model" and (CONF / "model" / f"{name}.yaml").exists():
             model = name
-    return get_object(file_of("model", model)["kind"])
+    try:
+        return located(readable("model", model)["kind"])
+    except Exception:  # what is wrong with that model is said where it is composed
+        return located("unrelearn.diffusion.kind.Denoisers")
 
 
 def every_attack_of(words: Sequence[str]) -> list[str]:

@@ -8,11 +8,15 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from unrelearn import arguments
 from unrelearn.advice import problem, shown, typed
 from unrelearn.check import at
+from unrelearn.config.groups import files_of, source
 from unrelearn.config.schema import Config, Trainer, file_of
 from unrelearn.paths import CONF
 
@@ -38,7 +42,8 @@ def budgets(cfg: Config) -> Problems:
     if whole and value[-1] > 0 and all(a < b for a, b in itertools.pairwise(value)):
         return
     why = "must be increasing numbers of steps, none negative, the last above 0"
-    yield problem("attack.budgets", value, why, {"attack.budgets": [0, 25, 50, 100, 200, 400]})
+    key = source("attack.budgets", cfg)
+    yield problem(key, arguments.printed(value), why, {key: [0, 25, 50, 100, 200, 400]})
 
 
 def plateau(cfg: Config) -> Problems:
@@ -80,13 +85,31 @@ def tracking(cfg: Config) -> Problems:
 def presets(cfg: Config) -> Problems:
     """`preset` becomes part of file names, and must be the name of the yaml that holds it."""
     for group in ("method", "attack"):
-        given = getattr(cfg, group)
-        files = sorted((CONF / group).glob("*.yaml"))
-        names = [path.stem for path in files]
-        known = [name for name in names if file_of(group, name).get("preset") == name]
-        if "preset" in given and given["preset"] not in known:
+        if "preset" not in (given := getattr(cfg, group)):
+            continue
+        named = given["preset"]
+        known = [name for name, keys in files_of(group).items() if keys.get("preset") == name]
+        if named not in known:
             why = f"no such preset; allowed: {', '.join(known) or 'none'}"
-            yield problem(f"{group}.preset", given["preset"], why, f"Leave {group}.preset out")
+            value = arguments.printed(named)
+            yield problem(f"{group}.preset", value, why, f"Leave {group}.preset out")
+
+
+def one_run(cfg: Config) -> Problems:
+    """An experiment that lists several runs, typed without -m; where the command line gives all
+    that it lists, it is one.
+    """
+    if not HydraConfig.initialized():
+        return
+    hydra = HydraConfig.get()
+    listed = OmegaConf.select(hydra, "sweeper.params") or {}
+    given = {word.lstrip("+").split("=")[0] for word in hydra.overrides.task}
+    name = hydra.runtime.choices.get("experiment")
+    if hydra.mode == RunMode.RUN and name and (left := [key for key in listed if key not in given]):
+        several = f"experiment={name}"
+        why = f"is several runs ({', '.join(map(str, left))})"
+        advice = f"python run.py -m {several}, or python scripts/grid.py run {several}"
+        yield problem("experiment", name, why, f"Type {advice}")
 
 
 def protocol(cfg: Config) -> Problems:
@@ -132,13 +155,14 @@ def passes(cfg: Config) -> Problems:
 
 RULES: Rules = (
     (logging, ("trainer.checkpoint_every", "trainer.log_every")),
-    (budgets, ("attack.budgets",)),
+    (budgets, ("attack.budgets", "relearning.budgets")),
     (plateau, ("method.plateau", "trainer.log_every")),
     (tracking, ("tracking.",)),
     (presets, ("method._target_", "attack._target_")),
     (protocol, ("protocol.name",)),
     (levels, ("attack._target_", "attack.levels")),
-    (passes, ("method._target_", "method.max_steps", "method.combine")),
+    (passes, ("method._target_", "method.max_steps", "unlearning.max_steps", "method.combine")),
+    (one_run, ()),
 )
 
 
@@ -157,10 +181,9 @@ def processes(cfg: Config, elsewhere: bool) -> list[str]:
         return problems
     why = "is global, and must be a multiple of the number of processes (trainer.devices)"
     for group in ("model.pretrain", "method", "attack", "oracle"):
-        key = f"{group}.batch_size"
-        size = at(cfg, key)
+        size = at(cfg, f"{group}.batch_size")
         if isinstance(size, int) and size % number:
-            multiple = -(-size // number) * number
+            key, multiple = source(f"{group}.batch_size", cfg), -(-size // number) * number
             problems.append(problem(key, size, f"{why}, {number}", {key: multiple}))
     return problems
 

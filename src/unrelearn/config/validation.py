@@ -95,14 +95,15 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
             problems.append(problem("stages", stage, why, {"stages": stages}))
     if unless("model.kind", "method", "attack", "eval"):
         problems += check_kind(cfg)
+    parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=")
     of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
-    for rule, keys in (*of_kind, *RULES):
+    for rule, keys in (*(of_kind if unless(*parts) else ()), *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
     if unless("paths.outputs"):
         problems += check_writable(cfg.paths.outputs)
-    if unless("dataset", "attack.proxy", "attack._target_", "method._target_"):
+    if unless("dataset", "attack.proxy", "attack._target_", "method._target_", *parts):
         problems += check_dataset(cfg, in_doubt=in_doubt)
     return problems
 

@@ -2,12 +2,13 @@
 
 import typing
 from dataclasses import Field, fields
+from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 
 from unrelearn import arguments
-from unrelearn.advice import shown, typed
+from unrelearn.advice import typed
 from unrelearn.config.schema import (
     GROUPS,
     Config,
@@ -29,25 +30,46 @@ def check_types(node: dict[str, Any], schema: Any = Config, above: str = "") -> 
         if value is None and part is not None and part is not one.type:
             continue
         if is_group and not isinstance(value, dict):
-            problems.append(f"{key}={shown(value)}: must be a group of keys. Leave {key} out")
+            given = f"{key}={arguments.printed(value)}"
+            problems.append(f"{given}: must be a group of keys. Leave {key} out")
         elif part is not None and isinstance(value, dict):
             problems += check_types(value, part, key)
         elif not is_group and arguments.error_of(value, one.type):
-            wording, example = arguments.wording(one.type)
-            problems.append(
-                f"{key}={shown(value)}: must be {wording}. Type {typed({key: example})}"
-            )
+            given = f"{key}={arguments.printed(value)}"
+            problems.append(f"{given}: {must_be(key, value)}")
     return problems
+
+
+@cache
+def known_keys() -> "dict[str, Field[Any]]":
+    """What the schema says of each dotted key that is no group of others."""
+    return dict(keys_of(Config))
+
+
+def must_be(key: str, value: object) -> str:
+    """What a key of the schema may be, as its value is of another type, and what to type."""
+    declared = known_keys()[key]
+    kind = declared.metadata.get("kind", declared.type)
+    allowed, example = arguments.wording(kind)
+    if (limits := arguments.bounds(kind)) != arguments.UNBOUNDED:
+        allowed = f"{allowed}, {arguments.span(limits)}"
+    if type(None) in typing.get_args(declared.type) and "null" not in allowed:
+        allowed = f"{allowed}, or null"
+    default = OmegaConf.select(defaults(), key)
+    default = list(default) if isinstance(default, ListConfig) else default
+    whole = int(value) if isinstance(value, float) and value.is_integer() else None
+    meant = (one for one in ([value], whole, default) if arguments.error_of(one, kind) is None)
+    return f"must be {allowed}. Type {typed({key: next(meant, example)})}"
 
 
 def check_values(settings: dict[str, Any]) -> list[str]:
     """Keys that there are not, choices, ranges, and numbers that are none."""
-    known, groups, problems = dict(keys_of(Config)), set(groups_of(Config)), []
+    known, groups, problems = known_keys(), set(groups_of(Config)), []
     for key, value in leaves(settings):
         if key.split(".")[0] in GROUPS:
             continue
         if key in known:
-            problems += _check(key, value, known[key])
+            problems += check_value(key, value)
         elif key not in groups:
             problems.append(
                 f"{key}: no such key; python run.py --cfg job shows all of them. Leave +{key} out"
@@ -55,7 +77,9 @@ def check_values(settings: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _check(key: str, value: object, declared: "Field[Any]") -> list[str]:
+def check_value(key: str, value: object) -> list[str]:
+    """Problems of the value of a key of the schema, which is of its type."""
+    declared = known_keys()[key]
     kind = declared.metadata.get("kind", declared.type)
     if key == "forget":  # a class may be called nan
         return []
@@ -63,8 +87,8 @@ def _check(key: str, value: object, declared: "Field[Any]") -> list[str]:
         allowed = typing.get_args(kind)
         listed = ", ".join(allowed)
         advice = f"Type {key}={allowed[0]}"
-        known = value in allowed
-        return [] if known else [f"{key}={shown(value)}: must be one of {listed}. {advice}"]
+        given = f"{key}={arguments.printed(value)}"
+        return [] if value in allowed else [f"{given}: must be one of {listed}. {advice}"]
     if key == "model.pretrain.max_steps" and value == 0:
         return [f"{key}=0: there is no model without training. Type {key}=2000"]
     limits = arguments.bounds(kind)

@@ -20,6 +20,7 @@ from unrelearn.method import Method
 
 class Denoisers(Kind):
     track, batches, evidence = "diffusion", "Denoising", "Evidence"
+    parts = ("unet", "schedule")
 
     def __init__(self, cfg: Config, dataset: Any):
         super().__init__(cfg, dataset)
