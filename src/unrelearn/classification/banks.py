@@ -20,11 +20,11 @@ def memorisation(correct: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
     """P(correct | trained on it) - P(correct | not), (N,) in [-1, 1] (Feldman and Zhang 2020,
     arXiv:2008.03703, eq. 1). NaN for an image that all models or none were trained on.
 
-    Args: correct, trained_on: bool (M, N).
+    Args: correct (M, N), bool, or a probability instead; trained_on: bool (M, N).
     """
     with np.errstate(invalid="ignore"):
-        inside = (correct & trained_on).sum(0) / trained_on.sum(0)
-        outside = (correct & ~trained_on).sum(0) / (~trained_on).sum(0)
+        inside = (correct * trained_on).sum(0) / trained_on.sum(0)
+        outside = (correct * ~trained_on).sum(0) / (~trained_on).sum(0)
     return inside - outside
 
 

@@ -46,6 +46,8 @@ class Classifiers(Kind):
         if not self.by_image:
             return self.forget
         kind, _, value = str(self.cfg.forget).partition(":")
+        if kind == "memorised":
+            return {kind: value, "halves": self.cfg.references.halves}
         content = sha256(Path(value).expanduser()) if kind == "file" else value
         return {kind: content, "seed": self.cfg.forget_seed}
 
@@ -102,7 +104,8 @@ class Classifiers(Kind):
 
     def indexes(self, data: ImageData) -> Tensor:
         """Of D_f in the training images, ascending."""
-        examples = Examples(data.train.labels, data.class_names, data.true_labels)
+        known = (data.class_names, data.true_labels, data.memorisation)
+        examples = Examples(data.train.labels, *known)
         return forget_indexes(str(self.cfg.forget), examples, self.cfg.forget_seed)
 
     def mask(self, data: ImageData) -> Tensor:
@@ -143,15 +146,15 @@ class Classifiers(Kind):
         denoisers = ("label_dropout", "loss_reduction", "antithetic")
         return {k: v for k, v in asdict(self.cfg.model.pretrain).items() if k not in denoisers}
 
-    def bank_recipe(self, flip: bool) -> Recipe:
-        """That of `retrain`, for many at once."""
+    def bank_recipe(self, flip: bool, place: str = "retrain") -> Recipe:
+        """How many are trained at once, with the augmentation of a place."""
         names = ("max_steps", "batch_size", "learning_rate", "lr_schedule", "grad_clip")
         settings = self.settings
         return Recipe(
             **{name: self.given[name] for name in names},
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
-            augmentation=self.cfg.augment.retrain,
+            augmentation=getattr(self.cfg.augment, place),
             flip=flip,
         )
 

@@ -13,6 +13,7 @@ from unrelearn.errors import UsageError
 from unrelearn.forgotten import names_examples
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
+FIRST_HALF = 200_000  # and of models that see half of the images
 
 
 def network_of(cfg: Config) -> Network:
@@ -34,6 +35,13 @@ def checkpoint(cfg: Config) -> Problems:
     if model.weights != "raw" and model.pretrain.ema_decay is None:
         why = "no average is kept where model.pretrain.ema_decay is null"
         yield problem("model.weights", model.weights, why, {"model.weights": "raw"})
+
+
+def halves(cfg: Config) -> Problems:
+    count, key = cfg.references.halves, "references.halves"
+    if count % 2:
+        why = "must be even: two models share the images between them"
+        yield problem(key, count, why, {key: count + 1})
 
 
 def seed(cfg: Config) -> Problems:
@@ -75,6 +83,7 @@ RULES: Rules = (
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),
     (seed, ("seed",)),
+    (halves, ("references.halves",)),
 )
 
 
@@ -93,8 +102,8 @@ def _images(cfg: Config, dataset: Any) -> list[str]:
     kind, _, value = str(cfg.forget).partition(":")
     if not names_examples(cfg.forget) or kind == "class":
         return []
-    if kind == "random" and 0 < _number(value) < 1:
-        return []  # any share can be drawn, but for none at all, of which training tells
+    if kind in ("random", "memorised") and 0 < _number(value) < 1:
+        return []  # any share can be had, but for none at all, of which training tells
     if cfg.dry_run:
         return []
     data = dataset.load()

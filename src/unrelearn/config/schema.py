@@ -119,6 +119,7 @@ class Augment:
 class References:
     count: int = of(Annotated[int, number(2)])
     at_once: int = of(Count)
+    halves: int = of(Annotated[int, number(2)])
 
 
 @dataclass

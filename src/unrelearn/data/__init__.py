@@ -143,6 +143,7 @@ class ImageData:
     test: ImageSet
     class_names: tuple[str, ...]
     true_labels: Tensor | None = None  # of train, (N,), where some are wrong on purpose
+    memorisation: Tensor | None = None  # of train, (N,), where it was asked for
 
     def digest(self, *settings: str) -> str:
         """sha256 of the settings, of every pixel and of every label."""

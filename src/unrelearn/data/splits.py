@@ -141,10 +141,7 @@ def _from_file(path: Path, n: int) -> Tensor:
 def _memorised(examples: Examples) -> Tensor:
     """All indexes, the most memorised first."""
     if examples.memorisation is None:
-        raise _Refused(
-            "how much each image is memorised is known from a bank of models, and none is given;"
-            " train one first, or type forget=random:0.1"
-        )
+        raise _Refused("how much each image is memorised is not known here; type forget=random:0.1")
     return examples.memorisation.cpu().argsort(descending=True, stable=True)
 
 

@@ -1,8 +1,9 @@
 """The images of a run: decoded once if they are many, and where the device can reach them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from unrelearn import distributed, progress
 from unrelearn.data import ImageData
 from unrelearn.run import Run
 from unrelearn.stage import Stage
+
+if TYPE_CHECKING:
+    from unrelearn.stages.memorise import Memorisation
 
 
 class Decode(Stage):
@@ -38,12 +42,34 @@ class Decode(Stage):
         return {"images_left_out": left_out}
 
 
-def decoded(run: Run) -> list[Stage]:
+def files(run: Run) -> list[Stage]:
     """What must be there before the images can be read."""
     return [Decode(run)] if hasattr(run.dataset, "decode") else []
 
 
+def decoded(run: Run) -> list[Stage]:
+    """What must be there before they can be told into those to forget and to retain."""
+    return [*files(run), *_known(run)]
+
+
+def _known(run: Run) -> "list[Memorisation]":
+    if not str(run.cfg.forget).startswith("memorised:"):
+        return []
+    from unrelearn.stages.memorise import Memorisation
+
+    return [Memorisation(run)]
+
+
 def images(run: Run) -> ImageData:
+    """The images of a run, and what is known of them."""
+    data = stored(run)
+    for known in _known(run):
+        scores = run.once("memorisation", known.read)
+        data = replace(data, memorisation=scores)
+    return data
+
+
+def stored(run: Run) -> ImageData:
     """The images of a run as uint8, on the device if they take less than half of what is free
     there; else they stay where they are, in the host's memory or mapped from disk, and are read
     ahead by a thread.
@@ -52,7 +78,7 @@ def images(run: Run) -> ImageData:
 
 
 def _load(run: Run) -> ImageData:
-    stages = decoded(run)
+    stages = files(run)
     loaded = run.dataset.open(stages[0].build().path) if stages else run.dataset.load()
     sizes = [math.prod(part.images.shape) for part in (loaded.train, loaded.test)]
     place, fits = "in memory", True
