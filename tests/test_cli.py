@@ -141,7 +141,7 @@ BAD = {
         "Type 'relearning.budgets=[0,25,50,100,200,400]'",
     ],
     "relearning.lr_schedule=linear": [
-        "relearning.lr_schedule=linear: must be one of constant, one_cycle, cosine.",
+        "relearning.lr_schedule=linear: must be one of constant, one_cycle, cosine, multistep.",
         "Type relearning.lr_schedule=constant",
     ],
     "unlearning.batch_size=0": ["unlearning.batch_size=0", "Type unlearning.batch_size=64"],

@@ -272,9 +272,8 @@ def test_every_attack_that_trains_is_annealed_unless_the_root_says_otherwise(com
 def test_a_schedule_that_there_is_not_gets_a_line_with_those_there_are(key: str, compose):
     with pytest.raises(UsageError) as error:
         compose(f"{key}.lr_schedule=linear")
-    wanted = (
-        f"{key.lstrip('+')}.lr_schedule=linear: must be one of constant, one_cycle, cosine. Type "
-    )
+    allowed = "constant, one_cycle, cosine, multistep"
+    wanted = f"{key.lstrip('+')}.lr_schedule=linear: must be one of {allowed}. Type "
     assert any(problem.startswith(wanted) for problem in error.value.problems)
 
 

@@ -49,6 +49,11 @@ class Kind:
         return self.forget
 
     @property
+    def held_out(self) -> dict[str, Any]:
+        """What of the training images is kept for validation, for keys; {}: nothing."""
+        return {}
+
+    @property
     def label(self) -> str:
         """What is forgotten, for names of folders."""
         label = "_".join(map(str, self.forget))

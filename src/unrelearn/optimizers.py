@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 # the smallest size of weights, so that those which are zero can move: Adafactor's eps_2 (Shazeer &
 # Stern 2018, arXiv 1804.04235)
@@ -79,5 +79,8 @@ def schedule(name: str, optimizer: Optimizer, max_steps: int) -> list[LRSchedule
         return []
     if name == "cosine":
         return [CosineAnnealingLR(optimizer, max_steps)]
+    if name == "multistep":
+        drops = [max_steps * 91 // 182, max_steps * 136 // 182]  # epochs of Unlearn-Saliency
+        return [MultiStepLR(optimizer, drops)]
     highest = optimizer.param_groups[0]["lr"]
     return [OneCycleLR(optimizer, highest, total_steps=max_steps)]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from unrelearn import optimizers
 from unrelearn.classification.augmentation import augment
+from unrelearn.classification.best import ends_epoch
 from unrelearn.classification.classifying import augmentation_seed, unit
 from unrelearn.classification.epochs import epoch_indexes
 from unrelearn.classification.networks import NetworkConfig, build
@@ -49,9 +50,15 @@ class Bank:
         self.skeleton = build(config, 0).to("meta")  # the code of all; its weights are never read
 
     def train(
-        self, data: ImageSet, recipe: Recipe, advance: Callable[[int], None] = lambda steps: None
+        self,
+        data: ImageSet,
+        recipe: Recipe,
+        advance: Callable[[int], None] = lambda steps: None,
+        validation: ImageSet | None = None,
     ) -> None:
-        """All members, step by step; a bank is trained once."""
+        """All members, step by step; a bank is trained once. With validation images each member
+        ends with the weights of its best epoch.
+        """
         self.skeleton.train()
         weights = list(self.parameters.values())
         optimizer = torch.optim.SGD(
@@ -62,7 +69,9 @@ class Bank:
         )
         schedules = optimizers.schedule(recipe.lr_schedule, optimizer, recipe.max_steps)
         streams = [batches(data, member, recipe) for member in self.members]
-        for _ in range(recipe.max_steps):
+        best = _BestOfEach(self, validation) if validation is not None else None
+        counts = [len(member.indexes) for member in self.members]
+        for step in range(1, recipe.max_steps + 1):
             x, labels = (torch.stack(part) for part in zip(*map(next, streams), strict=True))
             logits = self._call(x, 0)
             loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
@@ -73,6 +82,11 @@ class Bank:
             for schedule in schedules:
                 schedule.step()
             advance(1)
+            ended = [ends_epoch(step, recipe.batch_size, n, recipe.max_steps) for n in counts]
+            if best and any(ended):
+                best.look(torch.tensor(ended))
+        if best:
+            best.restore()
 
     @torch.no_grad()
     def _clip(self, limit: float) -> None:
@@ -107,6 +121,32 @@ class Bank:
             return functional_call(self.skeleton, (parameters, buffers), (x,))
 
         return vmap(one, in_dims=(0, 0, x_dim))(self.parameters, self.buffers, x)
+
+
+class _BestOfEach:
+    """See best.Best."""
+
+    def __init__(self, bank: Bank, held: ImageSet):
+        self.bank, self.held = bank, held
+        self.accuracy = torch.full((len(bank.members),), -1.0, dtype=torch.float64)
+        self.now = {**bank.parameters, **bank.buffers}
+        self.weights = {name: w.detach().clone() for name, w in self.now.items()}
+
+    @torch.no_grad()
+    def look(self, ended: Tensor) -> None:
+        predicted = self.bank.predict(self.held.images).argmax(-1)
+        self.bank.skeleton.train()
+        accuracy = (predicted == self.held.labels.cpu()).double().mean(1)
+        better = ended & (accuracy > self.accuracy)
+        self.accuracy = torch.where(better, accuracy, self.accuracy)
+        for name, w in self.now.items():
+            chosen = better.to(w.device)
+            self.weights[name][chosen] = w[chosen]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for name, w in self.now.items():
+            w.copy_(self.weights[name])
 
 
 def batches(data: ImageSet, member: Member, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
-from unrelearn import distributed, optimizers, randomness
+from unrelearn import distributed, optimizers, progress, randomness
 from unrelearn.classification import networks
 from unrelearn.classification.augmentation import augment
 from unrelearn.classification.batch_norm import GlobalBatchNorm
+from unrelearn.classification.best import Best, ends_epoch
 from unrelearn.classification.epochs import epoch_indexes
 from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet
@@ -36,6 +38,7 @@ class ClassifyingTask(Task):
     augment: dict[str, str] = field(default_factory=dict)
     recipe: Recipe | None = None  # of retraining, for methods that train models beside theirs
     public: ImageSet | None = None  # images that neither set holds, of the same kind
+    validation: ImageSet | None = None  # of what trains from scratch, the best epoch is kept
 
 
 class Classifying(Training):
@@ -44,6 +47,11 @@ class Classifying(Training):
     task: ClassifyingTask
     network: networks.Network
     grad_clip = 5.0
+
+    def __init__(self, method: Method, task: Task):
+        super().__init__(method, task)
+        held, fresh = self.task.validation, method.stage == "pretrain" or method.from_scratch
+        self.best = Best(held) if held is not None and fresh else None
 
     @property
     def num_classes(self) -> int:
@@ -167,6 +175,28 @@ class Classifying(Training):
             if isinstance(module, GlobalBatchNorm):
                 module.shared = distributed.world_size() > 1
                 module.train(fresh or self.task.batch_norm == "train")
+
+    def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        super().optimizer_step(*arguments, **keywords)
+        size, count, last = self.method.batch_size, len(self.task.retain), self.method.max_steps
+        if self.best is not None and ends_epoch(self.step + 1, size, count, last):
+            self.best.look(self.network, self.step + 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["best"] = None if self.best is None else self.best.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self.best is not None:
+            self.best.load_state_dict(checkpoint["best"])
+
+    def save(self, folder: Path) -> str:
+        if self.best is not None and self.best.weights:
+            self.network.load_state_dict(self.best.weights)
+            share = f"{100 * self.best.accuracy:.1f} % of the validation images"
+            progress.say(f"{self.method.stage}: step {self.best.step} is kept, right on {share}")
+        return super().save(folder)
 
     def on_fit_end(self) -> None:
         for module in self.network.modules():

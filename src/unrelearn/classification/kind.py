@@ -52,6 +52,11 @@ class Classifiers(Kind):
         return {kind: content, "seed": self.cfg.forget_seed}
 
     @property
+    def held_out(self) -> dict[str, Any]:
+        validation = self.cfg.validation
+        return {"validation": asdict(validation)} if validation.share else {}
+
+    @property
     def label(self) -> str:
         if not self.by_image:
             return super().label
@@ -124,7 +129,9 @@ class Classifiers(Kind):
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.classification.classifying import ClassifyingTask
 
-        settings = self.settings
+        settings, held = self.settings, data.validation
+        if data.original and given["forgotten"] is None:  # of the original itself
+            held = data.original[1]
         return ClassifyingTask(
             **given,
             momentum=settings.momentum,
@@ -132,6 +139,7 @@ class Classifiers(Kind):
             batch_norm=settings.batch_norm,
             augment=asdict(self.cfg.augment),
             recipe=self.bank_recipe(given["horizontal_flip"]),
+            validation=held,
             public=data.test.take(public_half(len(data.test)).to(data.test.labels.device)),
         )
 

@@ -12,7 +12,9 @@ def protocol_label(settings: dict[str, Any]) -> str:
     name = settings["protocol"]["name"]
     known = dict(leaves(file_of("protocol", name)))
     changed = []
-    for key, value in leaves({part: settings[part] for part in ("protocol", "sampler", "model")}):
+    classifies = settings["model"].get("network") is not None
+    parts = ("protocol", "validation") if classifies else ("protocol", "sampler", "model")
+    for key, value in leaves({part: settings[part] for part in parts if part in settings}):
         gone = any(other.startswith(f"{key}.") for other in known)  # a part that is null here
         if gone or known.get(key, value) != value:
             changed.append(f"{key}={value}")

@@ -130,6 +130,13 @@ class Protocol:
 
 
 @dataclass
+class Validation:
+    share: float = of(Annotated[float, number(0, 0.5)])
+    seed: int = of(Seed)
+    forget_split_seed: int | None = of(Seed)
+
+
+@dataclass
 class SecondSampler:
     name: str = of(Samplers)
     num_inference_steps: int = of(Annotated[int, number(1, 1000)])
@@ -239,6 +246,7 @@ class Config:
     attack: dict[str, Any] = MISSING
     eval: dict[str, Any] = MISSING
     protocol: Protocol = MISSING
+    validation: Validation = MISSING
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING

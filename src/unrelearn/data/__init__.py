@@ -144,6 +144,8 @@ class ImageData:
     class_names: tuple[str, ...]
     true_labels: Tensor | None = None  # of train, (N,), where some are wrong on purpose
     memorisation: Tensor | None = None  # of train, (N,), where it was asked for
+    validation: ImageSet | None = None  # held out from train
+    original: tuple[ImageSet, ImageSet] | None = None  # both, of the model that is to forget
 
     def digest(self, *settings: str) -> str:
         """sha256 of the settings, of every pixel and of every label."""

@@ -65,6 +65,19 @@ def forget_indexes(forget: str, examples: Examples, seed: int) -> Tensor:
     return chosen.sort().values
 
 
+def validation_indexes(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Indexes of the images that are held out, the same share of every class: int64, ascending.
+
+    As Unlearn-Saliency draws them (arXiv 2310.12508), so that its seeds mean the same images here.
+    """
+    classes, generator = labels.cpu().numpy(), np.random.RandomState(seed)
+    held = []
+    for label in range(int(classes.max()) + 1):
+        of_class = np.where(classes == label)[0]
+        held.append(generator.choice(of_class, int(share * len(of_class)), replace=False))
+    return torch.from_numpy(np.sort(np.concatenate(held)))
+
+
 def _chosen(kind: str, value: str, examples: Examples, seed: int) -> Tensor:
     if kind not in KINDS or not value:
         raise _Refused(f"must be one of {', '.join(KINDS.values())}; type forget=random:0.1")

@@ -118,7 +118,7 @@ class References(Stage):
             for chunk in chunks:
                 members = [Member(seed, retain) for seed in chunk]
                 bank = Bank(kind.network, members, str(run.device))
-                bank.train(data.train, recipe, advance)
+                bank.train(data.train, recipe, advance, data.validation)
                 for name, part in (("train", data.train), ("test", data.test)):
                     logits[name].append(bank.predict(part.images, BATCH))
         if distributed.is_main():

@@ -151,7 +151,8 @@ class Trained(Stage):
         data, dataset = images(run), run.dataset
         network = written(start.network()) if start else kind.build()
         forgotten = run.forget if start else []
-        forget, retain = kind.split(data) if start else (data.train.of_classes([]), data.train)
+        everything = data.original[0] if data.original else data.train
+        forget, retain = kind.split(data) if start else (everything.of_classes([]), everything)
         has_counterparts = hasattr(dataset, "counterpart")
         return kind.task(
             data,
