@@ -32,7 +32,7 @@ def estimate(run: Run, stages: Iterable[Any]) -> list[dict[str, Any]]:
     rows, left_out = [], set(every_stage()) - set(run.cfg.stages)
     for stage in sorted(stages, key=lambda stage: not stage.trains):
         cost = stage.cost()
-        if cost.bytes and stage.name not in left_out:
+        if (cost.bytes or cost.steps) and stage.name not in left_out:
             row = {"key": stage.key, "stage": stage.name, "what": stage.what}
             there = run.store.path(stage.spec).exists()
             row |= {"steps": cost.steps, "flops": cost.flops, "bytes": cost.bytes, "there": there}
