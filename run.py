@@ -14,6 +14,7 @@ from unrelearn.advice import command
 from unrelearn.config import every_problem, validate
 from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
+from unrelearn.usage import usage
 from unrelearn.words import keep_names, separated, unreadable
 
 os.environ.setdefault(
@@ -37,6 +38,9 @@ def app(config: DictConfig) -> dict | None:
 
 def main() -> int:
     launch.join_step()
+    if {"--help", "-h"} & set(sys.argv):
+        print(usage())
+        return 0
     options, choices = separated(launch.every_attack(sys.argv[1:], every_attack_of))
     choices = [keep_names(word) for word in choices]
     sys.argv[1:] = words = [*options, *choices]

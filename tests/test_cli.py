@@ -392,8 +392,12 @@ def test_help_is_readable_by_a_newcomer():
         "fashion_mnist",
         "forget=3",
         "--cfg job",
+        "experiment=classification",
+        "experiment/grid: celeba, cifar10, digits",
     ):
         assert part in text
+    assert run("-h").stdout == text and "${" not in text and "$APP" not in text
+    assert "\ntune:" not in text and max(map(len, text.splitlines())) <= 130
 
 
 def test_cfg_job_shows_the_whole():
