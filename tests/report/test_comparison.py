@@ -157,6 +157,16 @@ def test_records_from_before_protocols_load_and_are_averaged(tmp_path):
     )
 
 
+def test_records_from_before_a_key_share_the_table_of_its_default():
+    old, new, other = three_seeds()
+    for record, noise in ((new, 0.0), (other, 0.2)):
+        record["config"]["dataset"]["label_noise"] = noise
+        record["config"]["model"] |= {"kind": "unrelearn.diffusion.kind.Denoisers", "network": None}
+    assert len(results([old, new]).tables) == 1
+    titles = list(results([old, new, other]).tables)
+    assert len(titles) == 2 and "dataset.label_noise=0.2" in "".join(titles)
+
+
 def test_tables_that_differ_in_more_than_is_spelled_out_stay_apart():
     records = three_seeds()
     for index, record in enumerate(records[1:]):

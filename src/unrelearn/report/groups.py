@@ -42,6 +42,13 @@ CONTROLS = ("original", "retrain", "row_swap", "projection_swap", "rescaled", "r
 IGNORED = {"_target_", "preset", "download", "root", "verify"}
 REPLICATE = "attack.seed"  # no setting: runs that differ only in it are averaged inside their seed
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
+# keys that older records do not have, and what went without saying in them
+LATER = {
+    "dataset.label_noise": "0.0",
+    "dataset.label_noise_seed": "0",
+    "model.kind": '"unrelearn.diffusion.kind.Denoisers"',
+    "model.network": "null",
+}
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
 DECISIVE = (  # noqa: SIM905
@@ -265,6 +272,10 @@ def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
         fingerprint(record, MEASUREMENT + (ORIGINALS if record.get("kind") else ()))
         for record in records
     ]
+    said = set().union(*settings)
+    for each in settings:
+        for key in said & LATER.keys():
+            each.setdefault(key, LATER[key])
     pairs = zip(records, settings, strict=True)
     same = gathered(pairs, lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]))
     for members in same.values():
