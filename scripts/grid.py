@@ -493,8 +493,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.command == "work":
+            # one that was begun in the background of a shell would not hear it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             launch.join_step()
             return work_on(options.file)
+        if options.command == "run":  # ended by kill as by Ctrl-C: with its workers
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         started = time.monotonic()
         if "dry_run=true" in options.words:  # as run.py takes it
             options.words.remove("dry_run=true")

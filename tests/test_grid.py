@@ -378,6 +378,29 @@ def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp
     assert numbers(tmp_path) == numbers(local) and weights_of(tmp_path) == weights_of(local)
 
 
+def test_a_grid_that_is_told_to_end_takes_its_workers_along(tmp_path: Path):
+    """Also where Ctrl-C is not heard, as in the background of a shell."""
+    process = subprocess.Popen(
+        command("run", tmp_path, "--workers", "2"),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    while not list(tmp_path.rglob("*.partial")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    listed = ["pgrep", "-P", str(process.pid)]
+    workers = subprocess.run(listed, capture_output=True, text=True).stdout.split()
+    assert len(workers) == 2
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "the same command continues" in said
+    assert not any(Path("/proc", pid).exists() for pid in workers)
+
+
 def test_a_full_disk_stops_the_grid_with_one_line_and_what_was_finished_stays(
     local: Path, tmp_path: Path
 ):
