@@ -73,7 +73,7 @@ results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, 
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
 
-# classifiers: the same twelve settings of every method are run, the nearest to retraining is chosen, then all are compared
+# classifiers: sixteen settings of every method are run, the nearest to retraining is chosen, then all are compared
 results-classification: export OMP_NUM_THREADS = 1
 CLASSIFIERS := experiment=classification tracking=none
 SEARCH := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-tuning attack=none seed=100 forget_seed=100
@@ -85,11 +85,11 @@ MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearnin
 STUDY := $(COMPARE) references.count=4 attack=none method=finetune,random_label,salun seed=0,1
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
 results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining (about two hours of two cores; resumable)
-	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025 unlearning.max_steps=6,12,25,100 --workers 2
-	$(SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3 unlearning.max_steps=6,12,25,100 --workers 2
-	$(SEARCH) method=influence method.alpha=0.01,0.03,0.1,0.3,1,3 method.damping=1e-2,1e-1 --workers 2
-	$(SEARCH) method=ssd method.selection=1,2,5,10,20,50 method.dampening=0.3,1 --workers 2
-	$(SEARCH) method=fisher_forgetting method.alpha=1e-9,1e-8,1e-7,3e-7,1e-6,3e-6,1e-5,3e-5,1e-4,3e-4,1e-3,1e-2 --workers 2
+	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
+	$(SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3,1e-2 unlearning.max_steps=6,12,25,100 --workers 2
+	$(SEARCH) method=influence method.alpha=0.03,0.1,0.3,1,3,10,30,100 method.damping=1e-2,1e-1 --workers 2
+	$(SEARCH) method=ssd method.selection=1,2,5,10,20,50,100,200 method.dampening=0.3,1 --workers 2
+	$(SEARCH) method=fisher_forgetting method.alpha=1e-9,1e-8,1e-7,3e-7,1e-6,3e-6,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3,1e-2,3e-2,1e-1,1 --workers 2
 	$(BIN)/python scripts/choose.py outputs/classification-tuning/runs --write
 	$(COMPARE) references.count=16 +tuned=$(CHOSEN_CLASSIFIERS) seed=0,1,2,3,4 --workers 2
 	$(COMPARE) references.count=16 method=original,retrain,temperature seed=0,1,2,3,4 --workers 2

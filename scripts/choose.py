@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from unrelearn import launch
+from unrelearn.config.groups import source
 from unrelearn.errors import UsageError
 from unrelearn.paths import CONF, given
 from unrelearn.report.classified import is_classifier, value_of
@@ -24,7 +25,6 @@ from unrelearn.report.records import Record, collect, row_of
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
 PRESETS = CONF / "tuned" / "classification"
-SHARED = ("learning_rate", "max_steps")  # keys of `unlearning`; others are the method's own
 HEADER = ("method", "settings", "seed", "gap", "floor", "agreement", "chosen", "command")
 MEASURED = (("gap", "value"), ("gap", "floor"), ("retrain_agreement", "value"))
 
@@ -71,17 +71,21 @@ def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[obje
             yield [record["method"], words, record["seed"], *texts, best, shlex.join(command)]
 
 
-def preset(method: str, setting: Setting) -> str:
+def preset(record: Record, setting: Setting) -> str:
+    """The yaml of what one of a method's runs was given: keys that it shares with others, and its
+    own.
+    """
     parts: dict[str, list[str]] = {"unlearning": [], "method": []}
     for key, value in setting:
-        parts["unlearning" if key in SHARED else "method"].append(f"{key}: {value}")
+        group, _, name = source(f"method.{key}", record["config"]).partition(".")
+        parts[group].append(f"{name}: {value}")
     lines = [f"{group}: {{{', '.join(words)}}}" for group, words in parts.items() if words]
     return "\n".join(
         [
             "# @package _global_",
             "# Chosen by scripts/choose.py: docs/results/classification.md",
             "defaults:",
-            f"  - override /method: {method}",
+            f"  - override /method: {record['method']}",
             *lines,
             "",
         ]
@@ -106,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows += listed(runs, chosen)
         print(method, *(f"{key}={value}" for key, value in chosen or ()))
         if options.write and chosen is not None:
-            write_atomically(PRESETS / f"{method}.yaml", preset(method, chosen))
+            write_atomically(PRESETS / f"{method}.yaml", preset(runs[0], chosen))
     write_atomically(options.out, csv_text(HEADER, rows))
     print(options.out)
     return 0

@@ -42,6 +42,16 @@ def test_the_setting_nearest_to_retraining_is_chosen(
     assert "random_label max_steps=" in capsys.readouterr().out
 
 
+def test_a_preset_gives_a_method_its_own_rate(compose: Callable[..., dict]):
+    """`unlearning.learning_rate` is not read by a method whose yaml has a rate of its own."""
+    choose = script("choose")
+    setting = (("learning_rate", 0.0025), ("max_steps", 6))
+    for method, key in (("manif_smc", "method"), ("salun", "unlearning")):
+        config = compose(*TINY, f"method={method}")
+        preset = yaml.safe_load(choose.preset({"method": method, "config": config}, setting))
+        assert preset[key]["learning_rate"] == 0.0025 and preset["unlearning"]["max_steps"] == 6
+
+
 def world(rng: np.random.Generator, *, remembered: float) -> dict[str, np.ndarray]:
     """Logits of 16 models of each world for 40 forgotten and 200 test images, drawn alike but for
     what unlearned models remember.
