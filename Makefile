@@ -83,6 +83,8 @@ CHOSEN_CLASSIFIERS = $(subst $(space),$(comma),$(patsubst conf/tuned/%.yaml,%,$(
 POLICIES := crop_flip,randaugment,autoaugment,erasing,trivial,augmix
 MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearning.max_steps=25 augment.retain=none method.direction=away,towards seed=0,1,2,3,4
 STUDY := $(COMPARE) references.count=4 attack=none method=finetune,random_label,salun seed=0,1
+RUNS := outputs/classification/runs
+PAGE := docs/results/classification
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
 results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining (about two hours of two cores; resumable)
 	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
@@ -101,7 +103,12 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(STUDY) augment.base=$(POLICIES) augment.retain=none --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original --workers 2
-	$(BIN)/python scripts/report.py outputs/classification/runs --out docs/results/classification --figures
+	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
+	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)/class --figures
+	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)/margins --figures
+	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against zero --out $(PAGE)/margins/paired.md
+	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.permute_margins --against false --out $(PAGE)/margins/permuted.md
+	$(BIN)/python scripts/report.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)/augmentation --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)

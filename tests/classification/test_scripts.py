@@ -11,7 +11,10 @@ import pytest
 import yaml
 from command import ROOT
 from runs import execute
+from scipy import stats
 from test_run import TINY
+
+from unrelearn.report.records import ONLY
 
 
 def script(name: str) -> ModuleType:
@@ -87,3 +90,27 @@ def test_populations_that_are_alike_show_nothing_and_others_all():
     assert other["U-LiRA\nAUC"] > 0.95 and other["RMIA\nAUC"] > 0.95
     assert alike["epsilon"] < other["epsilon"] <= other["largest\nepsilon"]
     assert alike["KLoM\n95 %"] < other["KLoM\n95 %"]
+
+
+def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
+    paired = script("paired")
+
+    def record(seed: int, margin: str, direction: str, agreement: float) -> dict:
+        metrics = {"retrain_agreement": {ONLY: {"value": agreement}}}
+        return {
+            "seed": seed,
+            "config": {"method": {"margin": margin, "direction": direction, "k": 5}},
+            "rows": [{"model": "unlearned", "metrics": metrics}],
+        }
+
+    records = [record(seed, "zero", "away", 0.5 + seed / 10) for seed in range(3)]
+    gains = [0.02, 0.03, 0.04]
+    records += [record(s, "own", "away", 0.5 + s / 10 + gains[s]) for s in range(3)]
+    records += [record(s, "own", "towards", 0.9) for s in range(3)]  # has no partner
+    ((apart, value, ours, theirs, difference, seeds),) = paired.lines(
+        records, "method.margin", "zero", "retrain_agreement"
+    )
+    assert (apart, value, seeds) == ("method.direction=away", "own", "3")
+    assert (ours, theirs) == ("63.0", "60.0")
+    half = stats.t.ppf(0.975, 2) * np.std([2, 3, 4], ddof=1) / 3**0.5
+    assert difference == f"+3.0 [{3 - half:.1f}, {3 + half:.1f}]\\*"
