@@ -57,6 +57,24 @@ def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path:
     assert list((tmp_path / "outputs" / "runs").glob("digits-to_null-one_class-*/result.json"))
 
 
+def test_the_example_method_of_classifiers_takes_one_file_and_one_yaml(tmp_path: Path):
+    page = (ROOT / "docs" / "classification.md").read_text()
+    written = house_with(page, tmp_path, "src", "conf", "run.py")
+    assert written == ["src/unrelearn/methods/even_odds.py", "conf/method/even_odds.yaml"]
+    words = ["experiment=classification", "method=even_odds", "attack=none", "tracking=none"]
+    words += ["model.pretrain.max_steps=20", "references.count=2", "unlearning.max_steps=2"]
+    done = subprocess.run(
+        command(*words, f"paths.outputs={tmp_path / 'outputs'}", root=tmp_path),
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path / "src")),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "outputs" / "runs").glob("noisy_digits-even_odds-none-*/result.json"))
+
+
 def test_the_method_of_the_guide_passes_its_own_test_and_the_suite_and_survives_a_run(
     tmp_path: Path,
 ):

@@ -134,7 +134,9 @@ class Classifying(Training):
             yield F.cross_entropy(self.network(x), part.labels.to(self.device))
 
     def information(self, data: ImageSet) -> dict[str, Tensor]:
-        """Mean of each image's squared gradient of the cross-entropy, over the first images."""
+        """Mean of each image's squared gradient of the cross-entropy, over the first images; where
+        they are sorted by class, over images spread evenly.
+        """
         network = self.network
         training = network.training
         network.eval()
@@ -146,7 +148,7 @@ class Classifying(Training):
 
         count = min(self.method.fisher_samples, len(data))
         total = {name: torch.zeros_like(p) for name, p in weights.items()}
-        for some in torch.arange(count, device=data.labels.device).split(FISHER_BATCH):
+        for some in first_images(data.labels, count).split(FISHER_BATCH):
             part = data.take(some)
             x, labels = unit(part.images[:].to(self.device)), part.labels.to(self.device)
             detached = {name: p.detach() for name, p in weights.items()}
@@ -206,6 +208,15 @@ class Classifying(Training):
     def write(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, networks.Network)
         networks.save(network, folder)
+
+
+def first_images(labels: Tensor, count: int) -> Tensor:
+    """Indexes int64 (count,): the first; where images are sorted by class these would be of few
+    classes, so that they are spread evenly then.
+    """
+    if (labels.diff() < 0).any():
+        return torch.arange(count, device=labels.device)
+    return torch.linspace(0, len(labels) - 1, count, device=labels.device).long()
 
 
 def unit(images: Tensor) -> Tensor:

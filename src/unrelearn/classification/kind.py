@@ -47,7 +47,8 @@ class Classifiers(Kind):
             return self.forget
         kind, _, value = str(self.cfg.forget).partition(":")
         if kind == "memorised":
-            return {kind: value, "halves": self.cfg.references.halves}
+            halves, base = self.cfg.references.halves, self.cfg.augment.base
+            return {kind: value, "halves": halves, "augment": base}
         content = sha256(Path(value).expanduser()) if kind == "file" else value
         return {kind: content, "seed": self.cfg.forget_seed}
 

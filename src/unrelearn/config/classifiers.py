@@ -1,6 +1,8 @@
 """Rules of a classifier: its network, its references, and the images that are to be forgotten."""
 
 import math
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
@@ -32,9 +34,26 @@ def checkpoint(cfg: Config) -> Problems:
     model, key = cfg.model, "model.checkpoint"
     if model.checkpoint is not None:
         yield problem(key, model.checkpoint, "a classifier is trained here", {key: None})
-    if model.weights != "raw" and model.pretrain.ema_decay is None:
-        why = "no average is kept where model.pretrain.ema_decay is null"
+    if model.weights != "raw":
+        why = "of a classifier no average is kept"
         yield problem("model.weights", model.weights, why, {"model.weights": "raw"})
+    if (decay := model.pretrain.ema_decay) is not None:
+        key, why = "model.pretrain.ema_decay", "references keep no average, so no other model does"
+        yield problem(key, decay, why, {key: None})
+
+
+def stages(cfg: Config) -> Problems:
+    known = ["pretrain", "unlearn", "attack", "evaluate"]
+    if not set(known) & set(cfg.stages):
+        why = f"a classifier has none of these; allowed: {', '.join(known)}"
+        yield problem("stages", cfg.stages, why, {"stages": known})
+
+
+def validation(cfg: Config) -> Problems:
+    own, key = cfg.validation.forget_split_seed, "validation.forget_split_seed"
+    if own is not None and not cfg.validation.share:
+        why = "no image is held out where validation.share is 0"
+        yield problem(key, own, why, "Type protocol=salun, or leave it out")
 
 
 def halves(cfg: Config) -> Problems:
@@ -83,6 +102,8 @@ RULES: Rules = (
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),
     (seed, ("seed",)),
+    (stages, ("stages",)),
+    (validation, ("validation.",)),
     (halves, ("references.halves",)),
 )
 
@@ -97,17 +118,26 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
 
 
 def _images(cfg: Config, dataset: Any) -> list[str]:
-    from unrelearn.data.splits import Examples, forget_indexes
+    import torch
+
+    from unrelearn.data.splits import Examples, divided, forget_indexes
 
     kind, _, value = str(cfg.forget).partition(":")
     if not names_examples(cfg.forget) or kind == "class":
         return []
-    if kind in ("random", "memorised") and 0 < _number(value) < 1:
+    if kind == "file" and not Path(value).expanduser().is_file():
+        why = "no such file; save indexes of training images by numpy.save"
+        return [problem("forget", cfg.forget, why, "Type forget=file:/path/indexes.npy")]
+    is_share = 0 < _number(value) < 1
+    if is_share and kind in ("random", "memorised"):
         return []  # any share can be had, but for none at all, of which training tells
-    if cfg.dry_run:
-        return []
-    data = dataset.load()
-    examples = Examples(data.train.labels, data.class_names, data.true_labels)
+    if not cfg.dry_run:
+        data = divided(dataset.load(), **asdict(cfg.validation))
+        examples = Examples(data.train.labels, data.class_names, data.true_labels)
+    elif is_share or kind == "file":
+        return []  # what needs the images
+    else:
+        examples = Examples(torch.zeros(1, dtype=torch.long), ())
     try:
         forget_indexes(str(cfg.forget), examples, cfg.forget_seed)
     except UsageError as error:

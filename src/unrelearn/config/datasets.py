@@ -68,10 +68,18 @@ def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
 def _there(key: str, cfg: Config) -> tuple[Any, list[str]]:
     """As `_instantiated`; in a dry run files that are not here yet are no problem, and said."""
     dataset, problems = _instantiated(key, cfg)
-    if problems and cfg.dry_run and getattr(dataset, "class_names", None):
+    if problems and cfg.dry_run and _named(dataset):
         print("\n".join(f"not yet: {line}" for line in problems), file=sys.stderr)
         return dataset, []
     return dataset, problems
+
+
+def _named(dataset: Any) -> bool:
+    """Whether its classes are known, of which some are named by its files."""
+    try:
+        return bool(getattr(dataset, "class_names", None))
+    except (UsageError, OSError):
+        return False
 
 
 def _instantiated(key: str, cfg: Config) -> tuple[Any, list[str]]:

@@ -10,6 +10,7 @@ from hydra.utils import get_object
 from unrelearn.advice import problem
 from unrelearn.config.groups import located, name_of, readable
 from unrelearn.config.schema import Config, file_of
+from unrelearn.forgotten import names_examples
 from unrelearn.paths import CONF
 
 ANY = "Training"  # what a method says that works with every kind of model
@@ -92,10 +93,9 @@ def every_attack_of(words: Sequence[str]) -> list[str]:
     where none is named.
     """
     kind = kind_typed(words)
-    by_class = kind.track != "classification" or any(
-        word.startswith(("forget=class:", *(f"forget={digit}" for digit in range(10))))
-        for word in words
-    )
+    named = [word.removeprefix("forget=") for word in words if word.startswith("forget=")]
+    whole = [name for name in named if not names_examples(name) or name.startswith("class:")]
+    by_class = kind.track != "classification" or bool(whole)
     names = [
         name
         for name in options("attack", kind.batches)

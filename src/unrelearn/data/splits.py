@@ -10,13 +10,14 @@ Every choice is a function of the specification, the labels and a seed of its ow
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unrelearn.data import ImageData
 from unrelearn.errors import UsageError
 from unrelearn.forgotten import KINDS
 from unrelearn.randomness import generator_for
@@ -76,6 +77,43 @@ def validation_indexes(labels: Tensor, share: float, seed: int) -> Tensor:
         of_class = np.where(classes == label)[0]
         held.append(generator.choice(of_class, int(share * len(of_class)), replace=False))
     return torch.from_numpy(np.sort(np.concatenate(held)))
+
+
+def divided(data: ImageData, share: float, seed: int, forget_split_seed: int | None) -> ImageData:
+    """The data with a share of each class's training images held out; of the original model, where
+    there is a `forget_split_seed`, other ones (see conf/protocol/salun.yaml).
+
+    Raises:
+        UsageError: the share is of no class one image.
+    """
+    if not share:
+        return data
+    train = data.train
+
+    def parts(seed: int) -> tuple[Tensor, Tensor]:
+        held = torch.zeros(len(train), dtype=torch.bool)
+        held[validation_indexes(train.labels, share, seed)] = True
+        return (~held).to(train.labels.device), held.to(train.labels.device)
+
+    kept, held = parts(seed)
+    if not held.any():
+        why = "of no class is this one image. Type validation.share=0.1"
+        raise UsageError(f"validation.share={share}: {why}")
+    original = (train.where(kept), train.where(held))
+    if forget_split_seed is not None:
+        kept, held = parts(forget_split_seed)
+
+    def still(known: Tensor | None) -> Tensor | None:
+        return None if known is None else known[kept.to(known.device)]
+
+    return replace(
+        data,
+        train=train.where(kept),
+        true_labels=still(data.true_labels),
+        memorisation=still(data.memorisation),
+        validation=train.where(held),
+        original=original,
+    )
 
 
 def _chosen(kind: str, value: str, examples: Examples, seed: int) -> Tensor:

@@ -12,12 +12,13 @@ mean loss on D_r, and alpha = 1 with H that loss's Hessian is Newton's step towa
 
     gradient   H = 1
     cg         (H + damping) x = g_f - g_r by conjugate gradients, until the rest is below 1e-4
-               of the right side, at most `cg_steps` times. H is the generalised Gauss-Newton
-               matrix J^T (diag(p) - p p^T) J of the mean loss on `fisher_samples` images of D_r,
-               spread evenly over their order (Schraudolph 2002): the Hessian where the network is
-               linear in its weights, and never indefinite. Of a trained network the Hessian is
-               (its rest grew from 1 to 22 until a direction of negative curvature ended the
-               solution), so that the step would be an accident of where it was cut off. Ours.
+               of the right side, at most `cg_steps` times (losses.json says what is left). H is the
+               generalised Gauss-Newton matrix J^T (diag(p) - p p^T) J of the mean loss on
+               `fisher_samples` images of D_r, spread evenly over their order (Schraudolph 2002):
+               the Hessian where the network is linear in its weights, and never indefinite. Of a
+               trained network the Hessian is (its rest grew from 1 to 22 until a direction of
+               negative curvature ended the solution), so that the step would be an accident of
+               where it was cut off. Ours.
     released   what that code calls WoodFisher (Singh & Alistarh 2020, arXiv 2004.14340). The true
                recursion of rank-one terms needs for each image i the vector F_{i-1}^-1 g_i. This
                one keeps a single vector o, which begins as the first image's gradient and is only
@@ -38,7 +39,6 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from unrelearn.data import ImageSet
 from unrelearn.method import Still
-from unrelearn.progress import say
 from unrelearn.ranges import Count, Positive
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class Influence(Still):
         def product(vector: Tensor) -> Tensor:
             return curvature_product(t, some, vector) + self.damping * vector
 
-        return conjugate_gradient(product, right, self.cg_steps)
+        solution, rest = conjugate_gradient(product, right, self.cg_steps)
+        t.rows.append({"step": 0, "unsolved": rest})
+        return solution
 
 
 def trained(t: "Classifying") -> list[Tensor]:
@@ -135,9 +137,11 @@ def curvature_product(t: "Classifying", data: ImageSet, vector: Tensor) -> Tenso
     return product
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
-    """x (P,) with product(x) = right, for a linear product that is symmetric and positive (Hestenes
-    & Stiefel 1952).
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], right: Tensor, steps: int
+) -> tuple[Tensor, float]:
+    """x (P,) with product(x) = right, for a linear product that is symmetric and positive, and the
+    share of the right side that is left unsolved (Hestenes & Stiefel 1952).
     """
     x, rest, along = torch.zeros_like(right), right.clone(), right.clone()
     size = begun = rest @ rest
@@ -150,11 +154,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], right: Tensor, steps
         rest -= length * image
         before, size = size, rest @ rest
         along = rest + size / before * along
-    else:
-        left = float(size / begun) ** 0.5
-        if left > ENOUGH:
-            say(f"warning: influence: {steps} steps leave {left:.1g} of the right side unsolved")
-    return x
+    return x, float(size / begun) ** 0.5
 
 
 def released(t: "Classifying", data: ImageSet, right: Tensor) -> Tensor:

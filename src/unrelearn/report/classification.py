@@ -40,7 +40,7 @@ from unrelearn.report.render import (
 )
 from unrelearn.report.stats import Estimate, estimate, estimate_text
 from unrelearn.report.table import Results
-from unrelearn.report.words import DASH, display_name, labelled
+from unrelearn.report.words import DASH, display_name, forgotten, labelled
 
 GREY = "#eeeeee"
 BASELINE = "retrain"
@@ -186,8 +186,7 @@ def boards(results: Results) -> list[Board]:
     for title, members in results.tables.items():
         for group in members:
             if group.first.get("kind") == CLASSIFICATION and group.finished:
-                what = (group.first.get("forgotten") or {}).get("forget", "")
-                found.setdefault(f"{title}, forget={what}", []).append(group)
+                found.setdefault(f"{title}, {forgotten(group.first)}", []).append(group)
     return [Board(title, members) for title, members in found.items()]
 
 

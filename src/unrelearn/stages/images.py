@@ -1,7 +1,7 @@
 """The images of a run: decoded once if they are many, and where the device can reach them."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.config.schema import Validation
 from unrelearn.data import ImageData
-from unrelearn.data.splits import validation_indexes
+from unrelearn.data.splits import divided
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 
@@ -69,34 +68,8 @@ def images(run: Run) -> ImageData:
         scores = run.once("memorisation", known.read)
         data = replace(data, memorisation=scores)
     if run.kind.held_out:
-        return run.once("divided", lambda: divided(data, run.cfg.validation))
+        return run.once("divided", lambda: divided(data, **asdict(run.cfg.validation)))
     return data
-
-
-def divided(data: ImageData, validation: Validation) -> ImageData:
-    """With a share of the training images held out; of the original model perhaps other ones."""
-    share, seed, own = validation.share, validation.seed, validation.forget_split_seed
-    train = data.train
-
-    def parts(seed: int) -> tuple[Tensor, Tensor]:
-        held = torch.zeros(len(train), dtype=torch.bool)
-        held[validation_indexes(train.labels, share, seed)] = True
-        return ~held, held
-
-    of_original = [train.where(mask.to(train.labels.device)) for mask in parts(seed)]
-    kept, held = parts(seed if own is None else own)
-
-    def still(known: Tensor | None) -> Tensor | None:
-        return None if known is None else known[kept.to(known.device)]
-
-    return replace(
-        data,
-        train=train.where(kept.to(train.labels.device)),
-        true_labels=still(data.true_labels),
-        memorisation=still(data.memorisation),
-        validation=train.where(held.to(train.labels.device)),
-        original=(of_original[0], of_original[1]),
-    )
 
 
 def stored(run: Run) -> ImageData:

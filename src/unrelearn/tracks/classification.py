@@ -4,7 +4,6 @@ from typing import Any
 
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.predict import Predictions
 from unrelearn.stages.score import Score
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
 
@@ -21,8 +20,6 @@ def targets(run: Run) -> list[Stage]:
     asked, measured = set(run.cfg.stages), models(run)
     if Score.name in asked:
         return list(evaluations(run))
-    if Predictions.name in asked:
-        return [Predictions(run, model) for model in measured]
     order = [Pretrain.name, Unlearn.name, Attack.name]
     depths = [order.index(name) for name in asked if name in order]
     return [m.stage for m in measured if depths and order.index(m.stage.name) <= max(depths)]
