@@ -154,6 +154,14 @@ BAD = {
     "dataset=null": ["dataset=null: no such dataset; allowed: celeba", "Type dataset=digits"],
     "model.unet=null": ["model.unet=null: a model of diffusion has one", "Leave model.unet out"],
     "experiment=classification model.network=null": ["model.network=null", "classification has"],
+    "experiment=classification model.unet.dropout=0.1": [
+        "model.unet.dropout=0.1: model.unet is null with what is chosen here",
+        "Leave model.unet.dropout out",
+    ],
+    "sampler.second=null sampler.second.num_images=3": [
+        "sampler.second.num_images=3: sampler.second is null",
+        "Leave sampler.second.num_images out",
+    ],
     "model=null": ["model=null: no such model; allowed: ", "Type model=unet_tiny"],
     "experiment=null": ["experiment=null: no such experiment", "Leave experiment=null out"],
     "attack=5": ["attack=5: no such attack; allowed", "Type attack=none"],

@@ -64,7 +64,7 @@ def test_the_example_method_of_classifiers_takes_one_file_and_one_yaml(tmp_path:
     words = ["experiment=classification", "method=even_odds", "attack=none", "tracking=none"]
     words += ["model.pretrain.max_steps=20", "references.count=2", "unlearning.max_steps=2"]
     done = subprocess.run(
-        command(*words, f"paths.outputs={tmp_path / 'outputs'}", root=tmp_path),
+        [sys.executable, "run.py", *words, f"paths.outputs={tmp_path / 'outputs'}"],
         cwd=tmp_path,
         env=environment(PYTHONPATH=str(tmp_path / "src")),
         capture_output=True,

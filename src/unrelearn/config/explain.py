@@ -42,6 +42,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         return [
             f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"
         ]
+    if isinstance(error, AssertionError) and "Unexpected type for root" in text:
+        return _below_null(overrides) or None
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     if "Ambiguous value" in text and (several := _several(overrides)):
@@ -195,6 +197,21 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
         f"{shown(given)}: no such key; allowed{' in ' + parent if parent else ''}:"
         f" {', '.join(siblings) or 'none'}. {advice}"
     )
+
+
+def _below_null(overrides: Sequence[str]) -> list[str]:
+    """A line for each key that lies in what the other choices have made null, as a classifier has
+    no model.unet.
+    """
+    choices = [word for word in overrides if groups.group_in(word) or word.endswith("=null")]
+    above = _known_keys(choices)
+    lines = []
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        for none in [name for name in above if key.startswith(f"{name}.")]:
+            why = f"{none} is null with what is chosen here"
+            lines.append(f"{shown(word.lstrip('+'))}: {why}. Leave {key} out")
+    return lines
 
 
 def _known_keys(choices: Sequence[str] = ()) -> list[str]:
