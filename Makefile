@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-digits results-classification grid-digits report bench lint docs lock clean
+.PHONY: help run test results tune results-effort results-digits results-classification grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,7 +36,7 @@ tune: $(STAMP) ## the same search for every method that trains, on a tuning clas
 	$(BIN)/python scripts/tune.py & other=$$!; $(BIN)/python scripts/tune.py; mine=$$?; wait $$other && exit $$mine
 	$(BIN)/python scripts/tune.py --write-presets
 
-results-digits grid-digits: export OMP_NUM_THREADS = 1
+results-effort results-digits grid-digits: export OMP_NUM_THREADS = 1
 DIGITS := outputs/digits/runs
 comma := ,
 space := $(subst ,, )
@@ -52,8 +52,14 @@ TOLD = $(patsubst %,$(DIGITS)/digits-%-dimra-*,$(subst $(comma), ,$(TELLING)))
 TUNED := $(sort $(basename $(notdir $(wildcard conf/tuned/*.yaml))))
 CHOSEN := $(subst $(space),$(comma),$(filter-out %_2 %_3,$(TUNED)))
 NEXT := $(subst $(space),$(comma),$(filter %_2 %_3,$(TUNED)))
-AS_DIGITS := paths.outputs=outputs/digits relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_per_retained_class=20
+SIZED := relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_per_retained_class=20
+AS_DIGITS := paths.outputs=outputs/digits $(SIZED)
 GRID := $(BIN)/python scripts/grid.py run
+EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED) attack=dimra,embedding_inversion
+results-effort: $(STAMP) ## the README's table: tuned methods under the two attacks of a verdict, three seeds (about three hours of two cores; resumable)
+	$(EFFORT) method=retrain,projection_swap seed=$(SEEDS) --workers 2
+	$(EFFORT) +tuned=$(CHOSEN) seed=$(SEEDS) --workers 2
+	$(BIN)/python scripts/report.py outputs/effort/runs --out docs/results/effort --figures
 # in order of importance: what is there after an evening is the verdicts. ATTACK_SEEDS=0 MORE_SEEDS=0,1,2 is half of it
 results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, all attacks, three classes (some eight hours of two cores; resumable)
 	$(GRID) experiment=digits seed=$(SEEDS) attack=$(VERDICT) --workers 2
