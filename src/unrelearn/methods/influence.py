@@ -12,7 +12,7 @@ mean loss on D_r, and alpha = 1 with H that loss's Hessian is Newton's step towa
 
     gradient   H = 1
     cg         (H + damping) x = g_f - g_r by conjugate gradients, until the rest is below 1e-4
-               of the right side, at most `cg_steps` times (losses.json says what is left). H is the
+               of the right side, at most `cg_steps` times (solver.json says what is left). H is the
                generalised Gauss-Newton matrix J^T (diag(p) - p p^T) J of the mean loss on
                `fisher_samples` images of D_r, spread evenly over their order (Schraudolph 2002):
                the Hessian where the network is linear in its weights, and never indefinite. Of a
@@ -27,8 +27,10 @@ mean loss on D_r, and alpha = 1 with H that loss's Hessian is Newton's step towa
                for what is taken from it along one image's gradient.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -77,9 +79,13 @@ class Influence(Still):
         def product(vector: Tensor) -> Tensor:
             return curvature_product(t, some, vector) + self.damping * vector
 
-        solution, rest = conjugate_gradient(product, right, self.cg_steps)
-        t.rows.append({"step": 0, "unsolved": rest})
+        solution, self.unsolved = conjugate_gradient(product, right, self.cg_steps)
         return solution
+
+    def write_beside(self, folder: Path) -> None:
+        """What share of the right side the solver left."""
+        if self.solver == "cg":
+            (folder / "solver.json").write_text(json.dumps({"unsolved": self.unsolved}))
 
 
 def trained(t: "Classifying") -> list[Tensor]:
