@@ -173,11 +173,11 @@ def test_the_readme_is_short_and_only_its_table_is_wide():
     assert not [line for line in lines if len(line) > 100 and not line.startswith("| ")]
 
 
-def test_the_table_of_the_readme_is_the_first_that_make_results_wrote():
+def test_the_table_of_the_readme_is_the_first_that_make_results_effort_wrote():
     """Its headings, and all of its rows."""
     shown = re.findall(r"<!-- results -->\n((?:\|.*\n)+)", README)
     written = re.findall(
-        r"(?:^\|.*\n)+", (ROOT / "docs/results/readme/table.md").read_text(), flags=re.M
+        r"(?:^\|.*\n)+", (ROOT / "docs/results/effort/table.md").read_text(), flags=re.M
     )
     assert shown == written[:1]
 
