@@ -11,12 +11,12 @@ in evaluation mode. Where the sum of both gradients is zero, g_f - g_r is minus 
 mean loss on D_r, and alpha = 1 with H that loss's Hessian is Newton's step towards retraining.
 
     gradient   H = 1
-    cg         (H + damping) x = g_f - g_r by conjugate gradients, until the rest is below 1e-4
-               of the right side, at most `cg_steps` times (solver.json says what is left). H is the
-               generalised Gauss-Newton matrix J^T (diag(p) - p p^T) J of the mean loss on
-               `fisher_samples` images of D_r, spread evenly over their order (Schraudolph 2002):
-               the Hessian where the network is linear in its weights, and never indefinite. Of a
-               trained network the Hessian is (its rest grew from 1 to 22 until a direction of
+    cg         (H + damping) x = g_f - g_r by conjugate gradients, until the rest is below
+               `tolerance` of the right side, at most `cg_steps` times (solver.json says what is
+               left). H is the generalised Gauss-Newton matrix J^T (diag(p) - p p^T) J of the mean
+               loss on `fisher_samples` images of D_r, spread evenly over their order (Schraudolph
+               2002): the Hessian where the network is linear in its weights, and never indefinite.
+               Of a trained network the Hessian is (its rest grew from 1 to 22 until a direction of
                negative curvature ended the solution), so that the step would be an accident of
                where it was cut off. Ours.
     released   what that code calls WoodFisher (Singh & Alistarh 2020, arXiv 2004.14340). The true
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from unrelearn.classification.classifying import Classifying
 
 AT_ONCE = 250  # images
-ENOUGH = 1e-4  # of the norm of the right side
 
 
 @dataclass(kw_only=True)
@@ -56,6 +55,7 @@ class Influence(Still):
     alpha: Positive  # length of the step; 1: Newton's, with cg
     damping: Positive  # added to the diagonal of H
     cg_steps: Count  # at most
+    tolerance: Positive  # share of the right side that may be left
 
     def prepare(self, t: "Classifying") -> None:
         training = t.network.training
@@ -79,7 +79,7 @@ class Influence(Still):
         def product(vector: Tensor) -> Tensor:
             return curvature_product(t, some, vector) + self.damping * vector
 
-        solution, self.unsolved = conjugate_gradient(product, right, self.cg_steps)
+        solution, self.unsolved = conjugate_gradient(product, right, self.cg_steps, self.tolerance)
         return solution
 
     def write_beside(self, folder: Path) -> None:
@@ -126,7 +126,8 @@ def difference(t: "Classifying") -> Tensor:
 
 def curvature_product(t: "Classifying", data: ImageSet, vector: Tensor) -> Tensor:
     """J^T (diag(p) - p p^T) J / N times a vector (P,), J that of the logits."""
-    moving = {name: p for name, p in t.network.named_parameters() if p.requires_grad}
+    trained = [(name, p) for name, p in t.network.named_parameters() if p.requires_grad]
+    moving = {name: p.detach() for name, p in trained}  # no product keeps what made it
     sizes = [p.numel() for p in moving.values()]
     parts = [part.view_as(p) for part, p in zip(vector.split(sizes), moving.values(), strict=True)]
     product = torch.zeros_like(vector)
@@ -144,7 +145,7 @@ def curvature_product(t: "Classifying", data: ImageSet, vector: Tensor) -> Tenso
 
 
 def conjugate_gradient(
-    product: Callable[[Tensor], Tensor], right: Tensor, steps: int
+    product: Callable[[Tensor], Tensor], right: Tensor, steps: int, enough: float
 ) -> tuple[Tensor, float]:
     """x (P,) with product(x) = right, for a linear product that is symmetric and positive, and the
     share of the right side that is left unsolved (Hestenes & Stiefel 1952).
@@ -152,7 +153,7 @@ def conjugate_gradient(
     x, rest, along = torch.zeros_like(right), right.clone(), right.clone()
     size = begun = rest @ rest
     for _ in range(steps):
-        if size <= ENOUGH**2 * begun:
+        if size <= enough**2 * begun:
             break
         image = product(along)
         length = size / (along @ image)
