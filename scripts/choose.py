@@ -21,7 +21,7 @@ from unrelearn.paths import CONF, given
 from unrelearn.report.classified import is_classifier, value_of
 from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.report.groups import gathered
-from unrelearn.report.records import Record, collect, row_of
+from unrelearn.report.records import Record, collect, newest, row_of
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
 PRESETS = CONF / "tuned" / "classification"
@@ -43,8 +43,14 @@ def gap(record: Record) -> float | None:
 
 
 def by_setting(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
+    """The runs of each setting, one a seed: of what was run twice the newest."""
     keys = searched(runs)
-    return gathered(runs, lambda r: tuple((key, r["config"]["method"][key]) for key in keys))
+
+    def setting(record: Record) -> Setting:
+        return tuple((key, record["config"]["method"][key]) for key in keys)
+
+    same = gathered(runs, lambda record: (setting(record), record["seed"]))
+    return gathered(map(newest, same.values()), setting)
 
 
 def choice(runs: Sequence[Record]) -> Setting | None:
