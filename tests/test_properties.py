@@ -310,6 +310,8 @@ def test_any_value_of_any_key_is_taken_or_refused_in_lines(
             OmegaConf.update(changed, key, value, force_add=True)
         except (OmegaConfBaseException, OverflowError) as error:
             one_line_each(config.explain(error, [f"{key}={text(value)}"]))
+        except AssertionError:  # of OmegaConf, below what is null by now: tests/test_cli.py
+            continue
     try:
         cfg = config.validate(changed)
     except UsageError as error:

@@ -114,6 +114,18 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     assert ratio == [1.0]
     text = classification.to_csv([board])
     assert text.count("\n") == 1 + len(board.seeds) + 1
+    # another attack is another column
+    for method in ("retrain", "random_label"):
+        record = run(f"method={method}", "attack=quantize")
+        records.append(record)
+    (board,) = classification.boards(results(records))
+    name = classification.headers(board)[header.index("relearn\nminus retrain") + 1]
+    assert name == "quantisation\nminus retrain" and board.attacks == ["relearn", "quantize"]
+    expected = metric(records[-1], -1, "forget_accuracy")["value"]
+    expected -= metric(records[-2], -1, "forget_accuracy")["value"]
+    found = board.minus_retrain("random label", "quantize")
+    assert found is not None and found.mean == pytest.approx(expected)
+    assert board.minus_retrain("original", "quantize") is None
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(

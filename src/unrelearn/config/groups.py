@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from unrelearn import arguments
 from unrelearn.advice import problem, shown
@@ -107,8 +108,13 @@ def group_in(word: str) -> str | None:
 
 
 def values_in(word: str) -> list[object]:
-    """What a word gives its key: one value, or those of several runs."""
-    parsed = OverridesParser.create().parse_override(word)
+    """What a word gives its key: one value, or those of several runs; nothing if it can not be
+    read, of which words.unreadable says why.
+    """
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return []
     if not parsed.is_sweep_override():
         return [parsed.value()]
     key = parsed.get_key_element()

@@ -27,7 +27,16 @@ from unrelearn.report.drawing import (
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import CONTROLS, Group
 from unrelearn.report.page import figure
-from unrelearn.report.records import ONLY, Record, measured, row_of, troubles, versions_line
+from unrelearn.report.records import (
+    NONE,
+    ONLY,
+    Record,
+    measured,
+    number,
+    row_of,
+    troubles,
+    versions_line,
+)
 from unrelearn.report.render import (
     Context,
     Rich,
@@ -86,8 +95,8 @@ class Board:
 
     @cached_property
     def seeds(self) -> pd.DataFrame:
-        """A line a method and seed: the columns, `normalised`, and `relearned` where it was
-        attacked.
+        """A line a method and seed: the columns, `normalised`, and of each attack `after_ATTACK`,
+        the share of the forgotten images that is right then.
         """
         lines: dict[tuple[str, int], dict[str, Any]] = {}
         for group in self.members:
@@ -95,21 +104,26 @@ class Board:
             for record in group.finished:
                 line = lines.setdefault((label, record["seed"]), {"name": record["method"]})
                 line |= _line(record)
-                if record["attack"] == self.attack:
-                    line.setdefault("ends", []).append(_end(record))
+                if (end := _end(record)) is not None:
+                    line.setdefault(f"after_{record['attack']}", []).append(end)
         index = pd.MultiIndex.from_tuples(lines, names=["method", "seed"])
         frame = pd.DataFrame(list(lines.values()), index=index)
-        if "ends" in frame:
-            known = frame["ends"].map(
-                lambda ends: [e for e in ends if e is not None] or None, "ignore"
-            )
-            frame["relearned"] = known.map(lambda ends: sum(ends) / len(ends), "ignore")
+        for attack in self.attacks:
+            column = f"after_{attack}"
+            if column in frame:
+                frame[column] = frame[column].map(lambda ends: sum(ends) / len(ends), "ignore")
         return frame
 
     @cached_property
+    def attacks(self) -> list[str]:
+        """Relearning first."""
+        run = {group.first["attack"] for group in self.members} - {NONE}
+        return sorted(run, key=lambda name: (name not in RELEARN, name))
+
+    @property
     def attack(self) -> str | None:
-        run = {group.first["attack"] for group in self.members}
-        return next((name for name in RELEARN if name in run), None)
+        """That of the curves."""
+        return next((name for name in self.attacks if name in RELEARN), None)
 
     @property
     def methods(self) -> list[str]:
@@ -129,7 +143,7 @@ class Board:
         return estimate(self.seeds.loc[method][name].tolist())
 
     @cached_property
-    def references(self) -> dict[str, float]:
+    def references(self) -> dict[str, float | None]:
         """What retrained models get on average; as gap their floor."""
         record = self.records[0]
         row = row_of(record, "unlearned")
@@ -139,7 +153,7 @@ class Board:
         components = pd.DataFrame(gap.get("references") or []).mean().to_dict()
         ceiling = agreement.get("ceiling") or {}
         areas = attack.get("references") or []
-        return {
+        known = {
             **{name: components.get(name) for name in ("ua", "ra", "ta")},
             "mia": components.get("mia_svc"),
             "gap": gap.get("floor"),
@@ -147,18 +161,19 @@ class Board:
             "miss_correlation": ceiling.get("miss_correlation"),
             "auc": sum(areas) / len(areas) if areas else None,
         }
+        return {name: number(value) for name, value in known.items()}
 
     @property
     def count(self) -> int:
         return int(self.records[0]["config"]["references"]["count"])
 
-    def minus_retrain(self, method: str) -> Estimate | None:
-        """What the attack brings back beyond what it brings to `retrain`, seed by seed."""
-        name = display_name(BASELINE)
+    def minus_retrain(self, method: str, attack: str) -> Estimate | None:
+        """What an attack brings back beyond what it brings to `retrain`, seed by seed."""
+        name, column = display_name(BASELINE), f"after_{attack}"
         known = self.seeds.index.get_level_values(0)
-        if "relearned" not in self.seeds or name not in known or method == name:
+        if column not in self.seeds or name not in known or method == name:
             return None
-        ours, theirs = (self.seeds.loc[m]["relearned"] for m in (method, name))
+        ours, theirs = (self.seeds.loc[m][column] for m in (method, name))
         return estimate((ours - theirs).dropna().tolist())
 
 
@@ -196,8 +211,7 @@ def boards(results: Results) -> list[Board]:
 def headers(board: Board) -> list[str]:
     names = ["method", *(column.header for column in COLUMNS)]
     names.insert(names.index("gap") + 1, NORMALISED)
-    if board.attack:
-        names.append(f"{display_name(board.attack)}\nminus retrain")
+    names += [f"{display_name(attack)}\nminus retrain" for attack in board.attacks]
     return [*names, "unlearn\ns", "seeds"]
 
 
@@ -208,8 +222,8 @@ def lines(board: Board) -> Iterator[list[str]]:
         texts = [_text(board, method, column, n) for column in COLUMNS]
         ratio = estimate_text(board.estimate(method, "normalised"), 1, 2, n)
         texts.insert(_place("gap") + 1, ratio)
-        if board.attack:
-            texts.append(_signed(board.minus_retrain(method), n, method))
+        for attack in board.attacks:
+            texts.append(_signed(board.minus_retrain(method, attack), n, method))
         seconds = estimate_text(_mean_alone(board.estimate(method, "seconds")), 1, 1, 1)
         yield [method, *texts, seconds, str(n)]
     known = board.references
@@ -218,7 +232,7 @@ def lines(board: Board) -> Iterator[list[str]]:
         value = known[column.name]
         texts.append(DASH if value is None else f"{column.factor * value:.{column.digits}f}")
     texts.insert(_place("gap") + 1, DASH)
-    extra = [DASH] * (3 if board.attack else 2)
+    extra = [DASH] * (2 + len(board.attacks))
     yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
 
 
@@ -253,12 +267,14 @@ def to_markdown(found: Sequence[Board]) -> str:
 
 
 def board_caption(board: Board) -> str:
-    return caption("classification", count=board.count, attack=bool(board.attack))
+    return caption("classification", count=board.count, attack=bool(board.attacks))
 
 
 def to_csv(found: Sequence[Board]) -> str:
     rows = []
-    names = [*(column.name for column in COLUMNS), "normalised", "relearned", "seconds"]
+    attacks = dict.fromkeys(attack for board in found for attack in board.attacks)
+    names = [*(column.name for column in COLUMNS), "normalised"]
+    names += [*(f"after_{attack}" for attack in attacks), "seconds"]
     for board in found:
         for (method, seed), line in board.seeds.iterrows():
             rows.append([board.title, method, seed, *(line.get(name) for name in names)])

@@ -38,8 +38,8 @@ NAMES = (  # noqa: SIM905
 ).split()
 # these rows come first
 CONTROLS = ("original", "retrain", "row_swap", "projection_swap", "rescaled", "random_weights")
-# says which code, which the names say, or how data arrived
-IGNORED = {"_target_", "preset", "download", "root", "verify"}
+# says which code, which the names or what was forgotten say, or how data arrived
+IGNORED = {"_target_", "preset", "download", "root", "verify", "halves"}
 REPLICATE = "attack.seed"  # no setting: runs that differ only in it are averaged inside their seed
 RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only in it are one attack
 # keys that older records do not have, and what went without saying in them
