@@ -135,7 +135,7 @@ def check_choices(words: Sequence[str]) -> list[str]:
 
 
 def _choice(word: str, group: str) -> Iterator[str]:
-    given, key, chosen = shown(word.lstrip("+")), word.partition("=")[0], names_in(word)
+    given, key, chosen = shown(word.lstrip("+")), shown(word.partition("=")[0]), names_in(word)
     names = [one for one in chosen if isinstance(one, str)]
     keys = [one for one in chosen if isinstance(one, dict) and one]  # of the group: {max_steps:5}
     odd = [one for one in chosen if one not in names and one not in keys]
@@ -146,8 +146,9 @@ def _choice(word: str, group: str) -> Iterator[str]:
         advice = f"Type {key}={none}" if none else f"Leave {given} out"
         yield f"{given}: no such {group}{which}; allowed: {', '.join(allowed)}. {advice}"
     elif group not in SEVERAL and any(isinstance(one, list) for one in values_in(word)):
-        each = f"-m {key}={','.join(names)} for a run each"
-        advice = each if len(names) > 1 else f"{key}={names[0] if names else default_of(group)}"
+        known = [name for name in names if name in options_of(group)] or [default_of(group) or ""]
+        each = f"-m {key}={','.join(known)} for a run each"
+        advice = each if len(known) > 1 else f"{key}={known[0]}"
         yield f"{given}: {group} takes one. Type {advice}"
 
 
