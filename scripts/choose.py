@@ -34,7 +34,7 @@ Setting = tuple[tuple[str, object], ...]  # key of the method -> value
 def searched(runs: Sequence[Record]) -> list[str]:
     """The keys of a method in which its runs differ."""
     settings = [record["config"]["method"] for record in runs]
-    return [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
+    return [key for key in settings[0] if len({str(each.get(key)) for each in settings}) > 1]
 
 
 def gap(record: Record) -> float | None:
@@ -47,7 +47,7 @@ def by_setting(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
     keys = searched(runs)
 
     def setting(record: Record) -> Setting:
-        return tuple((key, record["config"]["method"][key]) for key in keys)
+        return tuple((key, record["config"]["method"].get(key)) for key in keys)
 
     same = gathered(runs, lambda record: (setting(record), record["seed"]))
     return gathered(map(newest, same.values()), setting)
