@@ -110,11 +110,11 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
-	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)/class --figures
-	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)/margins --figures
-	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against zero --out $(PAGE)/margins/paired.md
-	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.permute_margins --against false --out $(PAGE)/margins/permuted.md
-	$(BIN)/python scripts/report.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)/augmentation --figures
+	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
+	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
+	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against zero --out $(PAGE)_margins/paired.md
+	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.permute_margins --against false --out $(PAGE)_margins/permuted.md
+	$(BIN)/python scripts/report.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)_augmentation --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)
