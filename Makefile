@@ -26,7 +26,7 @@ run: $(STAMP) ## train, unlearn, attack and measure on the digits: about five mi
 test: $(STAMP) ## the whole fast suite, file by file on up to four cores
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
-results: $(STAMP) ## the README's table: seven models under the two attacks of a verdict, one seed (about an hour of one core; resumable)
+results: $(STAMP) ## the table of presets: seven models under the two attacks of a verdict, one seed (about an hour of one core; resumable)
 	$(BIN)/python run.py experiment=readme
 	$(BIN)/python scripts/report.py outputs/readme/runs --out docs/results/readme --figures
 
