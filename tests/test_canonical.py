@@ -17,7 +17,7 @@ from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.weights import compare
 from unrelearn.errors import UsageError
 from unrelearn.methods.projection_swap import ProjectionSwap
-from unrelearn.record import weight_changes
+from unrelearn.tracks.diffusion import weight_changes
 
 NETWORKS = {
     "unet2d": {},
