@@ -49,11 +49,6 @@ class Kind:
         return self.forget
 
     @property
-    def held_out(self) -> dict[str, Any]:
-        """What of the training images is kept for validation, for keys; {}: nothing."""
-        return {}
-
-    @property
     def label(self) -> str:
         """What is forgotten, for names of folders."""
         label = "_".join(map(str, self.forget))
@@ -83,6 +78,10 @@ class Kind:
         raise NotImplementedError
 
     # its training
+
+    def divided(self, data: ImageData) -> ImageData:
+        """The data with what is held out from training images, if anything is."""
+        return data
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         """D_f and D_r."""

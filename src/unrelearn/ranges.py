@@ -16,6 +16,5 @@ Steps = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 ImageSize = Annotated[int, Field(ge=4, le=1024)]  # pixels
-LearningRates = Literal[
-    "constant", "one_cycle", "cosine", "multistep"
-]  # over the steps of a training
+# over the steps of a training
+LearningRates = Literal["constant", "one_cycle", "cosine", "multistep"]

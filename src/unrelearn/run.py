@@ -74,9 +74,7 @@ class Run:
         return instantiate(constructor_arguments(self.settings[group]), _convert_="all")
 
     def _same_data(self, other: "Run") -> bool:
-        keys = ("dataset", "trainer", "validation")
-        same = all(self.settings[key] == other.settings[key] for key in keys)
-        return same and self.cfg.model.kind == other.cfg.model.kind
+        return all(self.settings[key] == other.settings[key] for key in ("dataset", "trainer"))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns; it is called the first time only."""
@@ -90,7 +88,6 @@ class Run:
         known = {
             "name": self.names["dataset"],
             "horizontal_flip": self.dataset.horizontal_flip,
-            **self.kind.held_out,
         }
         try:
             return known | {"content": self.dataset.fingerprint()}

@@ -14,7 +14,7 @@ OWN = ("hydra", "tune")  # of Hydra's own plugins, and of scripts/tune.py
 
 
 def usage() -> str:
-    text = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]["help"]
+    text = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]
     template = text["template"].replace("${hydra.help.header}", text["header"])
     return template.replace("$APP_CONFIG_GROUPS", "\n".join(groups()))
 

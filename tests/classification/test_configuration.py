@@ -30,6 +30,10 @@ def refused(compose: Callable[..., dict], *words: str) -> list[str]:
         (["forget=file:/nowhere.npy"], "forget=file:/nowhere.npy:", "numpy.save"),
         (["forget=memorised:2"], "forget=memorised:2:", "forget=memorised:0.1"),
         (["references.halves=3"], "references.halves=3:", "references.halves=4"),
+        (["stages=[samples]"], "stages=", "unlearn"),
+        (["validation.forget_split_seed=2"], "validation.forget_split_seed=2:", "protocol=salun"),
+        (["model.pretrain.ema_decay=0.99"], "model.pretrain.ema_decay=0.99:", "ema_decay=null"),
+        (["model.weights=ema"], "model.weights=ema:", "model.weights=raw"),
         (
             ["attack=linear_probe", "attack.data=retain", "forget=class:3"],
             "attack.data=retain:",

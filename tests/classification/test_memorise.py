@@ -7,6 +7,7 @@ import torch
 from runs import Cell, execute
 from test_run import TINY
 
+from unrelearn import tracks
 from unrelearn.stages.images import images
 from unrelearn.stages.memorise import Memorisation, halves
 
@@ -37,4 +38,8 @@ def test_what_is_memorised_most_is_what_was_labelled_wrong(
     # other models: another artefact, and so another forget set in every key
     other = Cell(compose(*words, "references.halves=6", "forget=memorised:0.1"))
     assert Memorisation(other).key != Memorisation(cell).key
-    assert other.kind.forgotten != cell.kind.forgotten
+    augmented = Cell(compose(*words, "augment.base=crop_flip", "forget=memorised:0.1"))
+    kinds = [one.kind.forgotten for one in (cell, other, augmented)]
+    assert all(kinds.count(one) == 1 for one in kinds)
+    about = [tracks.about(one)["forgotten"] for one in (cell, other)]
+    assert about[0] != about[1]  # or a report would average two forget sets

@@ -135,6 +135,8 @@ def test_the_published_protocol_forgets_what_was_trained_on_unless_its_defect_is
     assert defect.original.stage.task().validation.images.equal(split.validation.images)
     assert defect.unlearned.stage.task().validation.images.equal(other.validation.images)
     plain = Cell(compose(*words, "protocol=clean"))
+    # what the files are does not depend on it: nothing is decoded again
+    assert cell.data_slice == plain.data_slice
     keys = {one.original.stage.key for one in (cell, defect, plain)}
     assert len(keys) == 3 and images(plain).validation is None
 

@@ -19,7 +19,7 @@ from unrelearn.config import Config, forget_classes
 from unrelearn.config.classes import class_named
 from unrelearn.config.schema import Network
 from unrelearn.data import ImageData, ImageSet
-from unrelearn.data.splits import Examples, forget_indexes
+from unrelearn.data.splits import Examples, divided, forget_indexes
 from unrelearn.forgotten import names_examples
 from unrelearn.kind import Kind
 from unrelearn.method import Method
@@ -54,6 +54,7 @@ class Classifiers(Kind):
 
     @property
     def held_out(self) -> dict[str, Any]:
+        """Which training images are kept for validation, for keys; {}: none."""
         validation = self.cfg.validation
         return {"validation": asdict(validation)} if validation.share else {}
 
@@ -87,7 +88,7 @@ class Classifiers(Kind):
     def recipe(self) -> dict[str, Any]:
         pretrain = asdict(self.cfg.model.pretrain)
         parts = {"network": asdict(self.settings), "pretrain": pretrain}
-        return {"model": parts, "augment": self.cfg.augment.base}
+        return {"model": parts, "augment": self.cfg.augment.base, **self.held_out}
 
     def followed(self, method: Method) -> dict[str, Any]:
         augment = asdict(self.cfg.augment)
@@ -122,6 +123,9 @@ class Classifiers(Kind):
         mask = torch.zeros(len(labels), dtype=torch.bool)
         mask[self.indexes(data)] = True
         return mask.to(labels.device)
+
+    def divided(self, data: ImageData) -> ImageData:
+        return divided(data, **asdict(self.cfg.validation))
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         mask = self.mask(data)

@@ -161,7 +161,7 @@ def conjugate_gradient(
         rest -= length * image
         before, size = size, rest @ rest
         along = rest + size / before * along
-    return x, float(size / begun) ** 0.5
+    return x, float(size / begun) ** 0.5 if begun else 0.0
 
 
 def released(t: "Classifying", data: ImageSet, right: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The images of a run: decoded once if they are many, and where the device can reach them."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from unrelearn import distributed, progress
 from unrelearn.data import ImageData
-from unrelearn.data.splits import divided
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 
@@ -67,9 +66,7 @@ def images(run: Run) -> ImageData:
     for known in _known(run):
         scores = run.once("memorisation", known.read)
         data = replace(data, memorisation=scores)
-    if run.kind.held_out:
-        return run.once("divided", lambda: divided(data, **asdict(run.cfg.validation)))
-    return data
+    return run.once("split", lambda: run.kind.divided(data))
 
 
 def stored(run: Run) -> ImageData:

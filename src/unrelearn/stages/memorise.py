@@ -41,7 +41,8 @@ class Memorisation(Stage):
         run = self.run
         return {
             "dataset": run.data_slice,
-            **run.kind.recipe(),
+            "model": run.kind.recipe()["model"],
+            "augment": run.cfg.augment.base,
             "halves": run.cfg.references.halves,
         }
 

@@ -101,6 +101,7 @@ class References(Stage):
             "augment": run.cfg.augment.retrain,
             "forget": kind.forgotten,
             "count": run.cfg.references.count,
+            **kind.held_out,
         }
 
     def make(self, folder: Path) -> dict[str, Any]:

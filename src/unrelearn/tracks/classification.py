@@ -26,5 +26,7 @@ def targets(run: Run) -> list[Stage]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    kept = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+    kept: dict[str, Any] = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+    if kept["forget"].startswith("memorised:"):  # how many models say so decides which images
+        kept["halves"] = run.cfg.references.halves
     return {"kind": "classification", "forgotten": kept}
