@@ -287,3 +287,11 @@ def test_celeba_says_its_cost_while_its_files_are_still_to_be_had(compose, capsy
     with pytest.raises(UsageError) as error:
         compose("experiment=celeba", f"paths.data={tmp_path / 'nothing'}")
     assert [f"not yet: {problem}" for problem in error.value.problems] == said.err.splitlines()
+
+
+def test_references_of_a_classifier_count(compose):
+    words = ["references.count=3", "model.pretrain.max_steps=7", "attack=none"]
+    rows = estimate(Cell(compose("experiment=classification", *words), ""))
+    (references,) = (row for row in rows if row["stage"] == "references")
+    (pretrain,) = (row for row in rows if row["stage"] == "pretrain")
+    assert references["steps"] == 21 and references["flops"] == 3 * pretrain["flops"]

@@ -170,6 +170,13 @@ def test_what_can_not_be_planned_is_said_in_a_line(tmp_path: Path, words: list[s
     ) or "Leave" in error.value.problems[0]
 
 
+def test_a_dry_run_typed_as_run_py_takes_it_plans_and_makes_nothing(tmp_path: Path):
+    assert (
+        "35 distinct parts" in (said := grid("run", tmp_path, "dry_run=true")) and "to do" in said
+    )
+    assert not list(tmp_path.rglob("artifacts/*/*"))
+
+
 def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
     found = plan(tmp_path)
     seconds = {name: random.Random(name).uniform(1, 40) for name in found.parts}

@@ -37,23 +37,23 @@ def house_with(text: str, folder: Path, *parts: str) -> list[str]:
     return written
 
 
-def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path: Path):
-    assert len(house_with(README + ATTACK_PAGE, tmp_path, "src", "conf", "run.py")) == 4
+def run_in(house: Path, arguments: list[str]) -> None:
+    """A command of a copy of the repository, which must end well."""
     done = subprocess.run(
-        command(
-            "method=to_null",
-            "attack=one_class",
-            *SHORT,
-            f"paths.outputs={tmp_path / 'outputs'}",
-            root=tmp_path,
-        ),
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(tmp_path / "src")),
+        arguments,
+        cwd=house,
+        env=environment(PYTHONPATH=str(house / "src")),
         capture_output=True,
         text=True,
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path: Path):
+    assert len(house_with(README + ATTACK_PAGE, tmp_path, "src", "conf", "run.py")) == 4
+    words = ["method=to_null", "attack=one_class", *SHORT, f"paths.outputs={tmp_path / 'outputs'}"]
+    run_in(tmp_path, command(*words, root=tmp_path))
     assert list((tmp_path / "outputs" / "runs").glob("digits-to_null-one_class-*/result.json"))
 
 
@@ -63,15 +63,7 @@ def test_the_example_method_of_classifiers_takes_one_file_and_one_yaml(tmp_path:
     assert written == ["src/unrelearn/methods/even_odds.py", "conf/method/even_odds.yaml"]
     words = ["experiment=classification", "method=even_odds", "attack=none", "tracking=none"]
     words += ["model.pretrain.max_steps=20", "references.count=2", "unlearning.max_steps=2"]
-    done = subprocess.run(
-        [sys.executable, "run.py", *words, f"paths.outputs={tmp_path / 'outputs'}"],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(tmp_path / "src")),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in(tmp_path, [sys.executable, "run.py", *words, f"paths.outputs={tmp_path / 'outputs'}"])
     assert list((tmp_path / "outputs" / "runs").glob("noisy_digits-even_odds-none-*/result.json"))
 
 

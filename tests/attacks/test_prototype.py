@@ -108,3 +108,9 @@ def test_the_configuration_refuses_it_before_anything_is_computed(compose):
     assert (attack["share"], attack["levels"][1]) == (0.5, 5)  # as published
     with pytest.raises(UsageError, match="attack=prototype: "):
         compose(*words, "forget=random:0.1")
+
+
+def test_a_class_of_which_the_attacker_has_no_image_is_refused_before_anything():
+    task = new_task((3,), network=linear(), public=public().of_classes([3], keep=False))
+    with pytest.raises(UsageError, match="has none of class 3"):
+        classifying(Prototype(levels=[2], share=0.5, centred=True), task)

@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from tiny import CLASSIFIERS, train
 
 from unrelearn.classification import networks
-from unrelearn.classification.classifying import Classifying
+from unrelearn.classification.classifying import Classifying, first_images
 from unrelearn.config import constructor_arguments
 from unrelearn.method import Edit
 
@@ -90,3 +90,10 @@ def test_masked_weights_stay_to_the_bit_under_decay_and_momentum(compose, tmp_pa
         assert torch.equal(parameter[kept], before[name][kept])
     moved = [not torch.equal(p, before[name]) for name, p in module.network.named_parameters()]
     assert any(moved)
+
+
+def test_information_is_of_all_classes_also_where_images_are_sorted():
+    labels = torch.arange(10).repeat(30)
+    assert first_images(labels, 40).tolist() == list(range(40))
+    spread = first_images(labels.sort().values, 40)
+    assert labels.sort().values[spread].bincount(minlength=10).tolist() == [4] * 10

@@ -356,7 +356,9 @@ def test_attack_all_is_every_attack_of_a_kind_of_model():
     assert {"dimra", "lora"} <= set(kinds.every_attack_of(["method=dimum"]))
     images = kinds.every_attack_of(["experiment=classification"])
     assert "relearn" in images and "lora" not in images and "prototype" not in images
-    assert "prototype" in kinds.every_attack_of(["experiment=classification", "forget=class:3"])
+    for forget in ("class:3", "3", "[3,5]", "seven"):
+        words = ["experiment=classification", f"forget={forget}"]
+        assert "prototype" in kinds.every_attack_of(words)
 
 
 def test_attack_all_plans_every_attack(tmp_path: Path):
