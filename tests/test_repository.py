@@ -31,7 +31,7 @@ def tracked() -> list[Path]:
 
 def test_the_licence_is_mit_everywhere():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
-    assert PROJECT["license"] == {"text": "MIT"}
+    assert PROJECT["license"] == "MIT"
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == "MIT"
 
 

@@ -149,7 +149,7 @@ def test_a_class_that_is_all_there_is_is_refused(examples: Examples):
 
 def test_what_is_not_known_is_asked_for(examples: Examples):
     bare = Examples(examples.labels, examples.class_names)
-    assert "from a bank of models, and none is given" in refused("memorised:0.1", bare)
+    assert "is not known here; type forget=random:0.1" in refused("memorised:0.1", bare)
     assert "type dataset=digits dataset.label_noise=0.2" in refused("mislabelled:0.1", bare)
 
 

@@ -19,7 +19,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from unrelearn.advice import NAMES, shell, shown, typed
-from unrelearn.config import groups
+from unrelearn.config import choices, groups
 from unrelearn.config.schema import Config, defaults, groups_of, leaves
 from unrelearn.config.values import known_keys, must_be
 from unrelearn.paths import CONF
@@ -30,7 +30,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     """One line for each problem when Hydra or OmegaConf could not compose the configuration; None
     if it is something else.
     """
-    if lines := groups.check_choices(overrides):
+    if lines := choices.check_choices(overrides):
         return lines
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return [_unreadable(error, overrides)]
@@ -75,7 +75,7 @@ def _unreadable(error: YAMLError | UnicodeDecodeError, overrides: Sequence[str])
         return f"{shown(why)}. Mend that file, or choose another option"
     path = Path(file).relative_to(CONF).with_suffix("").as_posix()
     group, word, _ = _typed(path, overrides)
-    other = groups.another(group, path.removeprefix(f"{group}/"))
+    other = choices.another(group, path.removeprefix(f"{group}/"))
     return f"{shown(f'{word}: {why}')}. Mend that file, or type {group}={other}"
 
 
@@ -84,8 +84,8 @@ def _typed(path: str, overrides: Sequence[str]) -> tuple[str, str, list[str]]:
     that this word chooses.
     """
     for word in overrides:
-        group = groups.group_in(word)
-        names = [str(name) for name in groups.names_in(word)] if group else []
+        group = choices.group_in(word)
+        names = [str(name) for name in choices.names_in(word)] if group else []
         if group and any(f"{group}/{name}" == path for name in names):
             return group, word.lstrip("+"), names
     group, _, option = path.rpartition("/")
@@ -95,17 +95,17 @@ def _typed(path: str, overrides: Sequence[str]) -> tuple[str, str, list[str]]:
 def _undecodable(overrides: Sequence[str]) -> Path | None:
     """The first file that was chosen and can not be read; an error of letters does not name it."""
     for word in overrides:
-        group = groups.group_in(word)
-        for name in groups.names_in(word) if group else []:
+        group = choices.group_in(word)
+        for name in choices.names_in(word) if group else []:
             file = CONF / str(group) / f"{name}.yaml"
-            if file.exists() and not groups.readable(str(group), str(name)):
+            if file.exists() and not choices.readable(str(group), str(name)):
                 return file
     return None
 
 
 def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]) -> str:
     group, word, names = _typed(missing, overrides)
-    options = sorted({*known, *groups.options_of(group)})
+    options = sorted({*known, *choices.options_of(group)})
     unknown = [name for name in names if name not in options]
     which = f": {', '.join(map(shown, unknown))}" if len(names) > 1 else ""
     instead = [[name] if name in options else _close(name, options) for name in names]
@@ -203,8 +203,8 @@ def _below_null(overrides: Sequence[str]) -> list[str]:
     """A line for each key that lies in what the other choices have made null, as a classifier has
     no model.unet.
     """
-    choices = [word for word in overrides if groups.group_in(word) or word.endswith("=null")]
-    above = _known_keys(choices)
+    chosen = [word for word in overrides if choices.group_in(word) or word.endswith("=null")]
+    above = _known_keys(chosen)
     lines = []
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
@@ -214,14 +214,14 @@ def _below_null(overrides: Sequence[str]) -> list[str]:
     return lines
 
 
-def _known_keys(choices: Sequence[str] = ()) -> list[str]:
+def _known_keys(chosen: Sequence[str] = ()) -> list[str]:
     """Every key of the configuration, dotted, with these options of groups or, where they do not
     hold, the default ones.
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            config = hydra_compose("config", overrides=list(choices))
+            config = hydra_compose("config", overrides=list(chosen))
         except (HydraException, OmegaConfBaseException, YAMLError):
             config = hydra_compose("config")
         return [key for key, _ in leaves(OmegaConf.to_container(config))]

@@ -8,7 +8,8 @@ from typing import Any
 from hydra.utils import get_object
 
 from unrelearn.advice import problem
-from unrelearn.config.groups import located, name_of, readable
+from unrelearn.config.choices import readable
+from unrelearn.config.groups import located, name_of
 from unrelearn.config.schema import Config, file_of
 from unrelearn.forgotten import names_examples
 from unrelearn.paths import CONF

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from unrelearn import arguments
 from unrelearn.advice import problem, shown, typed
 from unrelearn.check import at
-from unrelearn.config.groups import files_of, source
+from unrelearn.config.choices import files_of
+from unrelearn.config.groups import source
 from unrelearn.config.schema import Config, Trainer, file_of
 from unrelearn.paths import CONF
 
