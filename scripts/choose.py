@@ -3,8 +3,8 @@
 python scripts/choose.py outputs/classification-tuning/runs --write
 
 Every method has run the same settings, on seeds and a forget set that are reported nowhere else.
-Chosen is the smallest average gap to references of that forget set. All runs are listed in
-docs/results/classification/tuning.csv; with --write the choices become presets,
+Chosen is the smallest average gap to references of that forget set. All runs are listed in the
+file of --out; with --write the choices become presets that are named after its folder, as
 +tuned=classification/METHOD.
 """
 
@@ -24,7 +24,7 @@ from unrelearn.report.groups import gathered
 from unrelearn.report.records import Record, collect, newest, row_of
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
-PRESETS = CONF / "tuned" / "classification"
+PRESETS = CONF / "tuned"
 HEADER = ("method", "settings", "seed", "gap", "floor", "agreement", "chosen", "command")
 MEASURED = (("gap", "value"), ("gap", "floor"), ("retrain_agreement", "value"))
 
@@ -77,9 +77,9 @@ def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[obje
             yield [record["method"], words, record["seed"], *texts, best, shlex.join(command)]
 
 
-def preset(record: Record, setting: Setting) -> str:
+def preset(record: Record, setting: Setting, page: str) -> str:
     """The yaml of what one of a method's runs was given: keys that it shares with others, and its
-    own.
+    own; `page` of docs/results lists the search.
     """
     parts: dict[str, list[str]] = {"unlearning": [], "method": []}
     for key, value in setting:
@@ -89,7 +89,7 @@ def preset(record: Record, setting: Setting) -> str:
     return "\n".join(
         [
             "# @package _global_",
-            "# Chosen by scripts/choose.py: docs/results/classification.md",
+            f"# Chosen by scripts/choose.py: docs/results/{page}/tuning.csv",
             "defaults:",
             f"  - override /method: {record['method']}",
             *lines,
@@ -103,8 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
-    parser.add_argument("--out", type=given, default=LISTED, metavar="FILE", help=str(LISTED.name))
-    parser.add_argument("--write", action="store_true", help="write conf/tuned/classification/")
+    parser.add_argument(
+        "--out",
+        type=given,
+        default=LISTED,
+        metavar="FILE",
+        help="default: docs/results/classification/tuning.csv",
+    )
+    parser.add_argument("--write", action="store_true", help="write conf/tuned/FOLDER of --out/")
     options = parser.parse_args(arguments)
     records = [record for record in collect(options.results) if is_classifier(record)]
     if not records:
@@ -116,7 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         rows += listed(runs, chosen)
         print(method, *(f"{key}={value}" for key, value in chosen or ()))
         if options.write and chosen is not None:
-            write_atomically(PRESETS / f"{method}.yaml", preset(runs[0], chosen))
+            page = options.out.resolve().parent.name
+            write_atomically(PRESETS / page / f"{method}.yaml", preset(runs[0], chosen, page))
     write_atomically(options.out, csv_text(HEADER, rows))
     print(options.out)
     return 0

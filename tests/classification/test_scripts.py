@@ -33,13 +33,13 @@ def test_the_setting_nearest_to_retraining_is_chosen(
     words = [*TINY, f"paths.outputs={tmp_path}", "attack=none", "method=random_label"]
     for steps in (1, 40):
         execute(compose(*words, f"unlearning.max_steps={steps}"), f"test {steps}")
-    out = tmp_path / "trials.csv"
+    out = tmp_path / "mine" / "trials.csv"
     assert choose.main([str(tmp_path / "runs"), "--out", str(out), "--write"]) == 0
     rows = list(csv.DictReader(out.open()))
     assert [row["settings"] for row in rows] == ["max_steps=1", "max_steps=40"]
     best = min(rows, key=lambda row: float(row["gap"]))
     assert [row["chosen"] for row in rows] == ["yes" if row is best else "" for row in rows]
-    preset = yaml.safe_load((tmp_path / "tuned" / "random_label.yaml").read_text())
+    preset = yaml.safe_load((tmp_path / "tuned" / "mine" / "random_label.yaml").read_text())
     assert preset["unlearning"] == {"max_steps": int(best["settings"].split("=")[1])}
     assert preset["defaults"] == [{"override /method": "random_label"}]
     assert "random_label max_steps=" in capsys.readouterr().out
@@ -51,7 +51,9 @@ def test_a_preset_gives_a_method_its_own_rate(compose: Callable[..., dict]):
     setting = (("learning_rate", 0.0025), ("max_steps", 6))
     for method, key in (("manif_smc", "method"), ("salun", "unlearning")):
         config = compose(*TINY, f"method={method}")
-        preset = yaml.safe_load(choose.preset({"method": method, "config": config}, setting))
+        preset = yaml.safe_load(
+            choose.preset({"method": method, "config": config}, setting, "mine")
+        )
         assert preset[key]["learning_rate"] == 0.0025 and preset["unlearning"]["max_steps"] == 6
 
 

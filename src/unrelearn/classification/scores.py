@@ -128,13 +128,3 @@ def gap(model: Mapping[str, float], retrained: Mapping[str, float]) -> float:
     Args: each a value in [0, 1] for every one of COMPONENTS; `retrained` the mean of several.
     """
     return float(np.mean([abs(model[name] - retrained[name]) for name in COMPONENTS]))
-
-
-def normalised_gap(
-    model: Mapping[str, float], original: Mapping[str, float], retrained: Mapping[str, float]
-) -> float:
-    """gap(model) / gap(original): 1 where nothing was done, 0 at the retrained. NaN where the
-    original has no gap.
-    """
-    nothing = gap(original, retrained)
-    return gap(model, retrained) / nothing if nothing > 0 else float("nan")
