@@ -4,7 +4,7 @@ thread: how many times cheaper is a member of the bank?
     python benchmarks/bank.py [--members 16] [--steps 50] [--batch-size 64] [--widths 8 16 16]
     [--repeats 3]
 
-The target of 5 is the ratio one by one / at once. Result: benchmarks/results/bank.json.
+The target of 5 is the ratio one by one / at once. Results: benchmarks/results/bank_WIDTHS.json.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
     }
     seconds = interleaved(options.repeats, **contenders)
     report(
-        "bank",
+        "_".join(map(str, ("bank", *options.widths))),
         seconds["at_once"],
         seconds["one_by_one"],
         "at least 5",
