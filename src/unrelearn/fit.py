@@ -151,7 +151,7 @@ class Recorder(Callback):
 
 def fit(module: Training, folder: Path, description: str, options: FitOptions) -> dict:
     """Run a training to its last step, or on from its last checkpoint in the folder, and return
-    {"seconds", "diverged_at"}.
+    {"seconds", "diverged_at"}; the seconds are those of what the method prepares, too.
     """
     network = module.network
     if options.channels_last:
@@ -160,8 +160,7 @@ def fit(module: Training, folder: Path, description: str, options: FitOptions) -
         network.compile()
     if module.method.max_steps == 0:
         module.to(next(network.parameters()).device)  # buffers too
-        module.prepare()
-        return {"seconds": 0.0, "diverged_at": None}
+        return {"seconds": prepare(module), "diverged_at": None}
     module.accumulate = passes_of_a_step(module, options)
     recorder = Recorder(folder, description, options)
     with warnings.catch_warnings():
@@ -170,7 +169,7 @@ def fit(module: Training, folder: Path, description: str, options: FitOptions) -
         )
         trainer = new_trainer(module, options, recorder)
         module.to(trainer.strategy.root_device)
-        module.prepare()
+        prepared = prepare(module)
         resume = recorder.checkpoint if recorder.checkpoint.exists() else None
         try:
             trainer.fit(module, itertools.repeat(0), ckpt_path=resume)
@@ -178,7 +177,14 @@ def fit(module: Training, folder: Path, description: str, options: FitOptions) -
             if isinstance(ended.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-    return {"seconds": recorder.seconds, "diverged_at": module.diverged_at}
+    return {"seconds": prepared + recorder.seconds, "diverged_at": module.diverged_at}
+
+
+def prepare(module: Training) -> float:
+    """The seconds it took."""
+    started = time.monotonic()
+    module.prepare()
+    return time.monotonic() - started
 
 
 def passes_of_a_step(module: Training, options: FitOptions) -> int:

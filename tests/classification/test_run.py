@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from unrelearn.report import classification, classified
 from unrelearn.report.records import ONLY, collect
 from unrelearn.report.table import results
+from unrelearn.stage import make
 
 TINY = [
     "experiment=classification",
@@ -172,3 +173,15 @@ def test_two_forget_sets_of_images_share_no_fisher_information(
     cells[0].original.stage.build()
     names = [str(cell.task(cell.original).name_of_forgotten) for cell in cells]
     assert len(set(names)) == 4
+
+
+def test_what_is_kept_costs_whoever_uses_it(compose: Callable[..., dict], tmp_path: Path):
+    words = [*TINY, "method=manif_smc", "method.margin=short_retrain", "method.retrained=1"]
+    made = []
+    for steps in (1, 2):
+        cell = Cell(compose(*words, f"paths.outputs={tmp_path}", f"unlearning.max_steps={steps}"))
+        stage = cell.unlearned.stage
+        make([stage])
+        made.append((stage.artifact.meta["seconds"], stage.spared))
+    (first, nothing), (second, spared) = made
+    assert nothing == 0 < spared <= first and second > spared

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file
 
 from unrelearn import cost, distributed, progress
 from unrelearn.artifact import write_json
 from unrelearn.method import Edit, Method
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
-from unrelearn.stages.cached import cached
+from unrelearn.stages.cached import Cached
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.images import decoded, images
 
 if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no Lightning
-    from torch import nn
+    from torch import Tensor, nn
 
     from unrelearn.fit import FitOptions
     from unrelearn.task import Task
@@ -50,6 +51,7 @@ class Trained(Stage):
     trains = True
     start: "Trained | None" = None  # the model that it starts from
     places: Sequence[float] = ()  # budgets or levels at which weights are kept, of an attack
+    spared: float = 0.0  # seconds of what it would have computed itself (Cached)
 
     def training(self) -> "Training":
         """What is fitted."""
@@ -129,6 +131,7 @@ class Trained(Stage):
                 label = "raw" if self.places else module.save(folder)
         return {
             **result,
+            "seconds": result["seconds"] + self.spared,
             "status": "finished" if diverged is None else "diverged",
             "weights": label,
             "steps": steps,
@@ -168,9 +171,19 @@ class Trained(Stage):
             counterparts={
                 c: dataset.counterpart(c, forgotten) for c in forgotten if has_counterparts
             },
-            cached=partial(cached, start or self),
+            cached=self.cached,
             original=lambda: written(self.original().network()).to(run.device),
         )
+
+    def cached(
+        self, name: str, settings: dict[str, Any], compute: Callable[[], dict[str, "Tensor"]]
+    ) -> "dict[str, Tensor]":
+        """Task.cached as an artefact whose parent is the model that the task starts from."""
+        artifact = Cached(self.start or self, {"name": name, **settings}, compute).build()
+        if artifact.reused:
+            self.spared += artifact.meta.get("seconds", 0.0)
+        tensors = load_file(artifact.path / "tensors.safetensors")
+        return {key: value.to(self.run.device) for key, value in tensors.items()}
 
     def original(self) -> "Trained":
         """The first model of the run."""
