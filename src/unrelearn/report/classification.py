@@ -34,6 +34,7 @@ from unrelearn.report.records import (
     measured,
     number,
     row_of,
+    rows_of,
     troubles,
     versions_line,
 )
@@ -96,23 +97,24 @@ class Board:
     @cached_property
     def seeds(self) -> pd.DataFrame:
         """A line a method and seed: the columns, `normalised`, and of each attack `after_ATTACK`,
-        the share of the forgotten images that is right then.
+        the share of the forgotten images that is right then: at the rate and budget where it is
+        largest, of a mean over seeds of the attack.
         """
         lines: dict[tuple[str, int], dict[str, Any]] = {}
+        after: list[tuple[Any, ...]] = []
         for group in self.members:
             label = labelled(group.first["method"], group.method_note)
             for record in group.finished:
                 line = lines.setdefault((label, record["seed"]), {"name": record["method"]})
                 line |= _line(record)
-                if (end := _end(record)) is not None:
-                    line.setdefault(f"after_{record['attack']}", []).append(end)
+                after += [(label, record["seed"], *shares) for shares in _after(record)]
         index = pd.MultiIndex.from_tuples(lines, names=["method", "seed"])
         frame = pd.DataFrame(list(lines.values()), index=index)
-        for attack in self.attacks:
-            column = f"after_{attack}"
-            if column in frame:
-                frame[column] = frame[column].map(lambda ends: sum(ends) / len(ends), "ignore")
-        return frame
+        if not after:
+            return frame
+        names = ["method", "seed", "attack", "rate", "step"]
+        shares = pd.DataFrame(after, columns=[*names, "share"]).groupby(names)["share"].mean()
+        return frame.join(shares.groupby(names[:3]).max().unstack("attack"))
 
     @cached_property
     def attacks(self) -> list[str]:
@@ -168,7 +170,9 @@ class Board:
         return int(self.records[0]["config"]["references"]["count"])
 
     def minus_retrain(self, method: str, attack: str) -> Estimate | None:
-        """What an attack brings back beyond what it brings to `retrain`, seed by seed."""
+        """What an attack brings back beyond what it brings to `retrain`, seed by seed: each at its
+        own strongest rate and budget.
+        """
         name, column = display_name(BASELINE), f"after_{attack}"
         known = self.seeds.index.get_level_values(0)
         if column not in self.seeds or name not in known or method == name:
@@ -190,9 +194,13 @@ def _line(record: Record) -> dict[str, Any]:
     return line
 
 
-def _end(record: Record) -> float | None:
-    """The share of the forgotten images that is right after the last budget."""
-    return value_of(row_of(record, "attacked"), "forget_accuracy")
+def _after(record: Record) -> Iterator[tuple[str, str, float, float]]:
+    """Column, rate, budget and the share of the forgotten images that is right then."""
+    rate = str(record["config"]["attack"].get("learning_rate"))
+    for row in rows_of(record, "attacked"):
+        share = value_of(row, "forget_accuracy")
+        if share is not None:
+            yield f"after_{record['attack']}", rate, row["step"], share
 
 
 def boards(results: Results) -> list[Board]:
