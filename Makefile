@@ -86,11 +86,13 @@ SEARCH := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-tuning att
 COMPARE := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification
 TRAINED := finetune,gradient_ascent,random_label,salun,salun_soft,random_mask,l1_sparse,neggrad_plus,scrub,bad_teacher,boundary_shrink,boundary_expand,weight_distortion,munba,sfron
 CHOSEN_CLASSIFIERS = $(subst $(space),$(comma),$(patsubst conf/tuned/%.yaml,%,$(sort $(wildcard conf/tuned/classification/*.yaml))))
+RELEARN := relearning.learning_rate=0.01,0.03
 POLICIES := crop_flip,randaugment,autoaugment,erasing,trivial,augmix
-MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearning.max_steps=25 augment.retain=none method.direction=away,towards seed=0,1,2,3,4
+MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearning.max_steps=25 augment.retain=none method.direction=away,towards seed=0,1,2
 STUDY := $(COMPARE) references.count=4 attack=none method=finetune,random_label,salun seed=0,1
 RUNS := outputs/classification/runs
 PAGE := docs/results/classification
+SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none paths.outputs=outputs/classification-cifar10 method=original,retrain,finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub,manif_smc seed=0,1,2
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
 results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining (about two hours of two cores; resumable)
 	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
@@ -99,22 +101,27 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(SEARCH) method=ssd method.selection=1,2,5,10,20,50,100,200 method.dampening=0.3,1 --workers 2
 	$(SEARCH) method=fisher_forgetting method.alpha=1e-9,1e-8,1e-7,3e-7,1e-6,3e-6,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3,1e-2,3e-2,1e-1,1 --workers 2
 	$(BIN)/python scripts/choose.py outputs/classification-tuning/runs --write
-	$(COMPARE) references.count=16 +tuned=$(CHOSEN_CLASSIFIERS) seed=0,1,2,3,4 --workers 2
-	$(COMPARE) references.count=16 method=original,retrain,temperature seed=0,1,2,3,4 --workers 2
-	$(COMPARE) references.count=8 forget=class:3 method=original,retrain,logit_mask,finetune,random_label,salun,boundary_expand,neggrad_plus seed=0,1,2 attack=relearn,prototype,linear_probe --workers 2
+	$(COMPARE) references.count=16 +tuned=$(CHOSEN_CLASSIFIERS) seed=0,1,2,3,4 $(RELEARN) --workers 2
+	$(COMPARE) references.count=16 method=original,retrain,temperature seed=0,1,2,3,4 $(RELEARN) --workers 2
+	$(COMPARE) references.count=8 forget=class:3 method=original,retrain,logit_mask,finetune,random_label,salun,boundary_expand,neggrad_plus seed=0,1,2 attack=relearn,prototype,linear_probe,relearn_public --workers 2
 	$(MARGINS) augment.base=none,crop_flip method.margin=zero,fixed,own,trained_curve,random_curve,short_retrain,retrain --workers 2
-	$(MARGINS) augment.base=none,crop_flip method.margin=trained_curve,short_retrain,retrain method.permute_margins=true --workers 2
+	$(MARGINS) augment.base=none,crop_flip method.margin=own,trained_curve,random_curve,short_retrain,retrain method.permute_margins=true --workers 2
 	$(STUDY) augment.base=none,$(POLICIES) --workers 2
-	$(STUDY) augment.retain=$(POLICIES) augment.base=crop_flip augment.retrain=crop_flip --workers 2
-	$(STUDY) augment.base=$(POLICIES) augment.retain=none --workers 2
+	$(STUDY) augment.base=$(POLICIES) 'augment.forget=$${augment.base}' --workers 2
+	$(STUDY) augment.base=crop_flip augment.retain=$(POLICIES) --workers 2
+	$(STUDY) augment.base=none,$(POLICIES) augment.retain=crop_flip --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original --workers 2
+	$(SMALL) forget=random:0.1 --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
 	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against zero --out $(PAGE)_margins/paired.md
 	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.permute_margins --against false --out $(PAGE)_margins/permuted.md
 	$(BIN)/python scripts/report.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)_augmentation --figures
+	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.retain --against crop_flip --out $(PAGE)_augmentation/retain.md
+	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.forget --against none --out $(PAGE)_augmentation/forget.md
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)
