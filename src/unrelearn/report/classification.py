@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from unrelearn.report.classified import CLASSIFICATION, value_of
-from unrelearn.report.comparison import recovery_figures
+from unrelearn.report.comparison import recovery_curves
 from unrelearn.report.drawing import (
     LINE_COLORS,
     LINE_MARKERS,
@@ -24,6 +24,7 @@ from unrelearn.report.drawing import (
     styled,
     title_and_legend,
 )
+from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import CONTROLS, Group
 from unrelearn.report.page import figure
@@ -38,6 +39,7 @@ from unrelearn.report.records import (
     troubles,
     versions_line,
 )
+from unrelearn.report.relearning import relearning_figure
 from unrelearn.report.render import (
     Context,
     Rich,
@@ -340,12 +342,22 @@ def gap_figure(board: Board, title: str = "") -> Figure:
     return title_and_legend(axes, title, 3)
 
 
+def _relearning(curves: list[Curve], title: str) -> Figure:
+    """Each beside retrain; where that was not run, all in one."""
+    baseline = [c for c in curves if c.label.startswith(f"{display_name(BASELINE)}, ")]
+    others = [curve for curve in curves if curve not in baseline]
+    if len(baseline) != 1 or not others or baseline[0].unit != "steps":
+        return recovery_figure(curves, title)
+    return relearning_figure(others, baseline[0], title)
+
+
 def figures(results: Results, board: Board) -> list[tuple[str, Figure]]:
     """Relearning curves first, then gap against agreement."""
     drawn = []
     if board.attack:
         wanted = [group for group in board.members if group.first["attack"] == board.attack]
-        drawn += recovery_figures(results, wanted)
+        for title, curves in recovery_curves(results, wanted):
+            drawn.append((title, _relearning(curves, title)))
     title = "Gap and agreement"
     return [*drawn, (title, gap_figure(board, title))]
 

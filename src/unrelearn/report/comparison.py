@@ -1,6 +1,6 @@
 """Groups of runs side by side: Markdown, CSV, LaTeX, and the recovery curves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -173,12 +173,20 @@ RENDERERS = {"table.csv": to_csv, "table.tex": to_latex}
 def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[str, Figure]]:
     """(title, figure) for every forgotten class, attack and guidance of one table, DiMRA first; one
     line per method.
+    """
+    found = recovery_curves(results, members)
+    return [(title, recovery_figure(curves, title)) for title, curves in found]
+
+
+def recovery_curves(
+    results: Results, members: Sequence[Group]
+) -> Iterator[tuple[str, list[Curve]]]:
+    """Title and lines of each of these figures.
 
     Of runs that differ only in the attack's learning rate a line shows, for each seed and budget,
     the strongest.
     """
     attacked = [group for group in members if group.first["attack"] != NONE]
-    figures = []
     for (_, _, attack, settings), same in sorted(gathered(attacked, _panel).items()):
         lines = gathered(same, lambda group: (group.first["method"], group.method_note)).values()
         rates = max(map(len, lines))
@@ -191,8 +199,7 @@ def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[s
                 title += f", guidance {guidance_label(guidance)}"
             title += f", strongest of {rates} learning rates" if rates > 1 else ""
             if curves := _with_one_reference([curve for curve in found if curve]):
-                figures.append((title, recovery_figure(curves, title)))
-    return figures
+                yield title, curves
 
 
 def _panel(group: Group) -> tuple[tuple[tuple[int, ...], str], bool, str, str]:

@@ -94,7 +94,7 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     if any(curve.reference is not None for curve in curves):
         axes.plot([], [], label="original model", **grey)
     if steps:
-        _budget_axis(axes, known)
+        budget_axis(axes, known)
     else:
         names = ["unlearned" if budget is None else f"{budget:g}" for budget in budgets]
         axes.set_xticks(range(len(budgets)), names)
@@ -138,7 +138,7 @@ def _in_order(curves: Sequence[Curve]) -> list[float | None]:
     return [*first, *sorted(numbers, reverse=bool(known[0] > known[-1]))]
 
 
-def _budget_axis(axes: Axes, budgets: list[float]) -> None:
+def budget_axis(axes: Axes, budgets: list[float]) -> None:
     """A tick for each budget; symmetric log where they are not evenly spread."""
     positive = [budget for budget in budgets if budget > 0]
     last = max(positive, default=1)
