@@ -22,7 +22,7 @@ from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind
 from unrelearn.config.rules import RULES, processes
 from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
-from unrelearn.config.values import check_types, check_values
+from unrelearn.config.values import check_types, check_values, said_once
 from unrelearn.errors import RefusedCommand, UsageError
 from unrelearn.paths import CONF
 from unrelearn.words import separated
@@ -57,7 +57,7 @@ def validate(
         raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
     settings.pop("experiment", None)
     if wrong := check_types(settings):
-        raise UsageError([*needed, *wrong])
+        raise UsageError([*needed, *said_once(wrong, filled)])
     if multirun:
         _refuse_processes(to_config(settings))
     problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
@@ -65,6 +65,7 @@ def validate(
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)
     problems = [line for line in problems if not missing or not line.startswith(missing)]
+    problems = said_once(problems, filled)
     if needed or problems:
         raise UsageError(list(dict.fromkeys([*needed, *problems])))
     return cfg

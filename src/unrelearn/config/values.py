@@ -5,7 +5,7 @@ from dataclasses import Field, fields
 from functools import cache
 from typing import Any
 
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from unrelearn import arguments
 from unrelearn.advice import typed
@@ -17,6 +17,7 @@ from unrelearn.config.schema import (
     keys_of,
     leaves,
     part_of,
+    plain,
 )
 
 
@@ -38,6 +39,14 @@ def check_types(node: dict[str, Any], schema: Any = Config, above: str = "") -> 
             given = f"{key}={arguments.printed(value)}"
             problems.append(f"{given}: {must_be(key, value)}")
     return problems
+
+
+def said_once(problems: list[str], config: DictConfig) -> list[str]:
+    """The problems less those of a key that takes the value of another, of which one is said."""
+    written = {key: str(value) for key, value in leaves(plain(config, resolve=False))}
+    named = {line.partition("=")[0] for line in problems}
+    again = {key for key, value in written.items() if value[:2] == "${" and value[2:-1] in named}
+    return [line for line in problems if line.partition("=")[0] not in again]
 
 
 @cache
