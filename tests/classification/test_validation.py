@@ -141,6 +141,25 @@ def test_the_published_protocol_forgets_what_was_trained_on_unless_its_defect_is
     assert len(keys) == 3 and images(plain).validation is None
 
 
+@pytest.mark.parametrize("forget", ["random:0.1", "class:3"])
+def test_what_is_forgotten_was_trained_on_or_the_defect_was_asked_for(
+    compose: Callable[..., dict], forget: str
+):
+    words = [*SALUN, f"forget={forget}"]
+    whole = Cell(compose(*words, "protocol=clean"))
+    assert images(whole).seen is None and whole.kind.mask(images(whole)).any()
+    same, defect = (Cell(compose(*words, *w)) for w in ((), ("validation.forget_split_seed=2",)))
+    for cell, every in ((same, True), (defect, False)):
+        data = images(cell)
+        forgotten = cell.kind.mask(data)
+        trained = set(map(bytes, cell.original.stage.task().retain.images.numpy()))
+        ours = torch.tensor([bytes(image) in trained for image in data.train.images.numpy()])
+        assert torch.equal(data.seen, ours)  # no two of these digits are the same
+        assert data.seen[forgotten].all() == every
+    with pytest.raises(AssertionError, match="never saw an image that is to be forgotten"):
+        same.kind.mask(images(defect))
+
+
 def test_the_published_schedule_falls_to_a_tenth_twice():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
     (steps,) = schedule("multistep", optimizer, 182)

@@ -116,13 +116,19 @@ class Classifiers(Kind):
         return forget_indexes(str(self.cfg.forget), examples, self.cfg.forget_seed)
 
     def mask(self, data: ImageData) -> Tensor:
-        """Which of the training images are D_f, bool (N,)."""
-        labels = data.train.labels
-        if not self.by_image:
-            return torch.isin(labels, torch.tensor(self.forget, device=labels.device))
-        mask = torch.zeros(len(labels), dtype=torch.bool)
-        mask[self.indexes(data)] = True
-        return mask.to(labels.device)
+        """Which of the training images are D_f, bool (N,); the original was trained on them all,
+        unless `validation.forget_split_seed` asks for another split.
+        """
+        labels, same_split = data.train.labels, self.cfg.validation.forget_split_seed is None
+        if self.by_image:
+            mask = torch.zeros(len(labels), dtype=torch.bool)
+            mask[self.indexes(data)] = True
+            mask = mask.to(labels.device)
+        else:
+            mask = torch.isin(labels, torch.tensor(self.forget, device=labels.device))
+        if same_split and data.seen is not None:
+            assert data.seen[mask].all(), "the original never saw an image that is to be forgotten"
+        return mask
 
     def divided(self, data: ImageData) -> ImageData:
         return divided(data, **asdict(self.cfg.validation))

@@ -146,6 +146,7 @@ class ImageData:
     memorisation: Tensor | None = None  # of train, (N,), where it was asked for
     validation: ImageSet | None = None  # held out from train
     original: tuple[ImageSet, ImageSet] | None = None  # both, of the model that is to forget
+    seen: Tensor | None = None  # of train, bool (N,): that model was trained on it; None: on all
 
     def digest(self, *settings: str) -> str:
         """sha256 of the settings, of every pixel and of every label."""

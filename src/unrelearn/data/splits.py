@@ -99,7 +99,7 @@ def divided(data: ImageData, share: float, seed: int, forget_split_seed: int | N
     if not held.any():
         why = "of no class is this one image. Type validation.share=0.1"
         raise UsageError(f"validation.share={share}: {why}")
-    original = (train.where(kept), train.where(held))
+    original, seen = (train.where(kept), train.where(held)), kept
     if forget_split_seed is not None:
         kept, held = parts(forget_split_seed)
 
@@ -113,6 +113,7 @@ def divided(data: ImageData, share: float, seed: int, forget_split_seed: int | N
         memorisation=still(data.memorisation),
         validation=train.where(held),
         original=original,
+        seen=seen[kept],
     )
 
 
