@@ -132,10 +132,3 @@ def test_calibration_of_certain_and_of_honest_models():
     both = np.concatenate([honest, certain([0] * 5)])
     error = scores.expected_calibration_error(both, np.append(labels, [2] * 5))
     assert error == pytest.approx(5 / 15)
-
-
-def test_the_gap_is_a_mean_of_four_distances():
-    retrained = {"ua": 0.05, "ra": 1.0, "ta": 0.94, "mia_svc": 0.13}
-    model = {"ua": 0.0, "ra": 0.98, "ta": 0.95, "mia_svc": 0.20, "auc": 0.9}
-    assert scores.gap(model, retrained) == pytest.approx((0.05 + 0.02 + 0.01 + 0.07) / 4)
-    assert scores.gap(retrained, retrained) == 0

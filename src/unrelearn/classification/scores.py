@@ -4,8 +4,6 @@ Everything is a function of arrays: logits (N, K) of any float type, labels (N,)
 rates and distances are shares in [0, 1]; multiply by 100 for the field's percent.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy.special import logsumexp, rel_entr, softmax
 
@@ -118,13 +116,3 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int
     which = np.minimum((highest * bins).astype(int), bins - 1)
     surplus = highest - ~errs(logits, labels)
     return float(np.abs(np.bincount(which, surplus, bins)).sum() / len(labels))
-
-
-def gap(model: Mapping[str, float], retrained: Mapping[str, float]) -> float:
-    """Mean of |model - retrained| over UA, RA, TA and MIA, the field's "average gap" (SalUn,
-    arXiv:2310.12508). Two of the four hardly move and it is blind to which images are missed:
-    `agreement` and `correlation_of_misses` belong beside it.
-
-    Args: each a value in [0, 1] for every one of COMPONENTS; `retrained` the mean of several.
-    """
-    return float(np.mean([abs(model[name] - retrained[name]) for name in COMPONENTS]))
