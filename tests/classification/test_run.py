@@ -1,5 +1,6 @@
 """A whole run of a classifier, at a tiny size."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from runs import Cell, execute
 from safetensors.torch import load_file
 
 from unrelearn.report import classification, classified
+from unrelearn.report.page import run_page
 from unrelearn.report.records import ONLY, collect
 from unrelearn.report.table import results
 from unrelearn.stage import make
@@ -142,6 +144,19 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     assert len(named) == 2
     best = max(map(strongest, named))
     assert board.seeds.loc["random label"]["after_relearn"].tolist() == [pytest.approx(best)]
+
+
+def test_a_gap_that_retraining_shows_is_in_brackets_and_grey(run: Callable[..., dict]):
+    record = copy.deepcopy(run("method=random_label"))
+    for row in range(len(record["rows"])):
+        metric(record, row, "gap")["value"] = 1
+    gap = metric(record, 1, "gap")
+    for value, within in ((gap["floor"], True), (gap["floor"] + 1e-3, False)):
+        gap["value"] = value
+        headers, rows = classified.cells(record)
+        text = f"{100 * value:.1f}"
+        assert rows[1][headers.index("gap")] == (f"({text})" if within else text)
+        assert (f"background: {classified.GREY}" in run_page(record, Path())) == within
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(

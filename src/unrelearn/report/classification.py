@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 
-from unrelearn.report.classified import CLASSIFICATION, value_of
+from unrelearn.report.classified import (
+    CLASSIFICATION,
+    COLUMNS,
+    Column,
+    grey,
+    marked,
+    retrained,
+    value_of,
+)
 from unrelearn.report.comparison import recovery_curves
 from unrelearn.report.drawing import (
     LINE_COLORS,
@@ -30,10 +38,7 @@ from unrelearn.report.groups import CONTROLS, Group
 from unrelearn.report.page import figure
 from unrelearn.report.records import (
     NONE,
-    ONLY,
     Record,
-    measured,
-    number,
     row_of,
     rows_of,
     troubles,
@@ -54,33 +59,8 @@ from unrelearn.report.stats import Estimate, estimate, estimate_text
 from unrelearn.report.table import Results
 from unrelearn.report.words import DASH, display_name, forgotten, labelled
 
-GREY = "#eeeeee"
 BASELINE = "retrain"
 RELEARN = ("relearn", "dimra")  # the attack whose end stands in the board: the first that was run
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number of every unlearned model."""
-
-    name: str
-    header: str
-    metric: str
-    field: str = "value"
-    factor: float = 100
-    digits: int = 1
-
-
-COLUMNS = (
-    Column("ua", "UA %", "gap", "ua"),
-    Column("ra", "RA %", "gap", "ra"),
-    Column("ta", "TA %", "gap", "ta"),
-    Column("mia", "MIA %", "gap", "mia_svc"),
-    Column("gap", "gap", "gap"),
-    Column("agreement", "agree %", "retrain_agreement"),
-    Column("miss_correlation", "miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
-    Column("auc", "AUC", "loss_attack", "value", 1, 2),
-)
 BRIEF = ("method", "UA %", "gap", "agree %", "seeds")
 NORMALISED = "gap over\noriginal's"
 
@@ -149,23 +129,7 @@ class Board:
     @cached_property
     def references(self) -> dict[str, float | None]:
         """What retrained models get on average; as gap their floor."""
-        record = self.records[0]
-        row = row_of(record, "unlearned")
-        gap, agreement, attack = (
-            measured(row, name, ONLY) or {} for name in ("gap", "retrain_agreement", "loss_attack")
-        )
-        components = pd.DataFrame(gap.get("references") or []).mean().to_dict()
-        ceiling = agreement.get("ceiling") or {}
-        areas = attack.get("references") or []
-        known = {
-            **{name: components.get(name) for name in ("ua", "ra", "ta")},
-            "mia": components.get("mia_svc"),
-            "gap": gap.get("floor"),
-            "agreement": ceiling.get("value"),
-            "miss_correlation": ceiling.get("miss_correlation"),
-            "auc": sum(areas) / len(areas) if areas else None,
-        }
-        return {name: number(value) for name, value in known.items()}
+        return retrained(self.records[0])
 
     @property
     def count(self) -> int:
@@ -253,9 +217,7 @@ def _place(name: str) -> int:
 def _text(board: Board, method: str, column: Column, n: int) -> str:
     value = board.estimate(method, column.name)
     text = estimate_text(value, column.factor, column.digits, n)
-    floor = board.references["gap"]
-    within = value is not None and floor is not None and value.mean <= floor
-    return f"({text})" if column.name == "gap" and within else text
+    return marked(text, column, value and value.mean, board.references["gap"])
 
 
 def _mean_alone(value: Estimate | None) -> Estimate | None:
@@ -368,7 +330,7 @@ def figures(results: Results, board: Board) -> list[tuple[str, Figure]]:
 def front(results: Results, found: Sequence[Board], files: Sequence[str]) -> str:
     sections: list[Context] = []
     for board in found:
-        rows = [[_cell(text) for text in line] for line in lines(board)]
+        rows = [[grey(text) for text in line] for line in lines(board)]
         drawn = [figure(each, title) for title, each in figures(results, board)]
         about = {"title": board.title, "figures": drawn, "headers": headers(board), "rows": rows}
         sections.append(about | {"caption": board_caption(board)})
@@ -383,8 +345,3 @@ def front(results: Results, found: Sequence[Board], files: Sequence[str]) -> str
         runs=runs,
         files=files,
     )
-
-
-def _cell(text: str) -> Rich | str:
-    """What retraining itself shows is grey."""
-    return Rich(text, heat=GREY) if text.startswith("(") else text

@@ -1,5 +1,7 @@
 """One record of a classifier: the table of its models, and the result in words."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from unrelearn.report.records import (
@@ -13,7 +15,7 @@ from unrelearn.report.records import (
     rows_of,
     takes_steps,
 )
-from unrelearn.report.render import Cells, caption
+from unrelearn.report.render import Cells, Rich, caption
 from unrelearn.report.words import (
     DASH,
     budget_words,
@@ -26,15 +28,30 @@ from unrelearn.report.words import (
 )
 
 CLASSIFICATION = "classification"  # record["kind"]
-COLUMNS = (  # header, metric, field, factor, digits
-    ("UA %", "gap", "ua", 100, 1),
-    ("RA %", "gap", "ra", 100, 1),
-    ("TA %", "gap", "ta", 100, 1),
-    ("MIA %", "gap", "mia_svc", 100, 1),
-    ("gap", "gap", "value", 100, 1),
-    ("agree %", "retrain_agreement", "value", 100, 1),
-    ("miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
-    ("AUC", "loss_attack", "value", 1, 2),
+GREY = "#eeeeee"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of every model."""
+
+    name: str
+    header: str
+    metric: str
+    field: str = "value"
+    factor: float = 100
+    digits: int = 1
+
+
+COLUMNS = (
+    Column("ua", "UA %", "gap", "ua"),
+    Column("ra", "RA %", "gap", "ra"),
+    Column("ta", "TA %", "gap", "ta"),
+    Column("mia", "MIA %", "gap", "mia_svc"),
+    Column("gap", "gap", "gap"),
+    Column("agreement", "agree %", "retrain_agreement"),
+    Column("miss_correlation", "miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
+    Column("auc", "AUC", "loss_attack", "value", 1, 2),
 )
 
 
@@ -46,16 +63,24 @@ def value_of(row: Row | None, metric: str, field: str = "value") -> float | None
     return number(measured(row, metric, ONLY), field)
 
 
-def reference_cells(record: Record) -> list[str]:
-    """What retrained classifiers get: the mean over the references, and as gap their floor."""
+def retrained(record: Record) -> dict[str, float | None]:
+    """What retrained classifiers get, by column: the mean over the references, and as gap their
+    floor.
+    """
     row = row_of(record, "unlearned") or row_of(record, "original")
-    gap, agreement = (measured(row, name, ONLY) or {} for name in ("gap", "retrain_agreement"))
-    ceiling, auc = agreement.get("ceiling") or {}, measured(row, "loss_attack", ONLY) or {}
-    means = {name: _mean(gap.get("references"), name) for name in ("ua", "ra", "ta", "mia_svc")}
-    known = [*means.values(), gap.get("floor"), ceiling.get("value")]
-    texts = [plain(number(value), 100) for value in known]
-    texts.append(plain(number(ceiling.get("miss_correlation")), digits=2))
-    return [*texts, plain(_average(auc.get("references") or []), digits=2)]
+    gap, agreement, attack = (
+        measured(row, name, ONLY) or {} for name in ("gap", "retrain_agreement", "loss_attack")
+    )
+    ceiling = agreement.get("ceiling") or {}
+    means = {column.name: _mean(gap.get("references"), column.field) for column in COLUMNS[:4]}
+    known = {
+        **means,
+        "gap": gap.get("floor"),
+        "agreement": ceiling.get("value"),
+        "miss_correlation": ceiling.get("miss_correlation"),
+        "auc": _average(attack.get("references") or []),
+    }
+    return {name: number(value) for name, value in known.items()}
 
 
 def _mean(references: Any, name: str) -> float | None:
@@ -66,18 +91,36 @@ def _average(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def marked(text: str, column: Column, value: float | None, floor: float | None) -> str:
+    """In brackets where it is a gap that retraining itself shows."""
+    within = column.name == "gap" and value is not None and floor is not None and value <= floor
+    return f"({text})" if within else text
+
+
+def grey(text: str) -> Rich | str:
+    """A cell of a page; what retraining itself shows is grey."""
+    return Rich(text, heat=GREY) if text.startswith("(") else text
+
+
 def cells(record: Record) -> Cells:
     """Headers and rows of the table of models, the references last."""
+    known = retrained(record)
     rows = []
     for row in record["rows"]:
-        texts = []
-        for _, metric, field, factor, digits in COLUMNS:
-            texts.append(plain(value_of(row, metric, field), factor, digits))
+        values = [value_of(row, column.metric, column.field) for column in COLUMNS]
+        texts = _texts(values, known["gap"])
         if row.get("status") == "diverged":
             texts[0] = "diverged"
         rows.append([row_label(record, row), *texts])
-    rows.append([f"{_count(record)} retrained", *reference_cells(record)])
-    return ["model", *(column[0] for column in COLUMNS)], rows
+    rows.append([f"{_count(record)} retrained", *_texts(known.values(), None)])
+    return ["model", *(column.header for column in COLUMNS)], rows
+
+
+def _texts(values: Iterable[float | None], floor: float | None) -> list[str]:
+    return [
+        marked(plain(value, column.factor, column.digits), column, value, floor)
+        for column, value in zip(COLUMNS, values, strict=True)
+    ]
 
 
 def _count(record: Record) -> int:

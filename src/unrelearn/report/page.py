@@ -69,6 +69,7 @@ def run_page(record: Record, outputs: Path) -> str:
 def _classifier(record: Record) -> str:
     what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
     weights = [row for model in MODELS if (row := row_of(record, model))]
+    headers, rows = classified.cells(record)
     return page(
         "classifier",
         title=sentence(f"{what}: {record['dataset']}, {forgotten(record)}"),
@@ -76,7 +77,7 @@ def _classifier(record: Record) -> str:
         protocol=protocol_name(record),
         created=str(record.get("created") or "").replace("T", " ")[:16],
         verdict=classified.verdict(record),
-        tables=classified.cells(record),
+        tables=(headers, [[*map(classified.grey, row)] for row in rows]),
         caption=classified.table_caption(record),
         recovery=_recovery(record),
         forgotten=forgotten(record),
