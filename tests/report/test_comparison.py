@@ -147,6 +147,35 @@ def test_two_protocols_never_share_a_table():
     )
 
 
+def classifier(seed: int, protocol: str, validation: dict) -> dict:
+    record = make_record(seed=seed, kind="classification", protocol=protocol, forget_classes=[])
+    record["config"]["protocol"]["name"] = protocol
+    augment = {"base": "none", "retrain": "none"}
+    record["config"] |= {"references": {"count": 4}, "augment": augment, **validation}
+    return record
+
+
+def test_classifiers_of_other_held_out_images_never_share_a_table():
+    held = {"share": 0.1, "seed": 1, "forget_split_seed": None}
+    none = {**held, "share": 0.0}
+    records = [
+        classifier(0, "fast", {}),  # as it was recorded before images were held out
+        classifier(1, "fast", {"validation": none}),
+        classifier(2, "salun", {"validation": held}),
+        classifier(3, "salun", {"validation": {**held, "forget_split_seed": 2}}),
+    ]
+    tables = results(records).tables
+    seeds = {
+        title: [r["seed"] for g in groups for r in g.records] for title, groups in tables.items()
+    }
+    named = "digits, model unet_tiny, protocol"
+    assert seeds == {
+        f"{named} fast": [0, 1],
+        f"{named} salun (validation.forget_split_seed=null)": [2],
+        f"{named} salun (validation.forget_split_seed=2)": [3],
+    }
+
+
 def test_records_from_before_protocols_load_and_are_averaged(tmp_path):
     for record in three_seeds():
         write_run(tmp_path, before_protocols(record))

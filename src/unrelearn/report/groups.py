@@ -32,7 +32,8 @@ from unrelearn.report.words import protocol_name
 MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")
 TREATMENT = ("method", "attack")
 # of a classifier, besides: which images the original and the references were trained on, and how
-ORIGINALS, CHANGES = ("references", "augment.base", "augment.retrain"), ("augment",)
+ORIGINALS = ("references", "augment.base", "augment.retrain", "validation")
+CHANGES = ("augment",)
 NAMES = (  # noqa: SIM905
     "dataset class_names protocol method attack forget_classes forgotten"
 ).split()
@@ -48,6 +49,9 @@ LATER = {
     "dataset.label_noise_seed": "0",
     "model.kind": '"unrelearn.diffusion.kind.Denoisers"',
     "model.network": "null",
+    "validation.forget_split_seed": "null",
+    "validation.seed": "1",
+    "validation.share": "0.0",
 }
 MAX_NAMED = 4  # settings spelled out when two protocols differ
 # of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
@@ -245,7 +249,8 @@ def fingerprint(record: Record, sections: Sequence[str]) -> dict[str, str]:
         value = record["config"]
         for name in section.split("."):
             value = (value or {}).get(name)
-        _flatten(section, value, flat)
+        if value is not None:
+            _flatten(section, value, flat)
     flat.pop(REPLICATE, None)
     return flat
 
