@@ -3,23 +3,25 @@
 python scripts/populations.py outputs/classification/runs/digits-salun-none-* --out FOLDER
 
 An attacker who has models of both worlds asks of each forgotten image whether a model has unlearned
-it or never saw it. The runs of a method under many seeds are one world, its references the other:
+it or never saw it. The runs of one method and settings under many seeds are one world, the
+references the other:
 
     U-LiRA    accuracy and AUC over images and models, TPR at 1 % of false ones; 0.5: nothing shows
     RMIA      AUC of "was a member" for D_f against test images, mean over the unlearned models
-    KLoM      95th percentile over D_f, in nats, beside that of two halves of the references
+    KLoM      95th percentile over D_f, in nats
     epsilon   of the 2023 unlearning challenge, mean over D_f, and the largest that so many can show
 
-What a number means, and its source: unrelearn.classification.banks.
+Last the floor: one half of the references against the other. These are fewer models, by which alone
+KLoM is larger. What a number means, and its source: unrelearn.classification.banks.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -30,15 +32,22 @@ from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.files import csv_text, write_atomically
-from unrelearn.report.groups import gathered
-from unrelearn.report.records import Record, collect, row_of
+from unrelearn.report.groups import differences, fingerprint, gathered
+from unrelearn.report.records import Record, collect, created, row_of
 from unrelearn.report.render import console_table, markdown_table
-from unrelearn.report.words import display_name
+from unrelearn.report.words import labelled
 from unrelearn.run import Run
+from unrelearn.stages.images import images
 
+FLOOR = "retrained"
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
 HEADER = ["method", "models", "retrained", "U-LiRA\naccuracy", "U-LiRA\nAUC", "TPR at\n1 % FPR"]
-HEADER += ["RMIA\nAUC", "KLoM\n95 %", "KLoM of\nretrained", "epsilon", "largest\nepsilon"]
+HEADER += ["RMIA\nAUC", "KLoM\n95 %", "epsilon", "largest\nepsilon"]
+# which models make one population, and what decides its references
+SETTINGS = ("model", "precision", "method", "augment.base", "augment.retain", "augment.forget")
+ORIGIN = (  # noqa: SIM905
+    "dataset model forget forget_seed validation references augment.retrain"
+).split()
 
 
 def outputs_of(record: Record) -> Path:
@@ -46,30 +55,73 @@ def outputs_of(record: Record) -> Path:
     return Path(record["path"]).parents[2]
 
 
-def worlds(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Logits of one method: `unlearned` (U, N, K) and `retrained` (R, N, K) in D_f; the same for
-    the test images, `unlearned_test` and `retrained_test`; `labels`, `test_labels`.
+def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
+    """The world that all runs share: logits `retrained` (R, N, K) in D_f and `retrained_test`;
+    `labels`, `test_labels`; and which training images are D_f, `forget`.
     """
-    first, unlearned = records[0], []
-    run = Run(to_config(first["config"]), command="")
-    data = run.dataset.load()
-    forget = run.kind.mask(data).numpy()  # type: ignore[attr-defined]  # a classifier's
-    for record in records:
-        row = row_of(record, "unlearned")
-        if row is not None:
-            path = outputs_of(record) / row["predictions"] / "logits.safetensors"
-            unlearned.append(load_file(path))
-    (key,) = {s["key"] for r in records for s in r["stages"] if s["stage"] == "references"}
-    folder = outputs_of(first) / "artifacts" / "references" / key
-    retrained = load_file(folder / "logits.safetensors")
+    (first, *others) = gathered(records, references).values()
+    if others:
+        unlike = differences([fingerprint(same[0], ORIGIN) for same in (first, *others)])
+        words = " / ".join(", ".join(parts) for parts in unlike).replace('"', "")
+        raise UsageError(
+            f"the runs have {len(unlike)} sets of references ({words}), and a table is of one. Type"
+            f" the runs of one, such as {Path(first[0]['path']).parent}"
+        )
+    outputs = outputs_of(first[0])
+    settings = first[0]["config"]
+    settings = settings | {"paths": settings["paths"] | {"outputs": str(outputs)}}
+    run = Run(to_config(settings), command="")
+    data = images(run)
+    forget = run.kind.mask(data).cpu()  # type: ignore[attr-defined]  # a classifier's
+    folder = outputs / "artifacts" / "references" / references(first[0])
+    logits = load_file(folder / "logits.safetensors")
     return {
-        "unlearned": np.stack([each["train"][forget] for each in unlearned]),
-        "unlearned_test": np.stack([each["test"] for each in unlearned]),
-        "retrained": retrained["train"][:, forget],
-        "retrained_test": retrained["test"],
-        "labels": data.train.labels[torch.from_numpy(forget)].numpy(),
-        "test_labels": data.test.labels.numpy(),
+        "retrained": logits["train"][:, forget.numpy()],
+        "retrained_test": logits["test"],
+        "labels": data.train.labels.cpu()[forget].numpy(),
+        "test_labels": data.test.labels.cpu().numpy(),
+        "forget": forget.numpy(),
     }
+
+
+def references(record: Record) -> str:
+    """Key of the artefact."""
+    return next(stage["key"] for stage in record["stages"] if stage["stage"] == "references")
+
+
+def unlearned(records: Sequence[Record], forget: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits `unlearned` (U, N, K) in D_f and `unlearned_test`, a model a seed."""
+    parts = []
+    for same in gathered(records, lambda record: record["seed"]).values():
+        record = max(same, key=created)
+        row = row_of(record, "unlearned")
+        assert row is not None
+        path = outputs_of(record) / row["predictions"] / "logits.safetensors"
+        parts.append(load_file(path))
+    return {
+        "unlearned": np.stack([part["train"][forget] for part in parts]),
+        "unlearned_test": np.stack([part["test"] for part in parts]),
+    }
+
+
+def worlds(records: Sequence[Record]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Of each method and its settings its name, and both worlds; last, of two halves of the
+    references.
+    """
+    known = retrained(records)
+    forget = known.pop("forget")
+    for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
+        alike = gathered(runs, lambda r: json.dumps(fingerprint(r, SETTINGS), sort_keys=True))
+        notes = differences([fingerprint(same[0], SETTINGS) for same in alike.values()])
+        for note, same in sorted(zip(notes, alike.values(), strict=True), key=lambda pair: pair[0]):
+            name = labelled(method, ", ".join(note).replace('"', ""))
+            yield name, known | unlearned(same, forget)
+    halves = {
+        f"{world}{part}": known[f"retrained{part}"][start::2]
+        for start, world in enumerate(("unlearned", "retrained"))
+        for part in ("", "_test")
+    }
+    yield FLOOR, known | halves
 
 
 def audited(world: dict[str, np.ndarray]) -> list[float]:
@@ -80,7 +132,6 @@ def audited(world: dict[str, np.ndarray]) -> list[float]:
         for name in ("unlearned", "retrained")
     )
     attack = banks.ulira(ours, theirs)
-    among = banks.klom(theirs[0::2], theirs[1::2])
     most = banks.largest_epsilon(len(ours), len(theirs))
     epsilon = np.minimum(banks.challenge_epsilon(ours, theirs), most)
     return [
@@ -89,7 +140,6 @@ def audited(world: dict[str, np.ndarray]) -> list[float]:
         attack["tpr_at_1_percent"],
         rmia(world),
         float(np.quantile(banks.klom(ours, theirs), 0.95)),
-        float(np.quantile(among, 0.95)),
         float(epsilon.mean()),
         most,
     ]
@@ -116,17 +166,14 @@ def rmia(world: dict[str, np.ndarray]) -> float:
 
 def lines(records: Sequence[Record]) -> list[list[str]]:
     table = []
-    for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
-        one = [same[0] for same in gathered(runs, lambda record: record["seed"]).values()]
-        world = worlds(one)
+    for name, world in worlds(records):
         counts = [len(world["unlearned"]), len(world["retrained"])]
-        if min(counts) < FEWEST:
+        if min(counts) < FEWEST and name != FLOOR:
             raise UsageError(
-                f"{method}: {counts[0]} unlearned and {counts[1]} retrained models, and {FEWEST} of"
+                f"{name}: {counts[0]} unlearned and {counts[1]} retrained models, and {FEWEST} of"
                 " each are the fewest. Type references.count=64 and more seeds"
             )
-        numbers = [f"{value:.3f}" for value in audited(world)]
-        table.append([display_name(method), *map(str, counts), *numbers])
+        table.append([name, *map(str, counts), *(f"{value:.3f}" for value in audited(world))])
     return table
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,9 @@ from runs import execute
 from scipy import stats
 from test_run import TINY
 
-from unrelearn.report.records import ONLY
+from unrelearn.classification import scores
+from unrelearn.errors import UsageError
+from unrelearn.report.records import ONLY, collect
 
 
 def script(name: str) -> ModuleType:
@@ -92,6 +95,69 @@ def test_populations_that_are_alike_show_nothing_and_others_all():
     assert other["U-LiRA\nAUC"] > 0.95 and other["RMIA\nAUC"] > 0.95
     assert alike["epsilon"] < other["epsilon"] <= other["largest\nepsilon"]
     assert alike["KLoM\n95 %"] < other["KLoM\n95 %"]
+
+
+def made_up_record(seed: int, path: str, **changes) -> dict:
+    config = {"method": {"max_steps": 1}, "forget": "random:0.1", **changes}
+    stages = [{"stage": "references", "key": json.dumps(config["forget"])}]
+    return {"method": "salun", "seed": seed, "path": path, "config": config, "stages": stages}
+
+
+def test_a_table_ends_with_what_two_halves_of_the_references_show(monkeypatch: pytest.MonkeyPatch):
+    populations = script("populations")
+    known = world(np.random.default_rng(0), remembered=8)
+    apart = {name: known.pop(name) for name in ("unlearned", "unlearned_test")}
+    monkeypatch.setattr(populations, "retrained", lambda records: known | {"forget": None})
+    monkeypatch.setattr(populations, "unlearned", lambda records, forget: apart)
+    method, floor = populations.lines([made_up_record(seed, "") for seed in range(16)])
+    place = populations.HEADER.index("U-LiRA\nAUC")
+    assert method[:3] == ["SalUn", "16", "16"] and float(method[place]) > 0.95
+    assert floor[:3] == ["retrained", "8", "8"] and float(floor[place]) < 0.65
+    apart = {name: models[:7] for name, models in apart.items()}
+    with pytest.raises(UsageError, match=r"SalUn: 7 unlearned .* Type references.count=64"):
+        populations.lines([made_up_record(0, "")])
+
+
+def test_references_of_two_forget_sets_are_no_one_table(tmp_path: Path):
+    populations = script("populations")
+    records = [
+        made_up_record(seed, str(tmp_path / forget / "result.json"), forget=forget)
+        for seed, forget in enumerate(("class:3", "random:0.1"))
+    ]
+    with pytest.raises(UsageError) as refused:
+        populations.worlds(records).__next__()
+    (line,) = refused.value.problems
+    assert "(forget=class:3 / forget=random:0.1)" in line
+    assert line.endswith(f"Type the runs of one, such as {tmp_path / 'class:3'}")
+
+
+def test_worlds_are_those_of_the_forgotten_images_of_a_run(
+    compose: Callable[..., dict], tmp_path: Path
+):
+    """Held-out images are no training images, and what is memorised is known."""
+    populations = script("populations")
+    words = [*TINY, "attack=none", "method=random_label", "protocol=salun", "forget=memorised:0.1"]
+    words += ["references.halves=2", "model.pretrain.max_steps=30", f"paths.outputs={tmp_path}"]
+    for steps, seed in ((1, 0), (1, 1), (6, 0)):
+        execute(compose(*words, f"unlearning.max_steps={steps}", f"seed={seed}"), "test")
+    records = collect([tmp_path / "runs"])
+    worlds = dict(populations.worlds(records))
+    names = [f"random label (method.max_steps={steps})" for steps in (1, 6)]
+    assert list(worlds) == [*names, "retrained"]
+    assert [len(worlds[name]["unlearned"]) for name in worlds] == [2, 1, 2]
+    for record in records:
+        gap = record["rows"][1]["metrics"]["gap"][ONLY]
+        one = worlds[names[record["config"]["method"]["max_steps"] != 1]]
+        labels, tests = one["labels"], one["test_labels"]
+        assert 1 - scores.accuracy(one["unlearned"][record["seed"]], labels) == pytest.approx(
+            gap["ua"]
+        )
+        assert scores.accuracy(one["unlearned_test"][record["seed"]], tests) == pytest.approx(
+            gap["ta"]
+        )
+        for model, expected in zip(one["retrained"], gap["references"], strict=True):
+            assert 1 - scores.accuracy(model, labels) == pytest.approx(expected["ua"])
+    assert np.array_equal(worlds["retrained"]["retrained"], one["retrained"][1::2])
 
 
 def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
