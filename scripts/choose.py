@@ -25,8 +25,13 @@ from unrelearn.report.records import Record, collect, newest, row_of
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
 PRESETS = CONF / "tuned"
-HEADER = ("method", "settings", "seed", "gap", "floor", "agreement", "chosen", "command")
-MEASURED = (("gap", "value"), ("gap", "floor"), ("retrain_agreement", "value"))
+MEASURED = {
+    "gap": ("gap", "value"),
+    "floor": ("gap", "floor"),
+    "agreement": ("retrain_agreement", "value"),
+    "miss_correlation": ("retrain_agreement", "miss_correlation"),
+}
+HEADER = ("method", "settings", "seed", *MEASURED, "chosen", "command")
 
 Setting = tuple[tuple[str, object], ...]  # key of the method -> value
 
@@ -69,7 +74,7 @@ def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[obje
     for setting, same in sorted(by_setting(runs).items(), key=lambda pair: str(pair[0])):
         for record in same:
             row = row_of(record, "unlearned")
-            numbers = [value_of(row, metric, field) for metric, field in MEASURED]
+            numbers = [value_of(row, metric, field) for metric, field in MEASURED.values()]
             texts = ["" if number is None else f"{number:.6f}" for number in numbers]
             words = " ".join(f"{key}={value}" for key, value in setting)
             best = "yes" if setting == chosen else ""

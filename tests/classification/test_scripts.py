@@ -42,6 +42,12 @@ def test_the_setting_nearest_to_retraining_is_chosen(
     assert [row["settings"] for row in rows] == ["max_steps=1", "max_steps=40"]
     best = min(rows, key=lambda row: float(row["gap"]))
     assert [row["chosen"] for row in rows] == ["yes" if row is best else "" for row in rows]
+    agreements = [
+        record["rows"][1]["metrics"]["retrain_agreement"][ONLY]
+        for record in sorted(collect([tmp_path / "runs"]), key=lambda r: r["command"])
+    ]
+    found = [float(row["miss_correlation"]) for row in rows]
+    assert found == pytest.approx([each["miss_correlation"] for each in agreements], abs=1e-6)
     preset = yaml.safe_load((tmp_path / "tuned" / "mine" / "random_label.yaml").read_text())
     assert preset["unlearning"] == {"max_steps": int(best["settings"].split("=")[1])}
     assert preset["defaults"] == [{"override /method": "random_label"}]
