@@ -2,11 +2,13 @@
 else, seed by seed.
 
     python scripts/paired.py outputs/runs --by method.margin --against zero
-    python scripts/paired.py outputs/runs --by augment.retain --against none --metric gap
+    python scripts/paired.py outputs/runs --by augment.retain --against none --metric gap,auc
 
-A row is a value of the setting in one combination of all other settings: the mean, that of its
-partners, and the mean difference with its 95 % t-interval over seeds. Differences whose interval
-leaves out 0 are marked *; nothing is corrected for the number of rows.
+A row is a value of the setting in one combination of all other settings; the first is the one that
+the others are compared with. Of each metric: the mean over seeds, the mean difference with its 95 %
+t-interval over seeds, and what retrained models get (of the gap their floor, of agreement and miss
+correlation their ceiling). Differences whose interval leaves out 0 are marked *; nothing is
+corrected for the number of rows.
 """
 
 import argparse
@@ -19,15 +21,20 @@ from typing import Any
 
 from unrelearn.launch import complain
 from unrelearn.paths import given
-from unrelearn.report.classified import is_classifier, value_of
+from unrelearn.report.classified import COLUMNS, Column, is_classifier, retrained, value_of
 from unrelearn.report.files import write_atomically
-from unrelearn.report.groups import gathered
+from unrelearn.report.groups import differences, gathered
 from unrelearn.report.pivot import ABSENT, setting
 from unrelearn.report.records import Record, collect, row_of
 from unrelearn.report.render import markdown_table
 from unrelearn.report.stats import t_interval
+from unrelearn.report.words import DASH, plain
 
-SECTIONS = ("dataset", "model", "forget", "method", "augment", "references", "protocol")
+SECTIONS = (  # noqa: SIM905
+    "dataset model precision forget forget_seed method augment references protocol validation"
+).split()
+COLUMN = {column.name: column for column in COLUMNS}
+DEFAULT = "gap,agreement,miss_correlation"
 
 
 def text(value: object) -> str:
@@ -49,40 +56,76 @@ def others(record: Record, key: str) -> dict[str, str]:
     return flat
 
 
-def lines(records: Sequence[Record], key: str, against: str, metric: str) -> list[list[str]]:
-    """A row for each value of the setting and each combination of the others."""
+def lines(
+    records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
+) -> list[list[str]]:
+    """Rows of each combination of the other settings in which there are partners."""
     named = [(record, others(record, key)) for record in records]
     alike = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
-    first = next(iter(alike.values()))[0][1]
-    unlike = [k for k in first if len({settings.get(k) for _, settings in named}) > 1]
+    notes = differences([same[0][1] for same in alike.values()])
     rows = []
-    for same in alike.values():
-        apart = ", ".join(f"{k}={json.loads(same[0][1].get(k, 'null'))}" for k in unlike)
+    for note, same in zip(notes, alike.values(), strict=True):
+        apart = ", ".join(note).replace('"', "")
         by_value = gathered((record for record, _ in same), lambda r: text(setting(r, key)))
-        partners = values(by_value.pop(against, []), metric)
-        for value, members in by_value.items():
-            if row := line(values(members, metric), partners):
-                rows.append([apart, value, *row])
-    return sorted(rows)
+        partners = by_seed(by_value.pop(against, []))
+        pairs = {value: by_seed(members) for value, members in sorted(by_value.items())}
+        pairs = {value: ours for value, ours in pairs.items() if ours.keys() & partners.keys()}
+        for value, ours in {against: partners, **pairs}.items() if pairs else ():
+            rows.append([apart, value, *line(ours, partners, columns)])
+    return sorted(rows, key=lambda row: row[0])
 
 
-def values(records: Sequence[Record], metric: str) -> dict[int, float]:
-    """By seed, of the unlearned models that did not diverge."""
-    found = {record["seed"]: value_of(row_of(record, "unlearned"), metric) for record in records}
-    return {seed: value for seed, value in found.items() if value is not None}
+def by_seed(records: Sequence[Record]) -> dict[int, Record]:
+    return {record["seed"]: record for record in records}
 
 
-def line(ours: dict[int, float], theirs: dict[int, float]) -> list[str] | None:
+def line(
+    ours: dict[int, Record], theirs: dict[int, Record], columns: Sequence[Column]
+) -> list[str]:
+    """Of each column the mean, the difference, what retrained models get; and the seeds."""
     seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    apart = [100 * (ours[seed] - theirs[seed]) for seed in seeds]
-    mean = f"{fmean(apart):+.1f}"
-    if len(seeds) > 1:
+    cells = []
+    for column in columns:
+        known = [(value(ours[seed], column), value(theirs[seed], column)) for seed in seeds]
+        pairs = [(one, other) for one, other in known if one is not None and other is not None]
+        bounds = [retrained(ours[seed])[column.name] for seed in seeds]
+        cells += [
+            mean([one for one, _ in pairs], column),
+            DASH if ours is theirs else difference(pairs, column, len(seeds)),
+            mean([bound for bound in bounds if bound is not None], column),
+        ]
+    return [*cells, str(len(seeds))]
+
+
+def value(record: Record, column: Column) -> float | None:
+    """None of a model that diverged."""
+    return value_of(row_of(record, "unlearned"), column.metric, column.field)
+
+
+def mean(values: Sequence[float], column: Column) -> str:
+    return plain(fmean(values) if values else None, column.factor, column.digits)
+
+
+def difference(pairs: Sequence[tuple[float, float]], column: Column, n: int) -> str:
+    """``+3.0 [0.5, 5.5]*``, with ``(n=2)`` where others of the n seeds have no number."""
+    if not pairs:
+        return DASH
+    apart = [column.factor * (ours - theirs) for ours, theirs in pairs]
+    words = f"{fmean(apart):+.{column.digits}f}"
+    if len(apart) > 1:
         low, high = t_interval(apart)
-        mean += f" [{low:.1f}, {high:.1f}]" + ("\\*" if low > 0 or high < 0 else "")
-    means = [f"{100 * fmean(each[seed] for seed in seeds):.1f}" for each in (ours, theirs)]
-    return [*means, mean, str(len(seeds))]
+        words += f" [{low:.{column.digits}f}, {high:.{column.digits}f}]"
+        words += "*" if low > 0 or high < 0 else ""
+    return words + (f" (n={len(apart)})" if len(apart) < n else "")
+
+
+def columns_of(words: str) -> list[Column]:
+    names = words.split(",")
+    if unknown := [name for name in names if name not in COLUMN]:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]}: must be of {', '.join(COLUMN)}. Type --metric {DEFAULT}"
+        )
+    return [COLUMN[name] for name in names]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument("--by", required=True, metavar="KEY")
     parser.add_argument("--against", required=True, metavar="VALUE")
-    parser.add_argument("--metric", default="retrain_agreement", help="gap, forget_accuracy, ...")
+    parser.add_argument("--metric", type=columns_of, default=DEFAULT, help=", ".join(COLUMN))
     parser.add_argument("--out", type=given, metavar="FILE", help="a .md; else it is printed")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -107,8 +150,11 @@ def main(arguments: list[str] | None = None) -> int:
     rows = lines(records, options.by, options.against, options.metric)
     if not rows:
         return complain([f"--by {options.by}: no two runs differ in it and in nothing else"])
-    headers = ["of", options.by, f"{options.metric} %", options.against, "difference", "seeds"]
-    table = markdown_table(headers, rows)
+    headers = ["of", options.by]
+    for column in options.metric:
+        headers += [column.header, "difference", "retrained"]
+    headers.append("seeds")
+    table = markdown_table(headers, rows, left=2)
     if options.out is None:
         print(table)
         return 0

@@ -1,5 +1,6 @@
 """Choosing settings of equal effort, and many models against many."""
 
+import argparse
 import csv
 import importlib.util
 import json
@@ -169,22 +170,35 @@ def test_worlds_are_those_of_the_forgotten_images_of_a_run(
 def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
     paired = script("paired")
 
-    def record(seed: int, margin: str, direction: str, agreement: float) -> dict:
-        metrics = {"retrain_agreement": {ONLY: {"value": agreement}}}
+    def record(seed: int, margin: str, direction: str, agreement: float, split: int = 1) -> dict:
+        metrics = {
+            "retrain_agreement": {
+                ONLY: {"value": agreement, "miss_correlation": None, "ceiling": {"value": 0.9}}
+            },
+            "gap": {ONLY: {"gap": 1 - agreement, "value": 1 - agreement, "floor": 0.02}},
+        }
         return {
             "seed": seed,
-            "config": {"method": {"margin": margin, "direction": direction, "k": 5}},
+            "config": {
+                "method": {"margin": margin, "direction": direction, "k": 5},
+                "validation": {"seed": split},
+            },
             "rows": [{"model": "unlearned", "metrics": metrics}],
         }
 
     records = [record(seed, "zero", "away", 0.5 + seed / 10) for seed in range(3)]
     gains = [0.02, 0.03, 0.04]
     records += [record(s, "own", "away", 0.5 + s / 10 + gains[s]) for s in range(3)]
-    records += [record(s, "own", "towards", 0.9) for s in range(3)]  # has no partner
-    ((apart, value, ours, theirs, difference, seeds),) = paired.lines(
-        records, "method.margin", "zero", "retrain_agreement"
-    )
-    assert (apart, value, seeds) == ("method.direction=away", "own", "3")
-    assert (ours, theirs) == ("63.0", "60.0")
+    records += [record(s, "own", "towards", 0.9) for s in range(3)]  # these have no partners
+    records += [record(s, "own", "away", 0.9, split=2) for s in range(3)]
+    columns = paired.columns_of(paired.DEFAULT)
+    zero, own = paired.lines(records, "method.margin", "zero", columns)
+    apart = "method.direction=away, validation.seed=1"
     half = stats.t.ppf(0.975, 2) * np.std([2, 3, 4], ddof=1) / 3**0.5
-    assert difference == f"+3.0 [{3 - half:.1f}, {3 + half:.1f}]\\*"
+    ends = f"[{3 - half:.1f}, {3 + half:.1f}]*", f"[{-3 - half:.1f}, {-3 + half:.1f}]*"
+    gap, agreement = ("40.0", "–", "2.0"), ("60.0", "–", "90.0")
+    assert zero == [apart, "zero", *gap, *agreement, "–", "–", "–", "3"]
+    gap, agreement = ("37.0", f"-3.0 {ends[1]}", "2.0"), ("63.0", f"+3.0 {ends[0]}", "90.0")
+    assert own == [apart, "own", *gap, *agreement, "–", "–", "–", "3"]
+    with pytest.raises(argparse.ArgumentTypeError, match=r"gpa: must be of ua, .* Type --metric"):
+        paired.columns_of("gap,gpa")
