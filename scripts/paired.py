@@ -15,7 +15,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +28,7 @@ from unrelearn.report.pivot import ABSENT, setting
 from unrelearn.report.records import Record, collect, row_of
 from unrelearn.report.render import markdown_table
 from unrelearn.report.stats import t_interval
-from unrelearn.report.words import DASH, plain
+from unrelearn.report.words import DASH, labelled, plain
 
 SECTIONS = (  # noqa: SIM905
     "dataset model precision forget forget_seed method augment references protocol validation"
@@ -59,20 +59,26 @@ def others(record: Record, key: str) -> dict[str, str]:
 def lines(
     records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
 ) -> list[list[str]]:
-    """Rows of each combination of the other settings in which there are partners."""
+    """Rows of each method and combination of the other settings in which there are partners."""
+    of_methods = gathered(records, lambda record: record["method"])
+    rows = [row for same in of_methods.values() for row in _of_method(same, key, against, columns)]
+    return sorted(rows, key=lambda row: row[0])
+
+
+def _of_method(
+    records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
+) -> Iterator[list[str]]:
     named = [(record, others(record, key)) for record in records]
     alike = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
     notes = differences([same[0][1] for same in alike.values()])
-    rows = []
     for note, same in zip(notes, alike.values(), strict=True):
-        apart = ", ".join(note).replace('"', "")
+        apart = labelled(records[0]["method"], ", ".join(note).replace('"', ""))
         by_value = gathered((record for record, _ in same), lambda r: text(setting(r, key)))
         partners = by_seed(by_value.pop(against, []))
         pairs = {value: by_seed(members) for value, members in sorted(by_value.items())}
         pairs = {value: ours for value, ours in pairs.items() if ours.keys() & partners.keys()}
         for value, ours in {against: partners, **pairs}.items() if pairs else ():
-            rows.append([apart, value, *line(ours, partners, columns)])
-    return sorted(rows, key=lambda row: row[0])
+            yield [apart, value, *line(ours, partners, columns)]
 
 
 def by_seed(records: Sequence[Record]) -> dict[int, Record]:
