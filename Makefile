@@ -111,7 +111,7 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(STUDY) augment.base=crop_flip augment.retain=$(POLICIES) --workers 2
 	$(STUDY) augment.base=none,$(POLICIES) augment.retain=crop_flip --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
-	$(MANY) method=original --workers 2
+	$(MANY) method=original,retrain --workers 2
 	$(SMALL) forget=random:0.1 --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
