@@ -179,6 +179,7 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
         }
         return {
             "seed": seed,
+            "method": "manif_smc",
             "config": {
                 "method": {"margin": margin, "direction": direction, "k": 5},
                 "validation": {"seed": split},
@@ -193,7 +194,7 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
     records += [record(s, "own", "away", 0.9, split=2) for s in range(3)]
     columns = paired.columns_of(paired.DEFAULT)
     zero, own = paired.lines(records, "method.margin", "zero", columns)
-    apart = "method.direction=away, validation.seed=1"
+    apart = "ManiF-SMC (method.direction=away, validation.seed=1)"
     half = stats.t.ppf(0.975, 2) * np.std([2, 3, 4], ddof=1) / 3**0.5
     ends = f"[{3 - half:.1f}, {3 + half:.1f}]*", f"[{-3 - half:.1f}, {-3 + half:.1f}]*"
     gap, agreement = ("40.0", "–", "2.0"), ("60.0", "–", "90.0")
