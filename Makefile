@@ -107,6 +107,7 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(MARGINS) augment.base=none,crop_flip method.margin=zero,fixed,own,trained_curve,random_curve,short_retrain,retrain --workers 2
 	$(MARGINS) augment.base=none,crop_flip method.margin=own,trained_curve,random_curve,short_retrain,retrain method.permute_margins=true --workers 2
 	$(STUDY) augment.base=none,$(POLICIES) --workers 2
+	$(COMPARE) references.count=4 attack=none method=original seed=0,1 augment.base=none,$(POLICIES) --workers 2
 	$(STUDY) augment.base=$(POLICIES) 'augment.forget=$${augment.base}' --workers 2
 	$(STUDY) augment.base=crop_flip augment.retain=$(POLICIES) --workers 2
 	$(STUDY) augment.base=none,$(POLICIES) augment.retain=crop_flip --workers 2
@@ -118,7 +119,8 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
 	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against zero --out $(PAGE)_margins/paired.md
 	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.permute_margins --against false --out $(PAGE)_margins/permuted.md
-	$(BIN)/python scripts/report.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)_augmentation --figures
+	$(BIN)/python scripts/paired.py $(RUNS)/*-manif_smc-none-* --by method.margin --against own --out $(PAGE)_margins/own.md
+	$(BIN)/python scripts/report.py $(RUNS)/*-original-none-* $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)_augmentation --figures
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.retain --against crop_flip --out $(PAGE)_augmentation/retain.md
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.forget --against none --out $(PAGE)_augmentation/forget.md
 	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
