@@ -165,13 +165,19 @@ def test_the_readme_is_short_and_only_its_table_is_wide():
     assert not [line for line in lines if len(line) > 100 and not line.startswith("| ")]
 
 
+def tables(path: str) -> list[str]:
+    """Headings and all rows of each."""
+    return re.findall(r"(?:^\|.*\n)+", (ROOT / path).read_text(), flags=re.M)
+
+
 def test_the_table_of_the_readme_is_the_first_that_make_results_effort_wrote():
-    """Its headings, and all of its rows."""
     shown = re.findall(r"<!-- results -->\n((?:\|.*\n)+)", README)
-    written = re.findall(
-        r"(?:^\|.*\n)+", (ROOT / "docs/results/effort/table.md").read_text(), flags=re.M
-    )
-    assert shown == written[:1]
+    assert shown == tables("docs/results/effort/table.md")[:1]
+
+
+def test_the_table_of_classifiers_is_the_one_that_make_results_classification_wrote():
+    written = tables("docs/results/classification/classification.md")
+    assert tables("docs/results/classification.md") == written and len(written) == 1
 
 
 def test_the_method_of_the_readme_is_the_example_outside_of_the_tree():
