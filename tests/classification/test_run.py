@@ -138,6 +138,13 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     expected = strongest(records[-1]) - strongest(records[-2])
     assert found is not None and found.mean == pytest.approx(expected)
     assert board.minus_retrain("original", "quantize") is None
+    relearned = {r["method"]: r for r in records if r["attack"] == "relearn"}
+    ours, theirs = (
+        strongest(record) - (1 - metric(record, 1, "gap")["ua"])
+        for record in map(relearned.__getitem__, ("random_label", "retrain"))
+    )
+    found = board.gained("random label")
+    assert found is not None and found.mean == pytest.approx(ours - theirs)
     # another rate is the same attack
     records.append(run("method=random_label", "relearning.learning_rate=0.2"))
     (board,) = classification.boards(results(records))

@@ -139,12 +139,21 @@ class Board:
         """What an attack brings back beyond what it brings to `retrain`, seed by seed: each at its
         own strongest rate and budget.
         """
-        name, column = display_name(BASELINE), f"after_{attack}"
+        return self._minus_retrain(method, self.seeds.get(f"after_{attack}"))
+
+    def gained(self, method: str) -> Estimate | None:
+        """What the attack of the curves adds beyond what it adds to `retrain`, seed by seed."""
+        after = self.seeds.get(f"after_{self.attack}")
+        return self._minus_retrain(
+            method, None if after is None else after - (1 - self.seeds["ua"])
+        )
+
+    def _minus_retrain(self, method: str, values: pd.Series | None) -> Estimate | None:
+        name = display_name(BASELINE)
         known = self.seeds.index.get_level_values(0)
-        if column not in self.seeds or name not in known or method == name:
+        if values is None or name not in known or method == name:
             return None
-        ours, theirs = (self.seeds.loc[m][column] for m in (method, name))
-        return estimate((ours - theirs).dropna().tolist())
+        return estimate((values.loc[method] - values.loc[name]).dropna().tolist())
 
 
 def _line(record: Record) -> dict[str, Any]:
@@ -186,6 +195,7 @@ def headers(board: Board) -> list[str]:
     names = ["method", *(column.header for column in COLUMNS)]
     names.insert(names.index("gap") + 1, NORMALISED)
     names += [f"{display_name(attack)}\nminus retrain" for attack in board.attacks]
+    names += [f"{display_name(board.attack)} gain\nminus retrain"] if board.attack else []
     return [*names, "unlearn\ns", "seeds"]
 
 
@@ -198,6 +208,8 @@ def lines(board: Board) -> Iterator[list[str]]:
         texts.insert(_place("gap") + 1, ratio)
         for attack in board.attacks:
             texts.append(_signed(board.minus_retrain(method, attack), n, method))
+        if board.attack:
+            texts.append(_signed(board.gained(method), n, method))
         seconds = estimate_text(_mean_alone(board.estimate(method, "seconds")), 1, 1, 1)
         yield [method, *texts, seconds, str(n)]
     known = board.references
@@ -206,7 +218,7 @@ def lines(board: Board) -> Iterator[list[str]]:
         value = known[column.name]
         texts.append(DASH if value is None else f"{column.factor * value:.{column.digits}f}")
     texts.insert(_place("gap") + 1, DASH)
-    extra = [DASH] * (2 + len(board.attacks))
+    extra = [DASH] * (2 + len(board.attacks) + bool(board.attack))
     yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
 
 
