@@ -94,7 +94,7 @@ RUNS := outputs/classification/runs
 PAGE := docs/results/classification
 SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none paths.outputs=outputs/classification-cifar10 method=original,retrain,finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub,manif_smc seed=0,1,2
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
-results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining (about two hours of two cores; resumable)
+results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining, and CIFAR-10 (several hours of two cores; resumable)
 	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
 	$(SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3,1e-2 unlearning.max_steps=6,12,25,100 --workers 2
 	$(SEARCH) method=influence method.alpha=0.03,0.1,0.3,1,3,10,30,100 method.damping=1e-2,1e-1 --workers 2

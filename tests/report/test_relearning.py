@@ -1,7 +1,10 @@
 """A panel a method beside retrain."""
 
+from dataclasses import replace
+
 import pytest
 
+from unrelearn.report import classification
 from unrelearn.report.figures import Curve
 from unrelearn.report.relearning import relearning_figure
 
@@ -34,3 +37,11 @@ def test_five_methods_take_a_second_row_whose_columns_all_have_budgets():
     assert len(panels) == 8
     named = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels[:5]]
     assert named == [False, True, True, True, True]
+
+
+def test_without_retrain_or_between_levels_all_curves_share_one_figure():
+    back, retrain = curve("comes back", 0.5, 0.8, 0.85), curve("retrain, n=3", 0.6, 0.6, 0.5)
+    assert len(classification._relearning([back, retrain], "").axes) == 4
+    assert len(classification._relearning([back], "").axes) == 1
+    levels = [replace(each, unit="bits") for each in (back, retrain)]
+    assert len(classification._relearning(levels, "").axes) == 1

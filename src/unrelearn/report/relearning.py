@@ -15,8 +15,8 @@ COLUMNS = 4
 
 @styled
 def relearning_figure(curves: Sequence[Curve], retrain: Curve, title: str = "") -> Figure:
-    """One panel a curve, those that end nearest to `retrain` first: the method (orange) with its
-    band, `retrain` (black) with its band in grey, and the untouched original model (dashed).
+    """One panel a curve, the lowest at the end first: the method (orange) with its band,
+    `retrain` (black) with its band in grey, and the untouched original model (dashed).
     """
     ordered = sorted(curves, key=lambda curve: curve.middle[-1])
     rows = -(-len(ordered) // COLUMNS)
