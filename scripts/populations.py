@@ -7,7 +7,8 @@ it or never saw it. The runs of one method and settings under many seeds are one
 references the other:
 
     U-LiRA    accuracy and AUC over images and models, TPR at 1 % of false ones; 0.5: nothing shows
-    RMIA      AUC of "was a member" for D_f against test images, mean over the unlearned models
+    RMIA      AUC of "was a member" for D_f against test images of the classes that occur in it,
+              mean over the unlearned models
     KLoM      95th percentile over D_f, in nats
     epsilon   of the 2023 unlearning challenge, mean over D_f, and the largest that so many can show
 
@@ -152,8 +153,11 @@ def rmia(world: dict[str, np.ndarray]) -> float:
         return np.stack([scores.confidence(model, labels) for model in models])
 
     ours, theirs = (confidences(world[n], world["labels"]) for n in ("unlearned", "retrained"))
-    test = world["test_labels"]
-    seen, others = (confidences(world[f"{n}_test"], test) for n in ("unlearned", "retrained"))
+    like = np.isin(world["test_labels"], world["labels"])
+    test = world["test_labels"][like]
+    seen, others = (
+        confidences(world[f"{n}_test"][:, like], test) for n in ("unlearned", "retrained")
+    )
     half = np.arange(len(test)) % 2 == 0  # one half is the population, the other is attacked
     areas = []
     for number in range(len(ours)):

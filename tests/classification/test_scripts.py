@@ -104,6 +104,16 @@ def test_populations_that_are_alike_show_nothing_and_others_all():
     assert alike["KLoM\n95 %"] < other["KLoM\n95 %"]
 
 
+def test_a_forgotten_class_is_told_from_test_images_of_its_own():
+    populations = script("populations")
+    known = world(np.random.default_rng(0), remembered=4)
+    known["labels"][:] = 1
+    expected = populations.rmia(known)
+    for part in ("unlearned_test", "retrained_test"):
+        known[part][:, known["test_labels"] != 1] = 0
+    assert populations.rmia(known) == expected
+
+
 def made_up_record(seed: int, path: str, **changes) -> dict:
     config = {"method": {"max_steps": 1}, "forget": "random:0.1", **changes}
     stages = [{"stage": "references", "key": json.dumps(config["forget"])}]
@@ -203,3 +213,11 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
     assert own == [apart, "own", *gap, *agreement, "–", "–", "–", "3"]
     with pytest.raises(argparse.ArgumentTypeError, match=r"gpa: must be of ua, .* Type --metric"):
         paired.columns_of("gap,gpa")
+    for each in records:
+        each["method"] = each["config"]["method"]["margin"]  # as if they were methods
+    zero, own = paired.lines(records, "method", "zero", columns)
+    assert [zero[1], own[1]] == ["zero", "own"]
+    assert own[0] == "methods (validation.seed=1)"  # their own settings are not compared
+    for each in records:
+        each["config"]["method"]["max_steps"] = 1 + (each["method"] == "own")
+    assert paired.lines(records, "method", "zero", columns) == []
