@@ -3,12 +3,13 @@ else, seed by seed.
 
     python scripts/paired.py outputs/runs --by method.margin --against zero
     python scripts/paired.py outputs/runs --by augment.retain --against none --metric gap,auc
+    python scripts/paired.py outputs/runs --by method --against random_mask
 
 A row is a value of the setting in one combination of all other settings; the first is the one that
 the others are compared with. Of each metric: the mean over seeds, the mean difference with its 95 %
 t-interval over seeds, and what retrained models get (of the gap their floor, of agreement and miss
 correlation their ceiling). Differences whose interval leaves out 0 are marked *; nothing is
-corrected for the number of rows.
+corrected for the number of rows. Methods are compared at equal steps, batch and learning rate.
 """
 
 import argparse
@@ -35,21 +36,31 @@ SECTIONS = (  # noqa: SIM905
 ).split()
 COLUMN = {column.name: column for column in COLUMNS}
 DEFAULT = "gap,agreement,miss_correlation"
+# between two methods: what both must have in common, as far as they have it
+EFFORT = ("method.batch_size", "method.learning_rate", "method.max_steps")
 
 
 def text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def chosen(record: Record, key: str) -> str:
+    return record["method"] if key == "method" else text(setting(record, key))
+
+
 def others(record: Record, key: str) -> dict[str, str]:
     """All settings of a run but this one and the seed: key -> value as JSON."""
     flat: dict[str, str] = {}
+
+    def same(name: str) -> bool:
+        of_method = key == "method" and name.startswith("method.")
+        return name in EFFORT if of_method else name != key
 
     def walk(name: str, value: Any) -> None:
         if isinstance(value, dict):
             for part, inner in value.items():
                 walk(f"{name}.{part}" if name else part, inner)
-        elif name != key:
+        elif same(name):
             flat[name] = json.dumps(value)
 
     walk("", {section: record["config"].get(section) for section in SECTIONS})
@@ -60,7 +71,7 @@ def lines(
     records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
 ) -> list[list[str]]:
     """Rows of each method and combination of the other settings in which there are partners."""
-    of_methods = gathered(records, lambda record: record["method"])
+    of_methods = gathered(records, lambda r: None if key == "method" else r["method"])
     rows = [row for same in of_methods.values() for row in _of_method(same, key, against, columns)]
     return sorted(rows, key=lambda row: row[0])
 
@@ -72,8 +83,9 @@ def _of_method(
     alike = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
     notes = differences([same[0][1] for same in alike.values()])
     for note, same in zip(notes, alike.values(), strict=True):
-        apart = labelled(records[0]["method"], ", ".join(note).replace('"', ""))
-        by_value = gathered((record for record, _ in same), lambda r: text(setting(r, key)))
+        name = "methods" if key == "method" else records[0]["method"]
+        apart = labelled(name, ", ".join(note).replace('"', ""))
+        by_value = gathered((record for record, _ in same), lambda r: chosen(r, key))
         partners = by_seed(by_value.pop(against, []))
         pairs = {value: by_seed(members) for value, members in sorted(by_value.items())}
         pairs = {value: ours for value, ours in pairs.items() if ours.keys() & partners.keys()}
@@ -146,10 +158,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     records = [record for record in collect(options.results) if is_classifier(record)]
-    records = [record for record in records if setting(record, options.by) is not ABSENT]
+    if options.by != "method":
+        records = [record for record in records if setting(record, options.by) is not ABSENT]
     if not records:
         return complain([f"--by {options.by}: no run of a classifier there has this setting"])
-    known = sorted({text(setting(record, options.by)) for record in records})
+    known = sorted({chosen(record, options.by) for record in records})
     if options.against not in known:
         wrong = f"--against {options.against}: no run has this {options.by}"
         return complain([f"{wrong}; there are {', '.join(known)}. Type --against {known[0]}"])
