@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from runs import Cell, execute
 from safetensors.torch import load_file
 
 from unrelearn.report import classification, classified
+from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.page import run_page
 from unrelearn.report.records import ONLY, collect
 from unrelearn.report.table import results
@@ -56,6 +58,13 @@ def test_a_run_measures_each_model_beside_its_references(run: Callable[..., dict
     assert record["kind"] == "classification" and record["forget_classes"] == []
     gap = metric(record, 1, "gap")
     assert len(gap["references"]) == 3 and gap["low"] <= gap["value"] <= gap["high"]
+    after, floor = 100 * strongest(record), 1 - fmean(r["ua"] for r in gap["references"])
+    assert f"at most {after:.0f} % after it" in classified.verdict(record)
+    (curve,) = curves_of(record)
+    assert curve.floor == pytest.approx(floor)
+    (axes,) = recovery_figure([curve]).axes
+    dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted == [pytest.approx(100 * floor)]
     # by hand: D_f is a tenth, and the numbers are those of the stored logits
     stored = load_file(outputs / record["rows"][1]["predictions"] / "logits.safetensors")
     cell = Cell(record["config"])
@@ -162,7 +171,7 @@ def test_a_gap_that_retraining_shows_is_in_brackets_and_grey(run: Callable[..., 
     for value, within in ((gap["floor"], True), (gap["floor"] + 1e-3, False)):
         gap["value"] = value
         headers, rows = classified.cells(record)
-        text = f"{100 * value:.1f}"
+        text = f"{100 * value:.1f} [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]"
         assert rows[1][headers.index("gap")] == (f"({text})" if within else text)
         assert (f"background: {classified.GREY}" in run_page(record, Path())) == within
 

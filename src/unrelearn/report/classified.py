@@ -1,6 +1,5 @@
 """One record of a classifier: the table of its models, and the result in words."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,6 @@ from unrelearn.report.records import (
     number,
     row_of,
     rows_of,
-    takes_steps,
 )
 from unrelearn.report.render import Cells, Rich, caption
 from unrelearn.report.words import (
@@ -107,20 +105,23 @@ def cells(record: Record) -> Cells:
     known = retrained(record)
     rows = []
     for row in record["rows"]:
-        values = [value_of(row, column.metric, column.field) for column in COLUMNS]
-        texts = _texts(values, known["gap"])
+        texts = [_cell(row, column, known["gap"]) for column in COLUMNS]
         if row.get("status") == "diverged":
             texts[0] = "diverged"
         rows.append([row_label(record, row), *texts])
-    rows.append([f"{_count(record)} retrained", *_texts(known.values(), None)])
+    means = zip(COLUMNS, known.values(), strict=True)
+    last = [plain(value, column.factor, column.digits) for column, value in means]
+    rows.append([f"{_count(record)} retrained", *last])
     return ["model", *(column.header for column in COLUMNS)], rows
 
 
-def _texts(values: Iterable[float | None], floor: float | None) -> list[str]:
-    return [
-        marked(plain(value, column.factor, column.digits), column, value, floor)
-        for column, value in zip(COLUMNS, values, strict=True)
-    ]
+def _cell(row: Row, column: Column, floor: float | None) -> str:
+    """The number; of a gap its interval over images too."""
+    value, low, high = (value_of(row, column.metric, end) for end in (column.field, "low", "high"))
+    text = plain(value, column.factor, column.digits)
+    if column.name == "gap" and low is not None and high is not None:
+        text += f" [{column.factor * low:.1f}, {column.factor * high:.1f}]"
+    return marked(text, column, value, floor)
 
 
 def _count(record: Record) -> int:
@@ -179,12 +180,12 @@ def _attack_words(record: Record, unlearned: Row | None) -> str:
     attack = display_name(record["attack"])
     if not shares or before is None:
         return f"{sentence(attack)} left nothing to measure."
-    row, after = shares[-1] if takes_steps(record) else max(shares, key=lambda pair: pair[1])
+    row, after = max(shares, key=lambda pair: pair[1])
     gap = (measured(unlearned, "gap", ONLY) or {}).get("references") or []
     retrained = _average([1 - each["ua"] for each in gap])
     never = "" if retrained is None else f"; models that never saw them: {100 * retrained:.0f} %"
     where = budget_words(record, row["step"]) if row.get("step") is not None else DASH
     return (
         f"{sentence(attack)}: {100 * before:.0f} % of them are classified right before it and"
-        f" {100 * after:.0f} % at {where}{never}."
+        f" at most {100 * after:.0f} % after it, at {where}{never}."
     )

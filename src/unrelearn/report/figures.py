@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 from sklearn.isotonic import isotonic_regression
 
+from unrelearn.report.classified import is_classifier, retrained
 from unrelearn.report.drawing import (
     LINE_COLORS,
     LINE_MARKERS,
@@ -49,6 +50,7 @@ class Curve:
     reference: float | None = None  # the original model's forget accuracy
     style: int | None = None  # colour and marker; by default the place in the figure
     unit: str = "steps"
+    floor: float | None = None  # that of retrained models before any attack, where they are known
 
 
 def curves_of(record: Record) -> list[Curve]:
@@ -59,12 +61,14 @@ def curves_of(record: Record) -> list[Curve]:
         if len(points) > 1:
             original = measured(row_of(record, "original"), "forget_accuracy", guidance)
             reference = number(original) if interval(original) else None
-            classifier = record.get("kind") == "classification"
+            classifier = is_classifier(record)
+            wrong = retrained(record)["ua"] if classifier else None
+            floor = None if wrong is None else 1 - wrong
             label = record["method"] if classifier else f"guidance {guidance_label(guidance)}"
             budgets = [budget for budget, _ in points]
             unit = attack_unit(record)
             middle, low, high = zip(*(ends for _, ends in points), strict=True)
-            curves.append(Curve(label, budgets, middle, low, high, reference, unit=unit))
+            curves.append(Curve(label, budgets, middle, low, high, reference, None, unit, floor))
     return curves
 
 
@@ -93,6 +97,8 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         axes.axhline(100 * references.pop(), **grey)
     if any(curve.reference is not None for curve in curves):
         axes.plot([], [], label="original model", **grey)
+    for floor in {curve.floor for curve in curves if curve.floor is not None}:
+        axes.axhline(100 * floor, label="retrained models", color="black", linestyle=":")
     if steps:
         budget_axis(axes, known)
     else:
