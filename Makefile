@@ -90,6 +90,9 @@ RELEARN := relearning.learning_rate=0.01,0.03
 POLICIES := crop_flip,randaugment,autoaugment,erasing,trivial,augmix
 MARGINS := $(COMPARE) references.count=16 attack=none method=manif_smc unlearning.max_steps=25 augment.retain=none method.direction=away,towards seed=0,1,2
 STUDY := $(COMPARE) references.count=4 attack=none method=finetune,random_label,salun seed=0,1
+CONTROLS := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-controls references.count=16
+MASKED := $(CONTROLS) attack=none method=salun,random_mask,random_label seed=0,1,2,3,4
+AGAIN := $(subst $(space),$(comma),$(addprefix classification/,salun random_label random_mask finetune weight_distortion neggrad_plus gradient_ascent influence sfron scrub))
 RUNS := outputs/classification/runs
 PAGE := docs/results/classification
 SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none paths.outputs=outputs/classification-cifar10 method=original,retrain,finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub,manif_smc seed=0,1,2
@@ -111,9 +114,16 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(STUDY) augment.base=$(POLICIES) 'augment.forget=$${augment.base}' --workers 2
 	$(STUDY) augment.base=crop_flip augment.retain=$(POLICIES) --workers 2
 	$(STUDY) augment.base=none,$(POLICIES) augment.retain=crop_flip --workers 2
+	$(MASKED) unlearning.learning_rate=0.001 unlearning.max_steps=25 --workers 2
+	$(MASKED) unlearning.learning_rate=0.005 unlearning.max_steps=12 --workers 2
+	$(CONTROLS) forget_seed=1 method=original,retrain seed=0,1,2 $(RELEARN) --workers 2
+	$(CONTROLS) forget_seed=1 +tuned=$(AGAIN) seed=0,1,2 $(RELEARN) --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original,retrain --workers 2
 	$(SMALL) forget=random:0.1 --workers 2
+	$(SMALL) forget=class:3 --workers 2
+	$(SMALL) forget=random:0.5 --workers 2
+	$(SMALL) forget=random:0.1 augment.base=crop_flip --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
@@ -123,6 +133,8 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/report.py $(RUNS)/*-original-none-* $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --out $(PAGE)_augmentation --figures
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.retain --against crop_flip --out $(PAGE)_augmentation/retain.md
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.forget --against none --out $(PAGE)_augmentation/forget.md
+	$(BIN)/python scripts/report.py outputs/classification-controls/runs/*-relearn-* --out $(PAGE)_again --figures
+	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against random_mask --out $(PAGE)_again/masks.md
 	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
