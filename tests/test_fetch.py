@@ -20,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import ROOT
 from PIL import Image
 from test_data import cifar_batches, write_cifar
 
+from unrelearn.data import mosaics
 from unrelearn.data.cifar10 import CIFAR10, CLASS_NAMES
 from unrelearn.errors import UsageError
 
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-from fetch_data import fetch_cifar10, main  # noqa: E402
+from fetch_data import fetch_cifar10, main, pack  # noqa: E402
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 OFFLINE = {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": ""}
@@ -340,3 +342,39 @@ def test_help_names_every_data_set():
     assert done.returncode == 0
     for name in ("cifar10", "mnist", "fashion_mnist", "celeba", "--root"):
         assert name in done.stdout
+
+
+def test_packed_images_come_back_in_files_that_are_small_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mosaics, "BYTES", 4000)  # these are noise
+    write_cifar(tmp_path / "data", "bin")
+    plain = CIFAR10(str(tmp_path / "data"), download=False, verify=False).load()
+    pack(plain, tmp_path / "parts", largest=40_000, verify=False)
+    files = sorted((tmp_path / "parts" / "cifar-10-webp").iterdir())
+    assert len(files) > 2 and all(path.stat().st_size <= 40_000 for path in files)
+    packed = CIFAR10(str(tmp_path / "parts"), download=False, verify=False)
+    data = packed.load()
+    for ours, theirs in ((data.train, plain.train), (data.test, plain.test)):
+        assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
+    with pytest.raises(UsageError, match=r"--pack .* is there already"):
+        pack(plain, tmp_path / "parts", largest=40_000, verify=False)
+    with pytest.raises(UsageError, match=r"--max-mib .* Type a larger number"):
+        pack(plain, tmp_path / "others", largest=2_000, verify=False)
+    assert not list((tmp_path / "others").iterdir())
+    (problem,) = CIFAR10(str(tmp_path / "parts"), download=False).check() or [""]
+    assert problem == ""  # they are there, but not the published ones
+    with pytest.raises(UsageError, match="are not the published CIFAR-10"):
+        CIFAR10(str(tmp_path / "parts"), download=False).load()
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"cannot be read .*: replace it"):
+        packed.load()
+    files[0].unlink()
+    (problem,) = packed.check()
+    assert "no CIFAR-10 there" in problem and "cifar-10-webp with all its files" in problem
+
+
+def test_only_cifar10_is_packed(capsys: pytest.CaptureFixture):
+    for words in (["mnist", "--pack", "x"], ["cifar10", "--pack", "x", "--max-mib", "0"]):
+        assert main(words) == 2
+        assert "--pack x" in capsys.readouterr().err

@@ -47,6 +47,7 @@ HELPERS = {
     "unrelearn.evals.answers",
     "unrelearn.evals.evidence",
     "unrelearn.data.idx",
+    "unrelearn.data.mosaics",
     "unrelearn.data.cifar",
     "unrelearn.data.splits",
     "unrelearn.data.download",

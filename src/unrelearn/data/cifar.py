@@ -1,5 +1,6 @@
 """Reader of the files of CIFAR-10 and CIFAR-100 (Krizhevsky 2009, "Learning Multiple Layers of
-Features"): pickled dicts of Python 2, or records of bytes, in a folder or in the published archive.
+Features"): pickled dicts of Python 2, or records of bytes, in a folder or in the published archive;
+or mosaics of ours.
 """
 
 import io
@@ -11,9 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from unrelearn.data import mosaics
 from unrelearn.errors import UsageError
 
 PIXELS = 3 * 32 * 32
+PARTS = ("train", "test")
 Batch = tuple[np.ndarray, np.ndarray]  # images uint8 (N, 3072), labels uint8 (N,)
 
 
@@ -25,6 +28,7 @@ class Layout:
     python: str  # folder of the pickled batches
     binary: str  # folder of the batches of bytes, which end in .bin
     archives: tuple[str, str]  # of the python folder, of the binary one
+    packed: str  # folder of mosaics
     train: tuple[str, ...]  # names of the batches
     test: tuple[str, ...]
     label: str  # what a pickled batch calls its labels
@@ -38,6 +42,8 @@ class Layout:
         for folder in (root / self.python, root / self.binary):
             if all((folder / name).is_file() for name in self.files(folder)):
                 return folder
+        if all(mosaics.files(root / self.packed, part) for part in PARTS):
+            return root / self.packed
         archives = [root / name for name in self.archives]
         return next((archive for archive in archives if archive.is_file()), None)
 
@@ -47,8 +53,16 @@ class Layout:
 
     def read(self, source: Path) -> dict[str, Batch]:
         """Name of a batch -> its images and labels."""
+        if source.name == self.packed:
+            return self._unpacked(source)
         raw = self._from_archive(source) if source.is_file() else self._from_folder(source)
         return {path.stem: self._decode(path, content) for path, content in raw.items()}
+
+    def _unpacked(self, folder: Path) -> dict[str, Batch]:
+        train, test = (mosaics.read(folder, part) for part in PARTS)
+        pieces = zip(*(np.array_split(array, len(self.train)) for array in train), strict=True)
+        batches = dict(zip(self.train, pieces, strict=True)) | {self.test[0]: test}
+        return {name: self._checked(folder, *batch) for name, batch in batches.items()}
 
     def _from_folder(self, folder: Path) -> dict[Path, bytes]:
         return {folder / name: (folder / name).read_bytes() for name in self.files(folder)}
@@ -73,7 +87,9 @@ class Layout:
 
     def _decode(self, path: Path, raw: bytes) -> Batch:
         decode = self._decode_binary if path.suffix == ".bin" else self._decode_pickle
-        images, labels = decode(path, raw)
+        return self._checked(path, *decode(path, raw))
+
+    def _checked(self, path: Path, images: np.ndarray, labels: np.ndarray) -> Batch:
         if (
             images.ndim != 2
             or images.shape[1] != PIXELS

@@ -1,9 +1,9 @@
 """CIFAR-10: 60,000 colour photographs of 10 classes, 32x32 (Krizhevsky 2009, "Learning Multiple
 Layers of Features").
 
-Reads the python layout (cifar-10-batches-py), the binary one (cifar-10-batches-bin), or the
-published archive of either. The decoded arrays are verified, not the files, so that every honest
-way to obtain the data is accepted.
+Reads the python layout (cifar-10-batches-py), the binary one (cifar-10-batches-bin), the published
+archive of either, or what `scripts/fetch_data.py cifar10 --pack` wrote (cifar-10-webp). The decoded
+arrays are verified, not the files, so that every honest way to obtain the data is accepted.
 """
 
 import hashlib
@@ -55,10 +55,10 @@ class CIFAR10:
     image_size) in [0, 255].
 
     Args:
-        root: holds cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz or
-            cifar-10-binary.tar.gz.
+        root: holds cifar-10-batches-py, cifar-10-batches-bin, cifar-10-webp, cifar-10-python.tar.gz
+            or cifar-10-binary.tar.gz.
         image_size: height and width in pixels; other than 32 means resized (bicubic, antialiased).
-        download: whether load() may fetch the data when none of the four is there.
+        download: whether load() may fetch the data when none of them is there.
         verify: whether it must be the published data. False is for your own files in the same
             layout.
         classes: keep only these classes; their labels are 0, 1, ... in the order given here. None
@@ -78,6 +78,7 @@ class CIFAR10:
         python="cifar-10-batches-py",
         binary="cifar-10-batches-bin",
         archives=("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
+        packed="cifar-10-webp",
         train=TRAIN_BATCHES,
         test=TEST_BATCHES,
         label="labels",
@@ -166,7 +167,8 @@ class CIFAR10:
         layout, ways = self.layout, self._fetch_command()
         return (
             f"dataset.root={self.root}: no {layout.title} there; {ways}put {layout.archives[0]}, or"
-            f" the folder {layout.python} or {layout.binary} with all batches, into {self.root}, or"
+            f" the folder {layout.python}, {layout.binary} or {layout.packed} with all its files,"
+            f" into {self.root}, or"
             " type dataset.root=/path for a folder which holds it"
             + ("" if self.download else ", or dataset.download=true")
         )

@@ -47,6 +47,7 @@ class CIFAR100(CIFAR10):
         python="cifar-100-python",
         binary="cifar-100-binary",
         archives=("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
+        packed="cifar-100-webp",
         train=("train",),
         test=("test",),
         label="fine_labels",
