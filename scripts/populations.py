@@ -6,7 +6,8 @@ An attacker who has models of both worlds asks of each forgotten image whether a
 it or never saw it. The runs of one method and settings under many seeds are one world, the
 references the other:
 
-    U-LiRA    accuracy and AUC over images and models, TPR at 1 % of false ones; 0.5: nothing shows
+    U-LiRA    accuracy and AUC over images and models, 95 % of the AUC by a bootstrap over images,
+              TPR at 1 % of false ones; 0.5: nothing shows
     RMIA      AUC of "was a member" for D_f against test images of the classes that occur in it,
               mean over the unlearned models
     KLoM      95th percentile over D_f, in nats
@@ -35,15 +36,24 @@ from unrelearn.report.classified import is_classifier
 from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.report.groups import differences, fingerprint, gathered
 from unrelearn.report.records import Record, collect, created, row_of
-from unrelearn.report.render import console_table, markdown_table
+from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
 
 FLOOR = "retrained"
+RESAMPLES = 200
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
-HEADER = ["method", "models", "retrained", "U-LiRA\naccuracy", "U-LiRA\nAUC", "TPR at\n1 % FPR"]
-HEADER += ["RMIA\nAUC", "KLoM\n95 %", "epsilon", "largest\nepsilon"]
+HEADER = [
+    "method",
+    "models",
+    "retrained",
+    "U-LiRA\naccuracy",
+    "U-LiRA\nAUC",
+    "AUC\nlow",
+    "AUC\nhigh",
+]
+HEADER += ["TPR at\n1 % FPR", "RMIA\nAUC", "KLoM\n95 %", "epsilon", "largest\nepsilon"]
 # which models make one population, and what decides its references
 SETTINGS = ("model", "precision", "method", "augment.base", "augment.retain", "augment.forget")
 ORIGIN = (  # noqa: SIM905
@@ -138,12 +148,22 @@ def audited(world: dict[str, np.ndarray]) -> list[float]:
     return [
         attack["accuracy"],
         attack["auc"],
+        *over_images(ours, theirs),
         attack["tpr_at_1_percent"],
         rmia(world),
         float(np.quantile(banks.klom(ours, theirs), 0.95)),
         float(epsilon.mean()),
         most,
     ]
+
+
+def over_images(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of U-LiRA's AUC."""
+    rng, n = np.random.default_rng(0), ours.shape[1]
+    drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
+    areas = [banks.ulira(ours[:, index], theirs[:, index])["auc"] for index in drawn]
+    low, high = np.quantile(areas, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def rmia(world: dict[str, np.ndarray]) -> float:
@@ -193,7 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = ", ".join(map(str, options.results))
         raise UsageError(f"{where}: no run of a classifier there. Type outputs/.../runs")
     table = lines(records)
-    Console().print(console_table((HEADER, table)), crop=False)
+    shown = console_table((HEADER, table), width=natural_width(HEADER, table))
+    Console().print(shown, crop=False)
     if options.out:
         write_atomically(options.out / "populations.md", markdown_table(HEADER, table) + "\n")
         header = [name.replace("\n", " ") for name in HEADER]

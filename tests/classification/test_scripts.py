@@ -98,6 +98,7 @@ def test_populations_that_are_alike_show_nothing_and_others_all():
         zip(populations.HEADER[3:], populations.audited(world(rng, remembered=8)), strict=True)
     )
     assert alike["U-LiRA\nAUC"] == pytest.approx(0.5, abs=0.06)
+    assert alike["AUC\nlow"] < alike["U-LiRA\nAUC"] < alike["AUC\nhigh"] < other["AUC\nlow"]
     assert alike["RMIA\nAUC"] == pytest.approx(0.5, abs=0.06)
     assert other["U-LiRA\nAUC"] > 0.95 and other["RMIA\nAUC"] > 0.95
     assert alike["epsilon"] < other["epsilon"] <= other["largest\nepsilon"]
