@@ -134,7 +134,7 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.retain --against crop_flip --out $(PAGE)_augmentation/retain.md
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.forget --against none --out $(PAGE)_augmentation/forget.md
 	$(BIN)/python scripts/report.py outputs/classification-controls/runs/*-relearn-* --out $(PAGE)_again --figures
-	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against random_mask --out $(PAGE)_again/masks.md
+	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against salun --out $(PAGE)_again/masks.md
 	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
