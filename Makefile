@@ -54,7 +54,7 @@ CHOSEN := $(subst $(space),$(comma),$(filter-out %_2 %_3,$(TUNED)))
 NEXT := $(subst $(space),$(comma),$(filter %_2 %_3,$(TUNED)))
 SIZED := relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_per_retained_class=20
 AS_DIGITS := paths.outputs=outputs/digits $(SIZED)
-GRID := $(BIN)/python scripts/grid.py run
+GRID := $(BIN)/python scripts/grid.py run --no-report
 EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED) attack=dimra,embedding_inversion
 results-effort: $(STAMP) ## the README's table: tuned methods under the two attacks of a verdict, three seeds (about three hours of two cores; resumable)
 	$(EFFORT) method=retrain,projection_swap seed=$(SEEDS) --workers 2

@@ -75,6 +75,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     run = add("run", "make everything here, with progress over the whole grid, and then its report")
     run.add_argument("--workers", type=int, default=1, help="processes side by side (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    run.add_argument(
+        "--no-report", action="store_true", help="where several grids go into one folder"
+    )
     plan = add(
         "plan", "say what there is to do, how long it takes and how much disk; compute nothing"
     )
@@ -268,8 +271,8 @@ def status(plan: Plan, watch: bool) -> int:
     return 0 if seen.done else 1
 
 
-def run(plan: Plan, workers: int) -> int:
-    """Make everything, by this process or by several; then the report."""
+def run(plan: Plan, workers: int, report: bool) -> int:
+    """Make everything, by this process or by several; then the report, if it is wanted."""
     if plan.trainer.devices > 1:
         raise UsageError(
             f"trainer.devices={plan.trainer.devices}: here each part is made on one device. Type"
@@ -308,18 +311,24 @@ def run(plan: Plan, workers: int) -> int:
     ]
     if records := collect(path for path in cells if path.exists()):
         tracking.grid(records, plan.outputs, plan.tracking)
-        print()
-        out = plan.outputs / "report"
-        words = [str(SCRIPTS / "report.py"), str(plan.outputs / "runs"), "--out", str(out)]
-        if subprocess.run([sys.executable, *words]).returncode:
-            print(
-                "warning: the report could not be made; the numbers are kept. Type"
-                f" {shlex.join(['python', *words])} to make it",
-                file=sys.stderr,
-            )
-        else:
-            print(f"Report: {out / 'index.html'}")
+        if report:
+            print()
+            show(plan.outputs)
     return 1 if lost else 0
+
+
+def show(outputs: Path) -> None:
+    """The report over all runs of the folder; the numbers are kept whatever becomes of it."""
+    out = outputs / "report"
+    words = [str(SCRIPTS / "report.py"), str(outputs / "runs"), "--out", str(out)]
+    if subprocess.run([sys.executable, *words]).returncode:
+        print(
+            "warning: the report could not be made; the numbers are kept. Type"
+            f" {shlex.join(['python', *words])} to make it",
+            file=sys.stderr,
+        )
+    else:
+        print(f"Report: {out / 'index.html'}")
 
 
 def one_by_one(plan: Plan, missing: list[Part]) -> dict[str, str]:
@@ -513,7 +522,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "run" if options.dry_run:
                 show_plan(plan)
             case "run":
-                return run(plan, options.workers)
+                return run(plan, options.workers, report=not options.no_report)
             case "submit" | "retry":
                 return submit(plan, options)
             case "status":

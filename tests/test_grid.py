@@ -434,6 +434,8 @@ def test_a_report_that_can_not_be_made_costs_a_line(local: Path, tmp_path: Path)
     said = grid("run", outputs)
     assert "Traceback" not in said and "warning: the report could not be made" in said
     assert f"error: {outputs}/report" in said and numbers(outputs) == numbers(local)
+    said = grid("run", outputs, "--no-report")
+    assert "the report" not in said and "Report: " not in said
 
 
 # ---- clearing away
