@@ -24,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from unrelearn import launch
@@ -40,6 +39,7 @@ from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
+from unrelearn.terminal import Console
 
 FLOOR = "retrained"
 RESAMPLES = 200

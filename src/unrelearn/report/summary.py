@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from unrelearn.report import classified
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
@@ -36,6 +32,7 @@ from unrelearn.report.words import (
     row_label,
     wrap_safe,
 )
+from unrelearn.terminal import Console, Table, escape
 
 WIDTH = 110  # columns, where a console does not say
 # what a terminal that is too narrow for everything goes without, one after the other
