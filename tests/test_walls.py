@@ -272,10 +272,16 @@ def test_only_tracking_imports_wandb():
 
 def test_reports_are_made_from_records_alone():
     for module in ("unrelearn.report", *inside("report")):
-        assert all(
-            name == "unrelearn" or name.startswith("unrelearn.report") for name in own(module)
-        )
+        allowed = ("unrelearn.report", "unrelearn.terminal")
+        assert all(name == "unrelearn" or name.startswith(allowed) for name in own(module))
         assert not foreign(module) & {"torch", "diffusers", *HYDRA, *LIGHTNING, *WANDB}
+
+
+def test_rich_is_asked_for_where_it_may_be_missing_and_by_scripts_alone():
+    assert {name for name in OURS if "rich" in foreign(name)} == {
+        "unrelearn.terminal",
+        "unrelearn.progress",  # the bars of a terminal, which is one of rich's
+    }
 
 
 # ------------------------------------------------------------------------------------ file and yaml
