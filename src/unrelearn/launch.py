@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Protocol
@@ -269,6 +270,7 @@ class Trainer(Protocol):
     threads: int | None
     accelerator: str
     devices: int
+    timeout_minutes: float
 
 
 def processes(trainer: Trainer) -> None:
@@ -276,7 +278,9 @@ def processes(trainer: Trainer) -> None:
     process by torchrun.
 
     The whole program runs in every process from its start, in step; nothing is launched in the
-    middle of a run. Who is through calls `leave`.
+    middle of a run. Who is through calls `leave`. A process that is lost ends the others after
+    trainer.timeout_minutes: torch gives NCCL ten, in which the first process may still be measuring
+    what the others wait for.
     """
     if trainer.threads:
         import torch
@@ -290,8 +294,9 @@ def processes(trainer: Trainer) -> None:
             gpu = torch.cuda.is_available() and trainer.accelerator != "cpu"
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
             with _waiting():
-                dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+                dist.init_process_group(backend, timeout=timedelta(minutes=trainer.timeout_minutes))
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer.devices > 1:

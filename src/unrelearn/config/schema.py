@@ -182,6 +182,7 @@ class Trainer:
     accelerator: str = of(Literal["auto", "cpu", "gpu"])
     devices: int = of(Count)
     strategy: str = of(Literal["auto", "ddp"])
+    timeout_minutes: float = of(Positive)
     channels_last: bool = MISSING
     compile: bool = MISSING
     threads: int | None = of(Count)
