@@ -241,6 +241,8 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn",
         "unrelearn.data",
         "unrelearn.distributed",
+        "unrelearn.audits",
+        "unrelearn.audits.bounds",
         "unrelearn.diffusion.inception",
         "unrelearn.classification",
         "unrelearn.classification.classifier",

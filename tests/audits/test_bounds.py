@@ -48,6 +48,30 @@ def test_rates_of_scores_that_can_be_counted_by_hand():
     assert bounds.advantage(outside, outside) == 0.0
 
 
+def test_auc_is_the_count_of_pairs_with_ties_as_halves():
+    g = np.random.default_rng(0)
+    a, b = g.integers(0, 6, 30).astype(float), g.integers(1, 8, 40).astype(float)
+    count = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
+    assert bounds.auc(a, b) == pytest.approx(count)
+    assert bounds.auc(a, a) == 0.5 and bounds.auc(b + 100, a) == 1
+
+
+def test_tpr_of_two_normals_is_the_closed_form():
+    g = np.random.default_rng(2)
+    members, others = g.normal(1, 1, 200_000), g.normal(0, 1, 200_000)
+    for fpr in (0.1, 0.01, 0.001):
+        expected = norm.sf(norm.isf(fpr) - 1)
+        assert bounds.tpr_at_fpr(members, others, fpr) == pytest.approx(expected, rel=0.08)
+
+
+def test_tpr_never_takes_more_others_than_it_may():
+    others = np.array([0.0, 1, 1, 1, 2, 2, 3, 4, 5, 6])
+    for fpr, above in ((0.1, 5), (0.35, 3), (0.45, 2), (0.05, 6)):
+        members = np.array([above, above + 0.5])
+        assert bounds.tpr_at_fpr(members, others, fpr) == 0.5
+    assert bounds.tpr_at_fpr(np.array([5.0, 7.0]), others, 0.01) == 0.5  # too few: above all
+
+
 @pytest.mark.parametrize(
     ("n", "largest"), [(30, 2.0), (64, 2.8), (100, 3.3), (200, 4.0), (500, 4.9), (1000, 5.6)]
 )
