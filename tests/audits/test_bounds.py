@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from unrelearn.audits import bounds
 from unrelearn.audits.bounds import Counts
@@ -109,6 +109,12 @@ def test_bounds_hold_for_a_mechanism_whose_epsilon_is_known():
         for _ in range(200)
     ]
     assert np.mean(np.array(found) > true) <= 0.05 and np.mean(found) > 0.7
+
+
+def test_limits_of_error_rates_are_those_of_an_exact_binomial_test():
+    for k, n in ((0, 7), (3, 20), (20, 20)):
+        limit = binomtest(k, n).proportion_ci(0.95, "exact").high
+        assert Counts(k, n, 0, n).at_most(0.95)[0] == pytest.approx(limit)
 
 
 def test_an_attack_that_guesses_shows_nothing():

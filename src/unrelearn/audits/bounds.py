@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, norm
+from scipy.special import betaincinv
+from scipy.stats import binom, norm
 
 CONFIDENCE = 0.95
 DELTA = 1e-5  # where a bound needs one
@@ -91,9 +92,9 @@ class Counts:
         what may fail spent on each.
         """
         pairs = (self.false_positives, self.num_out), (self.false_negatives, self.num_in)
-        limits = (binomtest(k, n).proportion_ci(confidence, "exact").high for k, n in pairs)
-        fpr, fnr = limits
-        return float(fpr), float(fnr)
+        level = (1 + confidence) / 2
+        fpr, fnr = (float(betaincinv(k + 1, n - k, level)) if k < n else 1.0 for k, n in pairs)
+        return fpr, fnr
 
 
 def epsilon(counts: Counts, delta: float = 0.0, confidence: float = CONFIDENCE) -> float:
