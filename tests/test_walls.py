@@ -243,6 +243,7 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.distributed",
         "unrelearn.audits",
         "unrelearn.audits.bounds",
+        "unrelearn.audits.game",
         "unrelearn.diffusion.inception",
         "unrelearn.classification",
         "unrelearn.classification.classifier",

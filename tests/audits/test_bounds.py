@@ -127,8 +127,8 @@ def test_one_run_without_delta_is_the_binomial_tail():
     """All right: (e^eps / (1 + e^eps))^m = alpha."""
     for m in (100, 500, 1000):
         q = 0.05 ** (1 / m)
-        assert bounds.one_run_ceiling(m) == pytest.approx(math.log(q / (1 - q)))
-    assert bounds.one_run_epsilon(90, 100, 100) < bounds.one_run_ceiling(100)
+        assert bounds.one_run_ceiling(m, m) == pytest.approx(math.log(q / (1 - q)))
+    assert bounds.one_run_epsilon(90, 100, 100) < bounds.one_run_ceiling(100, 100)
 
 
 def test_the_p_value_of_one_run_sums_the_tail_as_the_theorem_writes_it():

@@ -168,6 +168,6 @@ def test_one_run_of_a_memoriser_gets_the_ceiling_and_of_nothing_gets_nought():
     inside = game.canaries(500, 0)
     ordered = inside + np.random.default_rng(0).random(500) / 2
     perfect = game.one_run(ordered, inside, 400)
-    assert perfect["correct"] == 400 and 0 < perfect["epsilon"] < perfect["epsilon_ceiling"]
+    assert perfect["correct"] == 400 and 0 < perfect["epsilon"] == perfect["epsilon_ceiling"]
     blind = game.one_run(np.random.default_rng(1).random(500), inside, 400)
     assert blind["epsilon"] == 0.0 and blind["epsilon_ceiling"] == perfect["epsilon_ceiling"]

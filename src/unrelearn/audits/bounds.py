@@ -16,6 +16,8 @@ from scipy.stats import binom, norm
 
 CONFIDENCE = 0.95
 DELTA = 1e-5  # where a bound needs one
+# below so many replicas of a world, or canaries, no epsilon is claimed
+FEWEST_REPLICAS, FEWEST_CANARIES = 64, 500
 
 
 def auc(scores_in: np.ndarray, scores_out: np.ndarray) -> float:
@@ -169,11 +171,13 @@ def one_run_epsilon(
     return float(brentq(below, 0.0, 100.0))
 
 
-def one_run_ceiling(canaries: int, delta: float = 0.0, confidence: float = CONFIDENCE) -> float:
-    """What `one_run_epsilon` is when every canary is guessed, and rightly; without delta
-    logit((1 - confidence)^(1 / m)).
+def one_run_ceiling(
+    guesses: int, canaries: int, delta: float = 0.0, confidence: float = CONFIDENCE
+) -> float:
+    """What `one_run_epsilon` is when all guesses are right; without delta
+    logit((1 - confidence)^(1 / guesses)).
     """
-    return one_run_epsilon(canaries, canaries, canaries, delta, confidence)
+    return one_run_epsilon(guesses, guesses, canaries, delta, confidence)
 
 
 def shown(scores_in: np.ndarray, scores_out: np.ndarray) -> dict[str, float]:

@@ -196,5 +196,5 @@ def one_run(
         "guesses": guesses,
         "canaries": m,
         "epsilon": bounds.one_run_epsilon(correct, guesses, m, delta, confidence),
-        "epsilon_ceiling": bounds.one_run_ceiling(m, delta, confidence),
+        "epsilon_ceiling": bounds.one_run_ceiling(guesses, m, delta, confidence),
     }
