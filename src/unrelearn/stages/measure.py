@@ -108,14 +108,14 @@ class Evaluate(Stage):
         return self.samples.what
 
     def parents(self) -> list[Stage]:
-        return [self.samples, self.reference, *self.records]
+        return [self.samples, self.reference, *self.kept.values()]
 
     @cached_property
-    def records(self) -> list[RecordScores]:
-        """By this model and by a retrained one, where a measurement reads them."""
+    def kept(self) -> dict[str, RecordScores]:
+        """Scores of records by this model and by a retrained one, where they are measured."""
         if "membership" not in self.run.cfg.eval:
-            return []
-        return [RecordScores(self.run, self.model), retrained(self.run)]
+            return {}
+        return {"records": RecordScores(self.run, self.model), "retrained": retrained(self.run)}
 
     @cached_property
     def targets(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Evaluate(Stage):
         return self.samples.origin()
 
     def ruled_out(self) -> bool:
-        return self.samples.ruled_out() or any(each.ruled_out() for each in self.records)
+        return self.samples.ruled_out() or any(each.ruled_out() for each in self.kept.values())
 
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
@@ -152,9 +152,8 @@ class Evaluate(Stage):
             observers(run),
             sampler_words(run.slice(second)) if second else None,
         )
-        known = [each.read() for each in self.records]
-        if known:
-            evidence = replace(evidence, records=known[0], retrained=known[1])
+        records: dict[str, Any] = {name: each.read() for name, each in self.kept.items()}
+        evidence = replace(evidence, **records)
         if distributed.is_main():
             metrics = {}
             for name, given in run.cfg.eval.items():
