@@ -92,8 +92,9 @@ def lines(records: Sequence[Record]) -> Iterator[Line]:
             references = world(retrained, score)
             for names, of in files.items():
                 yield Line([str(what), *names, score], world(of, score), references)
-            floor = references.half(0), references.half(1)
-            yield Line([str(what), FLOOR, FLOOR, score], *floor)
+            if len(retrained) > 1:
+                floor = references.half(0), references.half(1)
+                yield Line([str(what), FLOOR, FLOOR, score], *floor)
 
 
 def _files(runs: DataFrame) -> tuple[dict[tuple[str, str], list[Scores]], list[Scores]]:

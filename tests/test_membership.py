@@ -4,12 +4,14 @@ is measured of both.
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from runs import Cell
+from runs import Cell, execute
+from test_membership_script import membership as script
 from torch import Tensor
 
 from unrelearn import tracks
@@ -18,8 +20,7 @@ from unrelearn.diffusion import maths
 from unrelearn.diffusion.records import record_scores
 from unrelearn.evals import membership
 from unrelearn.evals.evidence import Evidence, Predictions, Records
-from unrelearn.record import record
-from unrelearn.stage import make, walk
+from unrelearn.stage import walk
 from unrelearn.stages.images import images
 from unrelearn.stages.records import RecordScores, retrained
 
@@ -204,26 +205,25 @@ def test_what_is_easy_to_all_is_cancelled_beside_retrain():
 
 
 def test_a_run_measures_all_its_models_beside_the_retrained_one(
-    compose: Callable, monkeypatch: pytest.MonkeyPatch
+    compose: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr("unrelearn.stages.records.LARGEST", 40)
-    run = Cell(
-        compose(
-            *HALF,
-            *DATA,
-            "attack=dimra",
-            *tiny.SMALL,
-            "model.pretrain.max_steps=3",
-            "unlearning.max_steps=2",
-            "relearning.budgets=[1]",
-            "oracle.max_steps=2",
-            "sampler.images_per_retained_class=1",
-            "sampler.num_inference_steps=2",
-            "eval.membership.scores=[sima,pia]",
-        )
+    settings = compose(
+        *HALF,
+        *DATA,
+        "attack=dimra",
+        *tiny.SMALL,
+        "model.pretrain.max_steps=3",
+        "unlearning.max_steps=2",
+        "relearning.budgets=[1]",
+        "oracle.max_steps=2",
+        "sampler.images_per_retained_class=1",
+        "sampler.num_inference_steps=2",
+        "eval.membership.scores=[sima,pia]",
     )
-    make(tracks.targets(run))
-    rows = record(run, seconds=1.0)["rows"]
+    known = execute(settings, "test")
+    assert known is not None
+    rows = known["rows"]
     assert [row["model"] for row in rows] == ["original", "unlearned", "attacked"]
     for row in rows:
         found = row["metrics"]["membership"]["1.0"]
@@ -232,3 +232,11 @@ def test_a_run_measures_all_its_models_beside_the_retrained_one(
         assert found["pia"]["n"] == found["pia"]["n_out"] == 40
     same = {row["metrics"]["membership"]["1.0"]["pia_retrain"]["value"] for row in rows}
     assert len(same) == 1
+    assert (
+        script.main([str(Path(settings["paths"]["outputs"]) / "runs"), "--out", str(tmp_path)]) == 0
+    )
+    table = (tmp_path / "membership.csv").read_text().splitlines()
+    assert table[0].startswith("forgotten,method,model,score") and len(table) == 7
+    assert table[1].startswith("random:0.1,original,original,sima,1,1,")
+    assert table[2].startswith("random:0.1,SISS,unlearned,sima,1,1,")
+    assert table[3].startswith("random:0.1,SISS,attacked @ 1 by DiMRA,sima,1,1,")
