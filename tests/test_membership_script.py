@@ -22,6 +22,7 @@ def script() -> ModuleType:
 
 
 membership = script()
+membership.RESAMPLES = 20
 
 
 def world(seed: int, models: int, known: float = 0.0) -> "membership.World":  # type: ignore[name-defined]

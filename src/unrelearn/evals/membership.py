@@ -11,7 +11,7 @@ original's is the ceiling. A record that is less likely than under retraining is
 two-sided, and left out below 500 of them; `epsilon_ceiling` is the largest that so many could show.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def run(evidence: Evidence, scores: list[Literal["loss", "secmi", "pia", "sima"]
     ours, theirs = evidence.records, evidence.retrained
     if ours is None or theirs is None:
         raise ValueError("eval.membership: nobody scored the records. Type held_out.share=0.5")
-    result: dict[str, dict] = {}
+    result: dict[str, Any] = {"scores": list(scores)}
     for name in scores:
         inside, outside = pair(ours, name, "forget")
         references = pair(theirs, name, "forget")
