@@ -168,6 +168,14 @@ def test_kinds_of_model_never_import_one_another(package: str, other: str):
 KINDS_OF_MODEL = ("diffusion", "classification")
 
 
+@pytest.mark.parametrize("module", ["unrelearn.audits", *inside("audits")])
+def test_audits_know_no_kind_of_model(module: str):
+    """They read arrays, and of a denoiser the function that is handed in."""
+    known = ("unrelearn.audits", "unrelearn.errors", "unrelearn.randomness")
+    assert all(name == "unrelearn" or name.startswith(known) for name in own(module))
+    assert not foreign(module) & (HYDRA | LIGHTNING | WANDB | {"diffusers"})
+
+
 @pytest.mark.parametrize("module", ["method", "task", "batches", "training", "fit", "objectives"])
 def test_training_knows_no_kind_of_model(module: str):
     for reached in reached_from(f"unrelearn.{module}"):
@@ -233,6 +241,9 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn",
         "unrelearn.data",
         "unrelearn.distributed",
+        "unrelearn.audits",
+        "unrelearn.audits.bounds",
+        "unrelearn.audits.game",
         "unrelearn.diffusion.inception",
         "unrelearn.classification",
         "unrelearn.classification.classifier",

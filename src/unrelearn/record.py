@@ -88,6 +88,7 @@ def _row(evaluation: Any) -> dict[str, Any]:
         "status": "finished",
         evaluation.seen.name: seen.path.relative_to(run.outputs).as_posix(),
         "evaluate": evaluation.id,
+        **{name: f"artifacts/{stage.id}" for name, stage in evaluation.kept.items()},
         "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
     }
 

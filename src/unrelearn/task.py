@@ -76,7 +76,11 @@ class Task:
         )
 
     def stand_ins(self, labels: Tensor) -> Tensor:
-        """The labels (B,) with the next retained class in place of each forgotten one."""
+        """The labels (B,) with the next retained class in place of each forgotten one; where images
+        are forgotten one by one, the next class in place of each.
+        """
+        if not self.forget_classes:
+            return (labels + 1) % len(self.class_names)
         table = torch.arange(len(self.class_names), device=labels.device)
         for c in self.forget_classes:
             table[c] = self.other_class(c)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class RowTransplant(Edit):
     unit = "share of the original's row"
     allowed = (0.0, 1.0)
+    by_class = True
     sees_forgotten = True
 
     def edit(self, t: "Denoising", level: float) -> dict[str, float]:

@@ -9,9 +9,10 @@ from unrelearn import check
 from unrelearn.advice import problem, shown
 from unrelearn.config import classifiers, denoisers
 from unrelearn.config.classes import class_named, doubtful, forget_classes
+from unrelearn.config.images import check_images
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
-from unrelearn.forgotten import names_examples
+from unrelearn.forgotten import names_examples, names_images
 
 
 def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
@@ -33,9 +34,9 @@ def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
 def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     """Problems of `forget`, and of what reads it."""
     by_class = cfg.forget
-    if cfg.model.network is not None and names_examples(cfg.forget):
-        if not str(cfg.forget).startswith("class:"):
-            return []  # checked with the images
+    if names_images(cfg.forget):
+        return check_images(cfg, dataset)
+    if names_examples(cfg.forget):
         by_class = class_named(str(cfg.forget), dataset)
     try:
         forgotten = forget_classes(by_class, dataset)

@@ -95,12 +95,28 @@ def pretrained(cfg: Config) -> Problems:
         yield problem(key, path, f"{why} model=salun_unet", instead)
 
 
+def held_out(cfg: Config) -> Problems:
+    share, key = cfg.held_out.share, "held_out.share"
+    if share and cfg.model.checkpoint is not None:
+        why = "nobody knows which images a model from elsewhere has not seen"
+        yield problem(key, share, why, {key: 0.0})
+
+
+def membership(cfg: Config) -> Problems:
+    """Test images differ from training images by more than chance, in some data sets."""
+    if "membership" in cfg.eval and not cfg.held_out.share:
+        why = "needs images of its classes that no model of the run saw, drawn by chance"
+        yield f"eval.membership: {why}. Type held_out.share=0.5"
+
+
 RULES: Rules = (
     (network, ("model.unet.",)),
     (betas, ("model.schedule.beta",)),
     (scales, ("sampler.guidance", "sampler.retain_guidance")),
     (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
     (pretrained, ("model.checkpoint",)),
+    (held_out, ("held_out.", "model.checkpoint")),
+    (membership, ("held_out.", "eval.")),
 )
 
 

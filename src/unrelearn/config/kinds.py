@@ -11,7 +11,7 @@ from unrelearn.advice import problem
 from unrelearn.config.choices import readable
 from unrelearn.config.groups import located, name_of
 from unrelearn.config.schema import Config, file_of
-from unrelearn.forgotten import names_examples
+from unrelearn.forgotten import names_images
 from unrelearn.paths import CONF
 
 ANY = "Training"  # what a method says that works with every kind of model
@@ -95,8 +95,8 @@ def every_attack_of(words: Sequence[str]) -> list[str]:
     """
     kind = kind_typed(words)
     named = [word.removeprefix("forget=") for word in words if word.startswith("forget=")]
-    whole = [name for name in named if not names_examples(name) or name.startswith("class:")]
-    by_class = kind.track != "classification" or bool(whole)
+    whole = [name for name in named if not names_images(name)]
+    by_class = bool(whole) or (kind.track != "classification" and not named)
     names = [
         name
         for name in options("attack", kind.batches)

@@ -6,7 +6,7 @@ are plain yaml with a `_target_`; there the signature of what they name is the s
 
 import typing
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, cast
 
@@ -137,6 +137,12 @@ class Validation:
 
 
 @dataclass
+class HeldOut:
+    share: float = of(Annotated[float, number(0, 0.9)])
+    seed: int = of(Seed)
+
+
+@dataclass
 class SecondSampler:
     name: str = of(Samplers)
     num_inference_steps: int = of(Annotated[int, number(1, 1000)])
@@ -248,6 +254,7 @@ class Config:
     eval: dict[str, Any] = MISSING
     protocol: Protocol = MISSING
     validation: Validation = MISSING
+    held_out: HeldOut = MISSING
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING
@@ -312,6 +319,13 @@ def file_of(group: str, option: str) -> dict[str, Any]:
 def to_config(settings: dict[str, Any]) -> Config:
     """Settings that passed the checks of types, as one typed object; groups stay as they are."""
     return _typed(Config, settings)
+
+
+def with_option(cfg: Config, group: str, option: str) -> Config:
+    """The same configuration with another choice of a group, as its yaml has it."""
+    settings = OmegaConf.create({**asdict(cfg), group: file_of(group, option)})
+    chosen: dict[str, Any] = {group: plain(settings)[group]}
+    return replace(cfg, **chosen)
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
 from unrelearn.advice import problem, shown
-from unrelearn.config import classifiers, denoisers
+from unrelearn.config import classifiers, denoisers, images
 from unrelearn.config.datasets import check_dataset
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
@@ -98,7 +98,7 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
         problems += check_kind(cfg)
     parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=")
     of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
-    for rule, keys in (*(of_kind if unless(*parts) else ()), *RULES):
+    for rule, keys in (*(of_kind if unless(*parts) else ()), *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)

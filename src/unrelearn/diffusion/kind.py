@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn.config import Config, forget_classes
-from unrelearn.data import ImageData, ImageSet
+from unrelearn.data import ImageData
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
 from unrelearn.kind import Kind
@@ -22,9 +21,9 @@ class Denoisers(Kind):
     track, batches, evidence = "diffusion", "Denoising", "Evidence"
     parts = ("unet", "schedule")
 
-    def __init__(self, cfg: Config, dataset: Any):
-        super().__init__(cfg, dataset)
-        self.forget = forget_classes(cfg.forget, dataset)
+    @property
+    def held(self) -> dict[str, Any]:
+        return {**asdict(self.cfg.held_out), "forget_split_seed": None}
 
     @property
     def unet(self) -> dict[str, Any]:
@@ -38,7 +37,9 @@ class Denoisers(Kind):
 
     def recipe(self) -> dict[str, Any]:
         pretrain = asdict(self.cfg.model.pretrain)
-        return {"model": {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}}
+        model = {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}
+        held_out = asdict(self.cfg.held_out)  # images that the original never saw, if any
+        return {"model": model, **({"held_out": held_out} if held_out["share"] else {})}
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -64,9 +65,6 @@ class Denoisers(Kind):
 
     def cost(self) -> tuple[int, int]:
         return forward_cost(**self.shape)
-
-    def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
-        return data.train.of_classes(self.forget), data.train.of_classes(self.forget, keep=False)
 
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask

@@ -7,6 +7,7 @@ once, in float64, from all features: the result does not depend on the number of
 
 import math
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from scipy.special import ndtri
@@ -51,6 +52,17 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Records:
+    """Real images as a model knows them: name of a score -> (N,), higher: rather a member, and
+    "labels" (N,). held_out: images that no model of the run saw.
+    """
+
+    forget: dict[str, Tensor]
+    retain: dict[str, Tensor]
+    held_out: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """forget, retain, other_sampler, other_starts: guidance scale as text -> what was generated
     under it.
@@ -59,6 +71,7 @@ class Evidence:
     `second` names.
     other_starts: under c_f from images of retained classes, where an attack starts from images.
     Both may be empty.
+    records, retrained: by this model and by one that never saw D_f, where a measurement reads them.
     """
 
     forget: dict[str, Predictions]
@@ -70,6 +83,8 @@ class Evidence:
     other_sampler: dict[str, Predictions] = field(default_factory=dict)
     other_starts: dict[str, Predictions] = field(default_factory=dict)
     second: str | None = None
+    records: Records | None = None
+    retrained: Records | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ def gather_evidence(
     """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
     (sampling.draw_streams says what else). real_*: of all classes.
     """
-    seen: dict[str, dict[str, Predictions]] = {
+    seen: dict[str, Any] = {
         "forget": {},
         "retain": {},
         "other_sampler": {},

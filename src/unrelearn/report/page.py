@@ -9,6 +9,7 @@ from unrelearn.report import classified, drawing
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.files import write_atomically
+from unrelearn.report.membership import histograms, roc_figure, told
 from unrelearn.report.records import (
     MODELS,
     QUALITY,
@@ -53,6 +54,7 @@ from unrelearn.report.words import (
 
 TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
 FORGOTTEN = ("forget_accuracy", "nothing", "other_sampler", "off_grid", "entropy", "agreement")
+MEMBERSHIP = ("membership",)
 DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")
 MANIFOLDS = ("precision_recall", "density_coverage")
 
@@ -117,6 +119,7 @@ def _denoiser(record: Record, outputs: Path) -> str:
         recovery_line=recovery_line(record),
         steps=takes_steps(record),
         classes=_classes(record),
+        membership=_membership(record, outputs),
         protocol_words=name + (f": {_settings(protocol)}" if protocol else ""),
         oracle=_oracle(record),
         counts=_counts(record),
@@ -157,8 +160,12 @@ def _tables(record: Record) -> list[Cells]:
     """One table; if too wide, two or three: what is forgotten, what is retained."""
     for left_out in (
         [()],
-        [DISTANCES + MANIFOLDS, FORGOTTEN],
-        [DISTANCES + MANIFOLDS, FORGOTTEN + MANIFOLDS, FORGOTTEN + DISTANCES],
+        [DISTANCES + MANIFOLDS, FORGOTTEN + MEMBERSHIP],
+        [
+            DISTANCES + MANIFOLDS,
+            FORGOTTEN + MANIFOLDS + MEMBERSHIP,
+            FORGOTTEN + DISTANCES + MEMBERSHIP,
+        ],
     ):
         parts = [summary_cells(record, leave_out=metrics) for metrics in left_out]
         if all(natural_width(*part) <= TABLE_WIDTH for part in parts):
@@ -192,6 +199,14 @@ def _recovery(record: Record) -> Context | None:
     curves = curves_of(record)
     title = f"What {display_name(record['attack'])} brings back"
     return figure(recovery_figure(curves, title), "Recovery curve") if curves else None
+
+
+def _membership(record: Record, outputs: Path) -> list[Context]:
+    name, models = told(record, outputs)
+    if not models:
+        return []
+    drawings = {"Scores": histograms(models, name), "ROC": roc_figure(models)}
+    return [figure(drawn, title) for title, drawn in drawings.items()]
 
 
 def _classes(record: Record) -> list[Context]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from unrelearn.report import classified
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
+    ONLY,
     QUALITY,
     Quality,
     Record,
@@ -65,6 +66,9 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
     known = by_row(record, "agreement", main_guidance(record))
     held_out = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
     columns.append(ModelColumn("agreement", "held-out\nforget %", held_out))
+    columns += _membership(record)
+    if not record["forget_classes"]:  # nothing is drawn under no class
+        columns = [column for column in columns if set(column.texts) != {DASH}]
     columns = [column for column in columns if column.metric not in leave_out]
     rows = []
     for place, row in enumerate(record["rows"]):
@@ -105,6 +109,18 @@ def _retained(record: Record, wide: bool) -> list[ModelColumn]:
             texts = [quality_text(number(value, quality.field), quality) for value in known]
             header = f"{quality.label}\n{_beside(record, quality, known)}"
             columns.append(ModelColumn(quality.metric, header, texts))
+    return columns
+
+
+def _membership(record: Record) -> list[ModelColumn]:
+    """How well forgotten images are told from held-out ones, by each score."""
+    columns = []
+    known = by_row(record, "membership", ONLY)
+    for name in next((value["scores"] for value in known if value), []):
+        texts = [plain(number(value.get(name)), digits=3) for value in known]
+        beside = [number(value.get(f"{name}_retrain")) for value in known if value]
+        header = f"{name}\nAUC\nretrain {plain(beside[0], digits=3)}"
+        columns.append(ModelColumn("membership", header, texts))
     return columns
 
 
@@ -149,6 +165,8 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
         "summary",
         protocol=protocol_name(record),
         what=forgotten(record),
+        by_class=bool(record["forget_classes"]),
+        membership=any(by_row(record, "membership", ONLY)),
         n=counts[0] if counts else None,
         shares="nothing" in shown and any(number(v, "nothing") is not None for v in values),
         sampler=samplers[0] if samplers and "other_sampler" in shown else None,

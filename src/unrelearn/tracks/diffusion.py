@@ -35,7 +35,11 @@ def targets(run: Run) -> list[Stage]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    return {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    known = {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    if not run.kind.by_image:
+        return known
+    named = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+    return {**known, "forgotten": named}
 
 
 def _classifiers(run: Run) -> dict[str, float]:
