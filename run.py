@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from unrelearn import launch, paths
 from unrelearn.advice import command
 from unrelearn.config import every_problem, validate
+from unrelearn.config.given import completed
 from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
 from unrelearn.usage import usage
@@ -41,7 +42,7 @@ def main() -> int:
     if {"--help", "-h"} & set(sys.argv):
         print(usage())
         return 0
-    options, choices = separated(launch.every_attack(sys.argv[1:], every_attack_of))
+    options, choices = separated(launch.every_attack(completed(sys.argv[1:]), every_attack_of))
     choices = [keep_names(word) for word in choices]
     sys.argv[1:] = words = [*options, *choices]
     if problems := unreadable(choices):

@@ -15,6 +15,8 @@ NAMES = {
     "dataset.condition": False,
     "attack.proxy.root": False,
     "model.checkpoint": True,
+    "method.checkpoint": False,
+    "method.labels": True,
     "paths.outputs": False,
     "paths.data": False,
     "paths.inception_weights": True,

@@ -231,6 +231,11 @@ class Cost:
 
 
 @dataclass
+class Audit:
+    fail_above: float | None = of(Probability)
+
+
+@dataclass
 class Config:
     seed: int = of(Seed)
     forget: Any = MISSING
@@ -240,6 +245,8 @@ class Config:
     precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])
     rebuild: bool = MISSING
     dry_run: bool = MISSING
+    reference: str | None = of(Literal["retrain"])
+    audit: Audit = MISSING
     dataset: dict[str, Any] = MISSING
     model: Model = MISSING
     method: dict[str, Any] = MISSING

@@ -7,13 +7,19 @@ from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.imported import Import
+from unrelearn.stages.imported import Given, Import
 from unrelearn.stages.measure import Evaluate
-from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
+from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
 
 def models(run: Run) -> list[Model]:
-    return chain(Import(run) if run.cfg.model.checkpoint is not None else Pretrain(run))
+    imported = Import(run) if run.cfg.model.checkpoint is not None else None
+    if run.method.elsewhere:
+        unlearned = Given(run, imported)
+        return [*([Model(imported)] if imported else []), Model(unlearned), *attacked(unlearned)]
+    whole = chain(imported or Pretrain(run))
+    # where the checkpoint is a model under audit, only its network is taken
+    return whole if run.original_known else whole[1:]
 
 
 def evaluations(run: Run) -> list[Evaluate]:
@@ -24,7 +30,9 @@ def targets(run: Run) -> list[Stage]:
     asked, measured = set(run.cfg.stages), models(run)
     classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
     if Evaluate.name in asked:
-        return list(evaluations(run))
+        # what is wrong with weights from elsewhere is said before classifiers are trained
+        first: list[Stage] = [m.stage for m in measured if isinstance(m.stage, Given)]
+        return [*first, *evaluations(run)]
     wanted = classifiers if Classifiers.name in asked else []
     if Samples.name in asked:
         return [*wanted, *(Samples(run, model) for model in measured)]
@@ -48,9 +56,13 @@ def _classifiers(run: Run) -> dict[str, float]:
 
 
 def weight_changes(run: Run) -> dict[str, Any] | None:
-    """What the method did to the weights; None where it did nothing, or a model diverged."""
-    original, unlearned, *_ = [*models(run), None]
-    if run.method.identity or original.weights is None or unlearned.weights is None:
+    """What the method did to the weights; None where it did nothing, a model diverged, or nobody
+    has the original.
+    """
+    if run.method.identity or not run.original_known:
+        return None
+    original, unlearned, *_ = models(run)
+    if original.weights is None or unlearned.weights is None:
         return None
     from unrelearn.diffusion.weights import compare
 
