@@ -207,3 +207,28 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
         "attention_levels": levels,
         "attention_head_dim": head,
     }
+
+
+# ---- beside a model that never saw the class -----------------------------------------------------
+
+
+def with_references(runs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The choices of some runs; of one on given weights that says reference=retrain, then those of
+    the same attack on a network of the same shape that is trained without the class.
+    """
+    asking = [words for words in runs if {"method=given", "reference=retrain"} <= {*words}]
+    return [*map(list, runs), *map(_reference, asking)]
+
+
+def _reference(words: Sequence[str]) -> list[str]:
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    kept = {
+        key: value
+        for key, value in given.items()
+        if key.split(".")[0] not in ("method", "audit", "reference")
+    }
+    if kept.get("model.checkpoint", "null") == "null":  # theirs lends its shape, and is no original
+        kept |= {"model.checkpoint": given[KEY], "reference": "retrain"}
+        if folder := _folder(given[KEY]):
+            kept["model.weights"] = _weights(folder)
+    return ["method=retrain", *(f"{key}={value}" for key, value in kept.items())]

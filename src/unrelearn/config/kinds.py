@@ -117,11 +117,11 @@ def left_out(batches: str, *, by_class: bool = True, original: bool = True) -> d
     for name in options("attack", batches):
         target = target_of("attack", name)
         if name == "dimra_proxy":
-            why[name] = "needs the files of another data set: attack=dimra_proxy"
+            why[name] = "needs the files of another data set (attack.proxy)"
         elif target.by_class and not by_class:
             why[name] = "needs a forgotten class, and single images are forgotten"
         elif not original and target.needs_original(file_of("attack", name)):
-            why[name] = "needs the original model: model.checkpoint=FOLDER"
+            why[name] = "needs the original model (model.checkpoint=FOLDER)"
     return why
 
 

@@ -130,6 +130,20 @@ def variant(folder: Path) -> str | None:
     )
 
 
+def files(path: Path) -> list[Path]:
+    """What is read of a file or folder: of each network its config.json and weights, and the
+    schedule.
+    """
+    if not path.is_dir():
+        return [path]
+    read = {path / "model_index.json"}
+    for folder in networks(path).values():
+        read |= {file for file in folder.iterdir() if WEIGHTS.fullmatch(file.name)}
+        read |= {*folder.glob(f"{STEM}*-of-*.safetensors"), folder / "config.json"}
+        read |= {scheduler_file(folder) or folder / "config.json"}
+    return sorted(file for file in read if file.is_file())
+
+
 def _check_whole(file: Path) -> None:
     """That all of the weights lie there, by their headers alone.
 

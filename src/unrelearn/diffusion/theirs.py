@@ -105,22 +105,40 @@ def other_order(
         forgotten ones) the rows that are left, in their order.
     """
     shown, half = labels.unique().tolist(), torch.arange(len(labels)) % 2 == 0
-    cost = torch.stack([seen[:, half & (labels == c)].mean(1) for c in shown])  # (shown, R)
     options = []
     for null in ("none",) if null_label == "none" else ("last", "first"):
-        first = int(null == "first")
-        chosen = linear_sum_assignment(cost[:, first : first + len(current)].numpy())[1] + first
+        shift = int(null == "first")
+        hidden = [row - min(current) + shift for c, row in enumerate(current) if c not in shown]
+        cost = torch.stack([_cost(seen[:, half & (labels == c)], hidden) for c in shown])
+        chosen = linear_sum_assignment(cost[:, shift : shift + len(current)].numpy())[1] + shift
         options.append((cost[torch.arange(len(shown)), chosen].sum().item(), null, chosen))
     _, null, chosen = min(options, key=lambda option: option[0])
     found = dict(zip(shown, map(int, chosen), strict=True))
     moved = ~half & torch.tensor([found[c] != current[c] for c in labels.tolist()])
     numbers = torch.where(moved)[0]
-    if len(numbers) < 2:
-        return None
     said = seen[[current[c] for c in labels[numbers].tolist()], numbers]
-    gain = said - seen[[found[c] for c in labels[numbers].tolist()], numbers]
-    if gain.mean() < SURE * gain.std() / math.sqrt(len(gain)):
+    if not _surely_above(said - seen[[found[c] for c in labels[numbers].tolist()], numbers]):
         return None
     first = int(null == "first")
     left = iter(sorted({*range(first, first + len(current))} - set(found.values())))
     return [found[c] if c in found else next(left) for c in range(len(current))], null
+
+
+def _cost(seen: Tensor, hidden: Sequence[int]) -> Tensor:
+    """Mean error of a class's images (R, N) under each row. Under the row of a class of which there
+    is no image, only if it is surely the best: who is asked for what was forgotten may be shown
+    this class instead, and then both rows fit.
+    """
+    cost = seen.mean(1)
+    others = cost.clone()
+    others[list(hidden)] = math.inf
+    best = int(others.argmin())
+    for row in hidden:
+        if not _surely_above(seen[best] - seen[row]):
+            cost[row] = cost[best] + seen.std()
+    return cost
+
+
+def _surely_above(gain: Tensor) -> bool:
+    """Whether the mean of (N,) differences is above nought by more than chance."""
+    return len(gain) > 1 and bool(gain.mean() > SURE * gain.std() / math.sqrt(len(gain)))

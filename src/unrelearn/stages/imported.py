@@ -2,6 +2,7 @@
 (method=given).
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,11 @@ class Imported(Trained):
         """How somebody else's weights are to be read (methods.given.Given); None of others."""
         return self.run.method if self.run.method.elsewhere else None
 
-    @property
-    def files(self) -> list[Path]:
-        """What is read of it."""
-        if not self.path.is_dir():
-            return [self.path]
-        kinds = (".json", ".safetensors")
-        return sorted(file for file in self.path.rglob("*") if file.suffix in kinds)
+    def hashes(self) -> dict[str, str]:
+        """sha256 of each file that is read, by its place beside the folder."""
+        root = self.path if self.path.is_dir() else self.path.parent
+        files = checkpoint.files(self.path)
+        return {Path(os.path.relpath(file, root)).as_posix(): sha256(file) for file in files}
 
     @property
     def order(self) -> list[int] | None:
@@ -60,11 +59,18 @@ class Imported(Trained):
             "unet": run.slice(model.unet),
             "schedule": run.slice(model.schedule),
             "pretrain": followed,
-            "checkpoint": [sha256(file) for file in self.files],
+            "checkpoint": self.contents(),
             "weights": model.weights,
             **({} if self.order is None else {"order": self.order}),
         }
         return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
+
+    def contents(self) -> list[str]:
+        """Hashes, for keys."""
+        files, kinds = [self.path], (".json", ".safetensors")
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.rglob("*") if file.suffix in kinds)
+        return [sha256(file) for file in files]
 
     def cost(self) -> Cost:
         return Cost()
@@ -145,7 +151,7 @@ class Given(Imported):
 
     def config(self) -> dict[str, Any]:
         config = super().config()
-        config["model"]["weights"] = self.reading.weights
+        config["model"] |= {"weights": self.reading.weights, "checkpoint": self.hashes()}
         return config | {"forget": self.run.kind.forgotten}
 
     def make(self, folder: Path) -> dict[str, Any]:

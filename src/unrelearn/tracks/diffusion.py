@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+from unrelearn.config.kinds import left_out
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.imported import Given, Import
+from unrelearn.stages.imported import Given, Import, Imported
 from unrelearn.stages.measure import Evaluate
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
@@ -43,7 +44,24 @@ def targets(run: Run) -> list[Stage]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    return {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    kept = {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    return {**kept, "given": given(run)} if run.method.elsewhere else kept
+
+
+def given(run: Run) -> dict[str, Any]:
+    """What was audited and by whom: hashes of all that was given, what the attacker holds, and the
+    attacks that could not be run.
+    """
+    unlearned = next(m.stage for m in models(run) if isinstance(m.stage, Given))
+    parts = [unlearned, *([unlearned.start] if unlearned.start else [])]
+    original = run.attack.needs_original(run.settings["attack"])
+    return {
+        "files": {part.setting: part.hashes() for part in parts if isinstance(part, Imported)},
+        "images": run.data_slice.get("content"),
+        "weights": unlearned.build().meta["taken"],
+        "attacker_needs_original": original,
+        "left_out": left_out(run.kind.batches, original=run.original_known),
+    }
 
 
 def _classifiers(run: Run) -> dict[str, float]:
