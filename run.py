@@ -32,9 +32,13 @@ def app(config: DictConfig) -> dict | None:
         if not cfg.dry_run:
             launch.processes(cfg.trainer)
         # after the processes were started: each of them imports it for itself
-        from unrelearn.record import execute
+        from unrelearn.record import execute, judge
 
-        return execute(cfg, command=command(overrides))
+        record = execute(cfg, command=command(overrides))
+        code = judge([record] if record else [])
+    if code:
+        sys.exit(code)
+    return record
 
 
 def main() -> int:

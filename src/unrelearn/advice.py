@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 # sees in it. The value: whether null means that there is none.
 NAMES = {
     "forget": False,
+    "forgotten_before": False,
     "dataset.root": False,
     "dataset.classes": True,
     "dataset.condition": False,

@@ -3,7 +3,9 @@
 import json
 import math
 import shutil
+import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,29 @@ def keep(run: Run, result: dict[str, Any]) -> Path | None:
         write_page(result, run.outputs, page)
         return page
     return None
+
+
+def judge(records: Sequence[dict[str, Any]]) -> int:
+    """Write the verdict on given weights, if there are any among the runs, to
+    outputs/report/audit.html; the exit code of a command: 3 if audit.fail_above is exceeded.
+    """
+    if not any(record.get("given") for record in records) or not distributed.is_main():
+        return 0
+    from unrelearn.report import audit
+    from unrelearn.report.files import write_atomically
+
+    outputs = Path(records[0]["config"]["paths"]["outputs"])
+    page = outputs / "report" / "audit.html"
+    with progress.drawing("the verdict"):
+        whole = [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in records]
+        write_atomically(page, audit.audit_page(whole, page.parent))
+    for same in audit.audits(records):
+        print(audit.lead(same))
+    print(f"Verdict: {page}")
+    lines = audit.exceeding(records)
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 3 if lines else 0
 
 
 def _read(file: Path) -> dict[str, Any] | None:

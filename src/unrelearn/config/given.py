@@ -174,7 +174,7 @@ def _lying_with(path: Path, given: dict[str, str]) -> dict[str, Any]:
         config = checkpoint.network_config(folder)
         if file := checkpoint.scheduler_file(folder):
             schedule = checkpoint.schedule_in(file)
-            keys = {key for key in schedule if key not in checkpoint.FIXED}
+            keys = [key for key in schedule if key not in checkpoint.FIXED]
             known |= {f"model.schedule.{key}": schedule[key] for key in keys}
     except UsageError:  # as above
         return {}

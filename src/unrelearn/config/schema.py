@@ -240,6 +240,7 @@ class Config:
     seed: int = of(Seed)
     forget: Any = MISSING
     forget_seed: int = of(Seed)
+    forgotten_before: Any = MISSING
     stages: list[str] = MISSING
     train_class_embedding: bool = MISSING
     precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])

@@ -25,6 +25,12 @@ class Denoisers(Kind):
     def __init__(self, cfg: Config, dataset: Any):
         super().__init__(cfg, dataset)
         self.forget = forget_classes(cfg.forget, dataset)
+        before = cfg.forgotten_before  # by whoever made model.checkpoint
+        self.before = forget_classes(before, dataset) if before else []
+
+    @property
+    def forgotten(self) -> Any:
+        return {"now": self.forget, "before": self.before} if self.before else self.forget
 
     @property
     def unet(self) -> dict[str, Any]:
@@ -66,7 +72,8 @@ class Denoisers(Kind):
         return forward_cost(**self.shape)
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
-        return data.train.of_classes(self.forget), data.train.of_classes(self.forget, keep=False)
+        gone = [*self.forget, *self.before]
+        return data.train.of_classes(self.forget), data.train.of_classes(gone, keep=False)
 
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask
@@ -74,6 +81,7 @@ class Denoisers(Kind):
         pretrain = self.cfg.model.pretrain
         return DenoisingTask(
             **given,
+            before=self.before,
             schedule=self.schedule,
             loss_reduction=pretrain.loss_reduction,
             antithetic=pretrain.antithetic,

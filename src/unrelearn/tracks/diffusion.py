@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from unrelearn.config.kinds import left_out
+from unrelearn.config.kinds import left_out, options
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
@@ -60,6 +60,7 @@ def given(run: Run) -> dict[str, Any]:
         "images": run.data_slice.get("content"),
         "weights": unlearned.build().meta["taken"],
         "attacker_needs_original": original,
+        "attacks": sorted(options("attack", run.kind.batches)),
         "left_out": left_out(run.kind.batches, original=run.original_known),
     }
 
