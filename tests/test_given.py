@@ -2,17 +2,15 @@
 
 import json
 import os
-import runpy
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from command import ROOT
 from diffusers import UNet2DModel
+from elsewhere import made_elsewhere
 from runs import Cell
 from safetensors.torch import load_file, save_file
 
@@ -21,24 +19,13 @@ from unrelearn.config.given import completed
 from unrelearn.diffusion import theirs
 from unrelearn.errors import UsageError
 
-SCRIPT = ROOT / "examples" / "audit_a_model" / "make.py"
 TABLE, FILE = "class_embedding.weight", "diffusion_pytorch_model.safetensors"
 UNLEARN = "stages=[pretrain,unlearn]"
 
 
-def elsewhere(folder: Path, *options: str) -> Path:
-    """What the script writes: original/, theirs/ and images/."""
-    typed, sys.argv = sys.argv, [str(SCRIPT), str(folder), *options]
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        sys.argv = typed
-    return folder
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return elsewhere(tmp_path_factory.mktemp("elsewhere"), "--steps", "150")
+    return made_elsewhere(tmp_path_factory.getbasetemp() / "elsewhere", "--steps", "150")
 
 
 def words(folder: Path, *more: str) -> list[str]:
@@ -165,7 +152,7 @@ def test_without_a_null_label_what_needs_one_is_asked_for_in_one_line(
 
 
 def test_what_a_network_predicts_is_read_or_seen_in_its_answers(compose: Callable, tmp_path: Path):
-    folder = elsewhere(tmp_path, "--steps", "60", "--prediction", "v_prediction") / "theirs"
+    folder = made_elsewhere(tmp_path, "--steps", "60", "--prediction", "v_prediction") / "theirs"
     given = load_file(folder / FILE)
     assert equal(read(compose, folder), given)
     typed = refused(compose, folder, "model.schedule.prediction_type=epsilon")
