@@ -81,11 +81,19 @@ def test_the_verdict_says_who_brought_back_what_and_what_was_given(
     for file in ("config.json", "scheduler_config.json", FILE):
         assert sha256(made / "theirs" / file) in page
     assert "interpolation: needs the original model" in page
-    assert "reference=retrain trains one" in page and "python run.py method=given" in page
+    assert "reference=retrain trains one" in page and "python run.py" in page
     lines = audit.exceeding(records(outputs))
     assert lines and all(line in done.stderr for line in lines)
     for words in ("few-shot", "LoRA", "context probe", "embedding"):  # who holds images
         assert not [line for line in lines if words in line]
+
+
+def test_the_report_of_many_runs_holds_the_verdict(without_original: tuple, tmp_path: Path):
+    report = runpy.run_path(str(ROOT / "scripts" / "report.py"))["main"]
+    kept = [r["path"] for r in records(without_original[0]) if r["attack"] in ("none", "quantize")]
+    assert report([*kept, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "audit.html").read_text()
+    assert "Quantisation" in page and "dimra: was not asked for" in page
 
 
 def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(

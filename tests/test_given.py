@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from unrelearn import hub
 from unrelearn.config.given import completed
 from unrelearn.diffusion import theirs
+from unrelearn.diffusion.salun_unet import SalunUNet, to_lineage
 from unrelearn.errors import UsageError
 
 TABLE, FILE = "class_embedding.weight", "diffusion_pytorch_model.safetensors"
@@ -217,6 +218,21 @@ def test_a_folder_that_was_half_downloaded_is_refused(
     last = sorted(pieces.glob("*.safetensors"))[-1]
     last.unlink()
     assert f"{last.name} is missing: download it again" in refused(compose, pieces)
+
+
+def test_a_file_of_salun_is_read_with_its_average(compose: Callable, tmp_path: Path):
+    """As its training writes it: [model, optimizer, step, ema], all 38.6 M weights."""
+    with torch.device("meta"):
+        network = SalunUNet(8, 1, 1, 11, attention_levels=())
+    state = {name: torch.zeros(value.shape) for name, value in to_lineage(network).items()}
+    average = state | {"conv_in.bias": torch.ones_like(state["conv_in.bias"])}
+    torch.save([state, {}, 3, average], tmp_path / "ckpt.pth")
+    cell = Cell(compose(*words(tmp_path / "ckpt.pth", "model=salun_unet"), UNLEARN), "")
+    stage = cell.models[0].stage
+    networks = stage.networks()
+    assert networks.keys() == {"raw", "ema"}
+    assert networks["ema"].conv_in.bias.eq(1).all() and networks["raw"].conv_in.bias.eq(0).all()
+    assert [*stage.hashes()] == ["ckpt.pth"]
 
 
 def test_a_file_of_salun_is_read_for_its_network_alone(compose: Callable, tmp_path: Path):
