@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unrelearn import launch
 from unrelearn.paths import given
-from unrelearn.report import classification, comparison, leaderboard, matrix
+from unrelearn.report import audit, classification, comparison, leaderboard, matrix
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
@@ -50,7 +50,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
             " (table.md: six columns of the leaderboard), differences.csv, results.csv (all that"
             " was measured, one line each: docs/read-results.md), and matrix.md and matrix.csv"
-            " where there are at least two attacks, none included (default:"
+            " where there are at least two attacks, none included; audit.html of weights from"
+            " elsewhere (default:"
             " outputs/report/compare)"
         ),
     )
@@ -106,6 +107,8 @@ def write(made: Results, folder: Path) -> list[Path]:
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
     texts |= Site(made, folder, list(texts)).pages
+    if audit.audits(made.records):
+        texts["audit.html"] = audit.audit_page(made.records, folder)
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]

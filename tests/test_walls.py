@@ -314,6 +314,7 @@ def composed(group: str, name: str, *overrides: str):
         group, [f"{group}={name}"]
     )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
+    given += ["method.checkpoint=/weights"] if name == "given" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
 

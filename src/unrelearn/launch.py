@@ -40,16 +40,28 @@ def every_attack(words: list[str], attacks: Callable[[list[str]], list[str]]) ->
     """
     expanded = []
     for word in words:
-        key, _, value = word.partition("=")
-        chosen = value.split(",")
-        if key == "attack" and "all" in chosen:
+        chosen = word.partition("=")[2].split(",")
+        if asks_for_all(word):
             word = "attack=" + ",".join(
                 dict.fromkeys(a for c in chosen for a in (attacks(words) if c == "all" else [c]))
             )
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both
-    several = expanded != words or any(word.startswith("hydra/launcher=") for word in words)
-    return ["-m", *expanded] if several and not only_shows else expanded
+    # with a reference one run is two
+    several = any(word.startswith(("hydra/launcher=", "reference=")) for word in words)
+    return ["-m", *expanded] if (several or expanded != words) and not only_shows else expanded
+
+
+def asks_for_all(word: str) -> bool:
+    key, _, value = word.partition("=")
+    return key == "attack" and "all" in value.split(",")
+
+
+def say_left_out(words: list[str], left_out: Callable[[list[str]], dict[str, str]]) -> None:
+    """Of attack=all, which attacks it does not stand for and why, a line each."""
+    if any(map(asks_for_all, words)) and int(os.environ.get("RANK", 0)) == 0:
+        for name, why in left_out(words).items():
+            print(f"attack=all leaves {name} out: it {why}", flush=True)
 
 
 def complain(problems: list[str]) -> int:

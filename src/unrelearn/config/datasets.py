@@ -43,6 +43,7 @@ def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     except UsageError as error:
         return error.problems
     method, problems = cfg.method, doubtful(by_class, dataset) if in_doubt else []
+    problems += _before(cfg, dataset, forgotten)
     images, key = cfg.sampler.num_images, "sampler.num_images"
     if images < len(forgotten):
         why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
@@ -103,6 +104,24 @@ def _instantiated(key: str, cfg: Config) -> tuple[Any, list[str]]:
         why = f"can not be made of these arguments ({cause})"
         instead = f"Type python run.py {key}=NAME --cfg job to see those of another one"
         return None, [problem(f"{key}._target_", part["_target_"], why, instead)]
+
+
+def _before(cfg: Config, dataset: Any, forgotten: list[int]) -> list[str]:
+    """Problems of classes that were forgotten before."""
+    before, key = cfg.forgotten_before, "forgotten_before"
+    if not before:
+        return []
+    if cfg.model.network is not None:
+        return [problem(key, before, "is for denoisers", f"Leave {key} out")]
+    try:
+        gone = forget_classes(before, dataset)
+    except UsageError as error:
+        return [line.replace("forget=", f"{key}=") for line in error.problems]
+    left = len(dataset.class_names) - len({*gone, *forgotten})
+    if {*gone} & {*forgotten} or not left:
+        why = "must be other classes than forget, and leave one that is retained"
+        return [problem(key, before, why, {key: []})]
+    return []
 
 
 def _proxy(cfg: Config, dataset: Any) -> list[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
+from unrelearn.config import given
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, Schedule, Unet, file_of
+from unrelearn.config.schema import Config, Schedule, Unet
 
 
 def unet_of(cfg: Config) -> Unet:
@@ -85,14 +86,10 @@ def pretrained(cfg: Config) -> Problems:
     if not path.exists():
         instead = "Type model.checkpoint=null to train the model here"
         yield problem(key, path, "no such file or folder", instead)
-        return
-    published = file_of("model", "salun_unet")["unet"]
-    if path.is_dir():
+    elif path.is_dir():
         yield from checkpoint.check(path, asdict(schedule_of(cfg)), model.weights)
-    elif asdict(unet_of(cfg)) | {"dropout": 0.1} != published:
-        why = "a file is read as a checkpoint of SalUn's code line, which has the network of"
-        instead = "Type model=salun_unet, or give a folder of diffusers"
-        yield problem(key, path, f"{why} model=salun_unet", instead)
+    else:
+        yield from given.published(cfg, key, path)
 
 
 def held_out(cfg: Config) -> Problems:
@@ -110,6 +107,8 @@ def membership(cfg: Config) -> Problems:
 
 
 RULES: Rules = (
+    (given.whole, ("model.checkpoint", "method.", "model.schedule")),
+    (given.asked, ("model.checkpoint", "method.", "attack.", "sampler.", "model.pretrain")),
     (network, ("model.unet.",)),
     (betas, ("model.schedule.beta",)),
     (scales, ("sampler.guidance", "sampler.retain_guidance")),
@@ -138,6 +137,8 @@ def _image_size(cfg: Config, dataset: Any) -> list[str]:
 
 
 def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
+    if cfg.method["_target_"] == given.TARGET:
+        return given.check_data(cfg, dataset)
     if cfg.model.checkpoint is None:
         return []
     from unrelearn.diffusion import checkpoint

@@ -238,15 +238,23 @@ class Cost:
 
 
 @dataclass
+class Audit:
+    fail_above: float | None = of(Probability)
+
+
+@dataclass
 class Config:
     seed: int = of(Seed)
     forget: Any = MISSING
     forget_seed: int = of(Seed)
+    forgotten_before: Any = MISSING
     stages: list[str] = MISSING
     train_class_embedding: bool = MISSING
     precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])
     rebuild: bool = MISSING
     dry_run: bool = MISSING
+    reference: str | None = of(Literal["retrain"])
+    audit: Audit = MISSING
     dataset: dict[str, Any] = MISSING
     model: Model = MISSING
     method: dict[str, Any] = MISSING

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn import check
+from unrelearn import check, hub
 from unrelearn.advice import problem, shown
 from unrelearn.config import classifiers, denoisers, images
 from unrelearn.config.datasets import check_dataset
@@ -61,6 +61,7 @@ def validate(
     if multirun:
         _refuse_processes(to_config(settings))
     problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
+    problems += hub.settle(settings)
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)

@@ -97,7 +97,8 @@ def check_value(key: str, value: object) -> list[str]:
         listed = ", ".join(allowed)
         advice = f"Type {key}={allowed[0]}"
         given = f"{key}={arguments.printed(value)}"
-        return [] if value in allowed else [f"{given}: must be one of {listed}. {advice}"]
+        null = value is None and type(None) in typing.get_args(declared.type)
+        return [] if null or value in allowed else [f"{given}: must be one of {listed}. {advice}"]
     if key == "model.pretrain.max_steps" and value == 0:
         return [f"{key}=0: there is no model without training. Type {key}=2000"]
     limits = arguments.bounds(kind)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn.data import ImageData
+from unrelearn.config import Config, forget_classes
+from unrelearn.data import ImageData, ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
 from unrelearn.kind import Kind
@@ -20,6 +21,16 @@ from unrelearn.method import Method
 class Denoisers(Kind):
     track, batches, evidence = "diffusion", "Denoising", "Evidence"
     parts = ("unet", "schedule")
+
+    def __init__(self, cfg: Config, dataset: Any):
+        super().__init__(cfg, dataset)
+        before = cfg.forgotten_before  # by whoever made model.checkpoint
+        self.before = forget_classes(before, dataset) if before else []
+
+    @property
+    def forgotten(self) -> Any:
+        now = super().forgotten
+        return {"now": now, "before": self.before} if self.before else now
 
     @property
     def held(self) -> dict[str, Any]:
@@ -66,12 +77,17 @@ class Denoisers(Kind):
     def cost(self) -> tuple[int, int]:
         return forward_cost(**self.shape)
 
+    def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
+        forget, retain = super().split(data)
+        return forget, retain.of_classes(self.before, keep=False) if self.before else retain
+
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask
 
         pretrain = self.cfg.model.pretrain
         return DenoisingTask(
             **given,
+            before=self.before,
             schedule=self.schedule,
             loss_reduction=pretrain.loss_reduction,
             antithetic=pretrain.antithetic,

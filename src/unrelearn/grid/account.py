@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unrelearn import distributed, progress, tracking
+from unrelearn.record import judge
 
 
 @dataclass
@@ -32,8 +33,9 @@ class Account:
         if len(records) > 1:
             with progress.drawing("the comparison of the runs"):
                 compare(records)
+        code = judge(records) or (1 if self.failed else 0)
         if not distributed.is_main():
-            return 1 if self.failed else 0
+            return code
         for why in dict.fromkeys(why for _, why in self.failed):
             runs = [choices for choices, reason in self.failed if reason == why]
             print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
@@ -43,7 +45,7 @@ class Account:
                 " same command runs only what is missing",
                 file=sys.stderr,
             )
-        return 1 if self.failed else 0
+        return code
 
 
 def compare(records: list[dict]) -> None:
