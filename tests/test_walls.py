@@ -54,6 +54,7 @@ HELPERS = {
     "unrelearn.data.celeba_classes",
     "unrelearn.data.celeba_lists",
     "unrelearn.data.celeba_pixels",
+    "unrelearn.data.shapes_words",
 }  # no yaml: not to be chosen
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
