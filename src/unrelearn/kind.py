@@ -22,14 +22,15 @@ class Kind:
 
     Attributes:
         track: name of the file in tracks/ that lists the stages of a run.
-        batches: what methods of this kind alone call their training.
+        batches: what methods of this kind alone call their training; several names, where it serves
+            the methods of another kind as well.
         evidence: what measurements of this kind read.
         parts: keys of model that it can not do without.
         forget: labels of the forgotten classes; none where images are forgotten one by one.
     """
 
     track: ClassVar[str]
-    batches: ClassVar[str]
+    batches: ClassVar[str | tuple[str, ...]]
     evidence: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
     forget: list[int]

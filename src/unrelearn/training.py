@@ -27,6 +27,15 @@ from unrelearn.masks import Mask
 from unrelearn.method import Edit, Method
 from unrelearn.task import Task
 
+# what method.parameters says of a parameter's name; attn2 is diffusers' cross-attention, which
+# reads the caption through to_k and to_v
+CHOSEN: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "cross_attention": lambda name: ".attn2." in name,
+    "key_value": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    "not_cross_attention": lambda name: ".attn2." not in name,
+}
+
 
 def total(losses: Iterable[Tensor]) -> Tensor:
     return reduce(add, losses)
@@ -79,13 +88,14 @@ class Training(Batches):
         self.ema: EMAModel | None = None
         self.rows: list[dict[str, float]] = []
         self.diverged_at: int | None = None
-        self._freeze_all_but(method.blocks)
+        self._freeze_all_but(method.blocks, CHOSEN[method.parameters])
         self.begin()
 
-    def _freeze_all_but(self, blocks: list[str] | None) -> None:
+    def _freeze_all_but(self, blocks: list[str] | None, chosen: Callable[[str], bool]) -> None:
         names = [name for name, _ in self.network.named_parameters()]
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(blocks is None or name.startswith(tuple(blocks)))
+            here = blocks is None or name.startswith(tuple(blocks))
+            parameter.requires_grad_(here and chosen(name))
         if not any(p.requires_grad for p in self.network.parameters()):
             known = list(dict.fromkeys(name.split(".")[0] for name in names))
             raise UsageError(

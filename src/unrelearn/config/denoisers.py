@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
+from unrelearn.config import prompts
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config, Schedule, Unet, file_of
 
@@ -79,7 +80,7 @@ def pretrained(cfg: Config) -> Problems:
     from unrelearn.diffusion import checkpoint
 
     model, key = cfg.model, "model.checkpoint"
-    if model.checkpoint is None:
+    if model.checkpoint is None or model.text is not None:
         return
     path = Path(model.checkpoint)
     if not path.exists():
@@ -101,12 +102,14 @@ RULES: Rules = (
     (scales, ("sampler.guidance", "sampler.retain_guidance")),
     (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
     (pretrained, ("model.checkpoint",)),
+    *prompts.RULES,
 )
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Problems of a data set with this network."""
-    return [*_image_size(cfg, dataset), *_checkpoint(cfg, dataset)]
+    problems = [*_image_size(cfg, dataset), *prompts.check_data(cfg, dataset)]
+    return problems + ([] if cfg.model.text else _checkpoint(cfg, dataset))
 
 
 def _image_size(cfg: Config, dataset: Any) -> list[str]:

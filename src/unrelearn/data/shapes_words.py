@@ -26,7 +26,7 @@ ATTRIBUTES = tuple(WORDS)
 FULL, BARE, COMMAS = (
     "a photo of a {size} {colour} {texture} {shape}",
     "{size} {colour} {texture} {shape}",
-    "a picture of a {shape} , {size} , {texture} , {colour}",
+    "a picture of a {shape} , {size} {texture} {colour}",
 )
 
 
