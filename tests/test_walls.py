@@ -55,6 +55,7 @@ HELPERS = {
     "unrelearn.data.celeba_lists",
     "unrelearn.data.celeba_pixels",
     "unrelearn.data.shapes_words",
+    "unrelearn.evals.attributes",
 }  # no yaml: not to be chosen
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
@@ -190,6 +191,8 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
             "task",
             "diffusion",
             "diffusion.denoising",
+            "diffusion.captions",
+            "diffusion.prompting",
             "diffusion.noisy",
             "diffusion.memory",
             "diffusion.maths",
@@ -241,6 +244,8 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.randomness",
         "unrelearn.ranges",
         "unrelearn.evals.answers",
+        "unrelearn.evals.attributes",
+        "unrelearn.evals.concept_accuracy",
         "unrelearn.evals.evidence",
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",

@@ -60,10 +60,11 @@ def network(seed: int = 0) -> PromptUNet:
 def new_task(word: str = "red", **changes: Any) -> PromptingTask:
     forget = forget_classes(word, SHAPES)
     train = data().train
+    held_out = torch.isin(train.wordings, torch.tensor(CAPTIONS.paraphrases(forget)))
     given = dict(
         network=network(),
         schedule=SCHEDULE,
-        forget=train.of_classes(forget),
+        forget=train.where(~held_out).of_classes(forget),
         retain=train.of_classes(forget, keep=False),
         forget_classes=forget,
         class_names=SHAPES.class_names,

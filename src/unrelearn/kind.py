@@ -57,6 +57,11 @@ class Kind:
             return f"{self.forget[0]}_and_{len(self.forget) - 1}_more"
         return label
 
+    @property
+    def paraphrases(self) -> list[int]:
+        """Conditions that mean what is forgotten in other words, which are measured too."""
+        return []
+
     def followed(self, method: Method) -> dict[str, Any]:
         """What a method or attack reads besides its own settings, for keys."""
         return {}

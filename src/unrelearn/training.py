@@ -88,16 +88,15 @@ class Training(Batches):
         self.ema: EMAModel | None = None
         self.rows: list[dict[str, float]] = []
         self.diverged_at: int | None = None
-        self._freeze_all_but(method.blocks, CHOSEN[method.parameters])
+        self._freeze_all_but_chosen()
         self.begin()
 
-    def _freeze_all_but(self, blocks: list[str] | None, chosen: Callable[[str], bool]) -> None:
-        names = [name for name, _ in self.network.named_parameters()]
+    def _freeze_all_but_chosen(self) -> None:
+        blocks, chosen = self.method.blocks, CHOSEN[self.method.parameters]
         for name, parameter in self.network.named_parameters():
-            here = blocks is None or name.startswith(tuple(blocks))
-            parameter.requires_grad_(here and chosen(name))
+            parameter.requires_grad_(chosen(name) and name.startswith(tuple(blocks or [""])))
         if not any(p.requires_grad for p in self.network.parameters()):
-            known = list(dict.fromkeys(name.split(".")[0] for name in names))
+            known = [name for name, _ in self.network.named_children()]
             raise UsageError(
                 f"{self.method.stage}: blocks={blocks}: no parameter begins so; allowed:"
                 f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"

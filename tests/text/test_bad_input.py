@@ -8,7 +8,7 @@ LINES = {
     f"{TEXT} forget=[circle,square,triangle,cross]": ["would forget every class", "Type 'forget="],
     f"{TEXT} model.text.length=8": [
         "model.text.length=8: the caption 'a picture of a",
-        "has 11 tokens, with start and end",
+        "needs 11 tokens, with start and end",
         "Type model.text.length=11",
     ],
     f"{TEXT} model.text.heads=5": ["model.text.heads=5: must divide model.text.width=64"],
@@ -34,6 +34,9 @@ LINES = {
         "+method.blocks=[mid_block]",
     ],
     f"{TEXT} +method.parameters=attn": ["method.parameters=attn: ", "key_value"],
+    f"{TEXT} forget=[0,95] method=uce": ["method=uce: needs a word that all forgotten captions"],
+    f"{TEXT} attack=prompt_search model.text.length=11": ["needs 12 tokens", "length=12"],
+    "method=uce": ["method=uce: is for another kind of model than model=unet_tiny"],
     f"{TEXT} dataset.images_per_combination=3": ["dataset.images_per_combination=3: "],
 }
 

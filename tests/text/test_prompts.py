@@ -21,7 +21,7 @@ from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.captions import END, Captions, captions_of
 from unrelearn.diffusion.denoising import DenoisingTask
 from unrelearn.diffusion.prompts import PromptUNet
-from unrelearn.diffusion.text_training import meaning, train_encoder
+from unrelearn.diffusion.text_training import EncoderRecipe, meaning, train_encoder
 from unrelearn.diffusion.weights import compare
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum import DiMUM
@@ -220,9 +220,8 @@ def test_the_encoder_tells_synonyms_apart_and_knows_colours():
     synonym than to the same in another colour.
     """
     table, end = network().class_embedding, CAPTIONS.vocabulary.index(END)
-    losses = train_encoder(
-        table, data().train, end, max_steps=60, batch_size=64, learning_rate=5e-3, seed=0
-    )
+    recipe = EncoderRecipe(max_steps=60, batch_size=64, learning_rate=5e-3, seed=0)
+    losses = train_encoder(table, data().train, end, recipe)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     tokens = F.normalize(table.encoder.tokens.weight, dim=-1)
     place = CAPTIONS.vocabulary.index
@@ -239,7 +238,8 @@ def test_the_encoder_is_a_function_of_its_seed():
     def trained(seed: int) -> torch.Tensor:
         table = network().class_embedding
         small = ImageSet(data().train.images[:200], data().train.labels[:200])
-        train_encoder(table, small, 2, max_steps=2, batch_size=8, learning_rate=1e-3, seed=seed)
+        recipe = EncoderRecipe(max_steps=2, batch_size=8, learning_rate=1e-3, seed=seed)
+        train_encoder(table, small, 2, recipe)
         return table.weight.detach()
 
     assert torch.equal(trained(0), trained(0)) and not torch.equal(trained(0), trained(1))

@@ -3,9 +3,17 @@
 from typing import Any
 
 from unrelearn.advice import problem
+from unrelearn.config.classes import forget_classes
 from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
+from unrelearn.errors import UsageError
+
+# what edits, re-steers or replaces the forgotten word itself
+OF_WORDS = {
+    "method": ("uce", "forget_me_not", "token_swap"),
+    "attack": ("textual_inversion", "prompt_search"),
+}
 
 
 def parts(cfg: Config) -> Problems:
@@ -74,13 +82,30 @@ RULES: Rules = (
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
-    """A caption that is longer than the encoder reads."""
+    """Captions longer than the encoder reads, and what needs a word where none is forgotten."""
     if cfg.model.text is None:
         return []
     from unrelearn.diffusion.captions import captions_of
 
-    (needed, text), key = captions_of(dataset).longest, "model.text.length"
-    if needed <= cfg.model.text.length:
-        return []
-    why = f"the caption {text!r} has {needed} tokens, with start and end"
-    return [problem(key, cfg.model.text.length, why, {key: needed})]
+    captions, problems = captions_of(dataset), []
+    (needed, text), key = captions.longest, "model.text.length"
+    if name_of(cfg.attack) == "prompt_search":  # several tokens in place of a word
+        needed += max(cfg.attack["levels"], default=1) - 1
+    if needed > cfg.model.text.length:
+        why = f"the caption {text!r} needs {needed} tokens, with start and end"
+        problems.append(problem(key, cfg.model.text.length, why, {key: needed}))
+    for group, names in OF_WORDS.items():
+        chosen = name_of(getattr(cfg, group))
+        if chosen in names and not _word(cfg, dataset, captions):
+            why = "needs a word that all forgotten captions share and not all others"
+            instead = f"Type forget={dataset.class_names[0]!r}, or another {group}"
+            problems.append(problem(group, chosen, why, instead))
+    return problems
+
+
+def _word(cfg: Config, dataset: Any, captions: Any) -> bool:
+    """Whether a word names what is forgotten; also where that is wrong in itself."""
+    try:
+        return bool(captions.concept(forget_classes(cfg.forget, dataset)))
+    except UsageError:
+        return True

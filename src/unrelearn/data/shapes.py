@@ -15,20 +15,20 @@ from pydantic import Field
 from torch import Tensor
 
 from unrelearn.data import ImageData, ImageSet
-from unrelearn.data.shapes_words import ATTRIBUTES, WORDINGS, Words
+from unrelearn.data.shapes_words import ATTRIBUTES, WORDINGS, WORDS, Words
 from unrelearn.ranges import Count, Seed
 
 SIDE, SAMPLES = 16, 2
 TEST_IMAGES = 16  # of each combination
 # of each word, in the order of WORDS: the radius in pixels, and the colour in 0..255
-RADII = ((3.9, 3.0), (5.9, 6.8))
+RADII = ((4.2, 3.4), (6.2, 7.0))
 COLOURS = (
     ((225, 30, 45), (135, 10, 45), (245, 85, 20)),
     ((40, 180, 60), (5, 115, 85), (150, 225, 40)),
     ((50, 80, 225), (75, 165, 245), (25, 25, 120)),
     ((240, 220, 50), (190, 145, 10), (250, 180, 70)),
 )
-DARK = 0.3  # how bright the dark parts of a texture are
+DARK = 0.42  # how bright the dark parts of a texture are
 
 
 Where = Callable[..., np.ndarray]
@@ -42,7 +42,7 @@ def arms(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 # of each word, where it is: u and v in radii, v pointing down
 OUTLINES: list[tuple[Where, Where]] = [
-    (lambda u, v: u**2 + v**2 <= 0.9, lambda u, v: u**2 + (v / 0.6) ** 2 <= 1),
+    (lambda u, v: u**2 + v**2 <= 0.9, lambda u, v: (u / 0.98) ** 2 + (v / 0.6) ** 2 <= 1),
     (
         lambda u, v: np.maximum(abs(u), abs(v)) <= 0.86,
         lambda u, v: (abs(u) <= 0.55) & (abs(v) <= 1),
@@ -98,9 +98,18 @@ class Shapes:
         ]
 
     @property
-    def attributes(self) -> dict[str, list[int]]:
-        """Attribute -> its value in each class."""
-        return dict(zip(ATTRIBUTES, map(list, zip(*self.words.values, strict=True)), strict=True))
+    def values(self) -> list[list[int]]:
+        """Of each class the number of each attribute's value, in the order of WORDS."""
+        return [list(values) for values in self.words.values]
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """Attribute -> its word in each class."""
+        columns = zip(*self.words.values, strict=True)
+        return {
+            name: [WORDS[name][value][0] for value in column]
+            for name, column in zip(ATTRIBUTES, columns, strict=True)
+        }
 
     def counterpart(self, label: int, forgotten: list[int]) -> int:
         """The retained class under which DiMUM's alternative images for `label` are taken."""
@@ -134,8 +143,9 @@ class Shapes:
         return ImageSet(*map(torch.from_numpy, (images, labels, wordings)))
 
     def judge(self, images: Tensor) -> dict[str, Tensor]:
-        """Attribute -> the value (N,) computed from uint8 images (N, 3, 16, 16), -1: none can be
-        told. Colour by hue and size by area: no classifier, so nothing that could be fooled.
+        """Attribute -> the number of its value (N,), in the order of WORDS, computed from uint8
+        images (N, 3, 16, 16), -1: none can be told. Colour by hue and size by extent: no
+        classifier, so nothing that could be fooled.
         """
         colour, size = judged(images)
         return {"colour": colour, "size": size}

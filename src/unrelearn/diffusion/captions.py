@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 PAD, START, END, FREE = "<pad>", "<start>", "<end>", "<s>"  # FREE: no caption's; for inversion
+States = Literal["word", "to_end", "all"]  # of a caption; the encoder is causal
 
 
 def captions_of(dataset: Any) -> "Captions":

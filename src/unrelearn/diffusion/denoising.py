@@ -29,6 +29,12 @@ class DenoisingTask(Task):
     loss_reduction: str = "mean"
     antithetic: bool = False  # draw t for one half of a batch, the other half has T - 1 - t
 
+    def worded(self, wordings: Tensor | None) -> Tensor | None:
+        """In which wordings a forgotten class's caption is put to images of another one in
+        these.
+        """
+        return wordings
+
 
 class Denoising(Training):
     """Train `task.network`, a denoiser."""

@@ -1,20 +1,18 @@
-"""Text-conditional denoisers, as a kind of model, and their training: everything is that of a
-class-conditional one, but for what a label stands for.
+"""Training a text-conditional denoiser: all is that of a class-conditional one, but for what a
+label stands for, and what a method may read of captions.
 """
 
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unrelearn.data import ImageData, ImageSet
+from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.captions import Captions, captions_of
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
-from unrelearn.diffusion.kind import Denoisers
-from unrelearn.method import Method
+from unrelearn.diffusion.captions import Captions, States
+from unrelearn.diffusion.denoising import Denoising, DenoisingTask
+from unrelearn.diffusion.noisy import NoisyBatch
 
 
 @dataclass(kw_only=True)
@@ -43,6 +41,13 @@ class PromptingTask(DenoisingTask):
             table[c] = self.other_class(c)
         return table[labels % rows] + labels // rows * rows
 
+    def worded(self, wordings: Tensor | None) -> Tensor | None:
+        """The canonical one in place of those that say a synonym."""
+        if wordings is None:
+            return None
+        held_out = torch.tensor(self.captions.paraphrases(self.forget_classes))
+        return torch.where(torch.isin(wordings, held_out.to(wordings.device)), 0, wordings)
+
     def shots(self, num_images: int) -> ImageSet:
         """Under the canonical prompt."""
         held = super().shots(num_images)
@@ -63,66 +68,77 @@ class Prompting(Denoising):
 
     spared = public
 
-
-class Prompted(Denoisers):
-    batches = ("Denoising", "Prompting")
-    parts = ("unet", "schedule", "text")
-
-    @cached_property
-    def captions(self) -> Captions:
-        return captions_of(self.dataset)
-
     @property
-    def text(self) -> dict[str, Any]:
-        assert self.cfg.model.text is not None
-        return asdict(self.cfg.model.text)
+    def swaps(self) -> dict[int, int]:
+        """Each token of the concept -> the one in its place in the caption that stands in."""
+        table, c = self.network.class_embedding, self.task.forget_classes[0]
+        own, other = table.ids[c, 0].tolist(), table.ids[self.task.other_class(c), 0].tolist()
+        swapped = {a: b for a, b in zip(own, other, strict=True) if a != b}
+        return {token: swapped[token] for token in self.task.concept if token in swapped}
 
-    def recipe(self) -> dict[str, Any]:
-        known = super().recipe()
-        return {"model": {**known["model"], "text": self.text}}
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        text = {name: self.text[name] for name in ("length", "width", "layers", "heads")}
-        words = {"wordings": self.captions.wordings, "vocabulary": self.captions.vocabulary}
-        return {**super().shape, "prompt": {**text, **words}}
-
-    def build(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.text["seed"])
-            network = denoisers.build(**self.shape)
-        table = network.class_embedding
-        table.ids.copy_(self.captions.ids(self.text["length"]))
-        table.refresh()
-        denoisers.reinitialise(network, self.cfg.seed)
-        return network
-
-    def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
-        """D_f without the images whose caption says a synonym: who makes a model forget knows the
-        word alone.
+    def attention(self, batch: NoisyBatch) -> list[Tensor]:
+        """Of every cross-attention where the pixels of x_t look: (B, heads, pixels, L), softmax
+        over the caption's states; with gradients.
         """
-        forget, retain = super().split(data)
-        held_out = self.captions.paraphrases(self.forget)
-        if forget.wordings is not None:
-            place = torch.tensor(held_out, device=forget.wordings.device)
-            forget = forget.where(~torch.isin(forget.wordings, place))
-        return forget, retain
+        inputs: dict[str, Tensor] = {}
 
-    def task(self, data: ImageData, **given: Any) -> Any:
-        pretrain = self.cfg.model.pretrain
-        return PromptingTask(
-            **given,
-            captions=self.captions,
-            schedule=self.schedule,
-            loss_reduction=pretrain.loss_reduction,
-            antithetic=pretrain.antithetic,
-        )
+        def keep(name: str) -> Callable[..., None]:
+            return lambda layer, given, output: inputs.update({name: output})
 
-    def training(self, method: Method, task: Any) -> Any:
-        return Prompting(method, task)
+        modules = dict(self.network.named_modules())
+        names = [name for name in modules if name.endswith(".attn2")]
+        hooks = [
+            modules[f"{name}.{part}"].register_forward_hook(keep(f"{name}.{part}"))
+            for name in names
+            for part in ("to_q", "to_k")
+        ]
+        self.predict(self.noised(batch), batch.t, batch.labels)
+        for hook in hooks:
+            hook.remove()
+        maps = []
+        for name in names:
+            heads = modules[name].heads
+            q, k = (
+                inputs[f"{name}.{part}"].unflatten(-1, (heads, -1)).transpose(1, 2)
+                for part in ("to_q", "to_k")
+            )
+            maps.append((q @ k.transpose(-1, -2) * modules[name].scale).softmax(-1))
+        return maps
 
-    def pretraining(self) -> Method:
-        method = super().pretraining()
-        assert isinstance(method, Pretraining)
-        method.train_class_embedding = False
-        return method
+    def known_wordings(self) -> Tensor:
+        """Those that say the forgotten word itself, (W,)."""
+        held_out = self.task.captions.paraphrases(self.task.forget_classes)
+        kept = [w for w in range(self.task.captions.wordings) if w not in held_out]
+        return torch.tensor(kept, device=self.device)
+
+    def concept_places(self, states: States) -> Tensor:
+        """Bool (C, W, L): of each forgotten class's captions the places of the concept's words;
+        "to_end": and all places after the first of them; "all": every place.
+        """
+        forget = torch.tensor(self.task.forget_classes, device=self.device)
+        return self.places(forget[:, None], self.known_wordings(), states)
+
+    def places(self, classes: Tensor, wordings: Tensor, states: States) -> Tensor:
+        """As `concept_places`, of captions (..., L) by class and wording."""
+        ids = self.network.class_embedding.ids[classes, wordings]
+        word = torch.isin(ids, torch.tensor(self.task.concept, device=self.device))
+        return {"word": word, "to_end": word.cumsum(-1) > 0, "all": torch.ones_like(word)}[states]
+
+    def concept_states(self, states: States) -> tuple[Tensor, Tensor]:
+        """The states (N, D), float64, at those places, and the places."""
+        places = self.concept_places(states)
+        return self._captions(self.task.forget_classes)[places], places
+
+    def stand_in_states(self) -> Tensor:
+        """(C, W, L, D), float64: of the captions that stand in for those of forgotten classes."""
+        return self._captions([self.task.other_class(c) for c in self.task.forget_classes])
+
+    def retained_states(self) -> Tensor:
+        """(M, D), float64: every state of every retained caption, and of the empty one."""
+        weight = self.network.class_embedding.weight
+        kept = torch.tensor([*self.task.retain_classes, self.null_label], device=self.device)
+        return weight[kept].detach().double().flatten(0, 2)
+
+    def _captions(self, classes: list[int]) -> Tensor:
+        place = torch.tensor(classes, device=self.device)[:, None]
+        return self.network.class_embedding.weight[place, self.known_wordings()].detach().double()

@@ -130,6 +130,10 @@ class PromptUNet(UNet2DConditionModel):
         states = self.class_embedding(class_labels)
         return super().forward(sample, timestep, states, return_dict=return_dict)
 
+    def read(self, x_t: Tensor, t: Tensor, states: Tensor) -> Tensor:
+        """The answer (B, C, H, W) to states (B, L, D) that no row of the table holds."""
+        return super().forward(x_t, t, states, return_dict=False)[0]
+
 
 def build(unet: Any, shape: dict[str, Any], prompt: dict[str, Any]) -> PromptUNet:
     """unet: the record `Unet`; its attention_head_dim is the channels of a head, where diffusers'

@@ -5,6 +5,8 @@ It is frozen and public afterwards, as CLIP is to Stable Diffusion: whoever retr
 without a word keeps the encoder that knows it.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,15 +48,18 @@ def meaning(table: PromptTable, ids: Tensor, end: int) -> Tensor:
     return F.normalize(states[torch.arange(len(ids)), (ids == end).int().argmax(1)], dim=-1)
 
 
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """How an encoder is trained: settings of model.text."""
+
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
 def train_encoder(
-    table: PromptTable,
-    data: ImageSet,
-    end: int,
-    *,
-    max_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
+    table: PromptTable, data: ImageSet, end: int, recipe: EncoderRecipe
 ) -> list[float]:
     """Change the table's encoder in place, and make its states anew; return the losses.
 
@@ -63,16 +68,18 @@ def train_encoder(
     """
     device = table.weight.device
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(recipe.seed)
         tower = ImageTower(data.images.shape[1], table.weight.shape[-1]).to(device)
     table.encoder.train().requires_grad_(True)
     weights = [*table.encoder.parameters(), *tower.parameters()]
-    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, max_steps)
+    optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.max_steps
+    )
     tokens, losses = tokens_of(table, data), []
-    for step in range(max_steps):
-        g = generator_for(seed, "text", step)
-        index = torch.randint(len(data), (batch_size,), generator=g).to(data.labels.device)
+    for step in range(recipe.max_steps):
+        g = generator_for(recipe.seed, "text", step)
+        index = torch.randint(len(data), (recipe.batch_size,), generator=g).to(data.labels.device)
         ids = tokens[index].to(device)
         seen = F.normalize(tower(to_model_range(data.images[index].to(device))), dim=-1)
         logits = SCALE * seen @ meaning(table, ids, end).T

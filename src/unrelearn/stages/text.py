@@ -1,5 +1,6 @@
 """The text encoder of a model that reads captions: trained once, then frozen and public."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,14 @@ class TextEncoding(Stage):
 
     def make(self, folder: Path) -> dict[str, Any]:
         from unrelearn.diffusion.captions import END
-        from unrelearn.diffusion.text_training import train_encoder
+        from unrelearn.diffusion.text_training import EncoderRecipe, train_encoder
 
         settings = self.run.slice(self.run.cfg.model.text)
-        recipe = {k: settings[k] for k in ("max_steps", "batch_size", "learning_rate", "seed")}
+        recipe = EncoderRecipe(**{f.name: settings[f.name] for f in fields(EncoderRecipe)})
         network: Any = self.run.kind.build().to(self.run.device)
         end = list(network.config.vocabulary).index(END)
         with progress.alive(f"text {self.key}"):
-            losses = train_encoder(network.class_embedding, images(self.run).train, end, **recipe)
+            losses = train_encoder(network.class_embedding, images(self.run).train, end, recipe)
         if distributed.is_main():
             save_file(network.class_embedding.encoder.cpu().state_dict(), folder / FILE)
             write_json(folder / "losses.json", losses[::10])
