@@ -54,6 +54,8 @@ HELPERS = {
     "unrelearn.data.celeba_classes",
     "unrelearn.data.celeba_lists",
     "unrelearn.data.celeba_pixels",
+    "unrelearn.data.shapes_words",
+    "unrelearn.evals.attributes",
 }  # no yaml: not to be chosen
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
@@ -197,6 +199,8 @@ def test_a_method_or_attack_reads_the_shared_parts_and_nothing_else_of_ours(modu
             "task",
             "diffusion",
             "diffusion.denoising",
+            "diffusion.captions",
+            "diffusion.prompting",
             "diffusion.noisy",
             "diffusion.memory",
             "diffusion.maths",
@@ -251,6 +255,8 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.randomness",
         "unrelearn.ranges",
         "unrelearn.evals.answers",
+        "unrelearn.evals.attributes",
+        "unrelearn.evals.concept_accuracy",
         "unrelearn.evals.evidence",
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",

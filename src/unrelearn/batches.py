@@ -34,6 +34,8 @@ class Batches(L.LightningModule):
     loss_scale: float = 1  # of what `losses` gives, in units of `means`
     # names of weights that pruning leaves: there a row is all there is of a class
     spared: frozenset[str] = frozenset()
+    # names of weights that are everybody's, which no edit of a model changes: a text encoder's
+    public: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,14 +27,15 @@ class Kind:
 
     Attributes:
         track: name of the file in tracks/ that lists the stages of a run.
-        batches: what methods of this kind alone call their training.
+        batches: what methods of this kind alone call their training; several names, where it serves
+            the methods of another kind as well.
         evidence: what measurements of this kind read.
         parts: keys of model that it can not do without.
         forget: labels of the forgotten classes; none where images are forgotten one by one.
     """
 
     track: ClassVar[str]
-    batches: ClassVar[str]
+    batches: ClassVar[str | tuple[str, ...]]
     evidence: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
     forget: list[int]
@@ -74,6 +75,11 @@ class Kind:
         if len(label) > 100:  # a name of more than 255 bytes is no folder's
             return f"{self.forget[0]}_and_{len(self.forget) - 1}_more"
         return label
+
+    @property
+    def paraphrases(self) -> list[int]:
+        """Conditions that mean what is forgotten in other words, which are measured too."""
+        return []
 
     def followed(self, method: Method) -> dict[str, Any]:
         """What a method or attack reads besides its own settings, for keys."""

@@ -30,6 +30,8 @@ from unrelearn.ranges import (
     Weight,
 )
 
+Parameters = Literal["all", "cross_attention", "key_value", "not_cross_attention"]
+
 if TYPE_CHECKING:  # each is half of the other
     from unrelearn.training import Training
 
@@ -67,6 +69,8 @@ class Method:
     fisher_ratio: Positive | None = None  # may move: Fisher information of D_f > so often D_r's
     fisher_samples: Count = 1000  # images, each at one time with one noise, that estimate it
     blocks: list[str] | None = None  # beginnings of the names of the parameters that may move
+    # of a model that reads captions: those of its parameters that may move, by their names
+    parameters: Parameters = "all"
     # how a prediction is compared with one that it is to match (diffusion): see maths.divergence;
     # None: the mean squared error
     divergence_alpha: Annotated[float, Field(gt=0, le=0.99)] | None = None

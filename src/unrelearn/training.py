@@ -27,6 +27,15 @@ from unrelearn.masks import Mask
 from unrelearn.method import Edit, Method
 from unrelearn.task import Task
 
+# what method.parameters says of a parameter's name; attn2 is diffusers' cross-attention, which
+# reads the caption through to_k and to_v
+CHOSEN: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "cross_attention": lambda name: ".attn2." in name,
+    "key_value": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    "not_cross_attention": lambda name: ".attn2." not in name,
+}
+
 
 def total(losses: Iterable[Tensor]) -> Tensor:
     return reduce(add, losses)
@@ -79,15 +88,15 @@ class Training(Batches):
         self.ema: EMAModel | None = None
         self.rows: list[dict[str, float]] = []
         self.diverged_at: int | None = None
-        self._freeze_all_but(method.blocks)
+        self._freeze_all_but_chosen()
         self.begin()
 
-    def _freeze_all_but(self, blocks: list[str] | None) -> None:
-        names = [name for name, _ in self.network.named_parameters()]
+    def _freeze_all_but_chosen(self) -> None:
+        blocks, chosen = self.method.blocks, CHOSEN[self.method.parameters]
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(blocks is None or name.startswith(tuple(blocks)))
+            parameter.requires_grad_(chosen(name) and name.startswith(tuple(blocks or [""])))
         if not any(p.requires_grad for p in self.network.parameters()):
-            known = list(dict.fromkeys(name.split(".")[0] for name in names))
+            known = [name for name, _ in self.network.named_children()]
             raise UsageError(
                 f"{self.method.stage}: blocks={blocks}: no parameter begins so; allowed:"
                 f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"

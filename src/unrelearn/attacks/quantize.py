@@ -37,7 +37,7 @@ class Quantize(Edit):
     allowed = (2, 16)
 
     def edit(self, t: "Training", level: float) -> dict[str, float]:
-        for parameter in t.network.parameters():
-            if parameter.ndim >= 2:
+        for name, parameter in t.network.named_parameters():
+            if parameter.ndim >= 2 and name not in t.public:
                 parameter.copy_(rounded(parameter, int(level)))
         return {}

@@ -27,7 +27,8 @@ class WeightNoise(Edit):
     allowed = (0.0, 10.0)
 
     def edit(self, t: "Training", level: float) -> dict[str, float]:
-        for name, parameter in t.network.named_parameters():
+        own = [(name, p) for name, p in t.network.named_parameters() if name not in t.public]
+        for name, parameter in own:
             g = generator_for(t.task.seed, "weight noise", name)
             noise = torch.randn(parameter.shape, generator=g).to(parameter.device)
             # of all its values, not an estimate: a tensor of one value has none, and stays

@@ -51,6 +51,14 @@ class _Residual(nn.Module):
         return self.skip(x) + self.body(x)
 
 
+def sums_of(values: list[list[int]]) -> Tensor:
+    """(V + 1, K + 1) of 0 and 1: of which values each class is the combination; the last one is
+    "nothing".
+    """
+    columns = [nn.functional.one_hot(column) for column in torch.tensor(values).unbind(1)]
+    return torch.block_diag(torch.cat(columns, 1).T.float(), torch.ones(1, 1))
+
+
 class Classifier(nn.Module):
     """A small convolutional classifier of (B, channels, S, S) images in [-1, 1]; class num_classes
     is "nothing".
@@ -60,10 +68,20 @@ class Classifier(nn.Module):
             pre-activation block a level).
         image_size: S; the image is halved until 4 pixels are left or the fourth level is reached.
         width: channels of the first level, doubled at each further one up to 8 x width.
+        values: of each class the number of each attribute's value, where classes are all
+            combinations of some: the logit of a class is then the sum of those of its values, as
+            of a head for each attribute.
     """
 
     def __init__(
-        self, *, architecture: str, image_size: int, channels: int, num_classes: int, width: int
+        self,
+        *,
+        architecture: str,
+        image_size: int,
+        channels: int,
+        num_classes: int,
+        width: int,
+        values: list[list[int]] | None = None,
     ):
         super().__init__()
         self.num_classes = num_classes
@@ -73,6 +91,7 @@ class Classifier(nn.Module):
             channels=channels,
             num_classes=num_classes,
             width=width,
+            **({"values": values} if values else {}),
         )
         layers, a, size, b = [], channels, image_size, width
         while True:
@@ -89,7 +108,8 @@ class Classifier(nn.Module):
             *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * b, 64), nn.SiLU()
         )
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(64, num_classes + 1)
+        self.parts = sums_of(values) if values else None
+        self.head = nn.Linear(64, num_classes + 1 if self.parts is None else len(self.parts))
 
     def features(self, x_0: Tensor) -> Tensor:
         """(B, 64), the activations before the last layer."""
@@ -97,7 +117,11 @@ class Classifier(nn.Module):
 
     def forward(self, x_0: Tensor) -> Tensor:
         """Logits (B, num_classes + 1), the last one of "nothing"."""
-        return self.head(self.dropout(self.features(x_0)))
+        return self.logits(self.dropout(self.features(x_0)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        logits = self.head(features)
+        return logits if self.parts is None else logits @ self.parts.to(logits)
 
     @torch.inference_mode()
     def look(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
@@ -108,7 +132,7 @@ class Classifier(nn.Module):
         features = torch.cat(
             [self.features(to_model_range(part.to(device))) for part in images.split(batch_size)]
         )
-        return self.head(features).double().softmax(1).cpu(), features.double().cpu()
+        return self.logits(features).double().softmax(1).cpu(), features.double().cpu()
 
     def save(self, folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(self.config, indent=1))

@@ -60,7 +60,7 @@ class OracleRecipe(Method):
         randomness.reseed(seed * 1_000_003 + t.step, t.device)
         features = t.network.features(x_0)  # dropout, too, is drawn for the global batch
         kept = t.part(t.network.dropout(features.new_ones(self.batch_size, features.shape[1])))
-        logits = t.network.head(features * kept)
+        logits = t.network.logits(features * kept)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return {"cross_entropy": loss}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
-from unrelearn.config import given
+from unrelearn.config import given, prompts
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config, Schedule, Unet
 
@@ -80,7 +80,7 @@ def pretrained(cfg: Config) -> Problems:
     from unrelearn.diffusion import checkpoint
 
     model, key = cfg.model, "model.checkpoint"
-    if model.checkpoint is None:
+    if model.checkpoint is None or model.text is not None:
         return
     path = Path(model.checkpoint)
     if not path.exists():
@@ -116,12 +116,14 @@ RULES: Rules = (
     (pretrained, ("model.checkpoint",)),
     (held_out, ("held_out.", "model.checkpoint")),
     (membership, ("held_out.", "eval.")),
+    *prompts.RULES,
 )
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Problems of a data set with this network."""
-    return [*_image_size(cfg, dataset), *_checkpoint(cfg, dataset)]
+    problems = [*_image_size(cfg, dataset), *prompts.check_data(cfg, dataset)]
+    return problems + ([] if cfg.model.text else _checkpoint(cfg, dataset))
 
 
 def _image_size(cfg: Config, dataset: Any) -> list[str]:

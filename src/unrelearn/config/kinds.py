@@ -46,7 +46,7 @@ def check_kind(cfg: Config) -> list[str]:
     return problems
 
 
-def options(group: str, batches: str) -> Iterator[str]:
+def options(group: str, batches: str | tuple[str, ...]) -> Iterator[str]:
     """The methods or attacks of a kind of model, by the names of their yamls; one that can not be
     read or imported is left out, and whoever chooses it is told.
     """
@@ -66,9 +66,10 @@ def target_of(group: str, name: str) -> Any:
     return located(given["_target_"])
 
 
-def works(method: Any, batches: str) -> bool:
-    """Whether a method or attack is for models whose training is called so."""
-    return needs(method) <= {ANY, batches}
+def works(method: Any, batches: str | tuple[str, ...]) -> bool:
+    """Whether a method or attack is for models whose training is called so, or one of several."""
+    names = (batches,) if isinstance(batches, str) else batches
+    return needs(method) <= {ANY, *names}
 
 
 def kind_typed(words: Sequence[str]) -> Any:
@@ -106,7 +107,9 @@ def left_out_of(words: Sequence[str]) -> dict[str, str]:
     return left_out(kind.batches, by_class=by_class, original=original)
 
 
-def left_out(batches: str, *, by_class: bool = True, original: bool = True) -> dict[str, str]:
+def left_out(
+    batches: str | tuple[str, ...], *, by_class: bool = True, original: bool = True
+) -> dict[str, str]:
     """Attacks that can not be run on what is at hand, and why.
 
     Args:

@@ -52,7 +52,7 @@ Beta = Annotated[float, number(0, 0.999, above=True)]
 
 @dataclass
 class Unet:
-    architecture: str = of(Literal["unet2d", "salun"])
+    architecture: str = of(Literal["unet2d", "salun", "prompt"])
     block_out_channels: list[int] = MISSING
     layers_per_block: int = of(Annotated[int, number(1, 16)])
     norm_num_groups: int = of(Annotated[int, number(1, 1024)])
@@ -95,12 +95,27 @@ class Network:
 
 
 @dataclass
+class Text:
+    """A text encoder, and its training."""
+
+    length: int = of(Annotated[int, number(3, 77)])
+    width: int = of(Annotated[int, number(8, 1024)])
+    layers: int = of(Annotated[int, number(1, 16)])
+    heads: int = of(Annotated[int, number(1, 64)])
+    max_steps: int = of(Count)
+    batch_size: int = of(Count)
+    learning_rate: float = of(Rate)
+    seed: int = of(Seed)
+
+
+@dataclass
 class Model:
     name: str = MISSING
     kind: str = MISSING
     unet: Unet | None = MISSING
     schedule: Schedule | None = MISSING
     network: Network | None = MISSING
+    text: Text | None = None  # of a denoiser that reads captions
     pretrain: Pretrain = MISSING
     weights: str = of(Literal["ema", "raw"])
     checkpoint: str | None = MISSING

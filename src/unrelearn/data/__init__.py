@@ -93,10 +93,14 @@ class MappedImages:
 class ImageSet:
     """Images uint8 (N, C, H, W) in [0, 255] and labels int64 (N,), on one device; or the images
     mapped from disk.
+
+    wordings: (N,) int64, which caption of its class each image has, where classes have several;
+        None: the canonical one.
     """
 
     images: Tensor | MappedImages
     labels: Tensor
+    wordings: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,7 +114,8 @@ class ImageSet:
         subset = (
             self.images.subset if isinstance(self.images, MappedImages) else self.images.__getitem__
         )
-        return ImageSet(subset(index), self.labels[index])
+        wordings = None if self.wordings is None else self.wordings[index]
+        return ImageSet(subset(index), self.labels[index], wordings)
 
     def of_classes(self, classes: list[int], *, keep: bool = True) -> "ImageSet":
         """The images of these classes, or with keep=False all the others: forget set and retain
@@ -129,10 +134,13 @@ class ImageSet:
             if mapped
             else torch.cat(images)
         )
-        return ImageSet(whole, torch.cat([part.labels for part in sets]))
+        worded = [part.wordings for part in sets if part.wordings is not None]
+        wordings = torch.cat(worded) if len(worded) == len(sets) else None
+        return ImageSet(whole, torch.cat([part.labels for part in sets]), wordings)
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        return ImageSet(self.images.to(device), self.labels.to(device))
+        wordings = None if self.wordings is None else self.wordings.to(device)
+        return ImageSet(self.images.to(device), self.labels.to(device), wordings)
 
 
 @dataclass(frozen=True)

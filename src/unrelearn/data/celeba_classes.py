@@ -42,30 +42,13 @@ class Combinations:
         """The retained class under which DiMUM's alternative images for `label` are taken; `label`
         itself if retained.
 
-        It differs from `label` in as few attributes as possible. Among several, attributes with one
-        value in all the forgotten classes are changed before others, then those that stand first in
-        the condition: with +Male forgotten, +Male+Smiling becomes -Male+Smiling; with +Male+Smiling
-        alone forgotten too.
+        With +Male forgotten, +Male+Smiling becomes -Male+Smiling; with +Male+Smiling alone
+        forgotten too. See `nearest_retained`.
 
         Args:
             forgotten: not every class.
         """
-        values = self.values
-        common = {
-            place
-            for place, column in enumerate(zip(*(values[c] for c in forgotten), strict=True))
-            if len(set(column)) == 1
-        }
-
-        def cost(other: int) -> tuple:
-            changed = [
-                place
-                for place, pair in enumerate(zip(values[label], values[other], strict=True))
-                if len(set(pair)) == 2
-            ]
-            return len(changed), len(set(changed) - common), changed
-
-        return min((c for c in range(len(values)) if c not in forgotten), key=cost)
+        return nearest_retained(self.values, label, forgotten)
 
     def signed(self, signs: tuple[int | None, ...]) -> str:
         return "".join(
@@ -107,3 +90,31 @@ class Combinations:
             f"{self.given}: no attribute {', '.join(unknown)}; allowed: {', '.join(known)}. "
             f"Type {typed({'dataset.condition': list(dict.fromkeys(meant))})}"
         ]
+
+
+def nearest_retained(values: list[tuple[int, ...]], label: int, forgotten: list[int]) -> int:
+    """The retained class that differs from `label` in as few attributes as possible; `label` itself
+    if retained.
+
+    Among several, attributes with one value in all the forgotten classes are changed before others,
+    then those that stand first.
+
+    Args:
+        values: the attributes' values of each class.
+        forgotten: not every class.
+    """
+    common = {
+        place
+        for place, column in enumerate(zip(*(values[c] for c in forgotten), strict=True))
+        if len(set(column)) == 1
+    }
+
+    def cost(other: int) -> tuple:
+        changed = [
+            place
+            for place, pair in enumerate(zip(values[label], values[other], strict=True))
+            if len(set(pair)) == 2
+        ]
+        return len(changed), len(set(changed) - common), changed
+
+    return min((c for c in range(len(values)) if c not in forgotten), key=cost)

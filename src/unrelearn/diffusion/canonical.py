@@ -14,6 +14,7 @@ sign, Adam treats alike. Not made unique: invertible mixtures of channels within
 and constants that biases before one norm can exchange.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import nn
 from unrelearn.diffusion.denoiser import Denoiser
 from unrelearn.errors import UsageError
 
+KNOWN = {f"{kind}{way}Block2D" for kind in ("", "Attn", "CrossAttn") for way in ("Down", "Up")}
 ROW_NORM = (
     3**-0.5
 )  # of a row of a new convolution or linear layer in torch: uniform in +- 1 / sqrt(its length)
@@ -78,6 +80,8 @@ class Channels:
     def attend(self, block: nn.Module, channels: np.ndarray) -> np.ndarray:
         if isinstance(block, nn.Identity):
             return channels
+        if hasattr(block, "transformer_blocks"):
+            return self.transform(block, channels)
         ours = hasattr(block, "proj_out")
         self.normalise(block.norm if ours else block.group_norm, channels)
         layers = (
@@ -87,6 +91,21 @@ class Channels:
         )
         self.attentions.append(layers)
         self.writers.append((layers[-1], channels, True))
+        return channels
+
+    def transform(self, block: nn.Module, channels: np.ndarray) -> np.ndarray:
+        """A Transformer2DModel, whose inner channels are read through LayerNorms: one set."""
+        self.normalise(block.norm, channels)
+        inner = self.new(block.proj_in)
+        self.ties += list(itertools.pairwise(inner.tolist()))
+        for layer in block.transformer_blocks:
+            for attention in (layer.attn1, layer.attn2):
+                out = attention.to_out[0]
+                self.attentions.append((attention.to_q, attention.to_k, attention.to_v, out))
+                self.writers.append((out, inner, True))
+            self.writers.append((layer.ff.net[2], inner, True))
+        self.readers.append((block.proj_out, inner))
+        self.writers.append((block.proj_out, channels, False))
         return channels
 
     def sets(self) -> np.ndarray:
@@ -136,12 +155,7 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
         )
 
     def level(part: nn.Module, change: str) -> tuple:
-        if type(part).__name__ not in (
-            "DownBlock2D",
-            "AttnDownBlock2D",
-            "UpBlock2D",
-            "AttnUpBlock2D",
-        ):
+        if type(part).__name__ not in KNOWN:
             raise UsageError(
                 f"model.checkpoint: its {type(part).__name__} is not known here, so that attacks"
                 " can not put it into a canonical form. Type attack=none, or train a network of"

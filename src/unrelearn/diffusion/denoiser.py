@@ -1,5 +1,5 @@
 """The network eps_theta(x_t, t, c), with one embedding row per class and one null row: diffusers'
-UNet2DModel, or the UNet of the SalUn code line.
+UNet2DModel, the UNet of the SalUn code line, or a text-conditional one whose rows are captions.
 
 Row `num_classes` of the class embedding is the null label of classifier-free guidance. Weights are
 written in diffusers' own format, so `UNet2DModel.from_pretrained(folder)` reads them with no line
@@ -23,13 +23,15 @@ from unrelearn.errors import UsageError
 CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, width)
     "class_embedding.weight"
 )
+TABLE = "class_embedding."  # what all names of the table begin with
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
+    from unrelearn.diffusion.prompts import PromptUNet
     from unrelearn.diffusion.salun_unet import SalunUNet
 
-    Denoiser: TypeAlias = UNet2DModel | SalunUNet
+    Denoiser: TypeAlias = UNet2DModel | SalunUNet | PromptUNet
 else:  # diffusers is imported where a network is made or read: a finished run needs none
     Denoiser = nn.Module
 
@@ -42,7 +44,7 @@ class Unet:
         block_out_channels: width of each resolution level; the image is halved between levels.
         attention_levels: levels (0 = full resolution) with self-attention; the middle block follows
             if any is given, and has it anyway in "salun".
-        architecture: "unet2d" or "salun".
+        architecture: "unet2d", "salun" or "prompt".
         attention_head_dim: channels of one attention head; None: one head, the only choice in
             "salun".
     """
@@ -56,10 +58,13 @@ class Unet:
     attention_head_dim: int | None = None
 
 
-def build(*, image_size: int, channels: int, num_classes: int, **unet: Any) -> Denoiser:
+def build(
+    *, image_size: int, channels: int, num_classes: int, prompt: dict | None = None, **unet: Any
+) -> Denoiser:
     """A UNet for (B, channels, image_size, image_size) images and num_classes classes.
 
     Args:
+        prompt: of a text-conditional one, see `prompts.build`.
         unet: the fields of `Unet`.
 
     Raises:
@@ -74,8 +79,12 @@ def build(*, image_size: int, channels: int, num_classes: int, **unet: Any) -> D
         layers_per_block=wanted.layers_per_block,
         norm_num_groups=wanted.norm_num_groups,
         dropout=wanted.dropout,
-        num_class_embeds=num_classes + 1,
     )
+    if prompt is not None:
+        from unrelearn.diffusion import prompts
+
+        return prompts.build(wanted, {**shape, "num_classes": num_classes}, prompt)
+    shape["num_class_embeds"] = num_classes + 1
     if wanted.architecture == "salun":
         if wanted.attention_head_dim is not None:
             raise UsageError(
@@ -121,7 +130,7 @@ def guided(
 
 
 def null_label(denoiser: Denoiser) -> int:
-    return denoiser.config.num_class_embeds - 1
+    return len(denoiser.class_embedding.weight) - 1
 
 
 def embedding(denoiser: Denoiser, t: Tensor, labels: Tensor) -> Tensor:
@@ -156,9 +165,10 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
     """
     from diffusers import UNet2DModel
 
+    from unrelearn.diffusion.prompts import PromptUNet
     from unrelearn.diffusion.salun_unet import SalunUNet
 
-    kinds = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet}
+    kinds = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet, "PromptUNet": PromptUNet}
     name = json.loads((folder / "config.json").read_text())["_class_name"]
     if name not in kinds:
         raise ValueError(f"a {name}")
@@ -236,9 +246,16 @@ def load_checkpoint(
     return networks
 
 
+def reads_text(denoiser: nn.Module) -> bool:
+    """Whether its table holds captions, which are public and no weights of its own."""
+    return hasattr(denoiser.class_embedding, "encoder")
+
+
 def reinitialise(denoiser: Denoiser, seed: int) -> None:
-    """Give every weight its random initial value, a function of the seed alone."""
-    with torch.random.fork_rng(devices=[]):
+    """Give every weight its random initial value, a function of the seed alone; captions stay."""
+    with torch.random.fork_rng(devices=[]), _quiet_diffusers():
         torch.manual_seed(seed)
-        fresh = type(denoiser).from_config(denoiser.config)
-    denoiser.load_state_dict(fresh.state_dict())
+        fresh = type(denoiser).from_config(denoiser.config).state_dict()
+    if reads_text(denoiser):
+        fresh |= {k: v for k, v in denoiser.state_dict().items() if k.startswith(TABLE)}
+    denoiser.load_state_dict(fresh)

@@ -29,6 +29,12 @@ class DenoisingTask(Task):
     loss_reduction: str = "mean"
     antithetic: bool = False  # draw t for one half of a batch, the other half has T - 1 - t
 
+    def worded(self, wordings: Tensor | None) -> Tensor | None:
+        """In which wordings a forgotten class's caption is put to images of another one in
+        these.
+        """
+        return wordings
+
 
 class Denoising(Training):
     """Train `task.network`, a denoiser."""
@@ -68,17 +74,24 @@ class Denoising(Training):
         uniform, flip = torch.rand((2, n), generator=g, device=device)
         index, t, noise, uniform, flip = map(self.part, (index, t, noise, uniform, flip))
         x_0 = to_model_range(self.images(term, data, index))
-        labels = data.labels[index.to(data.labels.device)].to(device)
+        labels = self.conditions(data, index.to(data.labels.device))
         if self.task.horizontal_flip:
             x_0 = torch.where(flip.view(-1, 1, 1, 1) < 0.5, x_0.flip(-1), x_0)
         dropout = method.label_dropout if label_dropout is None else label_dropout
         labels = maths.drop_labels(labels, uniform, dropout, self.null_label)
         return NoisyBatch(x_0, labels, noise, t)
 
+    def conditions(self, data: ImageSet, index: Tensor) -> Tensor:
+        """Of images (B,) their labels, with the wording where classes have several captions."""
+        labels = data.labels[index]
+        if data.wordings is not None and denoisers.reads_text(self.network):
+            labels = labels + (self.null_label + 1) * data.wordings[index]
+        return labels.to(self.device)
+
     def fixed(self, data: ImageSet, count: int, g: torch.Generator) -> NoisyBatch:
         index = torch.randint(len(data), (count,), generator=g)
         x_0 = to_model_range(data.images[index].to(self.device))
-        labels = data.labels[index.to(data.labels.device)].to(self.device)
+        labels = self.conditions(data, index.to(data.labels.device))
         t = torch.randint(self.task.schedule["num_train_timesteps"], (count,), generator=g)
         noise = torch.randn(x_0.shape, generator=g)
         return NoisyBatch(x_0, labels, noise.to(self.device), t.to(self.device))

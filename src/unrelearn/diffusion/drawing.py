@@ -1,12 +1,13 @@
 """What is drawn of a model by a configuration's `sampler`: jobs of one sampler and scale each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unrelearn import distributed
-from unrelearn.diffusion.denoiser import Denoiser
+from unrelearn.diffusion.denoiser import Denoiser, null_label
 
 OFF_GRID_STEPS, FEWEST_OFF_GRID = 3, 10
 
@@ -55,6 +56,7 @@ def jobs(
     num_classes: int,
     num_train_timesteps: int,
     from_images: bool = False,
+    paraphrases: Sequence[int] = (),
 ) -> list[Job]:
     """What is drawn of a model, by a configuration's `sampler`; the jobs of a stream and scale
     follow each other.
@@ -63,6 +65,7 @@ def jobs(
         (off_grid_images), as a method could unlearn at the sampler's few times alone.
     retain: of the other classes.
     other_sampler: under c_f by `second`.
+    paraphrase: under these conditions, which mean c_f in other words; as many as under c_f.
     other_starts, with from_images, for an attack that starts from images: as "forget", noise and
     times too, from others.
     """
@@ -78,6 +81,10 @@ def jobs(
         some = _in_turn(forget_classes, second["num_images"])
         other, name, steps = "other_sampler", second["name"], second["num_inference_steps"]
         todo += [Job(other, scale, some, name, steps, other) for scale in scales]
+    if paraphrases:
+        said = _in_turn(list(paraphrases), sampler["num_images"])
+        name, steps, other = sampler["name"], sampler["num_inference_steps"], "paraphrase"
+        todo += [Job(other, scale, said, name, steps, other) for scale in scales]
     if from_images:
         todo += _forgotten("other_starts", sampler, asked_for, num_train_timesteps)
     return todo
@@ -146,15 +153,23 @@ def draw_all(
         name = f"{job.stream}/{float(job.scale)}"
         parts.setdefault(name, []).append((job, distributed.gather(images)))
     tensors: dict[str, Tensor] = {}
+    rows = null_label(denoiser) + 1
     for name, drawn in parts.items():
-        tensors |= _together(name, drawn, len(starts["images"]) if starts else 0)
+        tensors |= _together(name, drawn, len(starts["images"]) if starts else 0, rows)
     return tensors
 
 
-def _together(name: str, drawn: list[tuple[Job, Tensor]], starts: int) -> dict[str, Tensor]:
-    """Of one stream and scale; starts: how many images they were started from."""
+def _together(
+    name: str, drawn: list[tuple[Job, Tensor]], starts: int, rows: int
+) -> dict[str, Tensor]:
+    """Of one stream and scale; starts: how many images they were started from; rows: of the table,
+    by which a label is told into class and wording.
+    """
     images = torch.cat([images for _, images in drawn])
-    tensors = {name: images, f"{name}/labels": torch.cat([job.labels for job, _ in drawn])}
+    labels = torch.cat([job.labels for job, _ in drawn])
+    tensors = {name: images, f"{name}/labels": labels % rows}
+    if (labels >= rows).any():
+        tensors[f"{name}/wording"] = labels // rows
     if drawn[0][0].noise == "forget":
         off = [torch.full((len(job.labels),), job.first > 0) for job, _ in drawn]
         tensors[f"{name}/off_grid"] = torch.cat(off)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,8 +19,9 @@ from unrelearn.method import Method
 
 
 class Denoisers(Kind):
-    track, batches, evidence = "diffusion", "Denoising", "Evidence"
-    parts = ("unet", "schedule")
+    track, evidence = "diffusion", "Evidence"
+    batches: ClassVar[str | tuple[str, ...]] = "Denoising"
+    parts: ClassVar[tuple[str, ...]] = ("unet", "schedule")
 
     def __init__(self, cfg: Config, dataset: Any):
         super().__init__(cfg, dataset)

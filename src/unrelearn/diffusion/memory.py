@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unrelearn import randomness
-from unrelearn.data import ImageSet, MappedImages
+from unrelearn.data import ImageSet
 from unrelearn.diffusion.sampling import sample
 
 if TYPE_CHECKING:
@@ -42,15 +42,16 @@ def memory_set(
     """
     sets = []
     for c in task.forget_classes:
-        images = _images(task, memory, size, replacement(task, memory, memory_class, c), c)
-        sets.append(ImageSet(images, torch.full((len(images),), c, device=images.device)))
+        part = _images(task, memory, size, replacement(task, memory, memory_class, c), c)
+        labels = torch.full((len(part),), c, device=part.images.device)
+        sets.append(ImageSet(part.images, labels, task.worded(part.wordings)))
     return ImageSet.join(sets)
 
 
 def _images(
     task: "DenoisingTask", memory: Memory, size: int | None, other: int, forget_class: int
-) -> Tensor | MappedImages:
-    """uint8 (N, C, H, W) in place of those of forget_class, of the class `other` where of one."""
+) -> ImageSet:
+    """Images in place of those of forget_class, of the class `other` where of one."""
     g = randomness.generator_for(task.seed, "memory", memory, forget_class)
     if memory in ("generated", "noise"):
         n = size or 256
@@ -61,12 +62,13 @@ def _images(
             seed = int(torch.randint(2**31, (), generator=g))
             labels = torch.full((n,), other)
             images = sample(task.network, labels, schedule=task.schedule, seed=seed)
-        return images.to(task.retain.labels.device)
+        images = images.to(task.retain.labels.device)
+        return ImageSet(images, torch.full((n,), other, device=images.device))
     every = memory in ("all_retain", "fixed_k")
     source = task.retain if every else task.retain.of_classes([other])
     limit = size or (10 if memory == "fixed_k" else len(source))
     chosen = torch.randperm(len(source), generator=g)[:limit]
-    return source.take(chosen.to(source.labels.device)).images
+    return source.take(chosen.to(source.labels.device))
 
 
 def replacement(

@@ -24,12 +24,16 @@ def compare(original: Denoiser, network: Denoiser, forgotten: list[int], steps: 
             1, the weights were written in other units, whatever the function is. change: |theta -
             theta_0| / |theta_0| over all weights.
         class_rows_changed: whether the class table's rows of forgotten labels differ.
-            projection_change: the mean over blocks and times of |(W - W_0) s(t, c)| / |W_0 s(t, c)|
+            projection_change: the mean over blocks and times (of prompts: over the keys and values
+            of cross-attention and their tokens) of |(W - W_0) s(t, c)| / |W_0 s(t, c)|
             for forgotten and for all other labels, the null one too; where the second is far below
             the first, data of the retained classes excite next to nothing of the change, and no
             attack that trains on them can undo it.
     """
-    before, after = original.state_dict(), network.state_dict()
+    before, after = (
+        {name: value for name, value in one.state_dict().items() if value.is_floating_point()}
+        for one in (original, network)
+    )
     ratios = [
         (after[name].norm() / norm).item()
         for name, weight in before.items()
@@ -48,20 +52,28 @@ def compare(original: Denoiser, network: Denoiser, forgotten: list[int], steps: 
     }
 
 
+def _readers(network: Denoiser) -> list:
+    """The linear layers that read what a condition stands for."""
+    if denoisers.reads_text(network):
+        keys = (".attn2.to_k", ".attn2.to_v")
+        return [layer for name, layer in network.named_modules() if name.endswith(keys)]
+    return [layer for block in network.modules() for layer in projections(block)]
+
+
 def _projection_change(
     original: Denoiser, network: Denoiser, forgotten: list[int], steps: int
 ) -> dict:
-    labels = torch.arange(original.config.num_class_embeds).repeat_interleave(TIMES)
-    times = torch.linspace(0, steps - 1, TIMES).long().repeat(original.config.num_class_embeds)
-    s = denoisers.embedding(original, times.to(original.device), labels.to(original.device))
-    pairs = [
-        pair
-        for a, b in zip(original.modules(), network.modules(), strict=True)
-        for pair in zip(projections(a), projections(b), strict=True)
-    ]
+    count = len(original.class_embedding.weight)
+    labels = torch.arange(count).repeat_interleave(TIMES).to(original.device)
+    times = torch.linspace(0, steps - 1, TIMES).long().repeat(count).to(original.device)
+    if denoisers.reads_text(original):
+        s = original.class_embedding(labels)
+    else:
+        s = denoisers.embedding(original, times, labels)
+    pairs = list(zip(_readers(original), _readers(network), strict=True))
     change = sum(
-        (s @ (b.weight - a.weight).T).norm(dim=1) / (s @ a.weight.T).norm(dim=1) for a, b in pairs
+        (s @ (b.weight - a.weight).T).norm(dim=-1) / (s @ a.weight.T).norm(dim=-1) for a, b in pairs
     )
-    change = (change / max(1, len(pairs))).cpu()
-    gone = torch.isin(labels, torch.tensor(forgotten))
+    change = (change / max(1, len(pairs))).cpu().view(len(labels), -1).mean(1)
+    gone = torch.isin(labels.cpu(), torch.tensor(forgotten))
     return {"forgotten": change[gone].mean().item(), "retained": change[~gone].mean().item()}

@@ -6,6 +6,7 @@ once, in float64, from all features: the result does not depend on the number of
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -29,7 +30,9 @@ class Predictions:
     1) float64, the last column "nothing". features: (N, D) float64 of the oracle. inception_*:
     float32 (N, 2048) and (N, 1008), where a measurement reads them. off_grid: (N,) bool, which
     images were drawn at other times. start: (N,) int64, which image each was started from, if not
-    from noise.
+    from noise. judged: (N, A) int64, what was computed of their attributes, without a classifier:
+    the number of each's value, -1 where it shows none, -2 where it can not be computed. wording:
+    (N,) int64, which caption of their class they were drawn under.
     """
 
     labels: Tensor
@@ -40,6 +43,8 @@ class Predictions:
     inception_probabilities: Tensor | None = None
     off_grid: Tensor | None = None
     start: Tensor | None = None
+    judged: Tensor | None = None
+    wording: Tensor | None = None
 
     @property
     def predicted(self) -> Tensor:
@@ -70,7 +75,9 @@ class Evidence:
     real_*: retained classes of the data set. other_sampler: under c_f by the second sampler, which
     `second` names.
     other_starts: under c_f from images of retained classes, where an attack starts from images.
-    Both may be empty.
+    paraphrase: under synonyms of the forgotten word that whoever made the model forget never saw.
+    All three may be empty. attributes: attribute -> its value in each class, by name; without
+    attributes the class itself.
     records, retrained: by this model and by one that never saw D_f, where a measurement reads them.
     """
 
@@ -82,9 +89,11 @@ class Evidence:
     num_classes: int
     other_sampler: dict[str, Predictions] = field(default_factory=dict)
     other_starts: dict[str, Predictions] = field(default_factory=dict)
+    paraphrase: dict[str, Predictions] = field(default_factory=dict)
     second: str | None = None
     records: Records | None = None
     retrained: Records | None = None
+    attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,12 +101,15 @@ class Observers:
     """Who looks: the oracle, the held-out classifier and, if a measurement asks for it, Inception.
 
     stretch: whether each image is first stretched to the full range, as the "salun" protocol does.
+    attributes: as Evidence has them. judge: uint8 images (N, C, H, W) -> as Predictions.judged.
     """
 
     oracle: Classifier
     held_out: Classifier
     inception: Inception | None = None
     stretch: bool = False
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    judge: Callable[[Tensor], Tensor] | None = None
 
     def look(self, images: Tensor | MappedImages, labels: Tensor) -> Predictions:
         """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets
@@ -162,6 +174,7 @@ def gather_evidence(
         "retain": {},
         "other_sampler": {},
         "other_starts": {},
+        "paraphrase": {},
     }
     for name, images in samples.items():
         if name.count("/") == 1:
@@ -170,6 +183,8 @@ def gather_evidence(
                 observers.look(images, samples[f"{name}/labels"]),
                 off_grid=samples.get(f"{name}/off_grid"),
                 start=samples.get(f"{name}/start"),
+                judged=observers.judge(images) if observers.judge else None,
+                wording=samples.get(f"{name}/wording"),
             )
     real_train, real_test = (
         real.where(~torch.isin(real.labels, torch.tensor(forget_classes)))
@@ -182,6 +197,7 @@ def gather_evidence(
         forget_classes=forget_classes,
         num_classes=real_train.probabilities.shape[1] - 1,  # the last column is "nothing"
         second=second,
+        attributes=observers.attributes,
     )
 
 

@@ -58,6 +58,7 @@ class Classifiers(Stage):
             channels=dataset.channels,
             num_classes=len(dataset.class_names),
             **shape,
+            **({"values": dataset.values} if hasattr(dataset, "values") else {}),
         )
         module = ClassifierTraining(
             OracleRecipe(**self.settings),

@@ -57,6 +57,7 @@ class Samples(Stage):
             len(run.dataset.class_names),
             schedule_of(run.cfg).num_train_timesteps,
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
+            run.kind.paraphrases,
         )
 
     def origin(self) -> tuple[Stage, str] | None:

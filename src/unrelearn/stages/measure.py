@@ -1,12 +1,15 @@
 """What is seen in real images, and what is measured of a model's."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from unrelearn import distributed, progress, source
 from unrelearn.artifact import sha256, write_json
@@ -39,7 +42,20 @@ def _observers(run: Run) -> Observers:
     weights = run.cfg.paths.inception_weights
     features = Inception(Path(weights), run.device) if weights and uses_inception(run) else None
     main, held_out = (classifier(run, role) for role in Classifiers.ROLES)
-    return Observers(main, held_out, features, run.cfg.protocol.contrast_stretch)
+    stretch, names = run.cfg.protocol.contrast_stretch, getattr(run.dataset, "attributes", {})
+    return Observers(main, held_out, features, stretch, names, _judge(run.dataset, list(names)))
+
+
+def _judge(dataset: Any, attributes: list[str]) -> Callable[[Tensor], Tensor] | None:
+    """What a data set computes of images, as columns; None: it computes nothing."""
+    if not hasattr(dataset, "judge"):
+        return None
+
+    def judge(images: Tensor) -> Tensor:
+        known, none = dataset.judge(images), torch.full((len(images),), -2)
+        return torch.stack([known.get(name, none) for name in attributes], 1)
+
+    return judge
 
 
 class Reference(Stage):

@@ -15,6 +15,7 @@ from unrelearn.stage import Cost, Stage
 from unrelearn.stages.cached import Cached
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.images import decoded, images
+from unrelearn.stages.text import encoders, new_network
 
 if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no Lightning
     from torch import Tensor, nn
@@ -152,7 +153,7 @@ class Trained(Stage):
         run, start, kind = self.run, self.start, self.run.kind
         written = kind.canonical if attacked else lambda network: network
         data, dataset = images(run), run.dataset
-        network = written(start.network()) if start else kind.build()
+        network = written(start.network()) if start else new_network(run)
         forgotten = run.forget if start else []
         everything = data.original[0] if data.original else data.train
         forget, retain = kind.split(data) if start else (everything.of_classes([]), everything)
@@ -202,6 +203,9 @@ class Pretrain(Trained):
 
     name = "pretrain"
     axis = "pretrain/step"
+
+    def parents(self) -> list[Stage]:
+        return list(encoders(self.run))
 
     def config(self) -> dict[str, Any]:
         run = self.run
