@@ -158,14 +158,17 @@ def test_what_is_around_stages_knows_none_by_name():
         assert not naming, name
 
 
-@pytest.mark.parametrize(("package", "other"), [("diffusion", "classification")])
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [("diffusion", "classification"), ("diffusion", "gan"), ("classification", "gan")],
+)
 def test_kinds_of_model_never_import_one_another(package: str, other: str):
     for one, another in ((package, other), (other, package)):
         for module in inside(one):
             assert not [m for m in own(module) if m.startswith(f"unrelearn.{another}")], module
 
 
-KINDS_OF_MODEL = ("diffusion", "classification")
+KINDS_OF_MODEL = ("diffusion", "classification", "gan")
 
 
 @pytest.mark.parametrize("module", ["method", "task", "batches", "training", "fit", "objectives"])
