@@ -42,10 +42,13 @@ GROUPS = {
     "attack": ("attacks", ""),
     "eval": ("evals", "evidence"),
     "dataset": ("data", ""),
+    "design": ("gan.designs", ""),
+    "privacy": ("gan.privacy", ""),
 }
 HELPERS = {
     "unrelearn.evals.answers",
     "unrelearn.evals.evidence",
+    "unrelearn.evals.published",
     "unrelearn.data.idx",
     "unrelearn.data.mosaics",
     "unrelearn.data.cifar",
@@ -247,6 +250,7 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",
         "unrelearn.evals.precision_recall",
+        "unrelearn.evals.published",
     }
 
 
@@ -258,6 +262,7 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
         "unrelearn.run",
         "unrelearn.stages.measure",
         "unrelearn.stages.score",
+        "unrelearn.stages.federated",
     }
 
 
@@ -300,12 +305,14 @@ def composed(group: str, name: str, *overrides: str):
         group, [f"{group}={name}"]
     )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
+    given += ["dataset.root=/table.csv"] if name == "table" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
 
 
 def arguments_of(group: str, name: str, cfg) -> dict:
-    node = cfg.eval[name] if group == "eval" else cfg[group]
+    several = {"eval": cfg.eval, **{part: cfg.gan[part] for part in ("design", "privacy")}}
+    node = several[group][name] if group in several else cfg[group]
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 

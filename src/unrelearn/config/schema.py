@@ -34,6 +34,7 @@ Augmentations = Literal[
     "none", "crop_flip", "randaugment", "autoaugment", "erasing", "trivial", "augmix"
 ]
 GROUPS = ("dataset", "method", "attack", "eval")  # what they name says what they take
+PARTS = ("gan.design.", "gan.privacy.")  # so do these
 
 
 def number(low: float, high: float | None = None, *, above: bool = False) -> Any:
@@ -95,12 +96,42 @@ class Network:
 
 
 @dataclass
+class Networks:
+    """Of federated generators: widths of hidden layers, and what is common to their critics."""
+
+    generator: list[int] = MISSING
+    extractor: list[int] = MISSING
+    server: list[int] = MISSING
+    latent: int = of(Count)
+    batch_norm_eps: float = of(Positive)
+    penalty_weight: float = of(Weight)
+    critic_steps: int = of(Count)
+
+
+@dataclass
+class Gan:
+    """How columns are held, and what is trained of them."""
+
+    design: dict[str, Any] = MISSING
+    privacy: dict[str, Any] = MISSING
+    protected: str = MISSING
+    partition: str = of(Literal["halves", "left_right", "interleaved", "columns"])
+    penalty: str = of(Literal["joint", "factorised"])
+    statistics: str = of(Literal["public", "own"])
+    select: str = of(Literal["last", "best_fd"])
+    transport: str = of(Literal["local", "gloo"])
+    replicas: int = of(Count)
+    records: int | None = of(Count)
+
+
+@dataclass
 class Model:
     name: str = MISSING
     kind: str = MISSING
     unet: Unet | None = MISSING
     schedule: Schedule | None = MISSING
     network: Network | None = MISSING
+    gan: Networks | None = None
     pretrain: Pretrain = MISSING
     weights: str = of(Literal["ema", "raw"])
     checkpoint: str | None = MISSING
@@ -250,6 +281,7 @@ class Config:
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING
+    gan: Gan = MISSING
     unlearning: Unlearning = MISSING
     relearning: Relearning = MISSING
     oracle: Oracle = MISSING

@@ -71,7 +71,7 @@ class Members:
         if design.server and wire.here(SERVER):
             widths = [settings.shape.extractor[-1]] * len(columns)
             self.server = Server(seeds, widths, settings.shape)
-        self.step = 0
+        self.step = self.first = 0
         self.weights, self.running = self._owned(device)
         rate = settings.learning_rate
         self.optimizers = {
@@ -101,6 +101,15 @@ class Members:
     def latent(self, party: Party, records: int) -> Tensor:
         name = "z" if self.design.shared_latent else f"z of {party.name}"
         return self.draws.normal(name, self.step, records, self.settings.shape.latent)
+
+    def bytes_per_step(self) -> dict[str, float] | None:
+        """To the server and from it, all parties, a critic step; of the steps of this process."""
+        if self.step == self.first:
+            return None
+        ways = {"up": 0, "down": 0}
+        for (_, source, _), count in self.wire.sent.items():
+            ways["down" if source == SERVER else "up"] += count
+        return {way: count / (self.step - self.first) for way, count in ways.items()}
 
     def noise(self, owner: str) -> Callable[[str, torch.Size], Tensor]:
         """N(0, 1) of an owner's weight in this step: (R, *shape)."""
@@ -143,7 +152,7 @@ class Members:
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        self.step = int(state["step"])
+        self.step = self.first = int(state["step"])
         for owner, weights in (self.weights | self.running).items():
             for name, value in weights.items():
                 value.copy_(state[f"{owner}/{name}"])

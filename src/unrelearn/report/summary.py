@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unrelearn.report import classified
+from unrelearn.report import classified, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
     QUALITY,
@@ -63,6 +63,8 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
     """
     if is_classifier(record):
         return classified.cells(record)
+    if published.is_published(record):
+        return published.cells(record)
     wide = intervals == "all"
     columns = [*_forgotten(record, intervals), *_retained(record, wide)]
     known = by_row(record, "agreement", main_guidance(record))
@@ -141,6 +143,8 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
     """What a reader of the table of models needs to know."""
     if is_classifier(record):
         return classified.table_caption(record)
+    if published.is_published(record):
+        return published.table_caption(record)
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -210,6 +214,8 @@ def lines(record: Record) -> list[str]:
     """The result in words."""
     if is_classifier(record):
         return [classified.verdict(record)]
+    if published.is_published(record):
+        return [published.verdict(record)]
     return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
 
 

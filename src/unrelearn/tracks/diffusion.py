@@ -9,6 +9,7 @@ from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.imported import Import
 from unrelearn.stages.measure import Evaluate
+from unrelearn.stages.rows import rows_of
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
 
 
@@ -18,6 +19,10 @@ def models(run: Run) -> list[Model]:
 
 def evaluations(run: Run) -> list[Evaluate]:
     return [Evaluate(run, Samples(run, model)) for model in models(run)]
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    return rows_of(evaluations(run))
 
 
 def targets(run: Run) -> list[Stage]:

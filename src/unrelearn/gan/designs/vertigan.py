@@ -17,4 +17,4 @@ class VertiGAN(Design):
     """averaging_interval: in generator steps; an unused argument of the released script says 10."""
 
     server: ClassVar[bool] = False
-    averaging_interval: Count = 10
+    averaging_interval: Count = 10  # type: ignore[misc]  # of the others it is 0

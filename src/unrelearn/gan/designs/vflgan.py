@@ -20,7 +20,7 @@ class Design:
     heads: ClassVar[bool] = True
     shared_latent: ClassVar[bool] = True
     joined: ClassVar[bool] = False
-    averaging_interval: int = 0
+    averaging_interval: ClassVar[int] = 0
 
 
 @dataclass(kw_only=True)
