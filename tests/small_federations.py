@@ -42,7 +42,9 @@ def federation(
     data, widths = blocks(), list(WIDTHS)
     if design.joined:
         data, widths = [torch.cat(data, 1)], [WIDTHS[0] + WIDTHS[1]]
-    training = Training(len(data[0]), settings.batch_size, settings.max_steps, len(data))
+    training = Training(
+        len(data[0]), settings.batch_size, settings.max_steps, len(data), design.server
+    )
     privacy = (privacy or Privacy()).prepared(training)
     columns = [(x, Output(w, False)) for x, w in zip(data, widths, strict=True)]
     return Federation(design, privacy, settings, columns, list(seeds), wire or Wire())

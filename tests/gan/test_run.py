@@ -73,8 +73,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(compose: Callable, tmp
     halted = stage("halted", "trainer.checkpoint_every_n_steps=4")
     federation = halted.federation
 
-    def stopped() -> object:
-        trained = federation()
+    def stopped(privacy: object) -> object:
+        trained = federation(privacy)
         train = trained.train
         trained.train = lambda until, each: (train(6, each), exec("raise KeyboardInterrupt"))
         return trained

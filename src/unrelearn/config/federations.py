@@ -43,6 +43,26 @@ def rows(cfg: Config) -> Problems:
         yield problem("privacy", "[]", "nothing would be trained", {"privacy": ["none"]})
 
 
+def privacy(cfg: Config) -> Problems:
+    """What an accountant needs, and what would undo a guarantee."""
+    for name, given in cfg.gan.privacy.items():
+        if "noise_multiplier" not in given:
+            continue
+        key, noise = f"gan.privacy.{name}", given["noise_multiplier"]
+        if noise is None and given["epsilon"] is None:
+            why = f"needs an epsilon, or {key}.noise_multiplier"
+            yield problem(f"{key}.epsilon", "null", why, {f"{key}.epsilon": 10})
+        if given["epsilon"] is not None and given["delta"] is None:
+            why = "an epsilon is one of a delta, below one over the number of rows"
+            yield problem(f"{key}.delta", "null", why, {f"{key}.delta": 1e-5})
+        if (delta := given["delta"]) is not None and not 0 < delta < 1:
+            why = "must be more than 0 and less than 1"
+            yield problem(f"{key}.delta", delta, why, {f"{key}.delta": 1e-5})
+        if get_object(given["_target_"]).guaranteed and cfg.gan.select == "best_fd":
+            why = f"looks at the training rows outside the accountant of privacy={name}"
+            yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
+
+
 def stages(cfg: Config) -> Problems:
     known = ["pretrain", "samples", "evaluate"]
     if not set(known) & set(cfg.stages):
@@ -54,6 +74,7 @@ RULES: Rules = (
     (identity, ("method", "attack")),
     (widths, ("model.gan.",)),
     (rows, ("design", "privacy", "gan.")),
+    (privacy, ("privacy", "gan.")),
     (stages, ("stages",)),
 )
 

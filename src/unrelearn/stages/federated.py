@@ -138,11 +138,8 @@ class Generators(Stage):
         settings, parties = kind_of(self.run).settings(True), self.columns.parties
         records = self.columns.build().meta["records"]
         parts = 1 if self.design.joined else len(parties)
-        return Training(records, settings.batch_size, settings.max_steps, parts)
-
-    def prepared(self) -> Privacy:
-        """The mode of privacy with its noise."""
-        return self.mode.prepared(self.training)
+        joined = self.design.server
+        return Training(records, settings.batch_size, settings.max_steps, parts, joined)
 
     def held(self) -> list[tuple[Tensor, Output]]:
         """Each party's columns, or those of the one that has them all."""
@@ -157,15 +154,16 @@ class Generators(Stage):
             held.append((rows.to(self.run.device), output))
         return held
 
-    def federation(self) -> Federation:
-        """Untrained."""
+    def federation(self, privacy: Privacy) -> Federation:
+        """Untrained. privacy: a mode with its noise."""
         kind = kind_of(self.run)
         settings = kind.settings(self.design.heads)
         columns: list[Any] = list(self.held())
-        return Federation(self.design, self.prepared(), settings, columns, kind.seeds, Wire())
+        return Federation(self.design, privacy, settings, columns, kind.seeds, Wire())
 
     def make(self, folder: Path) -> dict[str, Any]:
-        federation, resume = self.federation(), folder / RESUME / STATE
+        privacy = self.mode.prepared(self.training)
+        federation, resume = self.federation(privacy), folder / RESUME / STATE
         if resume.exists():
             federation.load(load_file(resume, device=str(self.run.device)))
         every, settings = self.run.cfg.trainer.checkpoint_every_n_steps, federation.settings
@@ -179,7 +177,8 @@ class Generators(Stage):
 
         federation.train(settings.max_steps, keep)
         save_file(federation.state(), folder / STATE)
-        return {"weights": "raw", "bytes": federation.bytes_per_step()}
+        account = privacy.account(self.training)
+        return {"weights": "raw", "bytes": federation.bytes_per_step(), "privacy": account}
 
 
 class Tables(Stage):
@@ -206,7 +205,7 @@ class Tables(Stage):
         return {"records": self.run.cfg.gan.records}
 
     def make(self, folder: Path) -> dict[str, Any]:
-        federation = self.generators.federation()
+        federation = self.generators.federation(Privacy())
         state = load_file(self.generators.build().path / STATE, device=str(self.run.device))
         federation.load(state)
         count = self.run.cfg.gan.records or self.generators.training.records

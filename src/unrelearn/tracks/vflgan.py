@@ -56,8 +56,8 @@ def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
     if isinstance(seen, Floor):
         return row
     generators = seen.generators
-    account = generators.prepared().account(generators.training)
-    gan, reasons = run.cfg.gan, []
+    trained = generators.build()
+    gan, reasons, account = run.cfg.gan, [], dict(trained.meta["privacy"])
     if gan.statistics == "own":
         reasons.append("columns are scaled by the parties' own statistics, outside the accountant")
     if gan.select == "best_fd":
@@ -65,7 +65,6 @@ def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
     if reasons and seen.row.privacy != "none":
         said = [account["no_guarantee"]] if account["no_guarantee"] else []
         account |= {"epsilon_record": None, "no_guarantee": "; ".join([*said, *reasons])}
-    trained = generators.build()
     joined = generators.design.joined
     return row | {
         "weights": generators.id,

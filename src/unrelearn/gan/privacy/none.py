@@ -24,14 +24,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Training:
-    """What an accountant reads: N records, batches, critic steps, and the parties that hold a part
-    of each record.
+    """What an accountant reads: N records, batches, critic steps, the parties that hold a part of
+    each record, and whether a server critic joins them.
     """
 
     records: int
     batch_size: int
     steps: int
     parties: int
+    joined: bool = True
 
 
 @dataclass(kw_only=True)
