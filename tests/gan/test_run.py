@@ -89,6 +89,21 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(compose: Callable, tmp
     assert not torch.equal(kept["step"], torch.tensor(4))
 
 
+def test_the_nearest_of_ten_is_published_and_is_no_guarantee(compose: Callable, outputs: Path):
+    words = [*TINY, f"paths.outputs={outputs}", "design=vflgan", "gan.select=best_fd"]
+    first_layer = ["privacy=first_layer", "gan.privacy.first_layer.noise_multiplier=1"]
+    words += [*first_layer, "gan.privacy.first_layer.epsilon=null", "eval=[fd_raw]"]
+    record = execute(compose(*words, "gan.statistics=own"), "test")
+    account = record["rows"][-1]["privacy"]
+    assert account["epsilon_record"] is None
+    for reason in ("raw records", "own statistics", "distance to the training rows"):
+        assert reason in account["no_guarantee"]
+    assert published.cells(record)[1][-1][-1] == "no guarantee"
+    generators = vflgan.models(Cell(compose(*words)))[0]
+    state = load_file(generators.build().path / "state.safetensors")
+    assert state["distances"].isfinite().all()
+
+
 def test_each_replica_is_of_its_own_seed(compose: Callable, outputs: Path):
     def tables(*words: str) -> torch.Tensor:
         run = Cell(compose(*TINY, f"paths.outputs={outputs}", "design=vflgan", *words))

@@ -63,6 +63,12 @@ def privacy(cfg: Config) -> Problems:
             yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
 
 
+def transport(cfg: Config) -> Problems:
+    if cfg.gan.transport == "gloo" and cfg.gan.select == "best_fd":
+        why = "looks at all columns in one place, and with gan.transport=gloo nobody has them"
+        yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
+
+
 def stages(cfg: Config) -> Problems:
     known = ["pretrain", "samples", "evaluate"]
     if not set(known) & set(cfg.stages):
@@ -75,6 +81,7 @@ RULES: Rules = (
     (widths, ("model.gan.",)),
     (rows, ("design", "privacy", "gan.")),
     (privacy, ("privacy", "gan.")),
+    (transport, ("gan.",)),
     (stages, ("stages",)),
 )
 

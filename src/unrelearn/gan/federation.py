@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unrelearn.gan.layers import Weights
+from unrelearn.gan.layers import Weights, hidden_names
 from unrelearn.gan.members import Members
 from unrelearn.gan.party import Party, expanded
 from unrelearn.gan.privacy.none import Batch
@@ -163,8 +163,7 @@ class Federation(Members):
             name: party.generator.weights | party.generator.running
             for name, party in self.parties.items()
         }
-        example = next(iter(held.values()), {})
-        for key in sorted(key for key in example if not key.startswith("head")):
+        for key in hidden_names(len(self.settings.shape.generator)):
             own = {name: part[key].detach() for name, part in held.items()}
             arrived, mean = self.gather("backbone", own), None
             if self.wire.here(SERVER):

@@ -80,6 +80,13 @@ class Output:
         return torch.cat(parts, dim=-1)
 
 
+def hidden_names(layers: int) -> list[str]:
+    """Of everything below a generator's last layer, running statistics too."""
+    parts = ("weight", "bias", "mean", "var")
+    linear = [f"backbone.{layer}.{part}" for layer in range(layers) for part in parts[:2]]
+    return linear + [f"norm.{layer}.{part}" for layer in range(1, layers) for part in parts]
+
+
 class Generator:
     """Linear layers, LeakyReLU, and BatchNorm from the second on (over a replica's batch alone).
 

@@ -5,6 +5,7 @@ Each is one artefact for all replicas.
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,15 @@ from torch import Tensor
 
 from unrelearn import source
 from unrelearn.artifact import RESUME, write_json
+from unrelearn.evals.fd_raw import frechet
 from unrelearn.evals.published import PublishedTables
 from unrelearn.gan.columns import Encoding, partition
 from unrelearn.gan.federation import Federation
 from unrelearn.gan.kind import Federations
 from unrelearn.gan.layers import Output
 from unrelearn.gan.privacy.none import Privacy, Training
+from unrelearn.gan.processes import Job, train_apart
+from unrelearn.gan.selection import Best
 from unrelearn.gan.wire import Wire
 from unrelearn.randomness import generator_for
 from unrelearn.report.records import ONLY
@@ -161,23 +165,55 @@ class Generators(Stage):
         columns: list[Any] = list(self.held())
         return Federation(self.design, privacy, settings, columns, kind.seeds, Wire())
 
-    def make(self, folder: Path) -> dict[str, Any]:
-        privacy = self.mode.prepared(self.training)
-        federation, resume = self.federation(privacy), folder / RESUME / STATE
+    def _trained(self, federation: Federation, resume: Path) -> dict[str, Tensor]:
+        """The state in the end. resume: what an interrupted training left, and this one leaves."""
+        chooses = self.run.cfg.gan.select == "best_fd"
+        best = Best(federation, self._distance()) if chooses else None
         if resume.exists():
-            federation.load(load_file(resume, device=str(self.run.device)))
-        every, settings = self.run.cfg.trainer.checkpoint_every_n_steps, federation.settings
+            state = load_file(resume, device=str(self.run.device))
+            federation.load(state)
+            if best:
+                best.state = {k[5:]: value for k, value in state.items() if k.startswith("best/")}
+        every, steps = self.run.cfg.trainer.checkpoint_every_n_steps, federation.settings.max_steps
 
         def keep(step: int) -> None:
-            if step % every == 0 and step < settings.max_steps:
+            if best:
+                best.look(step)
+            if step % every == 0 and step < steps:
+                chosen = {
+                    f"best/{name}": value for name, value in (best.state if best else {}).items()
+                }
                 resume.parent.mkdir(exist_ok=True)
                 aside = resume.with_suffix(".new")
-                save_file(federation.state(), aside)
+                save_file(federation.state() | chosen, aside)
                 aside.replace(resume)
 
-        federation.train(settings.max_steps, keep)
-        save_file(federation.state(), folder / STATE)
+        federation.train(steps, keep)
+        return federation.state() | (best.state if best else {})
+
+    def _distance(self) -> Callable[[Tensor], float]:
+        rows, encoding = self.columns.rows()["train"], self.columns.encoding()
+        parts = [[*range(rows.shape[1])]] if self.design.joined else self.columns.parties
+        real = torch.cat([encoding.of_columns(p).encode(rows[:, p]) for p in parts], -1)
+        return lambda table: frechet(real, table)
+
+    def _job(self, privacy: Privacy) -> Job:
+        """The same for processes of their own."""
+        kind, columns = kind_of(self.run), self.columns
+        count, folder = len(columns.parties), columns.build().path
+        files = [folder / party_file(number) for number in range(1, count + 1)]
+        outputs, settings = [output for _, output in self.held()], kind.settings(self.design.heads)
+        return Job(self.design, privacy, settings, files, outputs, kind.seeds)
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        privacy = self.mode.prepared(self.training)
         account = privacy.account(self.training)
+        if self.run.cfg.gan.transport == "gloo" and not self.design.joined:
+            save_file(train_apart(self._job(privacy), folder), folder / STATE)
+            crossed = json.loads((folder / "bytes.json").read_text())
+            return {"weights": "raw", "bytes": crossed, "privacy": account}
+        federation = self.federation(privacy)
+        save_file(self._trained(federation, folder / RESUME / STATE), folder / STATE)
         return {"weights": "raw", "bytes": federation.bytes_per_step(), "privacy": account}
 
 
