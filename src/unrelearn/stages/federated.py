@@ -180,9 +180,8 @@ class Generators(Stage):
             if best:
                 best.look(step)
             if step % every == 0 and step < steps:
-                chosen = {
-                    f"best/{name}": value for name, value in (best.state if best else {}).items()
-                }
+                known = best.state if best else {}
+                chosen = {f"best/{name}": value for name, value in known.items()}
                 resume.parent.mkdir(exist_ok=True)
                 aside = resume.with_suffix(".new")
                 save_file(federation.state() | chosen, aside)

@@ -1,5 +1,5 @@
 """The ceiling without federation: one generator and one critic of whole records (WGAN-GP, Gulrajani
-et al. 2017, 1704.00028), of the same networks: S over E, of all columns.
+et al. 2017, 1704.00028), of the same networks: S over E, and P, of all columns.
 """
 
 from dataclasses import dataclass
@@ -10,5 +10,4 @@ from unrelearn.gan.designs.vflgan import Design
 
 @dataclass(kw_only=True)
 class WGANGP(Design):
-    heads: ClassVar[bool] = False
     joined: ClassVar[bool] = True
