@@ -10,12 +10,14 @@ from pathlib import Path
 
 from unrelearn import launch
 from unrelearn.paths import given
-from unrelearn.report import audit, classification, comparison, leaderboard, matrix
+from unrelearn.report import audit, classification, comparison, leaderboard, matrix, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
 from unrelearn.report.panel import panels
-from unrelearn.report.records import collect, troubles, versions_line
+from unrelearn.report.published import is_published
+from unrelearn.report.records import Record, collect, troubles, versions_line
+from unrelearn.report.render import markdown_table
 from unrelearn.report.site import Site
 from unrelearn.report.table import Results, results
 
@@ -79,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     classifiers = [record for record in records if is_classifier(record)]
-    denoisers = [record for record in records if not is_classifier(record)]
+    tables = [record for record in records if is_published(record)]
+    denoisers = [r for r in records if not is_classifier(r) and not is_published(r)]
     written = []
     if denoisers:
         made = results(denoisers)
@@ -90,12 +93,23 @@ def main(arguments: list[str] | None = None) -> int:
         matrix.show(matrix.matrices(made))
     if classifiers:
         written += write_classifiers(results(classifiers), options, alone=not denoisers)
+    written += write_published(tables, options.out)
     print(versions_line(records))
     for line in troubles(records):
         print(line)
     for path in written:
         print(path)
     return 0
+
+
+def write_published(records: list[Record], folder: Path) -> list[Path]:
+    """The table of each record of published tables, as it was printed."""
+    paths = []
+    for record in records:
+        text = f"{markdown_table(*published.cells(record))}\n\n{published.table_caption(record)}\n"
+        paths.append(folder / f"{record['dataset']}-{record['name'][-8:]}.md")
+        write_atomically(paths[-1], text)
+    return paths
 
 
 def write(made: Results, folder: Path) -> list[Path]:

@@ -42,10 +42,13 @@ GROUPS = {
     "attack": ("attacks", ""),
     "eval": ("evals", "evidence"),
     "dataset": ("data", ""),
+    "design": ("gan.designs", ""),
+    "privacy": ("gan.privacy", ""),
 }
 HELPERS = {
     "unrelearn.evals.answers",
     "unrelearn.evals.evidence",
+    "unrelearn.evals.published",
     "unrelearn.data.idx",
     "unrelearn.data.mosaics",
     "unrelearn.data.cifar",
@@ -160,14 +163,17 @@ def test_what_is_around_stages_knows_none_by_name():
         assert not naming, name
 
 
-@pytest.mark.parametrize(("package", "other"), [("diffusion", "classification")])
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [("diffusion", "classification"), ("diffusion", "gan"), ("classification", "gan")],
+)
 def test_kinds_of_model_never_import_one_another(package: str, other: str):
     for one, another in ((package, other), (other, package)):
         for module in inside(one):
             assert not [m for m in own(module) if m.startswith(f"unrelearn.{another}")], module
 
 
-KINDS_OF_MODEL = ("diffusion", "classification")
+KINDS_OF_MODEL = ("diffusion", "classification", "gan")
 
 
 @pytest.mark.parametrize("module", ["unrelearn.audits", *inside("audits")])
@@ -261,6 +267,7 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",
         "unrelearn.evals.precision_recall",
+        "unrelearn.evals.published",
     }
 
 
@@ -272,6 +279,7 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
         "unrelearn.run",
         "unrelearn.stages.measure",
         "unrelearn.stages.score",
+        "unrelearn.stages.federated",
     }
 
 
@@ -321,12 +329,14 @@ def composed(group: str, name: str, *overrides: str):
     )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
     given += ["method.checkpoint=/weights"] if name == "given" else []
+    given += ["dataset.root=/table.csv"] if name == "table" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
 
 
 def arguments_of(group: str, name: str, cfg) -> dict:
-    node = cfg.eval[name] if group == "eval" else cfg[group]
+    several = {"eval": cfg.eval, **{part: cfg.gan[part] for part in ("design", "privacy")}}
+    node = several[group][name] if group in several else cfg[group]
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 

@@ -25,15 +25,14 @@ def name_of_run(run: Run) -> str:
     keys = [evaluation.key for evaluation in tracks.evaluations(run)]
     identity = Spec("run", 2, {"rows": keys}).key[:8]
     again = f"-attack{run.attack.own_seed}" if run.attack.own_seed else ""
-    return f"{run.group}-forget{run.kind.label}-seed{run.cfg.seed}{again}-{identity}"
+    forgotten = f"-forget{run.kind.label}" if run.kind.label else ""
+    return f"{run.group}{forgotten}-seed{run.cfg.seed}{again}-{identity}"
 
 
 def record(run: Run, seconds: float) -> dict[str, Any]:
     """Of a run whose stages are all there, or ruled out."""
     evaluations = tracks.evaluations(run)
-    rows = [_row(evaluation) for evaluation in evaluations]
-    if run.method.identity:  # the unlearned model is the original one, and has a row of its own
-        rows.insert(1, {**rows[0], "model": "unlearned"})
+    rows = tracks.rows(run)
     finished = all(row["status"] == "finished" for row in rows)
     attacks = not run.attack.identity
     return {
@@ -62,37 +61,6 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
         else None,
         **tracks.about(run),
         "seconds": round(seconds, 1),
-    }
-
-
-def _row(evaluation: Any) -> dict[str, Any]:
-    """What is known of one of the models."""
-    run, model = evaluation.run, evaluation.model
-    names = {0: "original", 1: "unlearned", 2: "attacked"}
-    stage, depth = model.stage, 0
-    while stage.start is not None:
-        stage, depth = stage.start, depth + 1
-    if (run.method.identity and depth) or (run.method.elsewhere and not run.original_known):
-        depth += 1
-    weights = model.weights
-    row: dict[str, Any] = {
-        "model": names[depth],
-        "step": model.step,
-        "metrics": {},
-        "status": "diverged",
-        "evaluate": None,
-        evaluation.seen.name: None,
-        "weights": model.stage.id + (f" ({weights.name})" if weights else ""),
-    }
-    if weights is None:
-        return row
-    seen, evaluated = evaluation.seen.build(), evaluation.build()
-    return row | {
-        "status": "finished",
-        evaluation.seen.name: seen.path.relative_to(run.outputs).as_posix(),
-        "evaluate": evaluation.id,
-        **{name: f"artifacts/{stage.id}" for name, stage in evaluation.kept.items()},
-        "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
     }
 
 

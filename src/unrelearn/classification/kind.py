@@ -14,7 +14,7 @@ from unrelearn.classification import networks
 from unrelearn.classification.canonical import canonical
 from unrelearn.classification.networks import NetworkConfig
 from unrelearn.classification.recipe import Recipe
-from unrelearn.config.schema import Network
+from unrelearn.config.models import Network
 from unrelearn.data import ImageData
 from unrelearn.kind import Kind
 from unrelearn.method import Method

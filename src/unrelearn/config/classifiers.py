@@ -4,8 +4,9 @@ from typing import Any
 
 from unrelearn.advice import problem
 from unrelearn.config.groups import name_of
+from unrelearn.config.models import Network
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, Network
+from unrelearn.config.schema import Config
 from unrelearn.forgotten import names_images
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have

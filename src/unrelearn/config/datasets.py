@@ -7,12 +7,20 @@ from hydra.utils import instantiate
 
 from unrelearn import check
 from unrelearn.advice import problem, shown
-from unrelearn.config import classifiers, denoisers
+from unrelearn.config import classifiers, denoisers, federations
 from unrelearn.config.classes import class_named, doubtful, forget_classes
+from unrelearn.config.groups import name_of
 from unrelearn.config.images import check_images
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
 from unrelearn.forgotten import names_examples, names_images
+
+
+def of_kind(cfg: Config) -> Any:
+    """The rules of this kind of model."""
+    if cfg.model.gan is not None:
+        return federations
+    return classifiers if cfg.model.network is not None else denoisers
 
 
 def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
@@ -23,12 +31,23 @@ def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
     dataset, problems = _there("dataset", cfg)
     if problems:
         return problems
-    of_kind = classifiers if cfg.model.network is not None else denoisers
+    if hasattr(dataset, "columns") != (cfg.model.gan is not None):
+        return [_other_kind(cfg, dataset)]
+    if cfg.model.gan is not None:
+        return federations.check_data(cfg, dataset)
     return [
-        *of_kind.check_data(cfg, dataset),
+        *of_kind(cfg).check_data(cfg, dataset),
         *_proxy(cfg, dataset),
         *_forgotten(cfg, dataset, in_doubt),
     ]
+
+
+def _other_kind(cfg: Config, dataset: Any) -> str:
+    table = hasattr(dataset, "columns")
+    what, wants = ("a table", "images") if table else ("of images", "a table")
+    instead = "Type experiment=vflgan" if table else "Type dataset=digits_halves"
+    why = f"is {what}, and model={cfg.model.name} is of {wants}"
+    return problem("dataset", name_of(cfg.dataset), why, instead)
 
 
 def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any
 
 from unrelearn.advice import problem
 from unrelearn.config import given, prompts
+from unrelearn.config.models import Schedule, Unet
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, Schedule, Unet
+from unrelearn.config.schema import Config
 
 
 def unet_of(cfg: Config) -> Unet:

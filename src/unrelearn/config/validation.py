@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check, hub
 from unrelearn.advice import problem, shown
-from unrelearn.config import classifiers, denoisers, images
-from unrelearn.config.datasets import check_dataset
+from unrelearn.config import images
+from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind
@@ -97,15 +97,16 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
             problems.append(problem("stages", stage, why, {"stages": stages}))
     if unless("model.kind", "method", "attack", "eval"):
         problems += check_kind(cfg)
-    parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=")
-    of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
-    for rule, keys in (*(of_kind if unless(*parts) else ()), *images.RULES, *RULES):
+    parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=", "model.gan=")
+    for rule, keys in (*(of_kind(cfg).RULES if unless(*parts) else ()), *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
     if unless("paths.outputs"):
         problems += check_writable(cfg.paths.outputs)
-    if unless("dataset", "attack.proxy", "attack._target_", "method._target_", *parts):
+    if unless(
+        "dataset", "gan.partition", "attack.proxy", "attack._target_", "method._target_", *parts
+    ):
         problems += check_dataset(cfg, in_doubt=in_doubt)
     return problems
 

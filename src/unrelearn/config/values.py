@@ -11,6 +11,7 @@ from unrelearn import arguments
 from unrelearn.advice import typed
 from unrelearn.config.schema import (
     GROUPS,
+    PARTS,
     Config,
     defaults,
     groups_of,
@@ -75,7 +76,7 @@ def check_values(settings: dict[str, Any]) -> list[str]:
     """Keys that there are not, choices, ranges, and numbers that are none."""
     known, groups, problems = known_keys(), set(groups_of(Config)), []
     for key, value in leaves(settings):
-        if key.split(".")[0] in GROUPS:
+        if key.split(".")[0] in GROUPS or key.startswith(PARTS):
             continue
         if key in known:
             problems += check_value(key, value)

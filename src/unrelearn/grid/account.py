@@ -55,11 +55,15 @@ def compare(records: list[dict]) -> None:
     from unrelearn.report import classification, comparison, matrix, sections
     from unrelearn.report.classified import is_classifier
     from unrelearn.report.files import write_atomically
+    from unrelearn.report.published import is_published
     from unrelearn.report.table import results
 
     outputs = Path(records[0]["config"]["paths"]["outputs"])
     tracking.grid(records, outputs, records[0]["config"]["tracking"])
     page = outputs / "report" / "index.html"
+    records = [record for record in records if not is_published(record)]
+    if not records:
+        return  # each printed its own table
     if all(map(is_classifier, records)):
         made = results(records)
         boards = classification.boards(made)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from unrelearn.report import classified, drawing
+from unrelearn.report import classified, drawing, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.files import write_atomically
@@ -65,7 +65,27 @@ def write_page(record: Record, outputs: Path, destination: Path) -> None:
 
 
 def run_page(record: Record, outputs: Path) -> str:
+    if published.is_published(record):
+        return _published(record, outputs)
     return _classifier(record) if is_classifier(record) else _denoiser(record, outputs)
+
+
+def _published(record: Record, outputs: Path) -> str:
+    headers, rows = published.cells(record)
+    return page(
+        "published",
+        title=f"Published tables: {record['dataset']}, {len(record['parties'])} parties",
+        record={"command": None} | record,
+        created=str(record.get("created") or "").replace("T", " ")[:16],
+        verdict=published.verdict(record),
+        tables=(headers, rows),
+        caption=published.table_caption(record),
+        stages=stage_cells(record),
+        stage_left=STAGE_LEFT,
+        stage_line=stage_line(record),
+        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+        **published.context(record, outputs),
+    )
 
 
 def _classifier(record: Record) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unrelearn.report import classified
+from unrelearn.report import classified, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
     ONLY,
@@ -61,6 +61,8 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
     """
     if is_classifier(record):
         return classified.cells(record)
+    if published.is_published(record):
+        return published.cells(record)
     wide = intervals == "all"
     columns = [*_forgotten(record, intervals), *_retained(record, wide)]
     known = by_row(record, "agreement", main_guidance(record))
@@ -154,6 +156,8 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
     """What a reader of the table of models needs to know."""
     if is_classifier(record):
         return classified.table_caption(record)
+    if published.is_published(record):
+        return published.table_caption(record)
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -225,6 +229,8 @@ def lines(record: Record) -> list[str]:
     """The result in words."""
     if is_classifier(record):
         return [classified.verdict(record)]
+    if published.is_published(record):
+        return [published.verdict(record)]
     return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
 
 

@@ -10,6 +10,7 @@ from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.imported import Given, Import, Imported
 from unrelearn.stages.measure import Evaluate
+from unrelearn.stages.rows import rows_of
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
 
@@ -25,6 +26,10 @@ def models(run: Run) -> list[Model]:
 
 def evaluations(run: Run) -> list[Evaluate]:
     return [Evaluate(run, Samples(run, model)) for model in models(run)]
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    return rows_of(evaluations(run))
 
 
 def targets(run: Run) -> list[Stage]:
