@@ -99,13 +99,14 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
         problems += check_kind(cfg)
     parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=")
     of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
-    for rule, keys in (*(of_kind if unless(*parts) else ()), *RULES):
+    whole = cfg.model.network is not None or None not in (cfg.model.unet, cfg.model.schedule)
+    for rule, keys in (*(of_kind if whole and unless(*parts) else ()), *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
     if unless("paths.outputs"):
         problems += check_writable(cfg.paths.outputs)
-    if unless("dataset", "attack.proxy", "attack._target_", "method._target_", *parts):
+    if whole and unless("dataset", "attack.proxy", "attack._target_", "method._target_", *parts):
         problems += check_dataset(cfg, in_doubt=in_doubt)
     return problems
 
