@@ -108,8 +108,8 @@ def membership(cfg: Config) -> Problems:
 
 
 RULES: Rules = (
-    (given.whole, ("model.checkpoint", "method.", "model.schedule")),
-    (given.asked, ("model.checkpoint", "method.", "attack.", "sampler.", "model.pretrain")),
+    (given.whole, ("model.checkpoint", "method", "model.schedule")),
+    (given.asked, ("model.checkpoint", "method", "attack", "sampler.", "model.pretrain")),
     (network, ("model.unet.",)),
     (betas, ("model.schedule.beta",)),
     (scales, ("sampler.guidance", "sampler.retain_guidance")),

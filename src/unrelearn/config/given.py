@@ -97,12 +97,12 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     names, null = list(dataset.class_names), cfg.method["null_label"]
     problems = []
     labels = cfg.method["labels"]
-    if labels is not None and sorted(labels) != sorted(names):
+    if isinstance(labels, list) and sorted(map(str, labels)) != sorted(names):
         why = "must be the data set's classes, each once, in the order of the network's labels"
         problems.append(problem("method.labels", labels, why, {"method.labels": names}))
     shape = {"image_size": dataset.image_size, "channels": dataset.channels}
     for key in (KEY, "model.checkpoint"):
-        path = Path(check.at(cfg, key) or "/nowhere")
+        path = Path(str(check.at(cfg, key) or "/nowhere"))
         count = len(names) - (null == "none")
         lines = checkpoint.check_shape(path, **shape, num_classes=count)
         fewer = lines and checkpoint.check_shape(path, **shape, num_classes=len(names) - 1)

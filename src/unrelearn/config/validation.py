@@ -98,15 +98,17 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
     if unless("model.kind", "method", "attack", "eval"):
         problems += check_kind(cfg)
     parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=", "model.gan=")
-    for rule, keys in (*(of_kind(cfg).RULES if unless(*parts) else ()), *images.RULES, *RULES):
+    model = cfg.model
+    whole = model.network or model.gan or (model.unet and model.schedule)
+    rules = of_kind(cfg).RULES if whole and unless(*parts) else ()
+    for rule, keys in (*rules, *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
     if unless("paths.outputs"):
         problems += check_writable(cfg.paths.outputs)
-    if unless(
-        "dataset", "gan.partition", "attack.proxy", "attack._target_", "method._target_", *parts
-    ):
+    reads = ("attack.proxy", "attack._target_", "method._target_")
+    if whole and unless("dataset", "gan.partition", *reads, *parts):
         problems += check_dataset(cfg, in_doubt=in_doubt)
     return problems
 

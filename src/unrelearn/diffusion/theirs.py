@@ -24,7 +24,9 @@ IMAGES, CLASSES = 16, 20  # images of each of at most so many retained classes
 SURE = 3.0  # standard errors by which another order must be better, on images it was not chosen by
 
 
-def rows(class_names: Sequence[str], labels: Sequence[str] | None, null_label: str) -> list[int]:
+def rows(
+    class_names: Sequence[str], labels: Sequence[str | int] | None, null_label: str
+) -> list[int]:
     """The rows of their table in our order: each class of the data set, then "no class".
 
     Args:
@@ -32,7 +34,7 @@ def rows(class_names: Sequence[str], labels: Sequence[str] | None, null_label: s
         null_label: where "no class" stands: "last", "first" or "none". In the last case the last
             class's row stands in, which nobody may read.
     """
-    first, names = int(null_label == "first"), list(labels or class_names)
+    first, names = int(null_label == "first"), [*map(str, labels or class_names)]
     null = {"last": len(names), "first": 0, "none": len(names) - 1}[null_label]
     return [*(first + names.index(name) for name in class_names), null]
 

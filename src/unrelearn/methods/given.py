@@ -17,7 +17,7 @@ class Given(Still):
         checkpoint: a folder of diffusers or of ours, a file of SalUn's code line, or user/name on
             the Hugging Face hub.
         weights: which of a folder's; None: the average (ema) if it holds one, else raw.
-        labels: names of the data set's classes in the order of the network's labels; None: that of
+        labels: the data set's classes, by name, in the order of the network's labels; None: that of
             the data set.
         null_label: where the table has the row of "no class": behind the classes, before them, or
             nowhere, as the network was trained without one.
@@ -25,7 +25,7 @@ class Given(Still):
 
     checkpoint: str
     weights: Literal["ema", "raw"] | None = None
-    labels: list[str] | None = None
+    labels: list[str | int] | None = None
     null_label: Literal["last", "first", "none"] = "last"
 
     closed = True
