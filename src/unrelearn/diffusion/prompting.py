@@ -61,6 +61,11 @@ class Prompting(Denoising):
 
     task: PromptingTask  # type: ignore[assignment]
 
+    def begin(self) -> None:
+        # few_shot and lora ask for it, of a row of a class; states that moved would be no caption's
+        self.method.train_class_embedding = False
+        super().begin()
+
     @property
     def public(self) -> frozenset[str]:  # type: ignore[override]
         names = [name for name, _ in self.network.named_parameters()]

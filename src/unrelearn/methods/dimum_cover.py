@@ -65,7 +65,9 @@ class DiMUMCover(Method):
         batch = mixed(forgotten, forget, memory)
         x_t, wanted = t.noised(batch), t.target(batch).clone()
         if forgotten.any():
-            stand_ins = self.stands_in[batch.labels[forgotten]]
+            asked, rows = batch.labels[forgotten], t.null_label + 1
+            # a caption's wording, if classes have several, stays
+            stand_ins = self.stands_in[asked % rows] + asked // rows * rows
             with torch.no_grad():
                 answer = t.predict(x_t[forgotten], batch.t[forgotten], stand_ins)
             wanted[forgotten] = answer.to(wanted.dtype)
