@@ -162,27 +162,35 @@ def measured(ours: Records, theirs: Records) -> dict:
 
 
 def test_a_model_that_forgot_is_as_the_retrained_one_and_one_that_knows_is_not():
-    null = measured(known_records(0, 300), known_records(1, 300))
+    null = measured(known_records(0, 400), known_records(1, 400))
     assert null["loss"]["low"] < 0.5 < null["loss"]["high"] and null["loss"]["epsilon"] == 0
     assert null["loss_retain"]["value"] > 0.95  # the control
-    knows = measured(known_records(0, 300, known=9), known_records(1, 300))
+    knows = measured(known_records(0, 400, known=9), known_records(1, 400))
     assert knows["loss"]["value"] > 0.999 and knows["loss_retrain"] == null["loss_retrain"]
     assert knows["loss"]["epsilon"] == knows["loss"]["epsilon_ceiling"] > 4
     assert knows["loss_beside_retrain"]["value"] > 0.999
 
 
 def test_a_record_that_is_less_likely_than_a_stranger_is_exposed_too():
-    found = measured(known_records(0, 300, known=-9), known_records(1, 300))["loss"]
+    found = measured(known_records(0, 400, known=-9), known_records(1, 400))["loss"]
     assert found["value"] < 0.001 and found["tpr_at_1_percent"] == 0
     assert found["tpr_at_1_percent_low"] == 1 and found["epsilon"] == found["epsilon_ceiling"]
 
 
 def test_no_epsilon_is_claimed_of_fewer_than_500_canaries():
     few, enough = (
-        measured(known_records(0, n, 9), known_records(1, n))["loss"] for n in (249, 250)
+        measured(known_records(0, n, 9), known_records(1, n))["loss"] for n in (310, 320)
     )
-    assert few["canaries"] == 498 and few["epsilon"] is None and few["epsilon_ceiling"] > 3
-    assert enough["canaries"] == 500 and enough["epsilon"] == enough["epsilon_ceiling"]
+    assert few["canaries"] == 487 and few["epsilon"] is None and few["epsilon_ceiling"] > 3
+    assert enough["canaries"] == 505 and enough["epsilon"] == enough["epsilon_ceiling"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 300])
+def test_canaries_are_images_taken_once_by_independent_flips(n: int):
+    ours, theirs = np.arange(n, dtype=float), -1 - np.arange(n + 7, dtype=float)
+    scores, inside = membership.canaries(ours, theirs)
+    assert ((scores >= 0) == inside).all() and len(set(scores)) == len(scores)
+    assert 2 <= len(scores) <= 2 * n
 
 
 def test_the_retrained_model_has_nothing_beside_itself():

@@ -7,10 +7,13 @@ this model's score minus that of a model which never saw D_f: what an image is l
 result of an unlearned model is its distance from that of `retrain`, in either direction, and the
 original's is the ceiling. A record that is less likely than under retraining is exposed too.
 
-`epsilon` takes the images for the canaries of one run: who is held out was drawn by chance. It is
+`epsilon` takes images for the canaries of one run. Who is held out was drawn by chance, but exactly
+so many of each class, where the theorem has independent coin flips: so coins are flipped here, for
+fewer canaries than there are images, and each takes a forgotten or a held-out image. It is
 two-sided, and left out below 500 of them; `epsilon_ceiling` is the largest that so many could show.
 """
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +22,11 @@ from torch import Tensor
 
 from unrelearn.audits import bounds, game
 from unrelearn.evals.evidence import Evidence, Records
+from unrelearn.randomness import generator_for
 
 GUIDANCE = "1.0"  # the plain conditional model
 GUESSED = 0.5  # share of the canaries; on the others the attack abstains
+SPREAD = 6.0  # standard deviations of flips for which there are images
 
 
 def run(evidence: Evidence, scores: list[Literal["loss", "secmi", "pia", "sima"]]) -> dict:
@@ -71,14 +76,26 @@ def measured(inside: Tensor, outside: Tensor) -> dict:
 
 def epsilon(ours: np.ndarray, theirs: np.ndarray) -> dict:
     """Of as many of both, the larger of two attacks: members score higher, or lower."""
-    n = min(len(ours), len(theirs))
+    scores, inside = canaries(ours, theirs)
     each = 1 - (1 - bounds.CONFIDENCE) / 2  # either may fail
-    scores, inside = np.concatenate([ours[:n], theirs[:n]]), np.arange(2 * n) < n
-    guesses = max(2, round(GUESSED * n) * 2)
+    guesses = max(2, round(GUESSED * len(scores) / 2) * 2)
     sides = [game.one_run(sign * scores, inside, guesses, confidence=each) for sign in (1, -1)]
     largest = max(side["epsilon"] for side in sides)
     return {
-        "canaries": 2 * n,
-        "epsilon": largest if 2 * n >= bounds.FEWEST_CANARIES else None,
+        "canaries": len(scores),
+        "epsilon": largest if len(scores) >= bounds.FEWEST_CANARIES else None,
         "epsilon_ceiling": sides[0]["epsilon_ceiling"],
     }
+
+
+def canaries(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (m,), and by a coin flip each whether it is of ours, bool (m,); no image twice."""
+    most = 2 * min(len(ours), len(theirs))
+    count = max(2, int((math.sqrt(most + SPREAD**2 / 4) - SPREAD / 2) ** 2))
+    # two flips may both ask for the one image that there is
+    inside = game.canaries(count, 0) if count > 2 else np.array([True, False])
+    scores = np.empty(count)
+    for part, taken in ((ours, inside), (theirs, ~inside)):
+        chosen = torch.randperm(len(part), generator=generator_for("canaries", len(part)))
+        scores[taken] = part[chosen.numpy()[: taken.sum()]]
+    return scores, inside
