@@ -21,7 +21,7 @@ from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
 
 from unrelearn.stage import Stage
 from unrelearn.stages import memorise  # noqa: F401 - known then, as those of both tracks
-from unrelearn.tracks import classification, diffusion  # noqa: F401
+from unrelearn.tracks import classification, diffusion, vflgan  # noqa: F401
 from unrelearn.training import Training
 
 GOLDEN = Path(__file__).parent / "golden"
