@@ -29,7 +29,7 @@ class Prompted(Denoisers):
 
     def recipe(self) -> dict[str, Any]:
         known = super().recipe()
-        return {"model": {**known["model"], "text": self.text}}
+        return {**known, "model": {**known["model"], "text": self.text}}
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -69,6 +69,7 @@ class Prompted(Denoisers):
         pretrain = self.cfg.model.pretrain
         return PromptingTask(
             **given,
+            before=self.before,
             captions=self.captions,
             schedule=self.schedule,
             loss_reduction=pretrain.loss_reduction,

@@ -16,8 +16,8 @@ class Federations(Kind):
     parts = ("gan",)
 
     def __init__(self, cfg: Config, dataset: Any):
-        super().__init__(cfg, dataset)
-        self.forget = []
+        self.cfg, self.dataset = cfg, dataset
+        self.by_image, self.forget = False, []
 
     @property
     def seeds(self) -> list[int]:
