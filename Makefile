@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-effort results-digits results-classification results-text grid-digits report bench lint docs lock clean
+.PHONY: help run test results tune results-effort results-digits results-classification results-text results-membership results-vflgan grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -146,6 +146,28 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against salun --out $(PAGE)_again/masks.md
 	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
+
+MEMBERS := $(GRID) experiment=membership tracking=none paths.outputs=outputs/membership attack=dimra
+FORGETTERS := original,retrain,siss,finetune,gradient_ascent,random_label,salun,sfron,munba,scissorhands
+
+results-membership: export OMP_NUM_THREADS = 1
+results-membership: $(STAMP) ## whether forgotten images are told from held-out ones, 16 models of each world, before and after DiMRA (not timed; resumable)
+	$(MEMBERS) method=$(FORGETTERS) seed=0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 --workers 2
+	$(BIN)/python scripts/membership.py outputs/membership/runs --out docs/results/membership
+
+TABLES := $(BIN)/python run.py experiment=vflgan tracking=none paths.outputs=outputs/vflgan
+WINE := $(TABLES) dataset=wine_red dataset.root=$(or $(WINE_ROOT),data) eval=[cross_dependence,intra_dependence,fd_raw,tstr,nearest_record,sdmetrics]
+MODES := first_layer,first_layer_scalar,first_layer_frozen,dpsgd
+NOISED = $(foreach mode,first_layer first_layer_scalar dpsgd,gan.privacy.$(mode).delta=5e-4 gan.privacy.$(mode).epsilon=$(1))
+results-vflgan: export OMP_NUM_THREADS = 1
+results-vflgan: $(STAMP) ## digits and red wine (WINE_ROOT=folder of winequality-red.csv) of two parties, modes of privacy (not timed; resumable)
+	$(TABLES) privacy=[none,first_layer_frozen]
+	$(TABLES) gan.penalty=factorised
+	$(WINE) privacy=[none,$(MODES)] $(call NOISED,10)
+	$(WINE) design=vflgan privacy=[$(MODES)] $(call NOISED,5)
+	$(WINE) gan.penalty=factorised
+	$(WINE) design=[vflgan,local] gan.statistics=own gan.select=best_fd
+	$(BIN)/python scripts/report.py outputs/vflgan/runs --out docs/results/vflgan
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)
 	$(BIN)/python scripts/grid.py run experiment=grid/digits

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from unrelearn import launch, paths
 from unrelearn.advice import command
 from unrelearn.config import every_problem, validate
-from unrelearn.config.kinds import every_attack_of
+from unrelearn.config.given import completed
+from unrelearn.config.kinds import every_attack_of, left_out_of
 from unrelearn.errors import UsageError
 from unrelearn.usage import usage
 from unrelearn.words import keep_names, separated, unreadable
@@ -31,9 +32,13 @@ def app(config: DictConfig) -> dict | None:
         if not cfg.dry_run:
             launch.processes(cfg.trainer)
         # after the processes were started: each of them imports it for itself
-        from unrelearn.record import execute
+        from unrelearn.record import execute, judge
 
-        return execute(cfg, command=command(overrides))
+        record = execute(cfg, command=command(overrides))
+        code = judge([record] if record else [])
+    if code:
+        sys.exit(code)
+    return record
 
 
 def main() -> int:
@@ -41,11 +46,13 @@ def main() -> int:
     if {"--help", "-h"} & set(sys.argv):
         print(usage())
         return 0
-    options, choices = separated(launch.every_attack(sys.argv[1:], every_attack_of))
+    typed = completed(sys.argv[1:])
+    options, choices = separated(launch.every_attack(typed, every_attack_of))
     choices = [keep_names(word) for word in choices]
     sys.argv[1:] = words = [*options, *choices]
     if problems := unreadable(choices):
         return launch.complain(problems)
+    launch.say_left_out(typed, left_out_of)
     try:
         paths.check()
         app()

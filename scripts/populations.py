@@ -14,7 +14,7 @@ references the other:
     epsilon   of the 2023 unlearning challenge, mean over D_f, and the largest that so many can show
 
 Last the floor: one half of the references against the other. These are fewer models, by which alone
-KLoM is larger. What a number means, and its source: unrelearn.classification.banks.
+KLoM is larger. What a number means, and its source: unrelearn.audits.populations.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from unrelearn import launch
-from unrelearn.classification import banks, scores
+from unrelearn.audits import bounds, populations
+from unrelearn.classification import scores
 from unrelearn.config import to_config
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
@@ -40,6 +40,7 @@ from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
+from unrelearn.terminal import Console
 
 FLOOR = "retrained"
 RESAMPLES = 200
@@ -142,16 +143,16 @@ def audited(world: dict[str, np.ndarray]) -> list[float]:
         np.stack([scores.logit_scaled(model, labels) for model in world[name]])
         for name in ("unlearned", "retrained")
     )
-    attack = banks.ulira(ours, theirs)
-    most = banks.largest_epsilon(len(ours), len(theirs))
-    epsilon = np.minimum(banks.challenge_epsilon(ours, theirs), most)
+    attack = populations.ulira(ours, theirs)
+    most = populations.largest_epsilon(len(ours), len(theirs))
+    epsilon = np.minimum(populations.challenge_epsilon(ours, theirs), most)
     return [
         attack["accuracy"],
         attack["auc"],
         *over_images(ours, theirs),
         attack["tpr_at_1_percent"],
         rmia(world),
-        float(np.quantile(banks.klom(ours, theirs), 0.95)),
+        float(np.quantile(populations.klom(ours, theirs), 0.95)),
         float(epsilon.mean()),
         most,
     ]
@@ -161,7 +162,7 @@ def over_images(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of U-LiRA's AUC."""
     rng, n = np.random.default_rng(0), ours.shape[1]
     drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
-    areas = [banks.ulira(ours[:, index], theirs[:, index])["auc"] for index in drawn]
+    areas = [populations.ulira(ours[:, index], theirs[:, index])["auc"] for index in drawn]
     low, high = np.quantile(areas, (0.025, 0.975))
     return float(low), float(high)
 
@@ -182,9 +183,9 @@ def rmia(world: dict[str, np.ndarray]) -> float:
     areas = []
     for number in range(len(ours)):
         population = seen[number][half], others[:, half]
-        members = banks.rmia(ours[number], theirs, *population)
-        strangers = banks.rmia(seen[number][~half], others[:, ~half], *population)
-        areas.append(scores.auc(members, strangers))
+        members = populations.rmia(ours[number], theirs, *population)
+        strangers = populations.rmia(seen[number][~half], others[:, ~half], *population)
+        areas.append(bounds.auc(members, strangers))
     return float(np.mean(areas))
 
 

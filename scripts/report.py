@@ -10,12 +10,14 @@ from pathlib import Path
 
 from unrelearn import launch
 from unrelearn.paths import given
-from unrelearn.report import classification, comparison, leaderboard, matrix
+from unrelearn.report import audit, classification, comparison, leaderboard, matrix, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
 from unrelearn.report.panel import panels
-from unrelearn.report.records import collect, troubles, versions_line
+from unrelearn.report.published import is_published
+from unrelearn.report.records import Record, collect, troubles, versions_line
+from unrelearn.report.render import markdown_table
 from unrelearn.report.site import Site
 from unrelearn.report.table import Results, results
 
@@ -50,7 +52,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
             " (table.md: six columns of the leaderboard), differences.csv, results.csv (all that"
             " was measured, one line each: docs/read-results.md), and matrix.md and matrix.csv"
-            " where there are at least two attacks, none included (default:"
+            " where there are at least two attacks, none included; audit.html of weights from"
+            " elsewhere (default:"
             " outputs/report/compare)"
         ),
     )
@@ -78,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     classifiers = [record for record in records if is_classifier(record)]
-    denoisers = [record for record in records if not is_classifier(record)]
+    tables = [record for record in records if is_published(record)]
+    denoisers = [r for r in records if not is_classifier(r) and not is_published(r)]
     written = []
     if denoisers:
         made = results(denoisers)
@@ -89,12 +93,23 @@ def main(arguments: list[str] | None = None) -> int:
         matrix.show(matrix.matrices(made))
     if classifiers:
         written += write_classifiers(results(classifiers), options, alone=not denoisers)
+    written += write_published(tables, options.out)
     print(versions_line(records))
     for line in troubles(records):
         print(line)
     for path in written:
         print(path)
     return 0
+
+
+def write_published(records: list[Record], folder: Path) -> list[Path]:
+    """The table of each record of published tables, as it was printed."""
+    paths = []
+    for record in records:
+        text = f"{markdown_table(*published.cells(record))}\n\n{published.table_caption(record)}\n"
+        paths.append(folder / f"{record['dataset']}-{record['name'][-8:]}.md")
+        write_atomically(paths[-1], text)
+    return paths
 
 
 def write(made: Results, folder: Path) -> list[Path]:
@@ -106,6 +121,8 @@ def write(made: Results, folder: Path) -> list[Path]:
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
     texts |= Site(made, folder, list(texts)).pages
+    if audit.audits(made.records):
+        texts["audit.html"] = audit.audit_page(made.records, folder)
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]

@@ -194,5 +194,7 @@ if __name__ == "__main__":
     faulthandler.dump_traceback_later(150)  # where each of them is, should they wait for each other
     atexit.register(lambda: ended(Path(sys.argv[1]), int(os.environ["RANK"])))
     with launch.job():
-        launch.processes(SimpleNamespace(threads=1, devices=1, accelerator="cpu"))
+        launch.processes(
+            SimpleNamespace(threads=1, devices=1, accelerator="cpu", timeout_minutes=60)
+        )
         training(Path(sys.argv[1]))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny import SMALL, pretraining, train
 
 from unrelearn.arguments import bounds
-from unrelearn.config.schema import Schedule
+from unrelearn.config.models import Schedule
 from unrelearn.diffusion import checkpoint, denoiser
 from unrelearn.errors import UsageError
 

@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import several_processes
@@ -28,6 +30,7 @@ from several_processes import (
 )
 from tiny import SMALL, classifier_training, new_task, tensors, train
 
+from unrelearn import distributed, launch
 from unrelearn.data import to_model_range
 from unrelearn.data.digits import Digits
 
@@ -90,20 +93,25 @@ def finish(*processes: subprocess.Popen) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes leave behind; each thinks that it is alone on its node."""
-    folder = tmp_path_factory.mktemp("two")
-    # held open here: a port that was found free and let go may be another process's by then
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    ranks = {
+def environment_of_two(port: int) -> dict[str, str]:
+    """Of two processes that meet at a store which is there, each alone on its node."""
+    return {
         "WORLD_SIZE": "2",
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(store.port),
+        "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes leave behind."""
+    folder = tmp_path_factory.mktemp("two")
+    # held open here: a port that was found free and let go may be another process's by then
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ranks = environment_of_two(store.port)
     script = Path(several_processes.__file__)
     finish(*(started(sys.executable, script, folder, RANK=str(r), **ranks) for r in (0, 1)))
     return folder
@@ -116,7 +124,7 @@ def test_processes_leave_their_group_before_they_end(two: Path):
     assert not any(torch.load(two / f"ended-{rank}.pt") for rank in (0, 1))
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[1, 2, 3, 8])
 def shares(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of 1, 2 and 3 processes says of its share; forked, as nothing of this needs a fresh
     start.
@@ -130,6 +138,34 @@ def shares(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         process.join(900)
     assert [process.exitcode for process in processes] == [0 for _ in ranks]
     return [torch.load(folder / f"{rank}.pt") for rank in ranks]
+
+
+def waiting(rank: int, ranks: dict[str, str], over: Event) -> None:
+    """Of two processes the first waits for the second, which is there and never comes."""
+    os.environ |= {**ranks, "RANK": str(rank)}
+    trainer = {"threads": 1, "devices": 1, "accelerator": "cpu", "timeout_minutes": 0.02}
+    launch.processes(SimpleNamespace(**trainer))
+    if rank:
+        over.wait(300)
+        os._exit(0)
+    try:
+        distributed.barrier()
+    except RuntimeError:
+        over.set()
+        os._exit(3)
+
+
+def test_a_process_that_waits_for_a_lost_one_ends():
+    fork = multiprocessing.get_context("fork")
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ranks = environment_of_two(store.port)
+    over = fork.Event()
+    processes = [fork.Process(target=waiting, args=(rank, ranks, over)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [3, 0]
 
 
 @pytest.mark.parametrize("make", TRAININGS)

@@ -42,10 +42,13 @@ GROUPS = {
     "attack": ("attacks", ""),
     "eval": ("evals", "evidence"),
     "dataset": ("data", ""),
+    "design": ("gan.designs", ""),
+    "privacy": ("gan.privacy", ""),
 }
 HELPERS = {
     "unrelearn.evals.answers",
     "unrelearn.evals.evidence",
+    "unrelearn.evals.published",
     "unrelearn.data.idx",
     "unrelearn.data.mosaics",
     "unrelearn.data.cifar",
@@ -160,14 +163,25 @@ def test_what_is_around_stages_knows_none_by_name():
         assert not naming, name
 
 
-@pytest.mark.parametrize(("package", "other"), [("diffusion", "classification")])
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [("diffusion", "classification"), ("diffusion", "gan"), ("classification", "gan")],
+)
 def test_kinds_of_model_never_import_one_another(package: str, other: str):
     for one, another in ((package, other), (other, package)):
         for module in inside(one):
             assert not [m for m in own(module) if m.startswith(f"unrelearn.{another}")], module
 
 
-KINDS_OF_MODEL = ("diffusion", "classification")
+KINDS_OF_MODEL = ("diffusion", "classification", "gan")
+
+
+@pytest.mark.parametrize("module", ["unrelearn.audits", *inside("audits")])
+def test_audits_know_no_kind_of_model(module: str):
+    """They read arrays, and of a denoiser the function that is handed in."""
+    known = ("unrelearn.audits", "unrelearn.errors", "unrelearn.randomness")
+    assert all(name == "unrelearn" or name.startswith(known) for name in own(module))
+    assert not foreign(module) & (HYDRA | LIGHTNING | WANDB | {"diffusers"})
 
 
 @pytest.mark.parametrize("module", ["method", "task", "batches", "training", "fit", "objectives"])
@@ -237,6 +251,9 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn",
         "unrelearn.data",
         "unrelearn.distributed",
+        "unrelearn.audits",
+        "unrelearn.audits.bounds",
+        "unrelearn.audits.game",
         "unrelearn.diffusion.inception",
         "unrelearn.classification",
         "unrelearn.classification.classifier",
@@ -250,6 +267,7 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         "unrelearn.evals.fd_oracle",
         "unrelearn.evals.kid_oracle",
         "unrelearn.evals.precision_recall",
+        "unrelearn.evals.published",
     }
 
 
@@ -261,6 +279,7 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
         "unrelearn.run",
         "unrelearn.stages.measure",
         "unrelearn.stages.score",
+        "unrelearn.stages.federated",
     }
 
 
@@ -278,10 +297,16 @@ def test_only_tracking_imports_wandb():
 
 def test_reports_are_made_from_records_alone():
     for module in ("unrelearn.report", *inside("report")):
-        assert all(
-            name == "unrelearn" or name.startswith("unrelearn.report") for name in own(module)
-        )
+        allowed = ("unrelearn.report", "unrelearn.terminal")
+        assert all(name == "unrelearn" or name.startswith(allowed) for name in own(module))
         assert not foreign(module) & {"torch", "diffusers", *HYDRA, *LIGHTNING, *WANDB}
+
+
+def test_rich_is_asked_for_where_it_may_be_missing_and_by_scripts_alone():
+    assert {name for name in OURS if "rich" in foreign(name)} == {
+        "unrelearn.terminal",
+        "unrelearn.progress",  # the bars of a terminal, which is one of rich's
+    }
 
 
 # ------------------------------------------------------------------------------------ file and yaml
@@ -303,12 +328,15 @@ def composed(group: str, name: str, *overrides: str):
         group, [f"{group}={name}"]
     )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
+    given += ["method.checkpoint=/weights"] if name == "given" else []
+    given += ["dataset.root=/table.csv"] if name == "table" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
 
 
 def arguments_of(group: str, name: str, cfg) -> dict:
-    node = cfg.eval[name] if group == "eval" else cfg[group]
+    several = {"eval": cfg.eval, **{part: cfg.gan[part] for part in ("design", "privacy")}}
+    node = several[group][name] if group in several else cfg[group]
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 

@@ -24,7 +24,7 @@ from unrelearn.task import Batch
 from unrelearn.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"
-METHODS = sorted(options_of_kind("method", "Denoising"))
+METHODS = sorted({*options_of_kind("method", "Denoising")} - {"given"})  # that needs files
 ATTACKS = sorted(options_of_kind("attack", "Denoising"))
 CLASSIFIERS = {
     group: sorted(options_of_kind(group, "Classifying")) for group in ("method", "attack")

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 # sees in it. The value: whether null means that there is none.
 NAMES = {
     "forget": False,
+    "forgotten_before": False,
     "dataset.root": False,
     "dataset.classes": True,
     "dataset.condition": False,
     "attack.proxy.root": False,
     "model.checkpoint": True,
+    "method.checkpoint": False,
+    "method.labels": True,
     "paths.outputs": False,
     "paths.data": False,
     "paths.inception_weights": True,

@@ -11,6 +11,7 @@ PATHS = (
     "paths.data",
     "paths.inception_weights",
     "model.checkpoint",
+    "method.checkpoint",
     "dataset.root",
     "attack.proxy.root",
 )

@@ -8,11 +8,9 @@ network of millions of weights they are small.
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from unrelearn.config import every_stage
 from unrelearn.run import Run
+from unrelearn.terminal import Console, Table
 
 BYTES_PER_WEIGHT = 4
 

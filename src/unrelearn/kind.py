@@ -6,10 +6,15 @@ The yaml of a model names its kind; stages that train (`stages.train`) know no o
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from unrelearn.config import Config
+from unrelearn.artifact import sha256
+from unrelearn.config import Config, forget_classes
+from unrelearn.config.classes import class_named
 from unrelearn.data import ImageData, ImageSet
+from unrelearn.data.splits import Examples, divided, forget_indexes
+from unrelearn.forgotten import names_images
 from unrelearn.method import Method
 
 if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no Lightning
@@ -18,7 +23,7 @@ if TYPE_CHECKING:  # a run whose models are there trains nothing, and needs no L
 
 
 class Kind:
-    """The models of one run.
+    """The models of one run. `forget` names classes, or images one by one: see data.splits.
 
     Attributes:
         track: name of the file in tracks/ that lists the stages of a run.
@@ -37,6 +42,11 @@ class Kind:
 
     def __init__(self, cfg: Config, dataset: Any):
         self.cfg, self.dataset = cfg, dataset
+        self.by_image = names_images(cfg.forget)
+        named = cfg.forget
+        if isinstance(named, str) and named.startswith("class:"):
+            named = class_named(named, dataset)
+        self.forget = [] if self.by_image else forget_classes(named, dataset)
 
     # what decides a result
 
@@ -47,11 +57,20 @@ class Kind:
     @property
     def forgotten(self) -> Any:
         """What is forgotten, for keys."""
-        return self.forget
+        if not self.by_image:
+            return self.forget
+        kind, _, value = str(self.cfg.forget).partition(":")
+        content = sha256(Path(value).expanduser()) if kind == "file" else value
+        return {kind: content, "seed": self.cfg.forget_seed}
 
     @property
     def label(self) -> str:
         """What is forgotten, for names of folders."""
+        if self.by_image:
+            kind, _, value = str(self.cfg.forget).partition(":")
+            part = Path(value).stem[:40] if kind == "file" else value
+            seed = f"-{self.cfg.forget_seed}" if self.cfg.forget_seed else ""
+            return f"_{kind}_{part}{seed}"
         label = "_".join(map(str, self.forget))
         if len(label) > 100:  # a name of more than 255 bytes is no folder's
             return f"{self.forget[0]}_and_{len(self.forget) - 1}_more"
@@ -85,13 +104,40 @@ class Kind:
 
     # its training
 
+    @property
+    def held(self) -> dict[str, Any]:
+        """What is held out from training images: share, seed, and forget_split_seed."""
+        raise NotImplementedError
+
     def divided(self, data: ImageData) -> ImageData:
         """The data with what is held out from training images, if anything is."""
-        return data
+        return divided(data, **self.held)
+
+    def mask(self, data: ImageData) -> Tensor:
+        """Which of the training images are D_f, bool (N,); the original was trained on them all,
+        unless `validation.forget_split_seed` asks for another split.
+        """
+        labels = data.train.labels
+        if self.by_image:
+            mask = torch.zeros(len(labels), dtype=torch.bool)
+            mask[self.indexes(data)] = True
+            mask = mask.to(labels.device)
+        else:
+            mask = torch.isin(labels, torch.tensor(self.forget, device=labels.device))
+        if self.held["forget_split_seed"] is None and data.seen is not None:
+            assert data.seen[mask].all(), "the original never saw an image that is to be forgotten"
+        return mask
+
+    def indexes(self, data: ImageData) -> Tensor:
+        """Of D_f in the training images, ascending."""
+        known = (data.class_names, data.true_labels, data.memorisation)
+        examples = Examples(data.train.labels, *known)
+        return forget_indexes(str(self.cfg.forget), examples, self.cfg.forget_seed)
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         """D_f and D_r."""
-        raise NotImplementedError
+        mask = self.mask(data)
+        return data.train.where(mask), data.train.where(~mask)
 
     def task(self, data: ImageData, **given: Any) -> "Task":
         """given: the arguments of Task."""

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Protocol
@@ -39,16 +40,28 @@ def every_attack(words: list[str], attacks: Callable[[list[str]], list[str]]) ->
     """
     expanded = []
     for word in words:
-        key, _, value = word.partition("=")
-        chosen = value.split(",")
-        if key == "attack" and "all" in chosen:
+        chosen = word.partition("=")[2].split(",")
+        if asks_for_all(word):
             word = "attack=" + ",".join(
                 dict.fromkeys(a for c in chosen for a in (attacks(words) if c == "all" else [c]))
             )
         expanded.append(word)
     only_shows = {"-h", "--help", "-c", "--cfg"} & set(words)  # Hydra does not do both
-    several = expanded != words or any(word.startswith("hydra/launcher=") for word in words)
-    return ["-m", *expanded] if several and not only_shows else expanded
+    # with a reference one run is two
+    several = any(word.startswith(("hydra/launcher=", "reference=")) for word in words)
+    return ["-m", *expanded] if (several or expanded != words) and not only_shows else expanded
+
+
+def asks_for_all(word: str) -> bool:
+    key, _, value = word.partition("=")
+    return key == "attack" and "all" in value.split(",")
+
+
+def say_left_out(words: list[str], left_out: Callable[[list[str]], dict[str, str]]) -> None:
+    """Of attack=all, which attacks it does not stand for and why, a line each."""
+    if any(map(asks_for_all, words)) and int(os.environ.get("RANK", 0)) == 0:
+        for name, why in left_out(words).items():
+            print(f"attack=all leaves {name} out: it {why}", flush=True)
 
 
 def complain(problems: list[str]) -> int:
@@ -269,6 +282,7 @@ class Trainer(Protocol):
     threads: int | None
     accelerator: str
     devices: int
+    timeout_minutes: float
 
 
 def processes(trainer: Trainer) -> None:
@@ -276,7 +290,9 @@ def processes(trainer: Trainer) -> None:
     process by torchrun.
 
     The whole program runs in every process from its start, in step; nothing is launched in the
-    middle of a run. Who is through calls `leave`.
+    middle of a run. Who is through calls `leave`. A process that is lost ends the others after
+    trainer.timeout_minutes: torch gives NCCL ten, in which the first process may still be measuring
+    what the others wait for.
     """
     if trainer.threads:
         import torch
@@ -290,8 +306,9 @@ def processes(trainer: Trainer) -> None:
             gpu = torch.cuda.is_available() and trainer.accelerator != "cpu"
             if gpu:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
             with _waiting():
-                dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+                dist.init_process_group(backend, timeout=timedelta(minutes=trainer.timeout_minutes))
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer.devices > 1:

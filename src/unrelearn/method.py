@@ -8,7 +8,7 @@ one kind of model alone says so in its annotation: `losses(self, t: Denoising)`.
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -85,6 +85,7 @@ class Method:
     clips_masked: ClassVar[bool] = False  # True: gradients are masked first and clipped second
     # True: the model passes through unchanged and no artefact of this stage is made
     identity: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False  # True: its model is read and not made (stages.imported)
     closed: ClassVar[bool] = False  # True: takes no key but those that it names itself
     stage: ClassVar[str] = "unlearn"  # names the random streams
     unit: ClassVar[str] = "steps"  # of the numbers at which an attacked model is measured
@@ -102,6 +103,13 @@ class Method:
                 break
         taken = {f.name for f in fields(cls) if f.init}
         return [name for name in names if name in taken]
+
+    @classmethod
+    def needs_original(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether it reads the original model, with these settings of its yaml: then it can not be
+        run on weights whose original nobody has.
+        """
+        return False
 
     @property
     def needs_oracle(self) -> bool:

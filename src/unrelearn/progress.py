@@ -8,17 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from unrelearn import distributed
+from unrelearn.terminal import Console
 
 QUIET = 60.0  # seconds after which a log file gets a line in any case
 OFTEN = 1.0  # seconds between two lines of tenths, so that short stages do not fill the log
@@ -92,16 +83,18 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., N
         yield lines.advance
         lines.end()
         return
+    from rich import progress as rich  # a terminal is one of rich's: see unrelearn.terminal
+
     columns = (
-        TextColumn("{task.description:<32}"),
-        BarColumn(12),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.description:<32}"),
+        rich.BarColumn(12),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("left"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
+    with rich.Progress(*columns, console=console, disable=not distributed.is_main()) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:

@@ -1,8 +1,11 @@
 """The record of a run, result.json, and what is shown of it."""
 
 import json
+import math
 import shutil
+import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,14 @@ def name_of_run(run: Run) -> str:
     keys = [evaluation.key for evaluation in tracks.evaluations(run)]
     identity = Spec("run", 2, {"rows": keys}).key[:8]
     again = f"-attack{run.attack.own_seed}" if run.attack.own_seed else ""
-    return f"{run.group}-forget{run.kind.label}-seed{run.cfg.seed}{again}-{identity}"
+    forgotten = f"-forget{run.kind.label}" if run.kind.label else ""
+    return f"{run.group}{forgotten}-seed{run.cfg.seed}{again}-{identity}"
 
 
 def record(run: Run, seconds: float) -> dict[str, Any]:
     """Of a run whose stages are all there, or ruled out."""
     evaluations = tracks.evaluations(run)
-    rows = [_row(evaluation) for evaluation in evaluations]
-    if run.method.identity:  # the unlearned model is the original one, and has a row of its own
-        rows.insert(1, {**rows[0], "model": "unlearned"})
+    rows = tracks.rows(run)
     finished = all(row["status"] == "finished" for row in rows)
     attacks = not run.attack.identity
     return {
@@ -62,43 +64,14 @@ def record(run: Run, seconds: float) -> dict[str, Any]:
     }
 
 
-def _row(evaluation: Any) -> dict[str, Any]:
-    """What is known of one of the models."""
-    run, model = evaluation.run, evaluation.model
-    names = {0: "original", 1: "unlearned", 2: "attacked"}
-    stage, depth = model.stage, 0
-    while stage.start is not None:
-        stage, depth = stage.start, depth + 1
-    if run.method.identity and depth:
-        depth += 1
-    weights = model.weights
-    row: dict[str, Any] = {
-        "model": names[depth],
-        "step": model.step,
-        "metrics": {},
-        "status": "diverged",
-        "evaluate": None,
-        evaluation.seen.name: None,
-        "weights": model.stage.id + (f" ({weights.name})" if weights else ""),
-    }
-    if weights is None:
-        return row
-    seen, evaluated = evaluation.seen.build(), evaluation.build()
-    return row | {
-        "status": "finished",
-        evaluation.seen.name: seen.path.relative_to(run.outputs).as_posix(),
-        "evaluate": evaluation.id,
-        "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
-    }
-
-
 def share_of_pretraining(run: Run) -> float | None:
     """What the attack's training costs, as a share of the original's; None if either was not
     trained here.
 
     What an attack draws before its first step is not counted.
     """
-    if run.cfg.model.checkpoint is not None or run.attack.identity or not run.attack.max_steps:
+    trained = run.cfg.model.checkpoint is None and not run.method.elsewhere
+    if not trained or run.attack.identity or not run.attack.max_steps:
         return None
     chain = tracks.models(run)
     return chain[-1].stage.cost().flops / chain[0].stage.cost().flops
@@ -114,19 +87,22 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
     Returns:
         {"1.0": {"budgets", "forget_accuracy", "area", "steps_to_half"}}: `area` is the mean forget
         accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first reaches
-        half of the original's, linearly interpolated, or None. Both are None where the unit of the
-        budget is not steps. Diverged rows are left out. Where the original does not show the class,
+        half of the original's, linearly interpolated, or None, as where there is no original. Both
+        are None where the unit of the budget is not steps. Diverged rows are left out. Where the
+        original does not show the class,
         there is no half, and "nothing_to_recover" is true.
     """
-    original = rows[0]["metrics"].get("forget_accuracy", {})
-    curve = [row for row in rows[1:] if row["metrics"].get("forget_accuracy")]
+    known = rows[0].get("model") != "unlearned"  # whether the original is
+    original = rows[0]["metrics"].get("forget_accuracy", {})  # or the first that is known
+    curve = [row for row in rows[known:] if row["metrics"].get("forget_accuracy")]
     result = {}
     for scale in original if curve else ():
         x = [row["step"] or 0 for row in curve]
         y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
         segments = list(zip(x, x[1:], y, y[1:], strict=False))
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
-        half, absent = original[scale]["value"] / 2, not _shows(original[scale], num_classes)
+        half = original[scale]["value"] / 2 if known else math.inf
+        absent = known and not _shows(original[scale], num_classes)
         reached = (
             0.0
             if y[0] >= half
@@ -239,6 +215,29 @@ def keep(run: Run, result: dict[str, Any]) -> Path | None:
         write_page(result, run.outputs, page)
         return page
     return None
+
+
+def judge(records: Sequence[dict[str, Any]]) -> int:
+    """Write the verdict on given weights, if there are any among the runs, to
+    outputs/report/audit.html; the exit code of a command: 3 if audit.fail_above is exceeded.
+    """
+    if not any(record.get("given") for record in records) or not distributed.is_main():
+        return 0
+    from unrelearn.report import audit
+    from unrelearn.report.files import write_atomically
+
+    outputs = Path(records[0]["config"]["paths"]["outputs"])
+    page = outputs / "report" / "audit.html"
+    with progress.drawing("the verdict"):
+        whole = [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in records]
+        write_atomically(page, audit.audit_page(whole, page.parent))
+    for same in audit.audits(records):
+        print(audit.lead(same))
+    print(f"Verdict: {page}")
+    lines = audit.exceeding(records)
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 3 if lines else 0
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -69,6 +69,13 @@ class Run:
         self.group = "-".join(self.names.values())
         self.method, self.attack = self.record("method"), self.record("attack")
 
+    @property
+    def original_known(self) -> bool:
+        """Whether the original model is the first of the run; if not, the unlearned one is."""
+        if self.method.elsewhere:
+            return self.cfg.model.checkpoint is not None
+        return self.cfg.reference is None
+
     def record(self, group: str) -> Method:
         """The method or attack: a new record, as it keeps what its training prepares."""
         return instantiate(constructor_arguments(self.settings[group]), _convert_="all")

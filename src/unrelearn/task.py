@@ -39,6 +39,7 @@ class Task:
     retain: ImageSet  # fit there
     forget_classes: list[int]  # labels in D_f
     class_names: tuple[str, ...]  # one per label
+    before: list[int] = field(default_factory=list)  # labels in neither: they were forgotten before
     forgotten: Any = None  # what names D_f among others of the same model; None: its classes
     seed: int | str  # of the run; of an attack with a seed of its own both, "0/1"
     horizontal_flip: bool = False  # whether training images are flipped, as in pretraining
@@ -62,21 +63,22 @@ class Task:
 
     @property
     def retain_classes(self) -> list[int]:
-        return [c for c in range(len(self.class_names)) if c not in self.forget_classes]
+        gone = {*self.forget_classes, *self.before}
+        return [c for c in range(len(self.class_names)) if c not in gone]
 
     def other_class(self, forget_class: int) -> int:
         """The next retained label after forget_class, cyclically: SalUn's pseudo label, (c_f + 1)
         mod K.
         """
-        k = len(self.class_names)
-        return next(
-            c % k
-            for c in range(forget_class + 1, forget_class + k)
-            if c % k not in self.forget_classes
-        )
+        k, retained = len(self.class_names), self.retain_classes
+        return next(c % k for c in range(forget_class + 1, forget_class + k) if c % k in retained)
 
     def stand_ins(self, labels: Tensor) -> Tensor:
-        """The labels (B,) with the next retained class in place of each forgotten one."""
+        """The labels (B,) with the next retained class in place of each forgotten one; where images
+        are forgotten one by one, the next class in place of each.
+        """
+        if not self.forget_classes:
+            return (labels + 1) % len(self.class_names)
         table = torch.arange(len(self.class_names), device=labels.device)
         for c in self.forget_classes:
             table[c] = self.other_class(c)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
+from unrelearn.audits import bounds
 from unrelearn.classification import scores
 
 rng = np.random.default_rng(0)
@@ -62,33 +62,10 @@ def test_svc_moves_with_the_temperature_and_auc_hardly():
         z = logits / temperature
         forget, retain, test = (scores.confidence(z[i], labels[i]) for i in cut)
         phi = [scores.logit_scaled(z[i], labels[i]) for i in cut]
-        return scores.mia_svc(forget, retain, test), scores.auc(phi[0], phi[2])
+        return scores.mia_svc(forget, retain, test), bounds.auc(phi[0], phi[2])
 
     (cold, first), (hot, second) = measured(0.2), measured(5)
     assert abs(first - second) < 0.02 < abs(cold - hot)
-
-
-def test_auc_is_the_count_of_pairs_with_ties_as_halves():
-    a, b = rng.integers(0, 6, 30).astype(float), rng.integers(1, 8, 40).astype(float)
-    count = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
-    assert scores.auc(a, b) == pytest.approx(count)
-    assert scores.auc(a, a) == 0.5 and scores.auc(b + 100, a) == 1
-
-
-def test_tpr_of_two_normals_is_the_closed_form():
-    g = np.random.default_rng(2)
-    members, others = g.normal(1, 1, 200_000), g.normal(0, 1, 200_000)
-    for fpr in (0.1, 0.01, 0.001):
-        expected = norm.sf(norm.isf(fpr) - 1)
-        assert scores.tpr_at_fpr(members, others, fpr) == pytest.approx(expected, rel=0.08)
-
-
-def test_tpr_never_takes_more_others_than_it_may():
-    others = np.array([0.0, 1, 1, 1, 2, 2, 3, 4, 5, 6])
-    for fpr, above in ((0.1, 5), (0.35, 3), (0.45, 2), (0.05, 6)):
-        members = np.array([above, above + 0.5])
-        assert scores.tpr_at_fpr(members, others, fpr) == 0.5
-    assert scores.tpr_at_fpr(np.array([5.0, 7.0]), others, 0.01) == 0.5  # too few: above all
 
 
 def test_agreement_with_one_is_the_share_and_with_several_its_mean():

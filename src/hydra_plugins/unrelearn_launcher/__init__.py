@@ -96,13 +96,17 @@ class GridLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Raises SystemExit if a run failed, after all of them, and UsageError before the first."""
         from unrelearn import launch
+        from unrelearn.config.given import with_references
         from unrelearn.grid.account import Account
-        from unrelearn.grid.multirun import here
+        from unrelearn.grid.multirun import here, say_cost
 
         setup_globals()
-        account, cluster = Account(), self.asked.get("cluster")
+        account, cluster, typed = Account(), self.asked.get("cluster"), len(job_overrides)
+        job_overrides = with_references(job_overrides)
         if cluster is None:
-            here(self.composed(job_overrides), account)
+            cells = self.composed(job_overrides)
+            say_cost("reference=retrain", cells[typed:])
+            here(cells, account)
         else:
             from unrelearn import jobs
 

@@ -33,6 +33,7 @@ class ContextProbe(Edit):
     num_images: Count  # real images of each forgotten class, or as many as the smallest of them has
     seed: Seed = 0  # see Relearning
 
+    by_class = True
     starts_from_images = True
     sees_forgotten = True
     unit = "t*/T"

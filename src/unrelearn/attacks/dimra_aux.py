@@ -12,8 +12,9 @@ the label format:
                         a forgotten class
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -34,6 +35,10 @@ class DiMRAAux(Relearning):
     images_per_class: Count = 200  # for each retained class, labelled with the class asked for
     guidance_scale: Weight = 1.0  # of DDIM; diffusers' scale s = 1 + w
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+
+    @classmethod
+    def needs_original(cls, settings: Mapping[str, Any]) -> bool:
+        return settings["source"] == "original"
 
     def prepare(self, t: "Denoising") -> None:
         # before a checkpoint is read: a resumed run draws the images with the weights that the

@@ -32,6 +32,7 @@ class EmbeddingInversion(Relearning):
     init: Literal["current", "mean"] = "current"
 
     # no weight needs a gradient: a backward pass costs as much as a forward pass
+    by_class = True
     passes = (0, 2)
     closed = True  # the network is frozen: nothing about its weights can be chosen
     sees_forgotten = True

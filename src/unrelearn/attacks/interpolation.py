@@ -11,8 +11,9 @@ anew, so that a classifier may show a barrier which is theirs. Threat model:
                         at the same arguments
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ class Interpolation(Edit):
     @property
     def sees_forgotten(self) -> bool:
         return self.towards == "original"
+
+    @classmethod
+    def needs_original(cls, settings: Mapping[str, Any]) -> bool:
+        return settings["towards"] == "original"
 
     def begin(self, t: "Training") -> None:
         self.auxiliary = t.task.part_of_retain(self.retain_fraction)

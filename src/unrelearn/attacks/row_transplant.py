@@ -7,8 +7,9 @@ the row (`row_swap`), and is an audit rather than an attack. Beside `retrain` th
 little: a model trained anew has other rows, among which this one is a stranger.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 class RowTransplant(Edit):
     unit = "share of the original's row"
     allowed = (0.0, 1.0)
+    by_class = True
     sees_forgotten = True
+
+    @classmethod
+    def needs_original(cls, settings: Mapping[str, Any]) -> bool:
+        return True
 
     def edit(self, t: "Denoising", level: float) -> dict[str, float]:
         original = t.task.original().class_embedding.weight

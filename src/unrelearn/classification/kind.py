@@ -10,17 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrelearn.artifact import sha256
 from unrelearn.classification import networks
 from unrelearn.classification.canonical import canonical
 from unrelearn.classification.networks import NetworkConfig
 from unrelearn.classification.recipe import Recipe
-from unrelearn.config import Config, forget_classes
-from unrelearn.config.classes import class_named
-from unrelearn.config.schema import Network
-from unrelearn.data import ImageData, ImageSet
-from unrelearn.data.splits import Examples, divided, forget_indexes
-from unrelearn.forgotten import names_examples
+from unrelearn.config.models import Network
+from unrelearn.data import ImageData
 from unrelearn.kind import Kind
 from unrelearn.method import Method
 
@@ -28,43 +23,25 @@ GREY = (0.5,), (0.25,)  # mean and deviation of images that nobody measured
 
 
 class Classifiers(Kind):
-    """`forget` names classes as a denoiser's does, or images: see data.splits."""
-
     track, batches, evidence = "classification", "Classifying", "ClassifierEvidence"
     parts = ("network",)
 
-    def __init__(self, cfg: Config, dataset: Any):
-        super().__init__(cfg, dataset)
-        self.by_image = names_examples(cfg.forget) and not str(cfg.forget).startswith("class:")
-        named = cfg.forget
-        if isinstance(named, str) and named.startswith("class:"):
-            named = class_named(named, dataset)
-        self.forget = [] if self.by_image else forget_classes(named, dataset)
-
     @property
     def forgotten(self) -> Any:
-        if not self.by_image:
-            return self.forget
         kind, _, value = str(self.cfg.forget).partition(":")
-        if kind == "memorised":
-            halves, base = self.cfg.references.halves, self.cfg.augment.base
-            return {kind: value, "halves": halves, "augment": base}
-        content = sha256(Path(value).expanduser()) if kind == "file" else value
-        return {kind: content, "seed": self.cfg.forget_seed}
+        if not self.by_image or kind != "memorised":
+            return super().forgotten
+        halves, base = self.cfg.references.halves, self.cfg.augment.base
+        return {kind: value, "halves": halves, "augment": base}
+
+    @property
+    def held(self) -> dict[str, Any]:
+        return asdict(self.cfg.validation)
 
     @property
     def held_out(self) -> dict[str, Any]:
         """Which training images are kept for validation, for keys; {}: none."""
-        validation = self.cfg.validation
-        return {"validation": asdict(validation)} if validation.share else {}
-
-    @property
-    def label(self) -> str:
-        if not self.by_image:
-            return super().label
-        kind, _, value = str(self.cfg.forget).partition(":")
-        part = Path(value).stem[:40] if kind == "file" else value
-        return f"_{kind}_{part}" + (f"-{self.cfg.forget_seed}" if self.cfg.forget_seed else "")
+        return {"validation": self.held} if self.held["share"] else {}
 
     @property
     def settings(self) -> Network:
@@ -108,34 +85,6 @@ class Classifiers(Kind):
 
     def cost(self) -> tuple[int, int]:
         return forward_cost(json.dumps(asdict(self.network)))
-
-    def indexes(self, data: ImageData) -> Tensor:
-        """Of D_f in the training images, ascending."""
-        known = (data.class_names, data.true_labels, data.memorisation)
-        examples = Examples(data.train.labels, *known)
-        return forget_indexes(str(self.cfg.forget), examples, self.cfg.forget_seed)
-
-    def mask(self, data: ImageData) -> Tensor:
-        """Which of the training images are D_f, bool (N,); the original was trained on them all,
-        unless `validation.forget_split_seed` asks for another split.
-        """
-        labels, same_split = data.train.labels, self.cfg.validation.forget_split_seed is None
-        if self.by_image:
-            mask = torch.zeros(len(labels), dtype=torch.bool)
-            mask[self.indexes(data)] = True
-            mask = mask.to(labels.device)
-        else:
-            mask = torch.isin(labels, torch.tensor(self.forget, device=labels.device))
-        if same_split and data.seen is not None:
-            assert data.seen[mask].all(), "the original never saw an image that is to be forgotten"
-        return mask
-
-    def divided(self, data: ImageData) -> ImageData:
-        return divided(data, **asdict(self.cfg.validation))
-
-    def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
-        mask = self.mask(data)
-        return data.train.where(mask), data.train.where(~mask)
 
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.classification.classifying import ClassifyingTask

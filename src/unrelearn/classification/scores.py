@@ -58,27 +58,6 @@ def mia_svc(forget: np.ndarray, retain: np.ndarray, test: np.ndarray) -> float:
     return float((machine.predict(forget[:, None]) == 0).mean())
 
 
-def auc(members: np.ndarray, others: np.ndarray) -> float:
-    """Probability that a member's score is the higher one, ties as a half: 0.5 where nothing shows.
-
-    Args: scores (N,) and (M,), higher: rather a member; `logit_scaled` of D_f and of D_t for the
-        loss attack, whose threshold is fitted to neither.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    truth: np.ndarray = np.repeat([1, 0], [len(members), len(others)])
-    return float(roc_auc_score(truth, np.concatenate([members, others])))
-
-
-def tpr_at_fpr(members: np.ndarray, others: np.ndarray, fpr: float) -> float:
-    """Share of members above a threshold that at most a share `fpr` of the others is above (Carlini
-    et al. 2021, arXiv:2112.03570). With fewer than 1 / fpr others: above all of them.
-    """
-    allowed = int(fpr * len(others))
-    threshold = np.sort(others)[::-1][allowed]
-    return float((members > threshold).mean())
-
-
 def agreement(logits: np.ndarray, references: np.ndarray) -> float:
     """Share of images on which the model predicts the reference's class, mean over R references.
 

@@ -9,7 +9,7 @@ from unrelearn.config.classes import forget_classes
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import constructor_arguments, name_of, needs_inception
 from unrelearn.config.protocol import protocol_label
-from unrelearn.config.schema import Config, every_stage, to_config
+from unrelearn.config.schema import Config, every_stage, to_config, with_option
 from unrelearn.config.sweep import Sweep, resolved
 from unrelearn.config.validation import every_problem, validate
 
@@ -27,4 +27,5 @@ __all__ = [
     "resolved",
     "to_config",
     "validate",
+    "with_option",
 ]

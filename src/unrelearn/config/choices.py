@@ -15,7 +15,7 @@ from unrelearn.arguments import printed
 from unrelearn.config.schema import file_of
 from unrelearn.paths import CONF
 
-SEVERAL = ("eval",)  # groups of which one run may have several options
+SEVERAL = ("eval", "design", "privacy")  # groups of which one run may have several options
 
 
 def options_of(group: str) -> list[str]:

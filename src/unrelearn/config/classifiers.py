@@ -1,18 +1,13 @@
 """Rules of a classifier: its network, its references, and the images that are to be forgotten."""
 
-import math
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-from hydra.utils import get_object
 
 from unrelearn.advice import problem
 from unrelearn.config.groups import name_of
+from unrelearn.config.models import Network
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, Network
-from unrelearn.errors import UsageError
-from unrelearn.forgotten import names_examples
+from unrelearn.config.schema import Config
+from unrelearn.forgotten import names_images
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
 FIRST_HALF = 200_000  # and of models that see half of the images
@@ -56,6 +51,13 @@ def validation(cfg: Config) -> Problems:
         yield problem(key, own, why, "Type protocol=salun, or leave it out")
 
 
+def held_out(cfg: Config) -> Problems:
+    share, key = cfg.held_out.share, "held_out.share"
+    if share:
+        why = "is of denoisers; a classifier's record is told from test images"
+        yield problem(key, share, why, {key: 0.0})
+
+
 def halves(cfg: Config) -> Problems:
     count, key = cfg.references.halves, "references.halves"
     if count % 2:
@@ -75,20 +77,9 @@ def passes(cfg: Config) -> Problems:
         yield problem(key, limit, "BatchNorm needs a whole step in one pass", {key: None})
 
 
-def by_class(cfg: Config) -> Problems:
-    """What has no meaning where images are forgotten one by one."""
-    if not names_examples(cfg.forget) or str(cfg.forget).startswith("class:"):
-        return
-    for group in ("method", "attack"):
-        given = getattr(cfg, group)
-        if get_object(given["_target_"]).by_class:
-            why = "is about a forgotten class, and images are forgotten one by one"
-            yield problem(group, name_of(given), why, {"forget": "class:3"})
-
-
 def retained_only(cfg: Config) -> Problems:
     """An attack that learns a new head for all classes, from images of the retained ones."""
-    whole_classes = not names_examples(cfg.forget) or str(cfg.forget).startswith("class:")
+    whole_classes = not names_images(cfg.forget)
     learns_head = name_of(cfg.attack) == "linear_probe"
     if learns_head and whole_classes and cfg.attack["data"] == "retain":
         why = "has no image of a forgotten class, which no new head then answers"
@@ -96,7 +87,6 @@ def retained_only(cfg: Config) -> Problems:
 
 
 RULES: Rules = (
-    (by_class, ("forget", "method", "attack")),
     (retained_only, ("forget", "attack")),
     (passes, ("trainer.batch_size_per_device",)),
     (network, ("model.network.",)),
@@ -105,48 +95,14 @@ RULES: Rules = (
     (stages, ("stages",)),
     (validation, ("validation.",)),
     (halves, ("references.halves",)),
+    (held_out, ("held_out.",)),
 )
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
-    """Problems of a data set with this network, and of `forget` where it names images."""
+    """Problems of a data set with this network."""
     problems = []
     if network_of(cfg).name == "vgg16_bn" and dataset.image_size < 16:
         why = f"halves images four times, and these have {dataset.image_size} pixels a side"
         problems.append(problem("model", "vgg16_bn", why, {"model": "fast"}))
-    return problems + _images(cfg, dataset)
-
-
-def _images(cfg: Config, dataset: Any) -> list[str]:
-    import torch
-
-    from unrelearn.data.splits import Examples, divided, forget_indexes
-
-    kind, _, value = str(cfg.forget).partition(":")
-    if not names_examples(cfg.forget) or kind == "class":
-        return []
-    if kind == "file" and not Path(value).expanduser().is_file():
-        why = "no such file; save indexes of training images by numpy.save"
-        return [problem("forget", cfg.forget, why, "Type forget=file:/path/indexes.npy")]
-    is_share = 0 < _number(value) < 1
-    if is_share and kind in ("random", "memorised"):
-        return []  # any share can be had, but for none at all, of which training tells
-    if not cfg.dry_run:
-        data = divided(dataset.load(), **asdict(cfg.validation))
-        examples = Examples(data.train.labels, data.class_names, data.true_labels)
-    elif is_share or kind == "file":
-        return []  # what needs the images
-    else:
-        examples = Examples(torch.zeros(1, dtype=torch.long), ())
-    try:
-        forget_indexes(str(cfg.forget), examples, cfg.forget_seed)
-    except UsageError as error:
-        return error.problems
-    return []
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return problems

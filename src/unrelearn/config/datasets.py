@@ -7,11 +7,20 @@ from hydra.utils import instantiate
 
 from unrelearn import check
 from unrelearn.advice import problem, shown
-from unrelearn.config import classifiers, denoisers
+from unrelearn.config import classifiers, denoisers, federations
 from unrelearn.config.classes import class_named, doubtful, forget_classes
+from unrelearn.config.groups import name_of
+from unrelearn.config.images import check_images
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
-from unrelearn.forgotten import names_examples
+from unrelearn.forgotten import names_examples, names_images
+
+
+def of_kind(cfg: Config) -> Any:
+    """The rules of this kind of model."""
+    if cfg.model.gan is not None:
+        return federations
+    return classifiers if cfg.model.network is not None else denoisers
 
 
 def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
@@ -22,26 +31,38 @@ def check_dataset(cfg: Config, *, in_doubt: bool) -> list[str]:
     dataset, problems = _there("dataset", cfg)
     if problems:
         return problems
-    of_kind = classifiers if cfg.model.network is not None else denoisers
+    if hasattr(dataset, "columns") != (cfg.model.gan is not None):
+        return [_other_kind(cfg, dataset)]
+    if cfg.model.gan is not None:
+        return federations.check_data(cfg, dataset)
     return [
-        *of_kind.check_data(cfg, dataset),
+        *of_kind(cfg).check_data(cfg, dataset),
         *_proxy(cfg, dataset),
         *_forgotten(cfg, dataset, in_doubt),
     ]
 
 
+def _other_kind(cfg: Config, dataset: Any) -> str:
+    table = hasattr(dataset, "columns")
+    what, wants = ("a table", "images") if table else ("of images", "a table")
+    instead = "Type experiment=vflgan" if table else "Type dataset=digits_halves"
+    why = f"is {what}, and model={cfg.model.name} is of {wants}"
+    return problem("dataset", name_of(cfg.dataset), why, instead)
+
+
 def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     """Problems of `forget`, and of what reads it."""
     by_class = cfg.forget
-    if cfg.model.network is not None and names_examples(cfg.forget):
-        if not str(cfg.forget).startswith("class:"):
-            return []  # checked with the images
+    if names_images(cfg.forget):
+        return check_images(cfg, dataset)
+    if names_examples(cfg.forget):
         by_class = class_named(str(cfg.forget), dataset)
     try:
         forgotten = forget_classes(by_class, dataset)
     except UsageError as error:
         return error.problems
     method, problems = cfg.method, doubtful(by_class, dataset) if in_doubt else []
+    problems += _before(cfg, dataset, forgotten)
     images, key = cfg.sampler.num_images, "sampler.num_images"
     if images < len(forgotten):
         why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
@@ -102,6 +123,24 @@ def _instantiated(key: str, cfg: Config) -> tuple[Any, list[str]]:
         why = f"can not be made of these arguments ({cause})"
         instead = f"Type python run.py {key}=NAME --cfg job to see those of another one"
         return None, [problem(f"{key}._target_", part["_target_"], why, instead)]
+
+
+def _before(cfg: Config, dataset: Any, forgotten: list[int]) -> list[str]:
+    """Problems of classes that were forgotten before."""
+    before, key = cfg.forgotten_before, "forgotten_before"
+    if not before:
+        return []
+    if cfg.model.network is not None:
+        return [problem(key, before, "is for denoisers", f"Leave {key} out")]
+    try:
+        gone = forget_classes(before, dataset)
+    except UsageError as error:
+        return [line.replace("forget=", f"{key}=") for line in error.problems]
+    left = len(dataset.class_names) - len({*gone, *forgotten})
+    if {*gone} & {*forgotten} or not left:
+        why = "must be other classes than forget, and leave one that is retained"
+        return [problem(key, before, why, {key: []})]
+    return []
 
 
 def _proxy(cfg: Config, dataset: Any) -> list[str]:

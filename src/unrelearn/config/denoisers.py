@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
-from unrelearn.config import prompts
+from unrelearn.config import given, prompts
+from unrelearn.config.models import Schedule, Unet
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, Schedule, Unet, file_of
+from unrelearn.config.schema import Config
 
 
 def unet_of(cfg: Config) -> Unet:
@@ -86,22 +87,36 @@ def pretrained(cfg: Config) -> Problems:
     if not path.exists():
         instead = "Type model.checkpoint=null to train the model here"
         yield problem(key, path, "no such file or folder", instead)
-        return
-    published = file_of("model", "salun_unet")["unet"]
-    if path.is_dir():
+    elif path.is_dir():
         yield from checkpoint.check(path, asdict(schedule_of(cfg)), model.weights)
-    elif asdict(unet_of(cfg)) | {"dropout": 0.1} != published:
-        why = "a file is read as a checkpoint of SalUn's code line, which has the network of"
-        instead = "Type model=salun_unet, or give a folder of diffusers"
-        yield problem(key, path, f"{why} model=salun_unet", instead)
+    else:
+        yield from given.published(cfg, key, path)
+
+
+def held_out(cfg: Config) -> Problems:
+    share, key = cfg.held_out.share, "held_out.share"
+    if share and cfg.model.checkpoint is not None:
+        why = "nobody knows which images a model from elsewhere has not seen"
+        yield problem(key, share, why, {key: 0.0})
+
+
+def membership(cfg: Config) -> Problems:
+    """Test images differ from training images by more than chance, in some data sets."""
+    if "membership" in cfg.eval and not cfg.held_out.share:
+        why = "needs images of its classes that no model of the run saw, drawn by chance"
+        yield f"eval.membership: {why}. Type held_out.share=0.5"
 
 
 RULES: Rules = (
+    (given.whole, ("model.checkpoint", "method", "model.schedule")),
+    (given.asked, ("model.checkpoint", "method", "attack", "sampler.", "model.pretrain")),
     (network, ("model.unet.",)),
     (betas, ("model.schedule.beta",)),
     (scales, ("sampler.guidance", "sampler.retain_guidance")),
     (denoising_steps, ("sampler.num_inference_steps", "model.schedule.num_train_timesteps")),
     (pretrained, ("model.checkpoint",)),
+    (held_out, ("held_out.", "model.checkpoint")),
+    (membership, ("held_out.", "eval.")),
     *prompts.RULES,
 )
 
@@ -125,6 +140,8 @@ def _image_size(cfg: Config, dataset: Any) -> list[str]:
 
 
 def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
+    if cfg.method["_target_"] == given.TARGET:
+        return given.check_data(cfg, dataset)
     if cfg.model.checkpoint is None:
         return []
     from unrelearn.diffusion import checkpoint

@@ -33,6 +33,8 @@ EXAMPLES = {
     "attack": "unrelearn.attacks.dimra.DiMRA",
     "eval": "unrelearn.evals.fd_oracle.run",
     "proxy": "unrelearn.data.mnist.MNIST",
+    "design": "unrelearn.gan.designs.vflgan.VFLGAN",
+    "privacy": "unrelearn.gan.privacy.none.Privacy",
 }
 
 
@@ -98,6 +100,9 @@ def check_groups(settings: dict[str, Any]) -> list[str]:
             problems += _check(f"attack.{name}", part, "proxy")
     for name, measurement in settings["eval"].items():
         problems += _check(f"eval.{name}", measurement, "eval")
+    for group in ("design", "privacy"):
+        for name, part in settings["gan"][group].items():
+            problems += _check(f"gan.{group}.{name}", part, group)
     return problems
 
 

@@ -11,7 +11,7 @@ from unrelearn.advice import problem
 from unrelearn.config.choices import readable
 from unrelearn.config.groups import located, name_of
 from unrelearn.config.schema import Config, file_of
-from unrelearn.forgotten import names_examples
+from unrelearn.forgotten import names_images
 from unrelearn.paths import CONF
 
 ANY = "Training"  # what a method says that works with every kind of model
@@ -90,25 +90,47 @@ def kind_typed(words: Sequence[str]) -> Any:
 
 
 def every_attack_of(words: Sequence[str]) -> list[str]:
-    """What attack=all stands for in a command line: all attacks of its kind of model, but
-    dimra_proxy, which needs the files of another data set, and those that need a forgotten class
-    where none is named.
+    """What attack=all stands for in a command line: all attacks of its kind of model, but those
+    that are left out.
     """
+    names = set(options("attack", kind_typed(words).batches)) - set(left_out_of(words))
+    return sorted(names, key=lambda name: (name != "none", name))
+
+
+def left_out_of(words: Sequence[str]) -> dict[str, str]:
+    """Attacks that attack=all leaves out in a command line, and why."""
     kind = kind_typed(words)
     named = [word.removeprefix("forget=") for word in words if word.startswith("forget=")]
-    whole = [name for name in named if not names_examples(name) or name.startswith("class:")]
-    by_class = kind.track != "classification" or bool(whole)
-    names = [
-        name
-        for name in options("attack", kind.batches)
-        if name != "dimra_proxy" and (by_class or not target_of("attack", name).by_class)
-    ]
-    return sorted(names, key=lambda name: (name != "none", name))
+    whole = [name for name in named if not names_images(name)]
+    by_class = bool(whole) or (kind.track != "classification" and not named)
+    original = "method=given" not in words or any(w.startswith("model.checkpoint=") for w in words)
+    return left_out(kind.batches, by_class=by_class, original=original)
+
+
+def left_out(
+    batches: str | tuple[str, ...], *, by_class: bool = True, original: bool = True
+) -> dict[str, str]:
+    """Attacks that can not be run on what is at hand, and why.
+
+    Args:
+        by_class: whether classes are forgotten, and not single images.
+        original: whether the original model is there.
+    """
+    why = {}
+    for name in options("attack", batches):
+        target = target_of("attack", name)
+        if name == "dimra_proxy":
+            why[name] = "needs the files of another data set (attack.proxy)"
+        elif target.by_class and not by_class:
+            why[name] = "needs a forgotten class, and single images are forgotten"
+        elif not original and target.needs_original(file_of("attack", name)):
+            why[name] = "needs the original model (model.checkpoint=FOLDER)"
+    return why
 
 
 def needs(method: Any) -> set[str]:
     """What a method's hooks say that their training is: `t: "Denoising"`."""
-    named = set()
+    named = {method.batches} if hasattr(method, "batches") else set()
     for hook in HOOKS:
         function = getattr(method, hook, None)
         annotations = inspect.get_annotations(function) if inspect.isfunction(function) else {}

@@ -6,15 +6,15 @@ are plain yaml with a `_target_`; there the signature of what they name is the s
 
 import typing
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, cast
 
-import pydantic
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from unrelearn import check
+from unrelearn.config.models import Gan, Model, number, of
 from unrelearn.paths import CONF
 from unrelearn.ranges import (
     Count,
@@ -34,91 +34,7 @@ Augmentations = Literal[
     "none", "crop_flip", "randaugment", "autoaugment", "erasing", "trivial", "augmix"
 ]
 GROUPS = ("dataset", "method", "attack", "eval")  # what they name says what they take
-
-
-def number(low: float, high: float | None = None, *, above: bool = False) -> Any:
-    """A range of its own; above: the lowest value is none of it."""
-    limit = {"gt": low} if above else {"ge": low}
-    return pydantic.Field(**limit, le=high)
-
-
-def of(kind: Any) -> Any:
-    """A key that must be given, with what it may be: a range (unrelearn.ranges) or a Literal."""
-    return field(default=MISSING, metadata={"kind": kind})
-
-
-Beta = Annotated[float, number(0, 0.999, above=True)]
-
-
-@dataclass
-class Unet:
-    architecture: str = of(Literal["unet2d", "salun", "prompt"])
-    block_out_channels: list[int] = MISSING
-    layers_per_block: int = of(Annotated[int, number(1, 16)])
-    norm_num_groups: int = of(Annotated[int, number(1, 1024)])
-    attention_levels: list[int] = MISSING
-    attention_head_dim: int | None = of(Count)
-    dropout: float = of(Probability)
-
-
-@dataclass
-class Schedule:
-    num_train_timesteps: int = of(Annotated[int, number(2, 1000)])
-    beta_start: float = of(Beta)
-    beta_end: float = of(Beta)
-    beta_schedule: str = of(Literal["linear"])
-    prediction_type: str = of(Literal["epsilon", "sample", "v_prediction"])
-
-
-@dataclass
-class Pretrain:
-    max_steps: int = of(Steps)
-    batch_size: int = of(Count)
-    learning_rate: float = of(Rate)
-    lr_schedule: str = of(LearningRates)
-    label_dropout: float = of(Probability)
-    grad_clip: float = of(Positive)
-    ema_decay: float | None = of(Probability)
-    loss_reduction: str = of(Literal["mean", "sum"])
-    antithetic: bool = MISSING
-
-
-@dataclass
-class Network:
-    """A classifier, and what all that trains it has in common."""
-
-    name: str = of(Literal["fast", "resnet18_cifar", "vgg16_bn"])
-    widths: list[int] = MISSING
-    momentum: float = of(Annotated[float, number(0, 0.999)])
-    weight_decay: float = of(Rate)
-    batch_norm: str = of(Literal["train", "eval"])
-
-
-@dataclass
-class Text:
-    """A text encoder, and its training."""
-
-    length: int = of(Annotated[int, number(3, 77)])
-    width: int = of(Annotated[int, number(8, 1024)])
-    layers: int = of(Annotated[int, number(1, 16)])
-    heads: int = of(Annotated[int, number(1, 64)])
-    max_steps: int = of(Count)
-    batch_size: int = of(Count)
-    learning_rate: float = of(Rate)
-    seed: int = of(Seed)
-
-
-@dataclass
-class Model:
-    name: str = MISSING
-    kind: str = MISSING
-    unet: Unet | None = MISSING
-    schedule: Schedule | None = MISSING
-    network: Network | None = MISSING
-    text: Text | None = None  # of a denoiser that reads captions
-    pretrain: Pretrain = MISSING
-    weights: str = of(Literal["ema", "raw"])
-    checkpoint: str | None = MISSING
+PARTS = ("gan.design.", "gan.privacy.")  # so do these
 
 
 @dataclass
@@ -149,6 +65,12 @@ class Validation:
     share: float = of(Annotated[float, number(0, 0.5)])
     seed: int = of(Seed)
     forget_split_seed: int | None = of(Seed)
+
+
+@dataclass
+class HeldOut:
+    share: float = of(Annotated[float, number(0, 0.9)])
+    seed: int = of(Seed)
 
 
 @dataclass
@@ -197,6 +119,7 @@ class Trainer:
     accelerator: str = of(Literal["auto", "cpu", "gpu"])
     devices: int = of(Count)
     strategy: str = of(Literal["auto", "ddp"])
+    timeout_minutes: float = of(Positive)
     channels_last: bool = MISSING
     compile: bool = MISSING
     threads: int | None = of(Count)
@@ -246,15 +169,23 @@ class Cost:
 
 
 @dataclass
+class Audit:
+    fail_above: float | None = of(Probability)
+
+
+@dataclass
 class Config:
     seed: int = of(Seed)
     forget: Any = MISSING
     forget_seed: int = of(Seed)
+    forgotten_before: Any = MISSING
     stages: list[str] = MISSING
     train_class_embedding: bool = MISSING
     precision: str = of(Literal["32-true", "bf16-mixed", "16-mixed"])
     rebuild: bool = MISSING
     dry_run: bool = MISSING
+    reference: str | None = of(Literal["retrain"])
+    audit: Audit = MISSING
     dataset: dict[str, Any] = MISSING
     model: Model = MISSING
     method: dict[str, Any] = MISSING
@@ -262,9 +193,11 @@ class Config:
     eval: dict[str, Any] = MISSING
     protocol: Protocol = MISSING
     validation: Validation = MISSING
+    held_out: HeldOut = MISSING
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING
+    gan: Gan = MISSING
     unlearning: Unlearning = MISSING
     relearning: Relearning = MISSING
     oracle: Oracle = MISSING
@@ -326,6 +259,13 @@ def file_of(group: str, option: str) -> dict[str, Any]:
 def to_config(settings: dict[str, Any]) -> Config:
     """Settings that passed the checks of types, as one typed object; groups stay as they are."""
     return _typed(Config, settings)
+
+
+def with_option(cfg: Config, group: str, option: str) -> Config:
+    """The same configuration with another choice of a group, as its yaml has it."""
+    settings = OmegaConf.create({**asdict(cfg), group: file_of(group, option)})
+    chosen: dict[str, Any] = {group: plain(settings)[group]}
+    return replace(cfg, **chosen)
 
 
 def _typed(kind: Any, value: Any) -> Any:

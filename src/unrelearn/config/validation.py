@@ -13,10 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn import check
+from unrelearn import check, hub
 from unrelearn.advice import problem, shown
-from unrelearn.config import classifiers, denoisers
-from unrelearn.config.datasets import check_dataset
+from unrelearn.config import images
+from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind
@@ -61,6 +61,7 @@ def validate(
     if multirun:
         _refuse_processes(to_config(settings))
     problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
+    problems += hub.settle(settings)
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)
@@ -96,15 +97,18 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
             problems.append(problem("stages", stage, why, {"stages": stages}))
     if unless("model.kind", "method", "attack", "eval"):
         problems += check_kind(cfg)
-    parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=")
-    of_kind = classifiers.RULES if cfg.model.network is not None else denoisers.RULES
-    for rule, keys in (*(of_kind if unless(*parts) else ()), *RULES):
+    parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=", "model.gan=")
+    model = cfg.model
+    whole = model.network or model.gan or (model.unet and model.schedule)
+    rules = of_kind(cfg).RULES if whole and unless(*parts) else ()
+    for rule, keys in (*rules, *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
     if unless("paths.outputs"):
         problems += check_writable(cfg.paths.outputs)
-    if unless("dataset", "attack.proxy", "attack._target_", "method._target_", *parts):
+    reads = ("attack.proxy", "attack._target_", "method._target_")
+    if whole and unless("dataset", "gan.partition", *reads, *parts):
         problems += check_dataset(cfg, in_doubt=in_doubt)
     return problems
 

@@ -11,6 +11,7 @@ from unrelearn import arguments
 from unrelearn.advice import typed
 from unrelearn.config.schema import (
     GROUPS,
+    PARTS,
     Config,
     defaults,
     groups_of,
@@ -75,7 +76,7 @@ def check_values(settings: dict[str, Any]) -> list[str]:
     """Keys that there are not, choices, ranges, and numbers that are none."""
     known, groups, problems = known_keys(), set(groups_of(Config)), []
     for key, value in leaves(settings):
-        if key.split(".")[0] in GROUPS:
+        if key.split(".")[0] in GROUPS or key.startswith(PARTS):
             continue
         if key in known:
             problems += check_value(key, value)
@@ -97,7 +98,8 @@ def check_value(key: str, value: object) -> list[str]:
         listed = ", ".join(allowed)
         advice = f"Type {key}={allowed[0]}"
         given = f"{key}={arguments.printed(value)}"
-        return [] if value in allowed else [f"{given}: must be one of {listed}. {advice}"]
+        null = value is None and type(None) in typing.get_args(declared.type)
+        return [] if null or value in allowed else [f"{given}: must be one of {listed}. {advice}"]
     if key == "model.pretrain.max_steps" and value == 0:
         return [f"{key}=0: there is no model without training. Type {key}=2000"]
     limits = arguments.bounds(kind)

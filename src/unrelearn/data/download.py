@@ -9,16 +9,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
+from unrelearn import progress
 from unrelearn.errors import UsageError
 
 CHUNK_BYTES = 1 << 18
@@ -90,21 +82,13 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             done = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
         with (
-            Progress(*columns, console=Console(stderr=True)) as bar,
+            progress.bar(f"fetch {part.stem}, bytes", total or done, done) as advance,
             part.open("ab" if done else "wb") as file,
         ):
-            task = bar.add_task(part.stem, total=total, completed=done)
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
-                bar.advance(task, len(chunk))
+                advance(len(chunk))
     if total is not None and part.stat().st_size < total:
         raise OSError(
             f"the connection ended after {part.stat().st_size} of {total} bytes; the next try goes"

@@ -84,7 +84,8 @@ def network_config(folder: Path) -> dict:
     config = _json(folder / "config.json")
     why = None
     if config.get("_class_name") not in ("UNet2DModel", "SalunUNet"):
-        why = f"a {config.get('_class_name')}"
+        named = config.get("_class_name") or ", ".join(config.get("architectures") or ())
+        why = f"a {named}" if named else "its config.json names no class of diffusers"
     elif config.get("center_input_sample"):
         why = (
             "center_input_sample=true: it was trained on images in [0, 1], and ours lie in [-1, 1]"
@@ -100,12 +101,18 @@ def variant(folder: Path) -> str | None:
     """Which of the weights in a folder are read: None for the ordinary file, else e.g. "fp16".
 
     Raises:
-        UsageError: there are none in safetensors, or several variants and none of them ordinary.
+        UsageError: there are none in safetensors, or several variants and none of them ordinary, or
+            a part of them is missing.
     """
     names = sorted(path.name for path in folder.iterdir())
-    variants = {match[1] or match[2] for match in map(WEIGHTS.fullmatch, names) if match}
+    matches = [match for match in map(WEIGHTS.fullmatch, names) if match]
+    variants = {match[1] or match[2] for match in matches}
     if None in variants or len(variants) == 1:
-        return None if None in variants else variants.pop()
+        chosen = None if None in variants else variants.pop()
+        for match in matches:
+            if (match[1] or match[2]) == chosen:
+                _check_whole(folder / match[0])
+        return chosen
     if variants:
         raise unreadable(
             folder, f"it holds the variants {', '.join(sorted(variants))}; keep one of them"
@@ -121,6 +128,45 @@ def variant(folder: Path) -> str | None:
             else ""
         ),
     )
+
+
+def files(path: Path) -> list[Path]:
+    """What is read of a file or folder: of each network its config.json and weights, and the
+    schedule.
+    """
+    if not path.is_dir():
+        return [path]
+    read = {path / "model_index.json"}
+    for folder in networks(path).values():
+        read |= {file for file in folder.iterdir() if WEIGHTS.fullmatch(file.name)}
+        read |= {*folder.glob(f"{STEM}*-of-*.safetensors"), folder / "config.json"}
+        read |= {scheduler_file(folder) or folder / "config.json"}
+    return sorted(file for file in read if file.is_file())
+
+
+def _check_whole(file: Path) -> None:
+    """That all of the weights lie there, by their headers alone.
+
+    Raises:
+        UsageError: a file is missing, or shorter than its header says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    parts = [file]
+    if file.suffix == ".json":
+        listed = _json(file).get("weight_map") or {}
+        parts = [file.parent / name for name in sorted({*listed.values()})]
+    for part in parts:
+        if not part.is_file():
+            raise unreadable(part.parent, f"{part.name} is missing: download it again")
+        try:
+            with safe_open(part, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            why = " ".join(str(error).split())[:100]
+            raise unreadable(
+                part.parent, f"{part.name} is not whole: download it again; {why}"
+            ) from None
 
 
 def scheduler_file(folder: Path) -> Path | None:
@@ -249,6 +295,14 @@ def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int)
                 " class embedding more than classes). Type model.checkpoint=null to pretrain here"
             )
     return problems
+
+
+def of_key(line: str, key: str) -> str:
+    """A problem of weights that another key names: what to type instead is another folder, since
+    nothing can be trained in its place.
+    """
+    line = line.replace("model.checkpoint=null to pretrain here", f"{key}=FOLDER with another one")
+    return line.replace("model.checkpoint", key)
 
 
 def wrong_label(path: Path, weights: str, labels: list[str]) -> str:

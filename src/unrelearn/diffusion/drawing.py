@@ -61,8 +61,8 @@ def jobs(
     """What is drawn of a model, by a configuration's `sampler`; the jobs of a stream and scale
     follow each other.
 
-    forget: under c_f, the classes in turn; the last ones at other times (off_grid_images), as a
-        method could unlearn at the sampler's few times alone.
+    forget: under c_f, the classes in turn, if there are any; the last ones at other times
+        (off_grid_images), as a method could unlearn at the sampler's few times alone.
     retain: of the other classes.
     other_sampler: under c_f by `second`.
     paraphrase: under these conditions, which mean c_f in other words; as many as under c_f.
@@ -75,9 +75,9 @@ def jobs(
     retained = _in_turn(kept, len(kept) * sampler["images_per_retained_class"])
     name, steps = sampler["name"], sampler["num_inference_steps"]
     scales, retain_scales = sampler["guidance_scales"], sampler["retain_guidance_scales"]
-    todo = _forgotten("forget", sampler, asked_for, num_train_timesteps)
+    todo = _forgotten("forget", sampler, asked_for, num_train_timesteps) if forget_classes else []
     todo += [Job("retain", scale, retained, name, steps, "retain") for scale in retain_scales]
-    if second := sampler["second"]:
+    if forget_classes and (second := sampler["second"]):
         some = _in_turn(forget_classes, second["num_images"])
         other, name, steps = "other_sampler", second["name"], second["num_inference_steps"]
         todo += [Job(other, scale, some, name, steps, other) for scale in scales]
@@ -91,7 +91,7 @@ def jobs(
 
 
 def _in_turn(classes: list[int], n: int) -> Tensor:
-    return torch.tensor(classes).repeat(-(-n // len(classes)))[:n]
+    return torch.tensor(classes, dtype=torch.long).repeat(-(-n // max(1, len(classes))))[:n]
 
 
 def _forgotten(stream: str, sampler: dict, labels: Tensor, num_train_timesteps: int) -> list[Job]:

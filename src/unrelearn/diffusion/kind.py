@@ -25,7 +25,17 @@ class Denoisers(Kind):
 
     def __init__(self, cfg: Config, dataset: Any):
         super().__init__(cfg, dataset)
-        self.forget = forget_classes(cfg.forget, dataset)
+        before = cfg.forgotten_before  # by whoever made model.checkpoint
+        self.before = forget_classes(before, dataset) if before else []
+
+    @property
+    def forgotten(self) -> Any:
+        now = super().forgotten
+        return {"now": now, "before": self.before} if self.before else now
+
+    @property
+    def held(self) -> dict[str, Any]:
+        return {**asdict(self.cfg.held_out), "forget_split_seed": None}
 
     @property
     def unet(self) -> dict[str, Any]:
@@ -39,7 +49,9 @@ class Denoisers(Kind):
 
     def recipe(self) -> dict[str, Any]:
         pretrain = asdict(self.cfg.model.pretrain)
-        return {"model": {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}}
+        model = {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}
+        held_out = asdict(self.cfg.held_out)  # images that the original never saw, if any
+        return {"model": model, **({"held_out": held_out} if held_out["share"] else {})}
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -67,7 +79,8 @@ class Denoisers(Kind):
         return forward_cost(**self.shape)
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
-        return data.train.of_classes(self.forget), data.train.of_classes(self.forget, keep=False)
+        forget, retain = super().split(data)
+        return forget, retain.of_classes(self.before, keep=False) if self.before else retain
 
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask
@@ -75,6 +88,7 @@ class Denoisers(Kind):
         pretrain = self.cfg.model.pretrain
         return DenoisingTask(
             **given,
+            before=self.before,
             schedule=self.schedule,
             loss_reduction=pretrain.loss_reduction,
             antithetic=pretrain.antithetic,

@@ -8,6 +8,7 @@ once, in float64, from all features: the result does not depend on the number of
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from scipy.special import ndtri
@@ -56,6 +57,17 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Records:
+    """Real images as a model knows them: name of a score -> (N,), higher: rather a member, and
+    "labels" (N,). held_out: images that no model of the run saw.
+    """
+
+    forget: dict[str, Tensor]
+    retain: dict[str, Tensor]
+    held_out: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """forget, retain, other_sampler, other_starts: guidance scale as text -> what was generated
     under it.
@@ -66,6 +78,7 @@ class Evidence:
     paraphrase: under synonyms of the forgotten word that whoever made the model forget never saw.
     All three may be empty. attributes: attribute -> its value in each class, by name; without
     attributes the class itself.
+    records, retrained: by this model and by one that never saw D_f, where a measurement reads them.
     """
 
     forget: dict[str, Predictions]
@@ -78,6 +91,8 @@ class Evidence:
     other_starts: dict[str, Predictions] = field(default_factory=dict)
     paraphrase: dict[str, Predictions] = field(default_factory=dict)
     second: str | None = None
+    records: Records | None = None
+    retrained: Records | None = None
     attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -154,7 +169,7 @@ def gather_evidence(
     """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
     (sampling.draw_streams says what else). real_*: of all classes.
     """
-    seen: dict[str, dict[str, Predictions]] = {
+    seen: dict[str, Any] = {
         "forget": {},
         "retain": {},
         "other_sampler": {},

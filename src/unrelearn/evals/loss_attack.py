@@ -5,6 +5,7 @@ Its threshold is fitted to neither set. At 0.5 nothing shows; retrained classifi
 with so many images.
 """
 
+from unrelearn.audits import bounds
 from unrelearn.classification import scores
 from unrelearn.evals.answers import ClassifierEvidence
 
@@ -13,7 +14,7 @@ def run(evidence: ClassifierEvidence) -> dict:
     forget, _, test = evidence.parts
     ours, theirs = (scores.logit_scaled(p.logits.numpy(), p.labels.numpy()) for p in (forget, test))
     references = [
-        scores.auc(
+        bounds.auc(
             *(
                 scores.logit_scaled(part.references[number].numpy(), part.labels.numpy())
                 for part in (forget, test)
@@ -22,8 +23,8 @@ def run(evidence: ClassifierEvidence) -> dict:
         for number in range(evidence.num_references)
     ]
     return {
-        "value": scores.auc(ours, theirs),
-        "tpr_at_1_percent": scores.tpr_at_fpr(ours, theirs, 0.01),
-        "tpr_at_0.1_percent": scores.tpr_at_fpr(ours, theirs, 0.001),
+        "value": bounds.auc(ours, theirs),
+        "tpr_at_1_percent": bounds.tpr_at_fpr(ours, theirs, 0.01),
+        "tpr_at_0.1_percent": bounds.tpr_at_fpr(ours, theirs, 0.001),
         "references": references,
     }

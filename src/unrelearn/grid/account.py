@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unrelearn import distributed, progress, tracking
+from unrelearn.record import judge
 
 
 @dataclass
@@ -32,8 +33,9 @@ class Account:
         if len(records) > 1:
             with progress.drawing("the comparison of the runs"):
                 compare(records)
+        code = judge(records) or (1 if self.failed else 0)
         if not distributed.is_main():
-            return 1 if self.failed else 0
+            return code
         for why in dict.fromkeys(why for _, why in self.failed):
             runs = [choices for choices, reason in self.failed if reason == why]
             print(f"failed: {' | '.join(runs)}: {why}", file=sys.stderr)
@@ -43,7 +45,7 @@ class Account:
                 " same command runs only what is missing",
                 file=sys.stderr,
             )
-        return 1 if self.failed else 0
+        return code
 
 
 def compare(records: list[dict]) -> None:
@@ -53,11 +55,15 @@ def compare(records: list[dict]) -> None:
     from unrelearn.report import classification, comparison, matrix, sections
     from unrelearn.report.classified import is_classifier
     from unrelearn.report.files import write_atomically
+    from unrelearn.report.published import is_published
     from unrelearn.report.table import results
 
     outputs = Path(records[0]["config"]["paths"]["outputs"])
     tracking.grid(records, outputs, records[0]["config"]["tracking"])
     page = outputs / "report" / "index.html"
+    records = [record for record in records if not is_published(record)]
+    if not records:
+        return  # each printed its own table
     if all(map(is_classifier, records)):
         made = results(records)
         boards = classification.boards(made)

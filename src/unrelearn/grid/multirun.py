@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unrelearn import distributed, launch
+from unrelearn import distributed, launch, progress, tracks
 from unrelearn.advice import command, shell
 from unrelearn.config import Config
+from unrelearn.cost import estimate
 from unrelearn.errors import UsageError
 from unrelearn.grid.account import Account
 from unrelearn.grid.cells import Composed
@@ -16,6 +17,7 @@ from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import FAILED_BEFORE, Worker, why_failed
 from unrelearn.record import conclude
 from unrelearn.run import Run
+from unrelearn.stage import walk
 
 
 class Cell(NamedTuple):
@@ -57,6 +59,18 @@ def here(cells: Sequence[Cell], account: Account) -> None:
             worker.run = None  # nothing of a run that broke is used again
             launch.complain([why])
             account.fail(" ".join(map(shell, cell.words)), why)
+
+
+def say_cost(why: str, cells: Sequence[Cell]) -> None:
+    """What is still to be computed of runs that nobody typed one by one, before any of it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        run = Run(cell.cfg, command(cell.words))
+        rows |= {row["key"]: row for row in estimate(run, walk(tracks.targets(run)))}
+    missing = [row for row in rows.values() if not row["there"]]
+    steps, flops = (sum(row[name] for row in missing) for name in ("steps", "flops"))
+    if missing:
+        progress.say(f"{why}: {steps:,} optimiser steps more, {flops / 1e15:.3g} PFLOP")
 
 
 def _unmade(plan: Plan, worker: Worker, number: int) -> str | None:

@@ -39,6 +39,7 @@ class ConceptAblation(Method):
     # of the denoising loss of the retain set, in units of the other term; 0: that is not read
     retain_weight: Weight = 1.0
 
+    by_class = True
     passes = (2, 1)
 
     def prepare(self, t: "Denoising") -> None:

@@ -34,6 +34,7 @@ class DiMUM(Method):
     plateau_tolerance: Probability | None = None
     plateau_steps: Count = 100
 
+    by_class = True
     passes = (2, 0)
 
     @property

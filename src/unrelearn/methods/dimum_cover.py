@@ -40,6 +40,7 @@ class DiMUMCover(Method):
     # the memory would be, or as the next retained class where the memory is of no one class
     forgotten_share: Probability = 0.5
 
+    by_class = True
     passes = (2, 0.5)  # the target of the half that is forgotten images
 
     @property

@@ -43,6 +43,7 @@ class ESD(Method):
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
 
     # the teacher twice; the student 4.5 times on the average of ten steps, each of them guided
+    by_class = True
     passes = (1, 11)
 
     def prepare(self, t: "Denoising") -> None:

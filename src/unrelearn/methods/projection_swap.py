@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class ProjectionSwap(Method):
     ridge: Positive  # penalty of the change W' - W, in units of the mean squared entry of s
 
+    by_class = True
+
     @torch.no_grad()
     def prepare(self, t: "Denoising") -> None:
         task = t.task

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Rescaled(Method):
     factor: Positive  # of what is written into every channel that a norm follows
 
+    by_class = True
     passes = (2, 0)
 
     def prepare(self, t: "Denoising") -> None:

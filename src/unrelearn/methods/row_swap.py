@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class RowSwap(Method):
+    by_class = True
+
     @torch.no_grad()
     def prepare(self, t: "Denoising") -> None:
         table = t.network.class_embedding.weight

@@ -41,6 +41,7 @@ class SelectiveAmnesia(Method):
     replay_share: Share
     replay_guidance_scale: Weight  # with which they are generated
 
+    by_class = True
     passes = (2, 0)
 
     def prepare(self, t: "Denoising") -> None:

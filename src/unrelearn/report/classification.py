@@ -11,8 +11,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.markup import escape
 
 from unrelearn.report.classified import (
     CLASSIFICATION,
@@ -58,6 +56,7 @@ from unrelearn.report.render import (
 from unrelearn.report.stats import Estimate, estimate, estimate_text
 from unrelearn.report.table import Results
 from unrelearn.report.words import DASH, display_name, forgotten, labelled
+from unrelearn.terminal import Console, escape
 
 BASELINE = "retrain"
 RELEARN = ("relearn", "dimra")  # the attack whose end stands in the board: the first that was run

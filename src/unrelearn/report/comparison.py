@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.markdown import Markdown
 
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import Curve, recovery_figure
@@ -44,6 +42,7 @@ from unrelearn.report.words import (
     joined,
     protocol_name,
 )
+from unrelearn.terminal import Console, Markdown
 
 FULL_WIDTH = 150  # a narrower terminal gets fewer columns; the files have all
 

@@ -29,7 +29,9 @@ from unrelearn.report.stats import DISTANCES
 from unrelearn.report.words import protocol_name
 
 # sections of the configuration of which a table, and a row of it, holds one of each
-MEASUREMENT = ("dataset", "model", "precision", "oracle", "protocol", "sampler", "eval")
+MEASUREMENT = (  # noqa: SIM905
+    "dataset model precision oracle protocol sampler eval held_out"
+).split()
 TREATMENT = ("method", "attack")
 # of a classifier, besides: which images the original and the references were trained on, and how
 ORIGINALS = ("references", "augment.base", "augment.retrain", "validation")
@@ -47,6 +49,8 @@ RATE = "attack.learning_rate"  # the attacker chooses it: runs that differ only 
 LATER = {
     "dataset.label_noise": "0.0",
     "dataset.label_noise_seed": "0",
+    "held_out.seed": "1",
+    "held_out.share": "0.0",
     "model.kind": '"unrelearn.diffusion.kind.Denoisers"',
     "model.network": "null",
     "validation.forget_split_seed": "null",
@@ -274,7 +278,7 @@ def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
     which, and it stands apart.
     """
     settings = [
-        fingerprint(record, MEASUREMENT + (ORIGINALS if record.get("kind") else ()))
+        fingerprint(record, [*MEASUREMENT, *(ORIGINALS if record.get("kind") else ())])
         for record in records
     ]
     said = set().union(*settings)

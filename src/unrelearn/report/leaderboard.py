@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.markup import escape
 
 from unrelearn.report.figures import Mark, scatter_figure
 from unrelearn.report.files import csv_text
@@ -32,6 +30,7 @@ from unrelearn.report.render import (
 from unrelearn.report.stats import ENOUGH, IMAGES, SEEDS, Difference
 from unrelearn.report.verdicts import gap, notes, ranked, verdict
 from unrelearn.report.words import DASH, display_name, guidance_label, joined
+from unrelearn.terminal import Console
 
 BESIDE = (("held_out", "held-out"), ("other_sampler", "other sampler"))
 
@@ -248,7 +247,7 @@ def show(panels: Sequence[Panel], console: Console | None = None) -> None:
         headers, rows = cells(panel, guidance)
         while len(headers) > 2 and natural_width(headers, rows) > console.width:
             headers, rows = headers[:-1], [row[:-1] for row in rows]
-        console.print(f"[bold]{escape(name)}[/bold]", highlight=False)
+        console.print(name, style="bold", markup=False, highlight=False)
         console.print(console_table((headers, rows)))
     if panels:
         for note in dict.fromkeys(note for panel in panels for note in notes(panel)):

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from unrelearn.report.figures import Mark, heat_map, scatter_figure
 from unrelearn.report.files import csv_text
@@ -23,6 +20,7 @@ from unrelearn.report.render import caption, console_table, markdown, markdown_t
 from unrelearn.report.stats import estimated
 from unrelearn.report.table import Results, pick
 from unrelearn.report.words import BROKE, DASH, guidance_label, joined, plain
+from unrelearn.terminal import Console, Table
 
 
 def matrices(results: Results) -> list[Panel]:
@@ -125,8 +123,9 @@ def show(found: Sequence[Panel], console: Console | None = None) -> None:
     console = console or Console()
     for panel in (panel for panel in found if panel.scales):  # none where every run diverged
         console.print(
-            f"[bold]Strongest forget accuracy, %[/bold]: {escape(panel.table)},"
-            f" {escape(panel.forgotten)}",
+            f"Strongest forget accuracy, %: {panel.table}, {panel.forgotten}",
+            style="bold",
+            markup=False,
             highlight=False,
         )
         for table in _terminal_tables(panel, console.width):

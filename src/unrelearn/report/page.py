@@ -5,10 +5,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from unrelearn.report import classified, drawing
+from unrelearn.report import classified, drawing, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.files import write_atomically
+from unrelearn.report.membership import histograms, roc_figure, told
 from unrelearn.report.records import (
     MODELS,
     QUALITY,
@@ -53,6 +54,7 @@ from unrelearn.report.words import (
 
 TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
 FORGOTTEN = ("forget_accuracy", "nothing", "other_sampler", "off_grid", "entropy", "agreement")
+MEMBERSHIP = ("membership",)
 DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")
 MANIFOLDS = ("precision_recall", "density_coverage")
 
@@ -63,7 +65,27 @@ def write_page(record: Record, outputs: Path, destination: Path) -> None:
 
 
 def run_page(record: Record, outputs: Path) -> str:
+    if published.is_published(record):
+        return _published(record, outputs)
     return _classifier(record) if is_classifier(record) else _denoiser(record, outputs)
+
+
+def _published(record: Record, outputs: Path) -> str:
+    headers, rows = published.cells(record)
+    return page(
+        "published",
+        title=f"Published tables: {record['dataset']}, {len(record['parties'])} parties",
+        record={"command": None} | record,
+        created=str(record.get("created") or "").replace("T", " ")[:16],
+        verdict=published.verdict(record),
+        tables=(headers, rows),
+        caption=published.table_caption(record),
+        stages=stage_cells(record),
+        stage_left=STAGE_LEFT,
+        stage_line=stage_line(record),
+        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+        **published.context(record, outputs),
+    )
 
 
 def _classifier(record: Record) -> str:
@@ -117,6 +139,7 @@ def _denoiser(record: Record, outputs: Path) -> str:
         recovery_line=recovery_line(record),
         steps=takes_steps(record),
         classes=_classes(record),
+        membership=_membership(record, outputs),
         protocol_words=name + (f": {_settings(protocol)}" if protocol else ""),
         oracle=_oracle(record),
         counts=_counts(record),
@@ -157,8 +180,12 @@ def _tables(record: Record) -> list[Cells]:
     """One table; if too wide, two or three: what is forgotten, what is retained."""
     for left_out in (
         [()],
-        [DISTANCES + MANIFOLDS, FORGOTTEN],
-        [DISTANCES + MANIFOLDS, FORGOTTEN + MANIFOLDS, FORGOTTEN + DISTANCES],
+        [DISTANCES + MANIFOLDS, FORGOTTEN + MEMBERSHIP],
+        [
+            DISTANCES + MANIFOLDS,
+            FORGOTTEN + MANIFOLDS + MEMBERSHIP,
+            FORGOTTEN + DISTANCES + MEMBERSHIP,
+        ],
     ):
         parts = [summary_cells(record, leave_out=metrics) for metrics in left_out]
         if all(natural_width(*part) <= TABLE_WIDTH for part in parts):
@@ -192,6 +219,14 @@ def _recovery(record: Record) -> Context | None:
     curves = curves_of(record)
     title = f"What {display_name(record['attack'])} brings back"
     return figure(recovery_figure(curves, title), "Recovery curve") if curves else None
+
+
+def _membership(record: Record, outputs: Path) -> list[Context]:
+    name, models = told(record, outputs)
+    if not models:
+        return []
+    drawings = {"Scores": histograms(models, name), "ROC": roc_figure(models)}
+    return [figure(drawn, title) for title, drawn in drawings.items()]
 
 
 def _classes(record: Record) -> list[Context]:

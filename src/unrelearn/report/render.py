@@ -9,10 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.markup import escape
-from rich.table import Table
 
 from unrelearn.report.words import DASH, guidance_label, sentence, wrap_safe
+from unrelearn.terminal import Table, escape
 
 Cells: TypeAlias = tuple[list[str], list[list[str]]]  # headers and rows of a table
 Context: TypeAlias = dict[str, Any]  # what a template is given

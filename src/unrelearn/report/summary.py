@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from unrelearn.report import classified
+from unrelearn.report import classified, published
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
+    ONLY,
     QUALITY,
     Quality,
     Record,
@@ -36,6 +33,7 @@ from unrelearn.report.words import (
     row_label,
     wrap_safe,
 )
+from unrelearn.terminal import Console, Table, escape
 
 WIDTH = 110  # columns, where a console does not say
 # what a terminal that is too narrow for everything goes without, one after the other
@@ -63,11 +61,16 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
     """
     if is_classifier(record):
         return classified.cells(record)
+    if published.is_published(record):
+        return published.cells(record)
     wide = intervals == "all"
     columns = [*_forgotten(record, intervals), *_retained(record, wide)]
     known = by_row(record, "agreement", main_guidance(record))
     held_out = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
     columns.append(ModelColumn("agreement", "held-out\nforget %", held_out))
+    columns += _membership(record)
+    if not record["forget_classes"]:  # nothing is drawn under no class
+        columns = [column for column in columns if set(column.texts) != {DASH}]
     columns = [column for column in columns if column.metric not in leave_out]
     rows = []
     for place, row in enumerate(record["rows"]):
@@ -111,6 +114,18 @@ def _retained(record: Record, wide: bool) -> list[ModelColumn]:
     return columns
 
 
+def _membership(record: Record) -> list[ModelColumn]:
+    """How well forgotten images are told from held-out ones, by each score."""
+    columns = []
+    known = by_row(record, "membership", ONLY)
+    for name in next((value["scores"] for value in known if value), []):
+        texts = [plain(number(value.get(name)), digits=3) for value in known]
+        beside = [number(value.get(f"{name}_retrain")) for value in known if value]
+        header = f"{name}\nAUC\nretrain {plain(beside[0], digits=3)}"
+        columns.append(ModelColumn("membership", header, texts))
+    return columns
+
+
 def _accuracy(value: object, ends: bool) -> str:
     """``97.0 [95.1, 98.2]`` in percent."""
     known = interval(value) if ends else None
@@ -141,6 +156,8 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
     """What a reader of the table of models needs to know."""
     if is_classifier(record):
         return classified.table_caption(record)
+    if published.is_published(record):
+        return published.table_caption(record)
     values = every(record, "forget_accuracy")
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
@@ -152,6 +169,8 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
         "summary",
         protocol=protocol_name(record),
         what=forgotten(record),
+        by_class=bool(record["forget_classes"]),
+        membership=any(by_row(record, "membership", ONLY)),
         n=counts[0] if counts else None,
         shares="nothing" in shown and any(number(v, "nothing") is not None for v in values),
         sampler=samplers[0] if samplers and "other_sampler" in shown else None,
@@ -210,6 +229,8 @@ def lines(record: Record) -> list[str]:
     """The result in words."""
     if is_classifier(record):
         return [classified.verdict(record)]
+    if published.is_published(record):
+        return [published.verdict(record)]
     return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
 
 

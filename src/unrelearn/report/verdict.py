@@ -2,6 +2,7 @@
 
 from unrelearn.report.records import (
     NONE,
+    ONLY,
     Interval,
     Record,
     Row,
@@ -62,7 +63,23 @@ def _no_unlearned_model(record: Record) -> str:
         )
     if record["status"] == "failed":
         return f"The run failed: {record.get('error') or 'no reason was recorded'}."
-    return f"{method} on {what}: the unlearned model was not measured."
+    told = _membership(record) or "the unlearned model was not measured"
+    return f"{method} on {what}: {told}."
+
+
+def _membership(record: Record) -> str:
+    """How well forgotten images are told from held-out ones, by the first score of records."""
+    rows = [row_of(record, model) for model in ("original", "unlearned")]
+    original, unlearned = (measured(row, "membership", ONLY) or {} for row in rows)
+    if not unlearned:
+        return ""
+    name = unlearned["scores"][0]
+    fields = (original, name), (unlearned, name), (unlearned, f"{name}_retrain")
+    before, after, reference = (plain(number(of.get(field)), digits=3) for of, field in fields)
+    return (
+        f"forgotten images are told from images that no model saw with AUC {after} by {name}, where"
+        f" the original has {before} and retraining {reference}"
+    )
 
 
 def _unlearning_words(

@@ -9,6 +9,7 @@ BROKE = "attack broke the model"
 
 # As their papers write them; anything else is shown under the name of its yaml.
 DISPLAY = {
+    "given": "the unknown method",
     "dimum": "DiMUM",
     "dimra": "DiMRA",
     "salun": "SalUn",

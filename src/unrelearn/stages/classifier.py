@@ -9,7 +9,7 @@ from unrelearn.classification.classifier import Classifier, halves, new_classifi
 from unrelearn.evals.evidence import accuracy, share
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.images import decoded, images
+from unrelearn.stages.images import files, stored
 
 
 class Classifiers(Stage):
@@ -43,14 +43,14 @@ class Classifiers(Stage):
         return {"dataset": self.run.data_slice, "classifier": self.shape, **self.settings}
 
     def needs(self) -> list[Stage]:
-        return decoded(self.run)
+        return files(self.run)
 
     def make(self, folder: Path) -> dict[str, Any]:
         from unrelearn.classification.training import ClassifierTraining, OracleRecipe
         from unrelearn.fit import FitOptions, fit
 
         run, dataset = self.run, self.run.dataset
-        data, shape = images(run), self.shape
+        data, shape = stored(run), self.shape  # those that measure see what no model may
         seed = shape.pop("seed")
         network = new_classifier(
             seed,

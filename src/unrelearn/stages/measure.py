@@ -1,7 +1,7 @@
 """What is seen in real images, and what is measured of a model's."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.images import decoded, images
+from unrelearn.stages.images import files, stored
+from unrelearn.stages.records import RecordScores, retrained
 from unrelearn.stages.train import Model
 
 
@@ -73,7 +74,7 @@ class Reference(Stage):
         return [Classifiers(self.run, role) for role in Classifiers.ROLES]
 
     def needs(self) -> list[Stage]:
-        return [*decoded(self.run), *self.parents()]
+        return [*files(self.run), *self.parents()]
 
     def config(self) -> dict[str, Any]:
         protocol, weights = self.run.cfg.protocol, self.run.cfg.paths.inception_weights
@@ -86,7 +87,7 @@ class Reference(Stage):
         }
 
     def make(self, folder: Path) -> dict[str, Any]:
-        data, each = images(self.run), self.run.cfg.protocol.reference_images_per_class
+        data, each = stored(self.run), self.run.cfg.protocol.reference_images_per_class
         parts = {"train": first_of_each_class(halves(data.train)[1], each), "test": data.test}
         tensors: dict[str, Any] = {}
         for part, image_set in parts.items():
@@ -123,7 +124,14 @@ class Evaluate(Stage):
         return self.samples.what
 
     def parents(self) -> list[Stage]:
-        return [self.samples, self.reference]
+        return [self.samples, self.reference, *self.kept.values()]
+
+    @cached_property
+    def kept(self) -> dict[str, RecordScores]:
+        """Scores of records by this model and by a retrained one, where they are measured."""
+        if "membership" not in self.run.cfg.eval:
+            return {}
+        return {"records": RecordScores(self.run, self.model), "retrained": retrained(self.run)}
 
     @cached_property
     def targets(self) -> dict[str, Any]:
@@ -140,7 +148,7 @@ class Evaluate(Stage):
         return self.samples.origin()
 
     def ruled_out(self) -> bool:
-        return self.samples.ruled_out()
+        return self.samples.ruled_out() or any(each.ruled_out() for each in self.kept.values())
 
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
@@ -160,6 +168,8 @@ class Evaluate(Stage):
             observers(run),
             sampler_words(run.slice(second)) if second else None,
         )
+        records: dict[str, Any] = {name: each.read() for name, each in self.kept.items()}
+        evidence = replace(evidence, **records)
         if distributed.is_main():
             metrics = {}
             for name, given in run.cfg.eval.items():

@@ -76,7 +76,8 @@ def halves(count: int, images: int) -> Tensor:
 
 
 def memorisation(run: Run, data: ImageData) -> np.ndarray:
-    from unrelearn.classification import banks, scores
+    from unrelearn.audits import populations
+    from unrelearn.classification import scores
     from unrelearn.classification.bank import Bank, Member
     from unrelearn.stages.predict import kind_of
 
@@ -93,4 +94,4 @@ def memorisation(run: Run, data: ImageData) -> np.ndarray:
             bank.train(data.train, recipe, advance)
             logits = bank.predict(data.train.images, BATCH).numpy()
             sure += [scores.confidence(each, labels) for each in logits]
-    return banks.memorisation(np.stack(sure), seen.numpy())
+    return populations.memorisation(np.stack(sure), seen.numpy())

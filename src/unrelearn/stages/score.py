@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from hydra.utils import get_object, instantiate
@@ -25,6 +25,7 @@ class Score(Stage):
 
     name = "evaluate"
     version = 1
+    kept: ClassVar[dict[str, Stage]] = {}  # what the record names besides
 
     def __init__(self, run: Run, model: Model):
         super().__init__(run)

@@ -297,13 +297,18 @@ class Attack(Changed):
 def chain(original: Trained) -> "list[Model]":
     """The models of a run, each once: original, unlearned, attacked at each place."""
     run = original.run
-    unlearned = original if run.method.identity else Unlearn(run, original)
-    models = [Model(original)]
-    if unlearned is not original:
-        models.append(Model(unlearned))
+    if run.method.identity:
+        return [Model(original), *attacked(original)]
+    unlearned = Unlearn(run, original)
+    return [Model(original), Model(unlearned), *attacked(unlearned)]
+
+
+def attacked(unlearned: Trained) -> "list[Model]":
+    """What the run's attack makes of a model, at each place."""
+    run, models = unlearned.run, []
     if not run.attack.identity:
         attack = Attack(run, unlearned)
-        models += [Model(attack, at) for at in attack.places]
+        models = [Model(attack, at) for at in attack.places]
     return models
 
 

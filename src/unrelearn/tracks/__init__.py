@@ -1,6 +1,6 @@
 """What kinds of model there are: which stages a run of each has.
 
-A file for each, which offers these four functions; a run's kind of model says which.
+A file for each, which offers these five functions; a run's kind of model says which.
 """
 
 from importlib import import_module
@@ -28,6 +28,12 @@ def evaluations(run: Run) -> list[Any]:
 def targets(run: Run) -> list[Stage]:
     """What `stages` asks for, of which each needs others; all of a run if nothing is left out."""
     return _of(run).targets(run)
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    """What its record says of each model."""
+    rows: list[dict[str, Any]] = _of(run).rows(run)
+    return rows
 
 
 def about(run: Run) -> dict[str, Any]:

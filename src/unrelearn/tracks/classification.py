@@ -4,6 +4,7 @@ from typing import Any
 
 from unrelearn.run import Run
 from unrelearn.stage import Stage
+from unrelearn.stages.rows import rows_of
 from unrelearn.stages.score import Score
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
 
@@ -14,6 +15,10 @@ def models(run: Run) -> list[Model]:
 
 def evaluations(run: Run) -> list[Score]:
     return [Score(run, model) for model in models(run)]
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    return rows_of(evaluations(run))
 
 
 def targets(run: Run) -> list[Stage]:

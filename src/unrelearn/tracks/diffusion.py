@@ -3,28 +3,42 @@
 import json
 from typing import Any
 
+from unrelearn.config.kinds import left_out, options
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.imported import Import
+from unrelearn.stages.imported import Given, Import, Imported
 from unrelearn.stages.measure import Evaluate
-from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
+from unrelearn.stages.rows import rows_of
+from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
 
 def models(run: Run) -> list[Model]:
-    return chain(Import(run) if run.cfg.model.checkpoint is not None else Pretrain(run))
+    imported = Import(run) if run.cfg.model.checkpoint is not None else None
+    if run.method.elsewhere:
+        unlearned = Given(run, imported)
+        return [*([Model(imported)] if imported else []), Model(unlearned), *attacked(unlearned)]
+    whole = chain(imported or Pretrain(run))
+    # where the checkpoint is a model under audit, only its network is taken
+    return whole if run.original_known else whole[1:]
 
 
 def evaluations(run: Run) -> list[Evaluate]:
     return [Evaluate(run, Samples(run, model)) for model in models(run)]
 
 
+def rows(run: Run) -> list[dict[str, Any]]:
+    return rows_of(evaluations(run))
+
+
 def targets(run: Run) -> list[Stage]:
     asked, measured = set(run.cfg.stages), models(run)
     classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
     if Evaluate.name in asked:
-        return list(evaluations(run))
+        # what is wrong with weights from elsewhere is said before classifiers are trained
+        first: list[Stage] = [m.stage for m in measured if isinstance(m.stage, Given)]
+        return [*first, *evaluations(run)]
     wanted = classifiers if Classifiers.name in asked else []
     if Samples.name in asked:
         return [*wanted, *(Samples(run, model) for model in measured)]
@@ -35,7 +49,29 @@ def targets(run: Run) -> list[Stage]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    return {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    known = {"oracle": _classifiers(run), "weights": weight_changes(run)}
+    if run.kind.by_image:
+        known["forgotten"] = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+    return {**known, "given": given(run)} if run.method.elsewhere else known
+
+
+def given(run: Run) -> dict[str, Any]:
+    """What was audited and by whom: hashes of all that was given, what the attacker holds, and the
+    attacks that could not be run.
+    """
+    unlearned = next(m.stage for m in models(run) if isinstance(m.stage, Given))
+    parts = [unlearned, *([unlearned.start] if unlearned.start else [])]
+    original = run.attack.needs_original(run.settings["attack"])
+    return {
+        "files": {part.setting: part.hashes() for part in parts if isinstance(part, Imported)},
+        "images": run.data_slice.get("content"),
+        "weights": unlearned.build().meta["taken"],
+        "attacker_needs_original": original,
+        "attacks": sorted(options("attack", run.kind.batches)),
+        "left_out": left_out(
+            run.kind.batches, by_class=bool(run.forget), original=run.original_known
+        ),
+    }
 
 
 def _classifiers(run: Run) -> dict[str, float]:
@@ -48,9 +84,13 @@ def _classifiers(run: Run) -> dict[str, float]:
 
 
 def weight_changes(run: Run) -> dict[str, Any] | None:
-    """What the method did to the weights; None where it did nothing, or a model diverged."""
-    original, unlearned, *_ = [*models(run), None]
-    if run.method.identity or original.weights is None or unlearned.weights is None:
+    """What the method did to the weights; None where it did nothing, a model diverged, or nobody
+    has the original.
+    """
+    if run.method.identity or not run.original_known:
+        return None
+    original, unlearned, *_ = models(run)
+    if original.weights is None or unlearned.weights is None:
         return None
     from unrelearn.diffusion.weights import compare
 

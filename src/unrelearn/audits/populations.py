@@ -1,8 +1,9 @@
-"""What banks of models say of single images: could an attacker who has many models of both worlds
-tell the unlearned ones from the retrained?
+"""What populations of models say of single images: could an attacker who has many models of both
+worlds tell the unlearned ones from the retrained?
 
-Arrays are (M, N): a number for each of M models and N images, `scores.logit_scaled` unless it says
-otherwise. So many models can show so much and no more: see `largest_epsilon`.
+Arrays are (M, N): a number for each of M models and N images, near to normal over models. Of
+classifiers that is `classification.scores.logit_scaled`, unless it says otherwise. So many models
+can show so much and no more: see `largest_epsilon`.
 """
 
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import norm
 
-from unrelearn.classification.scores import auc, tpr_at_fpr
+from unrelearn.audits.bounds import auc, tpr_at_fpr
 
 SMALLEST_SD = 1e-6  # of a population of equal scores
 DELTA, EPSILON_CAP, PEAKED = 1e-5, 50.0, 0.01  # of the challenge
@@ -80,7 +81,7 @@ def rmia(
     gamma; (N,) in [0, 1], higher: rather a member.
 
     Args:
-        target: (N,), `scores.confidence` of the model under attack in the images x.
+        target: (N,), `classification.scores.confidence` of the model under attack in the images x.
         references: (R, N), that of models that may never have seen them; p(x) is their mean.
         population, population_references: (Z,), (R, Z), the same for images that no model saw.
     """

@@ -1,0 +1,193 @@
+"""Write one model of a finished run as a folder of diffusers with a model card, for the Hugging
+Face hub or for anybody: weights, schedule, protocol, numbers with intervals, command, hashes.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, HfApi, ModelCardData
+
+from unrelearn import launch
+from unrelearn.artifact import sha256
+from unrelearn.paths import given
+from unrelearn.report.records import MODELS, Record, interval, read_record, row_of, rows_of
+from unrelearn.report.words import (
+    attacked_by,
+    budget_words,
+    display_name,
+    forgotten,
+    guidance_label,
+    protocol_name,
+    sentence,
+)
+from unrelearn.stages.train import snapshot
+
+EXAMPLES = """
+examples:
+  python scripts/export.py outputs/runs/digits-dimum-none-forget7-seed0-1a2b3c4d exported
+  python scripts/export.py outputs/runs/digits-dimum-dimra-... exported --model attacked --at 400
+  python scripts/export.py outputs/runs/digits-dimum-none-... exported --push me/digits-without-7
+"""
+MEASURED = {"forget_accuracy": "Forget accuracy", "retain_accuracy": "Retained accuracy"}
+TASK = "unconditional-image-generation"  # the nearest that the hub has a name for
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=given, metavar="RUN", help="its folder, or its result.json")
+    parser.add_argument("folder", type=given, metavar="FOLDER", help="new, or empty")
+    parser.add_argument("--model", choices=MODELS, default="unlearned")
+    parser.add_argument("--at", type=float, help="budget or level of an attacked model: the last")
+    parser.add_argument("--push", metavar="USER/NAME", help="also send it to the hub")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    file = options.run / "result.json" if options.run.is_dir() else options.run
+    try:
+        record = read_record(file)
+        row = chosen(record, options.model, options.at)
+        weights = weights_of(row, file.resolve().parents[2])
+    except (ValueError, OSError) as error:
+        return launch.complain([f"{options.run}: {error}"])
+    if options.folder.exists() and any(options.folder.iterdir()):
+        return launch.complain([f"{options.folder}: is not empty. Name a new folder"])
+    shutil.copytree(weights, options.folder, dirs_exist_ok=True)
+    card = model_card(record, row, options.folder)
+    (options.folder / "README.md").write_text(card, encoding="utf-8")
+    print(f"{options.folder}: {options.model} model of {record['name']}")
+    return push(options.folder, options.push) if options.push else 0
+
+
+def chosen(record: Record, model: str, at: float | None) -> dict[str, Any]:
+    """The row of the model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if at is None:
+        row = row_of(record, model)
+    else:
+        row = next((r for r in rows_of(record, model) if r["step"] == at), None)
+    if row is None or row["status"] != "finished":
+        steps = [f"{r['step']:g}" for r in rows_of(record, "attacked")]
+        raise ValueError(
+            f"it has no {model} model"
+            + (f" at {at:g}" if at is not None else "")
+            + (f"; attacked ones: --at {', '.join(steps)}" if steps else "")
+        )
+    return row
+
+
+def weights_of(row: dict[str, Any], outputs: Path) -> Path:
+    """The folder of a row's weights.
+
+    Raises:
+        ValueError: it is not on this disk, or no denoiser's.
+    """
+    stage, _, label = row["weights"].rstrip(")").partition(" (")
+    place = snapshot(row["step"]) if row["step"] is not None else ""
+    folder = outputs / "artifacts" / stage / place / label
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"the weights of a denoiser are not in {folder}")
+    return folder
+
+
+# ---- the card ------------------------------------------------------------------------------------
+
+
+def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
+    """README.md: front matter that the hub reads, and the same for people."""
+    title = about(record, row)
+    data = ModelCardData(
+        library_name="diffusers",
+        tags=["machine-unlearning", "unrelearn", record["method"], f"model:{row['model']}"],
+        model_name=record["name"],
+        eval_results=[
+            EvalResult(
+                TASK, record["dataset"], record["dataset"], metric, ends[0], metric_name=name
+            )
+            for metric, name, ends in numbers(row)
+        ]
+        or None,
+    )
+    lines = [
+        "---",
+        data.to_yaml(),
+        "---",
+        "",
+        f"# {title}",
+        "",
+        f"Made by `unrelearn`. Labels 0 to {len(record['class_names']) - 1} are "
+        + ", ".join(map(str, record["class_names"]))
+        + f"; label {len(record['class_names'])} is no class. Images are in [-1, 1].",
+        "",
+        *WARNING[row["model"]],
+        "",
+        f"Protocol `{protocol_name(record)}`, seed {record['seed']}. Shares of generated images,"
+        " with 95 % intervals over the images of this one model:",
+        "",
+        "| measured | share | 95 % interval |",
+        "| --- | ---: | ---: |",
+    ]
+    for _, name, (value, low, high) in numbers(row):
+        lines.append(f"| {name} | {100 * value:.1f} % | {100 * low:.1f} to {100 * high:.1f} % |")
+    files = [file for file in sorted(folder.iterdir()) if file.name != "README.md"]
+    hashes = [f"{sha256(file)}  {file.name}" for file in files]
+    lines += ["", "```", record.get("command") or "", "```", "", "sha256:", "", "```", *hashes]
+    return "\n".join([*lines, "```", ""])
+
+
+WARNING = {
+    "original": ["Nothing was unlearned here."],
+    "unlearned": [
+        "That a class is not drawn does not show that it is gone: attack it before you rely on it."
+        " No guarantee of any kind is given for single training images."
+    ],
+    "attacked": ["An attack was run on these weights, to see what comes back: use them for that."],
+}
+
+
+def about(record: Record, row: dict[str, Any]) -> str:
+    """``DiMUM on class 7 of digits, attacked by DiMRA: 400 steps``."""
+    what = f"{forgotten(record)} of {record['dataset']}"
+    if row["model"] == "original":
+        return f"Original model of {record['dataset']}"
+    title = sentence(f"{display_name(record['method'])} on {what}")
+    if row["model"] == "attacked":
+        title += f", {attacked_by(record['attack'])}: {budget_words(record, row['step'])}"
+    return title
+
+
+def numbers(row: dict[str, Any]) -> list[tuple[str, str, tuple[float, float, float]]]:
+    """(metric, its name with the guidance, its value and interval)."""
+    found = []
+    for metric, name in MEASURED.items():
+        for guidance, value in (row["metrics"].get(metric) or {}).items():
+            if ends := interval(value):
+                found.append((metric, f"{name}, guidance {guidance_label(guidance)}", ends))
+    return found
+
+
+def push(folder: Path, name: str) -> int:
+    """Send the folder to the hub, as whoever is logged in there."""
+    try:
+        api = HfApi()
+        api.create_repo(name, exist_ok=True)
+        print(api.upload_folder(repo_id=name, folder_path=folder))
+        return 0
+    except Exception as error:  # of the hub or of http
+        why = " ".join(str(error).split())[:200]
+        return launch.complain(
+            [f"--push {name}: {why}. Type hf auth login, and then hf upload {name} {folder}"]
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

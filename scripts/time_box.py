@@ -1,0 +1,273 @@
+"""An experiment inside a box of minutes, on a device that is lent for a short time.
+
+    python scripts/time_box.py --minutes 9 cifar10_box
+    python scripts/time_box.py --minutes 9 classification/cifar10 method=salun,retrain
+
+The first box measures the seconds of a training step and fixes the number of pretraining steps to
+what takes half of it, retraining and references included; a third is meant for unlearning and
+attacks, a sixth for measuring. The runs follow in the order of the experiment, each measured before
+the next begins, until the box ends: a training that is interrupted goes on from its checkpoint. A
+later box of the same outputs keeps the number of steps and goes on with the runs that are left.
+
+What is finished lies in --out afterwards, in at most 8 files of at most 16 MiB: results.zip
+(records, tables, figures, pages) and the newest weights in bfloat16, weights.zip.001 and so on, to
+be put together by `cat weights.zip.* > weights.zip`.
+
+Needs no wandb, no clean-fid and no rich. To a machine with torch, torchvision, lightning, numpy,
+scipy, scikit-learn, pandas, matplotlib, jinja2, pydantic, pillow, filelock and safetensors these
+wheels travel: diffusers, hydra-core, omegaconf, antlr4-python3-runtime, torchmetrics,
+lightning-utilities; and data/ by `scripts/fetch_data.py cifar10 --pack`.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hydra.utils import get_object
+
+from unrelearn.artifact import write_json
+from unrelearn.errors import UsageError
+from unrelearn.grid.parts import Part
+from unrelearn.grid.plan import Plan
+from unrelearn.launch import complain
+from unrelearn.paths import given
+from unrelearn.run import Run
+from unrelearn.stages.train import Pretrain, fit_options
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED_FROM, MEASURED_TO = 30, 80  # steps; compilation is over by then
+PRETRAINING, CHANGING, MEASURING = 1 / 2, 1 / 3, 1 / 6  # of a box
+GATHERING = 0.05  # of a box, kept free at its end for the report and the files
+PATIENCE = 60.0  # seconds for what is interrupted to end by itself
+TRAINED = ("pretrain", "unlearn", "attack")  # stages whose weights come out
+FEWEST = 100  # pretraining steps
+FILES, BYTES = 8, 16 * 2**20  # that come out
+
+
+@dataclass
+class Box:
+    """What the first box decided, for all later ones.
+
+    Args:
+        steps: of the pretraining.
+        seconds: of one of them.
+        boxes: how many have begun.
+    """
+
+    steps: int
+    seconds: float
+    boxes: int = 0
+
+
+def from_scratch(plan: Plan, part: Part) -> bool:
+    """Whether a part is trained like the original: the original, references, retraining."""
+    if part.stage != "unlearn":
+        return part.stage in ("pretrain", "references")
+    method = plan.configuration(part)[0].method["_target_"]
+    return get_object(method).from_scratch
+
+
+def seconds_per_step(run: Run) -> float:
+    """Of the pretraining, on this device."""
+    from unrelearn.fit import fit
+
+    stamps: dict[int, float] = {}
+    options = fit_options(run, log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
+    options.log_every_n_steps, options.checkpoint_every_n_steps = 10, MEASURED_TO
+    stage = Pretrain(run)
+    module = stage.fitted(replace(run.kind.pretraining(), max_steps=MEASURED_TO))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(module, Path(folder), "measure a step", options)
+    return (stamps[MEASURED_TO] - stamps[MEASURED_FROM]) / (MEASURED_TO - MEASURED_FROM)
+
+
+def first_box(plan: Plan, minutes: float) -> Box:
+    """How many pretraining steps fit.
+
+    Raises:
+        UsageError: too few.
+    """
+    run = Run(plan.cells.configuration(0), "")
+    asked = run.cfg.model.pretrain.max_steps
+    steps = {part.name: plan.cost(part).steps for part in plan.parts.values()}
+    scratch = [part.name for part in plan.parts.values() if from_scratch(plan, part)]
+    models = sum(steps[name] for name in scratch) / asked  # as many as the original is long
+    seconds = seconds_per_step(run)
+    fits = int(PRETRAINING * 60 * minutes / seconds / models)
+    if fits < min(FEWEST, asked):
+        needed = FEWEST * seconds * models / PRETRAINING / 60
+        raise UsageError(
+            f"--minutes={minutes:g}: half of it holds {fits} pretraining steps of {seconds:.3g} s"
+            f" for {models:g} models; at least {FEWEST}. Type --minutes {needed:.2g} or more"
+        )
+    return Box(min(asked, fits // FEWEST * FEWEST or fits), seconds)
+
+
+def divided(plan: Plan, box: Box, minutes: float) -> str:
+    """How a box is meant to be spent, in words."""
+    original = plan.cost(next(part for part in plan.parts.values() if part.stage == "pretrain"))
+    speed = box.seconds * original.steps / original.flops
+    flops = [0.0] * len(plan.targets)
+    for part in plan.parts.values():
+        if part.trains and not from_scratch(plan, part):
+            flops[part.cell] += plan.cost(part).flops
+    spent, fit = 0.0, 0
+    for amount in flops:
+        spent += amount * speed
+        fit += spent <= CHANGING * 60 * minutes
+    return (
+        f"box {box.boxes} of {minutes:g} min: {PRETRAINING * minutes:.3g} min for"
+        f" {box.steps:,} pretraining steps of {box.seconds:.3g} s, {CHANGING * minutes:.3g} for"
+        f" unlearning and attacks (about {fit} of {len(flops)} runs),"
+        f" {MEASURING * minutes:.3g} for measuring"
+    )
+
+
+def work(words: list[str], until: float) -> int:
+    """Make the runs until the box ends; the exit code, 0 where the box ended them."""
+    process = subprocess.Popen([sys.executable, "run.py", "-m", *words], cwd=ROOT)
+    try:
+        return process.wait(max(1.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    print("the box has ended; the same command goes on from here", flush=True)
+    return 0
+
+
+# ---- what comes out ------------------------------------------------------------------------------
+
+
+def in_pieces(file: Path, folder: Path) -> list[Path]:
+    """The file itself, or its pieces of at most BYTES, numbered."""
+    if file.stat().st_size <= BYTES:
+        return [Path(shutil.move(file, folder / file.name))]
+    pieces = []
+    with file.open("rb") as whole:
+        while chunk := whole.read(BYTES):
+            pieces.append(folder / f"{file.name}.{len(pieces) + 1:03d}")
+            pieces[-1].write_bytes(chunk)
+    return pieces
+
+
+def results(outputs: Path, work: Path, note: Path) -> Path:
+    """results.zip: a report over all runs, their records and pages, and what the box decided."""
+    report = work / "report"
+    words = ["scripts/report.py", str(outputs / "runs"), "--out", str(report), "--figures"]
+    subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    made = work / "results.zip"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.write(note, "time_box.json")
+        for folder, name in ((report, "report"), (outputs / "runs", "runs")):
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                zipped.write(file, f"{name}/{file.relative_to(folder)}")
+    return made
+
+
+def weights(outputs: Path, work: Path, limit: int) -> Path | None:
+    """weights.zip of at most `limit` bytes: of finished models in bfloat16, with their config.json,
+    the newest first.
+    """
+    import torch
+    from safetensors.torch import load_file, save
+
+    made, size, left = work / "weights.zip", 0, 0
+    store = outputs / "artifacts"
+    found = [file for stage in TRAINED for file in (store / stage).glob("*/**/*.safetensors")]
+    whole = [file for file in found if ".partial" not in file.as_posix()]
+    with zipfile.ZipFile(made, "w") as zipped:
+        for file in sorted(whole, key=lambda file: -file.stat().st_mtime):
+            tensors = {name: value.to(torch.bfloat16) for name, value in load_file(file).items()}
+            data = save({name: value.contiguous() for name, value in tensors.items()})
+            if size + len(data) + 2**16 > limit:
+                left += 1
+                continue
+            size += len(data) + 2**16
+            name = file.relative_to(store)
+            zipped.writestr(str(name), data)
+            zipped.write(file.with_name("config.json"), str(name.with_name("config.json")))
+    if left:
+        print(f"weights of {left} models have no room in {FILES} files and stay in {store}")
+    return made if size else None
+
+
+def bring_home(outputs: Path, out: Path, note: Path) -> None:
+    """Everything that is finished, in at most FILES files."""
+    out.mkdir(parents=True, exist_ok=True)
+    for earlier in (*out.glob("results.zip*"), *out.glob("weights.zip*")):
+        earlier.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = in_pieces(results(outputs, Path(folder), note), out)
+        if made := weights(outputs, Path(folder), BYTES * (FILES - len(pieces))):
+            pieces += in_pieces(made, out)
+    for piece in pieces:
+        print(f"{piece}  {piece.stat().st_size / 2**20:.1f} MiB")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="of this box (default: 9)")
+    parser.add_argument(
+        "--out", type=given, default=ROOT / "outputs" / "box", help="default: outputs/box"
+    )
+    parser.add_argument("experiment", help="one of conf/experiment/, with or without experiment=")
+    parser.add_argument("overrides", nargs="*", help="as for run.py")
+    return parser.parse_args(arguments)
+
+
+def box_of(words: list[str], experiment: str, minutes: float) -> tuple[Plan, Box, Path]:
+    """The runs, what the first box decided of them, and the file that says so.
+
+    Raises:
+        UsageError: what does not hold.
+    """
+    plan = Plan.of(words)
+    originals = [part for part in plan.parts.values() if part.stage == "pretrain"]
+    if len(originals) > 1:
+        raise UsageError(
+            f"{experiment}: {len(originals)} pretrainings, and a box has one. Type seed=0; later"
+            " boxes may have other methods, rates, classes and relearning.seed"
+        )
+    note = plan.outputs / "time_box" / f"{experiment.replace('/', '_')}.json"
+    box = Box(**json.loads(note.read_text())) if note.exists() else first_box(plan, minutes)
+    box.boxes += 1
+    write_json(note, asdict(box))
+    return Plan.of([*words, f"model.pretrain.max_steps={box.steps}"]), box, note
+
+
+def main(arguments: list[str] | None = None) -> int:
+    started, options = time.monotonic(), parse(arguments)
+    experiment = options.experiment.removeprefix("experiment=")
+    words = [f"experiment={experiment}", *options.overrides]
+    if not any(word.startswith("tracking") for word in words):
+        words.append("tracking=none")
+    try:
+        if not 0 < options.minutes < float("inf"):
+            raise UsageError(f"--minutes={options.minutes}: no length of a box. Type --minutes 9")
+        plan, box, note = box_of(words, experiment, options.minutes)
+    except UsageError as error:
+        return complain(error.problems)
+    print(divided(plan, box, options.minutes), flush=True)
+    until = started + 60 * options.minutes * (1 - GATHERING)
+    code = work([*words, f"model.pretrain.max_steps={box.steps}"], until)
+    if any((plan.outputs / "runs").glob("*/result.json")):
+        bring_home(plan.outputs, options.out, note)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Rules of federated generators: what is published, who holds what, what may be claimed."""
+
+from typing import Any
+
+from hydra.utils import get_object
+
+from unrelearn.advice import problem
+from unrelearn.config.groups import name_of
+from unrelearn.config.models import Networks
+from unrelearn.config.rules import Problems, Rules
+from unrelearn.config.schema import Config
+
+
+def networks_of(cfg: Config) -> Networks:
+    assert cfg.model.gan is not None
+    return cfg.model.gan
+
+
+def identity(cfg: Config) -> Problems:
+    """Nothing is unlearned of tables yet."""
+    for group, control in (("method", "original"), ("attack", "none")):
+        given = getattr(cfg, group)
+        if not get_object(given["_target_"]).identity:
+            why = f"changes one model, and model={cfg.model.name} is of federated generators"
+            yield problem(group, name_of(given), why, {group: control})
+
+
+def widths(cfg: Config) -> Problems:
+    for name in ("generator", "extractor"):
+        value, key = getattr(networks_of(cfg), name), f"model.gan.{name}"
+        if not value or any(width < 1 for width in value):
+            yield problem(key, value, "must be one or more widths", {key: [32, 64]})
+
+
+def rows(cfg: Config) -> Problems:
+    if not cfg.gan.design:
+        yield problem("design", "[]", "nothing would be trained", {"design": ["vflgan"]})
+    noised = [name for name in cfg.gan.privacy if name != "none"]
+    protected = cfg.gan.protected
+    if noised and protected not in cfg.gan.design:
+        why, first = f"must be one of design={','.join(cfg.gan.design)}", next(iter(cfg.gan.design))
+        yield problem("gan.protected", protected, why, {"gan.protected": first})
+    if not cfg.gan.privacy:
+        yield problem("privacy", "[]", "nothing would be trained", {"privacy": ["none"]})
+
+
+def privacy(cfg: Config) -> Problems:
+    """What an accountant needs, and what would undo a guarantee."""
+    for name, given in cfg.gan.privacy.items():
+        if "noise_multiplier" not in given:
+            continue
+        key, noise = f"gan.privacy.{name}", given["noise_multiplier"]
+        if noise is None and given["epsilon"] is None:
+            why = f"needs an epsilon, or {key}.noise_multiplier"
+            yield problem(f"{key}.epsilon", "null", why, {f"{key}.epsilon": 10})
+        if given["epsilon"] is not None and given["delta"] is None:
+            why = "an epsilon is one of a delta, below one over the number of rows"
+            yield problem(f"{key}.delta", "null", why, {f"{key}.delta": 1e-5})
+        if (delta := given["delta"]) is not None and not 0 < delta < 1:
+            why = "must be more than 0 and less than 1"
+            yield problem(f"{key}.delta", delta, why, {f"{key}.delta": 1e-5})
+        if get_object(given["_target_"]).guaranteed and cfg.gan.select == "best_fd":
+            why = f"looks at the training rows outside the accountant of privacy={name}"
+            yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
+
+
+def transport(cfg: Config) -> Problems:
+    if cfg.gan.transport == "gloo" and cfg.gan.select == "best_fd":
+        why = "looks at all columns in one place, and with gan.transport=gloo nobody has them"
+        yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
+
+
+def stages(cfg: Config) -> Problems:
+    known = ["pretrain", "samples", "evaluate"]
+    if not set(known) & set(cfg.stages):
+        why = f"federated generators have none of these; allowed: {', '.join(known)}"
+        yield problem("stages", cfg.stages, why, {"stages": known})
+
+
+RULES: Rules = (
+    (identity, ("method", "attack")),
+    (widths, ("model.gan.",)),
+    (rows, ("design", "privacy", "gan.")),
+    (privacy, ("privacy", "gan.")),
+    (transport, ("gan.",)),
+    (stages, ("stages",)),
+)
+
+
+def check_data(cfg: Config, dataset: Any) -> list[str]:
+    """Problems of a table with how its columns are shared."""
+    from unrelearn.errors import UsageError
+    from unrelearn.gan.columns import partition
+
+    try:
+        parts = partition(cfg.gan.partition, dataset)
+    except UsageError as error:
+        return error.problems
+    problems = []
+    if not all(parts):
+        why, instead = "leaves a party without columns", {"gan.partition": "halves"}
+        problems.append(problem("gan.partition", cfg.gan.partition, why, instead))
+    unknown = [column.name for column in dataset.columns if not column.values and not column.public]
+    if unknown and cfg.gan.statistics == "public":
+        why = f"nothing public is known of {', '.join(unknown[:5])}"
+        problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
+    return problems

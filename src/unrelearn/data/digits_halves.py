@@ -1,0 +1,18 @@
+"""scikit-learn's digits (data.digits) as a table of 64 columns, whose halves are two parties'."""
+
+from unrelearn.data.digits import Digits
+from unrelearn.data.table import PixelTables, TableData, pixels
+
+
+class DigitsHalves(PixelTables):
+    """1,297 training and 500 test rows."""
+
+    def __init__(self) -> None:
+        super().__init__(Digits.image_size)
+
+    def fingerprint(self) -> str:
+        return "digits_halves"
+
+    def load(self) -> TableData:
+        data = Digits().load()
+        return TableData(pixels(data.train), pixels(data.test))

@@ -1,0 +1,24 @@
+"""MNIST (data.mnist) as a table of pixels: VFLGAN's own experiment, top and bottom halves."""
+
+from unrelearn.data.mnist import MNIST
+from unrelearn.data.table import PixelTables, TableData, pixels
+from unrelearn.ranges import ImageSize
+
+
+class MNISTHalves(PixelTables):
+    """60,000 training and 10,000 test rows. The arguments are MNIST's."""
+
+    def __init__(self, root: str, image_size: ImageSize = 28, download: bool = True):
+        super().__init__(image_size)
+        self.mnist = MNIST(root, image_size, download)
+        self.root = self.mnist.root
+
+    def check(self) -> list[str]:
+        return self.mnist.check()
+
+    def fingerprint(self) -> str:
+        return f"{self.mnist.fingerprint()}_halves"
+
+    def load(self) -> TableData:
+        data = self.mnist.load()
+        return TableData(pixels(data.train), pixels(data.test))

@@ -1,0 +1,1 @@
+"""Tables whose columns several parties hold, published through generators."""

@@ -1,0 +1,90 @@
+"""Epsilons, all by dp-accounting (pip install 'unrelearn[gan]'): nothing here is by hand.
+
+Every number is one of a mechanism, of how batches are drawn and of what neighbours are, and means
+nothing without them.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from unrelearn.errors import UsageError
+
+POISSON = "Poisson sampling"
+WITHOUT_REPLACEMENT = "batches without replacement"
+ADD_REMOVE = "add or remove one record"
+REPLACE = "replace one record"
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A Gaussian mechanism, repeated on drawn batches.
+
+    Args:
+        sampling: POISSON, whose neighbours are ADD_REMOVE and which privacy loss distributions
+            account for; or WITHOUT_REPLACEMENT, whose neighbours are REPLACE, by RDP.
+        records, batch_size: N and B; of Poisson sampling q = B / N.
+    """
+
+    sampling: str
+    records: int
+    batch_size: int
+    steps: int
+
+    @property
+    def adjacency(self) -> str:
+        return ADD_REMOVE if self.sampling == POISSON else REPLACE
+
+    def accountant(self, kind: str = "pld") -> Any:
+        """kind: pld or rdp, of Poisson sampling."""
+        import dp_accounting as dp
+
+        if self.sampling == WITHOUT_REPLACEMENT:
+            return dp.rdp.RdpAccountant(None, dp.NeighboringRelation.REPLACE_ONE)
+        return dp.rdp.RdpAccountant() if kind == "rdp" else dp.pld.PLDAccountant()
+
+    def event(self, noise_multiplier: float) -> Any:
+        import dp_accounting as dp
+
+        once = dp.GaussianDpEvent(noise_multiplier)
+        if self.sampling == POISSON:
+            drawn = dp.PoissonSampledDpEvent(self.batch_size / self.records, once)
+        else:
+            drawn = dp.SampledWithoutReplacementDpEvent(self.records, self.batch_size, once)
+        return dp.SelfComposedDpEvent(drawn, self.steps)
+
+    def epsilon(self, noise_multiplier: float, delta: float, kind: str = "pld") -> float:
+        """noise_multiplier: deviation of the noise over the sensitivity."""
+        accountant = self.accountant(kind).compose(self.event(noise_multiplier))
+        return float(accountant.get_epsilon(delta))
+
+
+@cache
+def noise_multiplier(mechanism: Gaussian, epsilon: float, delta: float) -> float:
+    """The least noise that gives an epsilon, to a thousandth.
+
+    Raises:
+        UsageError: no noise does.
+    """
+    import dp_accounting as dp
+
+    def least(kind: str, interval: Any, tolerance: float) -> float:
+        def accountant() -> Any:
+            return mechanism.accountant(kind)
+
+        found = dp.calibrate_dp_mechanism(
+            accountant, mechanism.event, epsilon, delta, interval, tol=tolerance
+        )
+        return float(found)
+
+    try:
+        # RDP is quick, and never below: the exact accountant is asked near the answer alone
+        bound = least("rdp", dp.LowerEndpointAndGuess(0.3, 1.0), 1e-3)
+    except dp.NoBracketIntervalFoundError as error:
+        raise UsageError(
+            f"epsilon={epsilon:g}: no noise gives it at delta={delta:g} over {mechanism.steps}"
+            " steps. Type a larger epsilon"
+        ) from error
+    if mechanism.sampling == WITHOUT_REPLACEMENT:
+        return bound
+    return least("pld", dp.ExplicitBracketInterval(0.7 * bound, bound), 1e-3)

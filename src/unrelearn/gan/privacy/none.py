@@ -1,0 +1,74 @@
+"""No privacy, and what every mode of privacy answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from unrelearn.gan.draws import Draws
+
+Noise = Callable[[str, tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows (R, B) of one step, which of them count (R, B) in {0, 1}, and for how many records
+    latents are drawn.
+    """
+
+    rows: Tensor
+    present: Tensor | None
+    drawn: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an accountant reads: N records, batches, critic steps, the parties that hold a part of
+    each record, and whether a server critic joins them.
+    """
+
+    records: int
+    batch_size: int
+    steps: int
+    parties: int
+    joined: bool = True
+
+
+@dataclass(kw_only=True)
+class Privacy:
+    """Nothing is noised. A mode overrides what it changes."""
+
+    per_record: ClassVar[bool] = False  # whether gradients are clipped one by one
+    guaranteed: ClassVar[bool] = False  # whether epsilon_record is a number
+    noise_std: ClassVar[float] = 0.0  # of the sum of a step's clipped gradients
+    records: int = 0  # N, which the training tells
+
+    def prepared(self, training: Training) -> "Privacy":
+        """The mode with its noise, for a training."""
+        self.records = training.records
+        return self
+
+    def batch(self, draws: Draws, step: int, size: int) -> Batch:
+        """Shuffled epochs."""
+        return Batch(draws.batch(step, self.records, size), None, size)
+
+    def first_layer(self, grad: Tensor, batch_size: int, noise: Noise) -> Tensor:
+        """Of E_i's first weight (R, in, out), as the optimiser gets it."""
+        return grad
+
+    def factors(self, squares: Tensor) -> Tensor:
+        """Of the squared norms of gradients a record (R, B)."""
+        raise NotImplementedError
+
+    def account(self, training: Training) -> dict[str, Any]:
+        """For the record: mechanism, sampling, adjacency, epsilons; why there is no guarantee."""
+        return {
+            "mechanism": "none",
+            "sampling": "shuffled epochs",
+            "adjacency": "add or remove one record",
+            "epsilon_claimed": None,
+            "epsilon_record": None,
+            "delta": None,
+            "no_guarantee": "nothing is noised",
+        }

@@ -1,0 +1,364 @@
+"""Stages of federated generators: columns of parties, training, published tables, measurements.
+
+Each is one artefact for all replicas.
+"""
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unrelearn import source
+from unrelearn.artifact import RESUME, write_json
+from unrelearn.evals.fd_raw import frechet
+from unrelearn.evals.published import PublishedTables
+from unrelearn.gan.columns import Encoding, partition
+from unrelearn.gan.federation import Federation
+from unrelearn.gan.kind import Federations
+from unrelearn.gan.layers import Output
+from unrelearn.gan.privacy.none import Privacy, Training
+from unrelearn.gan.processes import Job, train_apart
+from unrelearn.gan.selection import Best
+from unrelearn.gan.wire import Wire
+from unrelearn.randomness import generator_for
+from unrelearn.report.records import ONLY
+from unrelearn.run import Run
+from unrelearn.stage import Cost, Stage
+
+STATE = "state.safetensors"
+
+
+def kind_of(run: Run) -> Federations:
+    assert isinstance(run.kind, Federations)
+    return run.kind
+
+
+def party_file(number: int) -> str:
+    return f"party_{number}.safetensors"
+
+
+class Columns(Stage):
+    """The rows as each party holds them, a file a party; and all of them, which only measurements
+    and the control without federation read.
+    """
+
+    name = "columns"
+
+    @cached_property
+    def parties(self) -> list[list[int]]:
+        return partition(self.run.cfg.gan.partition, self.run.dataset)
+
+    def config(self) -> dict[str, Any]:
+        gan, dataset = self.run.cfg.gan, self.run.dataset
+        about = {"name": self.run.names["dataset"], "content": dataset.fingerprint()}
+        return {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
+
+    def encoding(self) -> Encoding:
+        """As generators make rows."""
+        file = self.build().path / "encoding.json"
+        kept = json.loads(file.read_text())
+        return Encoding(**{name: _tuples(part) for name, part in kept.items()})
+
+    def rows(self) -> dict[str, Tensor]:
+        """train (N, columns) and test (M, columns), in their own units."""
+        return load_file(self.build().path / "rows.safetensors")
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        data, columns = self.run.dataset.load(), self.run.dataset.columns
+        own = self.run.cfg.gan.statistics == "own"
+        encoding = Encoding.of(columns, data.train if own else None)
+        write_json(folder / "encoding.json", asdict(encoding))
+        save_file({"train": data.train, "test": data.test}, folder / "rows.safetensors")
+        for number, places in enumerate(self.parties, start=1):
+            held = encoding.of_columns(places).encode(data.train[:, places])
+            save_file({"train": held.contiguous()}, folder / party_file(number))
+        return {"records": len(data.train)}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a design under a mode of privacy."""
+
+    design: str
+    privacy: str
+
+    @property
+    def label(self) -> str:
+        return self.design + ("" if self.privacy == "none" else f", {self.privacy}")
+
+
+class Generators(Stage):
+    """Critics and generators of all replicas, trained."""
+
+    name = "federation"
+    trains = True
+
+    def __init__(self, run: Run, row: Row):
+        super().__init__(run)
+        self.row, self.columns = row, Columns(run)
+        given = run.cfg.gan.design[row.design], run.cfg.gan.privacy[row.privacy]
+        self.design, self.mode = (instantiate(part, _convert_="all") for part in given)
+
+    @property
+    def what(self) -> str:
+        return self.row.label
+
+    def parents(self) -> list[Stage]:
+        return [self.columns]
+
+    def config(self) -> dict[str, Any]:
+        gan = self.run.cfg.gan
+        given = {
+            "design": gan.design[self.row.design],
+            "privacy": gan.privacy[self.row.privacy],
+            **kind_of(self.run).recipe(),
+        }
+        digests = {type(part).__name__: source.source_of(type(part)) for part in self.made_of}
+        new = {name: digest for name, digest in digests.items() if digest}
+        return given | ({"source": new} if new else {})
+
+    @property
+    def made_of(self) -> tuple[Any, Any]:
+        return self.design, self.mode
+
+    def cost(self) -> Cost:
+        return Cost(steps=self.run.cfg.model.pretrain.max_steps)
+
+    @cached_property
+    def training(self) -> Training:
+        """What an accountant reads."""
+        settings, parties = kind_of(self.run).settings(True), self.columns.parties
+        records = self.columns.build().meta["records"]
+        parts = 1 if self.design.joined else len(parties)
+        joined = self.design.server
+        return Training(records, settings.batch_size, settings.max_steps, parts, joined)
+
+    def held(self) -> list[tuple[Tensor, Output]]:
+        """Each party's columns, or those of the one that has them all."""
+        encoding, bounded = self.columns.encoding(), self.run.dataset.bounded
+        if self.design.joined:
+            rows = encoding.encode(self.columns.rows()["train"])
+            return [(rows.to(self.run.device), Output(encoding.widths, bounded))]
+        folder, held = self.columns.build().path, []
+        for number, places in enumerate(self.columns.parties, start=1):
+            rows = load_file(folder / party_file(number))["train"]
+            output = Output(encoding.of_columns(places).widths, bounded)
+            held.append((rows.to(self.run.device), output))
+        return held
+
+    def federation(self, privacy: Privacy) -> Federation:
+        """Untrained. privacy: a mode with its noise."""
+        kind = kind_of(self.run)
+        settings = kind.settings(self.design.heads)
+        columns: list[Any] = list(self.held())
+        return Federation(self.design, privacy, settings, columns, kind.seeds, Wire())
+
+    def _trained(self, federation: Federation, resume: Path) -> dict[str, Tensor]:
+        """The state in the end. resume: what an interrupted training left, and this one leaves."""
+        chooses = self.run.cfg.gan.select == "best_fd"
+        best = Best(federation, self._distance()) if chooses else None
+        if resume.exists():
+            state = load_file(resume, device=str(self.run.device))
+            federation.load(state)
+            if best:
+                best.state = {k[5:]: value for k, value in state.items() if k.startswith("best/")}
+        every, steps = self.run.cfg.trainer.checkpoint_every_n_steps, federation.settings.max_steps
+
+        def keep(step: int) -> None:
+            if best:
+                best.look(step)
+            if step % every == 0 and step < steps:
+                known = best.state if best else {}
+                chosen = {f"best/{name}": value for name, value in known.items()}
+                resume.parent.mkdir(exist_ok=True)
+                aside = resume.with_suffix(".new")
+                save_file(federation.state() | chosen, aside)
+                aside.replace(resume)
+
+        federation.train(steps, keep)
+        return federation.state() | (best.state if best else {})
+
+    def _distance(self) -> Callable[[Tensor], float]:
+        rows, encoding = self.columns.rows()["train"], self.columns.encoding()
+        parts = [[*range(rows.shape[1])]] if self.design.joined else self.columns.parties
+        real = torch.cat([encoding.of_columns(p).encode(rows[:, p]) for p in parts], -1)
+        return lambda table: frechet(real, table)
+
+    def _job(self, privacy: Privacy) -> Job:
+        """The same for processes of their own."""
+        kind, columns = kind_of(self.run), self.columns
+        count, folder = len(columns.parties), columns.build().path
+        files = [folder / party_file(number) for number in range(1, count + 1)]
+        outputs, settings = [output for _, output in self.held()], kind.settings(self.design.heads)
+        return Job(self.design, privacy, settings, files, outputs, kind.seeds)
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        privacy = self.mode.prepared(self.training)
+        account = privacy.account(self.training)
+        if self.run.cfg.gan.transport == "gloo" and not self.design.joined:
+            save_file(train_apart(self._job(privacy), folder), folder / STATE)
+            crossed = json.loads((folder / "bytes.json").read_text())
+            return {"weights": "raw", "bytes": crossed, "privacy": account}
+        federation = self.federation(privacy)
+        save_file(self._trained(federation, folder / RESUME / STATE), folder / STATE)
+        return {"weights": "raw", "bytes": federation.bytes_per_step(), "privacy": account}
+
+
+class Tables(Stage):
+    """Rows that the generators of all replicas publish, (R, N, columns) in their own units."""
+
+    name = "tables"
+
+    def __init__(self, run: Run, row: Row):
+        super().__init__(run)
+        self.generators, self.row, self.columns = Generators(run, row), row, Columns(run)
+
+    @property
+    def what(self) -> str:
+        return self.row.label
+
+    @property
+    def label(self) -> str:
+        return self.row.label
+
+    def parents(self) -> list[Stage]:
+        return [self.generators]
+
+    def config(self) -> dict[str, Any]:
+        return {"records": self.run.cfg.gan.records}
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        federation = self.generators.federation(Privacy())
+        state = load_file(self.generators.build().path / STATE, device=str(self.run.device))
+        federation.load(state)
+        count = self.run.cfg.gan.records or self.generators.training.records
+        parts, encoding = federation.publish(count), self.columns.encoding()
+        if self.generators.design.joined:
+            rows = encoding.decode(parts[0].cpu())
+        else:
+            places = [place for part in self.columns.parties for place in part]
+            decoded = [
+                encoding.of_columns(part).decode(rows.cpu())
+                for part, rows in zip(self.columns.parties, parts, strict=True)
+            ]
+            rows = torch.cat(decoded, -1)[..., torch.tensor(places).argsort()]
+        save_file({"tables": rows.contiguous()}, folder / "tables.safetensors")
+        return {"diverged": int((~rows.isfinite().flatten(1).all(1)).sum())}
+
+
+class Floor(Stage):
+    """Real rows in the place of published ones.
+
+    kind: halves: of the real rows, one beside the other; bootstrap: drawn with replacement;
+    permuted: the last party's rows in another order, so that parties know nothing of each other.
+    """
+
+    name = "floor"
+    KINDS = ("halves", "bootstrap", "permuted")
+
+    def __init__(self, run: Run, kind: str):
+        super().__init__(run)
+        self.kind, self.columns = kind, Columns(run)
+
+    @property
+    def what(self) -> str:
+        return self.label
+
+    @property
+    def label(self) -> str:
+        return {
+            "halves": "real: half against half",
+            "bootstrap": "real: drawn again",
+            "permuted": "real: last party permuted",
+        }[self.kind]
+
+    def parents(self) -> list[Stage]:
+        return [self.columns]
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "seeds": kind_of(self.run).seeds}
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        rows, tables, real = self.columns.rows()["train"], [], []
+        for seed in kind_of(self.run).seeds:
+            g, n = generator_for(seed, "floor", self.kind), len(rows)
+            order, table = torch.randperm(n, generator=g), rows.clone()
+            if self.kind == "bootstrap":
+                table = rows[torch.randint(n, (n,), generator=g)]
+            elif self.kind == "permuted":
+                last = self.columns.parties[-1]
+                table[:, last] = rows[order][:, last]
+            else:
+                real.append(rows[order[: n // 2]])
+                table = rows[order[n // 2 : n // 2 * 2]]
+            tables.append(table)
+        kept = {"tables": torch.stack(tables)} | ({"real": torch.stack(real)} if real else {})
+        save_file(kept, folder / "tables.safetensors")
+        return {"diverged": 0}
+
+
+class Compare(Stage):
+    """What is measured of tables."""
+
+    name = "evaluate"
+
+    def __init__(self, run: Run, seen: Tables | Floor):
+        super().__init__(run)
+        self.seen, self.columns = seen, Columns(run)
+
+    @property
+    def what(self) -> str:
+        return self.seen.what
+
+    def parents(self) -> list[Stage]:
+        return [self.seen, self.columns]
+
+    def config(self) -> dict[str, Any]:
+        given = self.run.cfg.eval
+        digests = {name: source.source_of(get_object(e["_target_"])) for name, e in given.items()}
+        new = {name: digest for name, digest in digests.items() if digest}
+        return {"eval": given} | ({"source": new} if new else {})
+
+    def evidence(self) -> PublishedTables:
+        columns, dataset = self.columns, self.run.dataset
+        rows, kept = columns.rows(), load_file(self.seen.build().path / "tables.safetensors")
+        # of all tables one scale: that of the real training rows, or of pixels
+        measured = dataset.columns
+        encoding = Encoding.of(measured, None if dataset.bounded else rows["train"])
+        train = encoding.encode(kept.get("real", rows["train"][None]))
+        tables = encoding.encode(kept["tables"])
+        starts = torch.tensor((0, *encoding.widths)).cumsum(0).tolist()
+        places = [[*range(a, b)] for a, b in itertools.pairwise(starts)]
+        named = [column.name for column in measured]
+        target = places[named.index(dataset.target)] if dataset.target else []
+        return PublishedTables(
+            train.expand(len(tables), -1, -1),
+            encoding.encode(rows["test"]),
+            tables,
+            [[p for place in part for p in places[place]] for part in columns.parties],
+            target,
+            [(c.name, p, bool(c.values)) for c, p in zip(measured, places, strict=True)],
+        )
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        evidence, metrics = self.evidence(), {}
+        for name, given in self.run.cfg.eval.items():
+            measured = instantiate(given, _partial_=True, _convert_="all")(evidence)
+            if measured:
+                metrics[name] = {ONLY: measured}
+        write_json(folder / "metrics.json", metrics)
+        with self.track() as logged:
+            logged.summary(metrics)
+        return {}

@@ -1,0 +1,86 @@
+"""The stages of a run of federated generators."""
+
+import json
+from typing import Any
+
+from unrelearn.run import Run
+from unrelearn.stage import Stage
+from unrelearn.stages.federated import Compare, Floor, Generators, Row, Tables
+
+
+def lines(run: Run) -> list[Row]:
+    """Every design without privacy; the protected one under every other mode."""
+    gan = run.cfg.gan
+    return [
+        Row(design, mode)
+        for mode in gan.privacy
+        for design in gan.design
+        if mode == "none" or design == gan.protected
+    ]
+
+
+def models(run: Run) -> list[Any]:
+    return [Generators(run, row) for row in lines(run)]
+
+
+def evaluations(run: Run) -> list[Compare]:
+    """The floors first, then what was trained."""
+    floors = [Compare(run, Floor(run, kind)) for kind in Floor.KINDS]
+    return [*floors, *(Compare(run, Tables(run, row)) for row in lines(run))]
+
+
+def targets(run: Run) -> list[Stage]:
+    asked = set(run.cfg.stages)
+    if Compare.name in asked:
+        return list(evaluations(run))
+    return [Tables(run, row) for row in lines(run)] if "samples" in asked else models(run)
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    return [_row(run, evaluation) for evaluation in evaluations(run)]
+
+
+def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
+    seen, evaluated = evaluation.seen, evaluation.build()
+    published = seen.build()
+    replicas = run.cfg.gan.replicas
+    row: dict[str, Any] = {
+        "model": seen.label,
+        "step": None,
+        "status": "diverged" if published.meta["diverged"] == replicas else "finished",
+        "diverged": published.meta["diverged"],
+        "evaluate": evaluation.id,
+        "tables": published.path.relative_to(run.outputs).as_posix(),
+        "metrics": json.loads((evaluated.path / "metrics.json").read_text()),
+    }
+    if isinstance(seen, Floor):
+        return row
+    generators = seen.generators
+    trained = generators.build()
+    gan, reasons, account = run.cfg.gan, [], dict(trained.meta["privacy"])
+    if gan.statistics == "own":
+        reasons.append("columns are scaled by the parties' own statistics, outside the accountant")
+    if gan.select == "best_fd":
+        reasons.append("what is published was chosen by its distance to the training rows")
+    if reasons and seen.row.privacy != "none":
+        said = [account["no_guarantee"]] if account["no_guarantee"] else []
+        account |= {"epsilon_record": None, "no_guarantee": "; ".join([*said, *reasons])}
+    joined = generators.design.joined
+    return row | {
+        "weights": generators.id,
+        "privacy": account,
+        "bytes": None if joined else trained.meta["bytes"],
+        "seconds": trained.meta["seconds"],
+    }
+
+
+def about(run: Run) -> dict[str, Any]:
+    gan, dataset = run.cfg.gan, run.dataset
+    return {
+        "kind": "vflgan",
+        "replicas": gan.replicas,
+        "image_size": dataset.image_size,
+        "parties": Compare(run, Floor(run, "halves")).columns.parties,
+        "statistics": gan.statistics,
+        "select": gan.select,
+    }

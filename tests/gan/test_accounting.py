@@ -1,0 +1,63 @@
+"""Epsilons, against what the published trainings' own settings give."""
+
+from typing import NamedTuple
+
+import pytest
+
+from unrelearn.gan.accounting import POISSON, WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
+
+pytest.importorskip("dp_accounting")
+
+
+class Published(NamedTuple):
+    """Settings of a published training, and epsilons of dp-accounting 0.6.0: RDP and PLD of Poisson
+    sampling, RDP of batches without replacement.
+    """
+
+    records: int
+    batch_size: int
+    steps: int
+    noise_multiplier: float
+    delta: float
+    rdp: float
+    pld: float
+    without_replacement: float
+
+
+TABLE = {
+    "MNIST 10": Published(60000, 64, 281100, 0.802, 1e-5, 5.32, 4.92, 9.24),
+    "Adult 10": Published(42960, 64, 40260, 0.6128, 1e-5, 6.28, 5.51, 9.04),
+    "Adult 5": Published(42960, 64, 40260, 0.8, 1e-5, 2.74, 2.46, 4.46),
+    "red 10": Published(1599, 16, 15000, 1.39, 5e-4, 3.83, 3.42, 9.02),
+    "red 5": Published(1599, 16, 15000, 2.348, 5e-4, 1.85, 1.63, 4.19),
+    "white 10": Published(4898, 32, 30000, 1.34, 2e-4, 3.92, 3.54, 9.07),
+    "white 5": Published(4898, 32, 30000, 2.253, 2e-4, 1.91, 1.71, 4.31),
+    "Credit 10": Published(1000, 16, 5000, 1.286, 1e-3, 3.75, 3.31, 9.00),
+    "HCV 10": Published(1385, 16, 5000, 1.428, 8e-4, 2.20, 1.93, 5.09),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_epsilons_of_published_trainings(name: str):
+    known = TABLE[name]
+    poisson = Gaussian(POISSON, known.records, known.batch_size, known.steps)
+    batches = Gaussian(WITHOUT_REPLACEMENT, known.records, known.batch_size, known.steps)
+    sigma, delta = known.noise_multiplier, known.delta
+    assert poisson.epsilon(sigma, delta, "rdp") == pytest.approx(known.rdp, rel=0.01)
+    assert poisson.epsilon(sigma, delta) == pytest.approx(known.pld, rel=0.01)
+    assert batches.epsilon(sigma, delta) == pytest.approx(known.without_replacement, rel=0.01)
+    assert "add or remove" in poisson.adjacency and "replace" in batches.adjacency
+
+
+def test_epsilon_grows_with_steps_batches_and_parties():
+    def epsilon(batch: int = 16, steps: int = 500, parties: int = 1) -> float:
+        return Gaussian(POISSON, 1000, batch, steps).epsilon(2 / parties**0.5, 1e-3)
+
+    assert epsilon() < min(epsilon(steps=1000), epsilon(batch=32), epsilon(parties=2))
+
+
+@pytest.mark.parametrize("sampling", [POISSON, WITHOUT_REPLACEMENT])
+def test_noise_is_the_least_that_gives_an_epsilon(sampling: str):
+    mechanism = Gaussian(sampling, 1000, 16, 200)
+    sigma = noise_multiplier(mechanism, 3.0, 1e-3)
+    assert mechanism.epsilon(sigma, 1e-3) <= 3.0 < mechanism.epsilon(0.98 * sigma, 1e-3)

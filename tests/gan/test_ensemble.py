@@ -1,0 +1,46 @@
+"""Replicas: each is the same alone and among others, and training goes on from what it kept."""
+
+import pytest
+import torch
+from small_federations import federation
+
+from unrelearn.gan.designs.local_shared_z import LocalSharedZ
+from unrelearn.gan.designs.vertigan import VertiGAN
+from unrelearn.gan.designs.vflgan import VFLGAN
+from unrelearn.gan.designs.wgan_gp import WGANGP
+
+
+@pytest.mark.parametrize("design", [VFLGAN(), LocalSharedZ(), VertiGAN(averaging_interval=1)])
+def test_a_replica_is_the_same_alone_and_among_64(design: object):
+    alone = federation(design, seeds=(5,))
+    among = federation(design, seeds=(*range(1, 5), 5, *range(6, 65)))
+    for trained in (alone, among):
+        trained.train(10)
+    for own, theirs in zip(alone.publish(20), among.publish(20), strict=True):
+        torch.testing.assert_close(own[0], theirs[4], rtol=0, atol=1e-6)
+    assert not among.publish(20)[0][3].equal(among.publish(20)[0][4])
+
+
+@pytest.mark.parametrize("design", [VFLGAN(), WGANGP()])
+def test_training_goes_on_to_the_same_bits(design: object):
+    whole, first, second = (federation(design) for _ in range(3))
+    whole.train(20)
+    first.train(7)
+    second.load({name: value.clone() for name, value in first.state().items()})
+    second.train(20)
+    expected, got = whole.state(), second.state()
+    assert expected.keys() == got.keys()
+    assert [name for name, value in expected.items() if not value.equal(got[name])] == []
+
+
+def test_vertigan_shares_hidden_layers_and_no_heads():
+    trained = federation(VertiGAN(averaging_interval=2))
+    first, second = (party.generator.weights for party in trained.parties.values())
+    name = "backbone.0.weight"
+    assert first[name].equal(second[name])  # they start alike
+    trained.train(5)
+    assert not first[name].equal(second[name])
+    trained.train(10)
+    assert first[name].equal(second[name])
+    assert not first["head.0.weight"][..., :3].equal(second["head.0.weight"][..., :3])
+    assert {kind for kind, *_ in trained.wire.sent} == {"seeds", "backbone"}

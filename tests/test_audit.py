@@ -1,0 +1,211 @@
+"""The sentences of an audit, on models that a script of other people made: every attack that can be
+run, the verdict, its exit code, a reference, export, and a second request.
+"""
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from command import ROOT, run
+from diffusers import DDPMScheduler, UNet2DModel
+from elsewhere import made_elsewhere
+from huggingface_hub import ModelCard
+from runs import Cell
+from safetensors.torch import load_file
+
+from unrelearn.artifact import sha256
+from unrelearn.config.kinds import left_out, options
+from unrelearn.errors import UsageError
+from unrelearn.report import audit
+
+SMALL = [
+    "oracle.max_steps=80",
+    "sampler.num_images=12",
+    "sampler.num_inference_steps=4",
+    "sampler.images_per_retained_class=1",
+    "sampler.second=null",
+    "sampler.guidance_scales=[1.0]",
+    "eval=[forget_accuracy,retain_accuracy]",
+    "relearning.budgets=[0,2]",
+    "relearning.batch_size=8",
+]
+FILE = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_elsewhere(tmp_path_factory.getbasetemp() / "elsewhere", "--steps", "150")
+
+
+def records(outputs: Path) -> list[dict]:
+    found = [path for path in sorted((outputs / "runs").glob("*/result.json"))]
+    return [json.loads(path.read_text()) | {"path": str(path)} for path in found]
+
+
+@pytest.fixture(scope="module")
+def without_original(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """(outputs, what was printed) of the sentence without the original, on a false claim: it still
+    draws noughts.
+    """
+    outputs = tmp_path_factory.mktemp("audit") / "outputs"
+    given = ["method=given", f"method.checkpoint={made / 'theirs'}/", "forget=0", "attack=all"]
+    limit = "audit.fail_above=0.05"
+    done = run(*given, limit, *SMALL, f"paths.outputs={outputs}", expect=3)
+    return outputs, done
+
+
+def test_every_attack_is_run_that_can_be_and_the_others_are_named(without_original: tuple):
+    outputs, done = without_original
+    missing = left_out("Denoising", original=False)
+    assert missing.keys() == {"dimra_proxy", "interpolation", "row_transplant"}
+    for name, why in missing.items():
+        assert f"attack=all leaves {name} out: it {why}" in done.stdout
+    made_of = records(outputs)
+    assert {r["attack"] for r in made_of} == {*options("attack", "Denoising")} - missing.keys()
+    for record in made_of:
+        assert {row["model"] for row in record["rows"]} <= {"unlearned", "attacked"}
+        assert record["given"]["left_out"] == missing and record["weights"] is None
+
+
+def test_the_verdict_says_who_brought_back_what_and_what_was_given(
+    without_original: tuple, made: Path
+):
+    outputs, done = without_original
+    page = (outputs / "report" / "audit.html").read_text()
+    for words in ("Whoever holds nothing of the class", "Whoever holds real images of the class"):
+        assert words in page
+    assert "a part of it</h3>" not in page  # nobody held the original
+    for file in ("config.json", "scheduler_config.json", FILE):
+        assert sha256(made / "theirs" / file) in page
+    assert "interpolation: needs the original model" in page
+    assert "reference=retrain trains one" in page and "python run.py" in page
+    lines = audit.exceeding(records(outputs))
+    assert lines and all(line in done.stderr for line in lines)
+    for words in ("few-shot", "LoRA", "context probe", "embedding"):  # who holds images
+        assert not [line for line in lines if words in line]
+
+
+def test_the_report_of_many_runs_holds_the_verdict(without_original: tuple, tmp_path: Path):
+    report = runpy.run_path(str(ROOT / "scripts" / "report.py"))["main"]
+    kept = [r["path"] for r in records(without_original[0]) if r["attack"] in ("none", "quantize")]
+    assert report([*kept, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "audit.html").read_text()
+    assert "Quantisation" in page and "dimra: was not asked for" in page
+
+
+def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(
+    without_original: tuple,
+):
+    shown = audit.attacked(records(without_original[0]))
+    assert {each.holds for each in shown} == {audit.NOTHING, audit.IMAGES}
+    highest = max(each.share.mean for each in shown if each.holds == audit.NOTHING)
+    limited = [
+        r | {"config": r["config"] | {"audit": {"fail_above": highest}}}
+        for r in records(without_original[0])
+    ]
+    assert audit.exceeding(limited) == []
+    for record in limited:
+        record["config"]["audit"]["fail_above"] = highest - 1e-6
+    assert len(audit.exceeding(limited)) >= 1
+
+
+def test_a_reference_is_the_same_network_trained_and_attacked_alike(made: Path, tmp_path: Path):
+    """The sentence with the original, on a folder of images; the cost is said before anything."""
+    given = [
+        "method=given",
+        f"method.checkpoint={made / 'theirs'}",
+        f"model.checkpoint={made / 'original'}/",
+        "dataset=folder",
+        f"dataset.root={made / 'images'}/",
+        "forget=7",
+        "attack=quantize",
+        "reference=retrain",
+    ]
+    done = run(*given, *SMALL, f"paths.outputs={tmp_path}")
+    said = [line for line in done.stdout.splitlines() if "reference=retrain: 40 optimiser" in line]
+    assert done.stdout.index(said[0]) < done.stdout.index("sample the model")
+    by_method = {record["method"]: record for record in records(tmp_path)}
+    assert by_method.keys() == {"given", "retrain"}
+    for record in by_method.values():
+        assert [row["model"] for row in record["rows"]][:2] == ["original", "unlearned"]
+    page = (tmp_path / "report" / "audit.html").read_text()
+    assert "beyond it" in page and sha256(made / "original" / FILE) in page
+
+
+def test_without_the_original_only_the_shape_of_the_network_is_lent(made: Path, tmp_path: Path):
+    given = ["method=given", f"method.checkpoint={made / 'theirs'}", "forget=7", "attack=none"]
+    run(*given, "reference=retrain", *SMALL, f"paths.outputs={tmp_path}")
+    by_method = {record["method"]: record for record in records(tmp_path)}
+    (row,) = by_method["retrain"]["rows"]
+    assert row["model"] == "unlearned"
+    weights = tmp_path / "artifacts" / row["weights"].split(" ")[0]
+    network = UNet2DModel.from_pretrained(next(weights.rglob("config.json")).parent)
+    assert network.config.block_out_channels == [16, 32]  # theirs, and not that of model=...
+
+
+def test_what_is_exported_is_read_by_diffusers_alone(without_original: tuple, tmp_path: Path):
+    export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    for attack, more in (("none", []), ("quantize", ["--model", "attacked", "--at", "4"])):
+        (record,) = [r for r in records(without_original[0]) if r["attack"] == attack]
+        folder = tmp_path / attack
+        assert export([str(Path(record["path"]).parent), str(folder), *more]) == 0
+        network = UNet2DModel.from_pretrained(folder)
+        assert DDPMScheduler.from_pretrained(folder).config.prediction_type == "epsilon"
+        assert torch.equal(network.conv_in.weight, load_file(folder / FILE)["conv_in.weight"])
+        card = ModelCard.load(folder / "README.md")
+        assert card.data.library_name == "diffusers" and card.data.eval_results
+        row = next(r for r in record["rows"] if r["step"] == (4 if more else None))
+        value = row["metrics"]["forget_accuracy"]["1.0"]["value"]
+        assert card.data.eval_results[0].metric_value == pytest.approx(value)
+        for words in (record["command"], sha256(folder / FILE), "| 95 % interval |"):
+            assert words in card.text
+    assert export([str(Path(record["path"]).parent), str(folder)]) == 2  # it is not empty
+
+
+def test_a_model_that_is_not_there_is_not_exported(
+    without_original: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    (record,) = [r for r in records(without_original[0]) if r["attack"] == "quantize"]
+    assert export([record["path"], str(tmp_path / "x"), "--model", "original"]) == 2
+    assert export([record["path"], str(tmp_path / "x"), "--model", "attacked", "--at", "3"]) == 2
+    assert "--at 8, 4" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+# ------------------------------------------------------------------------------- a second request
+
+
+def test_a_second_request_starts_from_given_weights_and_trains_on_nothing_of_the_first(
+    compose: Callable, made: Path
+):
+    def cell(*more: str) -> Cell:
+        start = [f"model.checkpoint={made / 'theirs'}", "model.weights=raw", "forget=3"]
+        small = ["unlearning.max_steps=2", "unlearning.batch_size=8", "attack=none"]
+        shape = ["model.unet.block_out_channels=[16,32]", "model.unet.norm_num_groups=4"]
+        stages = "stages=[pretrain,unlearn]"
+        return Cell(compose("method=salun", *start, *small, *shape, *more, stages), "")
+
+    second, anew = cell("forgotten_before=7"), cell()
+    second.complete()
+    first = load_file(second.original.weights / FILE)
+    assert all(torch.equal(v, first[k]) for k, v in load_file(made / "theirs" / FILE).items())
+    after = load_file(second.unlearned.weights / FILE)
+    assert any(not torch.equal(first[name], after[name]) for name in first)
+    task = second.task(second.original)
+    assert task.forget.labels.unique().tolist() == [3]
+    assert task.retain.labels.unique().tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert task.retain_classes == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert second.original.stage.key == anew.original.stage.key
+    assert second.unlearned.stage.key != anew.unlearned.stage.key
+
+
+@pytest.mark.parametrize("value", ["3", "[0,1,2,4,5,6,7,8,9]", "cat"])
+def test_what_was_forgotten_before_must_be_other_classes(compose: Callable, value: str):
+    with pytest.raises(UsageError) as error:
+        compose("forget=3", f"forgotten_before={value}")
+    (line,) = error.value.problems
+    assert line.startswith("forgotten_before=")
+    assert "forgotten_before=" in line.rpartition("Type")[2]

@@ -1,0 +1,84 @@
+"""Many denoisers against many, of made-up scores; that it reads real runs, tests/test_membership.py
+shows.
+"""
+
+import importlib.util
+from types import ModuleType
+
+import numpy as np
+import pytest
+from command import ROOT
+
+from unrelearn.audits import bounds
+from unrelearn.errors import UsageError
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("membership", ROOT / "scripts" / "membership.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+membership = script()
+membership.RESAMPLES = 20
+
+
+def world(seed: int, models: int, known: float = 0.0) -> "membership.World":  # type: ignore[name-defined]
+    """Scores of 20 forgotten and 60 held-out images, of very different difficulty."""
+    rng, hard = np.random.default_rng(seed), np.random.default_rng(99).normal(0, 5, 80)
+    scores = rng.normal(0, 1, (models, 80)) + hard
+    return membership.World(scores[:, :20] + known, scores[:, 20:])
+
+
+def audited(ours: object, theirs: object) -> dict[str, str]:
+    line = membership.Line(["", "", "", ""], ours, theirs)
+    return dict(zip(membership.HEADER[4:], membership.audited(line), strict=True))
+
+
+def test_worlds_that_are_alike_show_nothing_and_others_all_that_so_many_can():
+    alike = audited(world(0, 64), world(1, 64))
+    known = audited(world(0, 64, known=4.0), world(1, 64))
+    assert float(alike["AUC\nlow"]) < 0.55 and float(alike["AUC\nhigh"]) > 0.45
+    assert float(alike["records\nAUC"]) == pytest.approx(0.5, abs=0.05)
+    assert alike["epsilon"] == "0.00" and known["epsilon"] == known["largest\nepsilon"]
+    assert float(known["records\nAUC"]) > 0.95 and float(known["models\nAUC"]) == 1
+    assert known["largest\nepsilon"] == f"{bounds.epsilon_ceiling(16, 16):.2f}"
+    assert float(known["AUC\nalone"]) > float(known["retrain's\nalone"]) + 0.1
+
+
+def test_a_record_less_likely_than_under_retraining_is_told_as_well():
+    found = audited(world(0, 64, known=-4.0), world(1, 64))
+    assert float(found["records\nAUC"]) > 0.95 and found["epsilon"] == found["largest\nepsilon"]
+    assert float(found["AUC\nalone"]) < float(found["retrain's\nalone"]) - 0.1
+
+
+def test_few_models_claim_no_epsilon_and_very_few_nothing():
+    few = audited(world(0, 16, known=4.0), world(1, 16))
+    assert few["epsilon"] == "–" and float(few["largest\nepsilon"]) < 1
+    assert float(few["records\nAUC"]) > 0.9
+    least = audited(world(0, 3, known=4.0), world(1, 3))
+    assert set(list(least.values())[4:]) == {"–"} and least["models"] == "3"
+
+
+def test_the_retrained_models_are_not_compared_with_themselves():
+    same = world(0, 16)
+    assert audited(same, membership.World(*same))["records\nAUC"] == "–"
+    assert audited(same.half(0), same.half(1))["records\nAUC"] != "–"
+
+
+def test_held_out_images_are_those_of_forgotten_classes():
+    file = {
+        "forget/loss": np.array([1.0, 2.0]),
+        "forget/labels": np.array([3, 3]),
+        "held_out/loss": np.array([5.0, 6.0, 7.0]),
+        "held_out/labels": np.array([3, 4, 3]),
+    }
+    found = membership.world([file, file], "loss")
+    assert found.forget.shape == (2, 2) and found.held_out.tolist() == [[5, 7], [5, 7]]
+
+
+def test_a_folder_without_scores_says_what_to_type(tmp_path):
+    with pytest.raises(UsageError, match=r"no run with scores.*held_out.share=0.5"):
+        membership.main([str(tmp_path)])

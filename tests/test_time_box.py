@@ -1,0 +1,135 @@
+"""The time box, on digits and in seconds: it fixes its number of steps once, ends in any stage and
+goes on from there, where neither rich nor wandb is installed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import command
+import pytest
+
+from unrelearn.diffusion import denoiser
+
+sys.path.insert(0, str(command.ROOT / "scripts"))
+import time_box
+
+SMALL = [o for o in command.TINY if not o.startswith("model.pretrain.max_steps")]
+WORDS = [
+    "cifar10_box",
+    "dataset=digits",
+    "model=unet_tiny",
+    "trainer=auto",
+    "precision=32-true",
+    "forget=7",
+    "method=dimum",
+    "relearning.learning_rate=1e-3",
+    "model.pretrain.max_steps=100",
+    "trainer.log_every_n_steps=10",
+    *SMALL,
+    *command.SHORT,
+]
+MISSING = """
+from importlib import metadata
+from importlib.machinery import PathFinder
+MISSING = {"rich", "wandb", "cleanfid", "submitit"}
+find_spec, from_name = PathFinder.find_spec, metadata.Distribution.from_name
+def known(name):
+    if name in MISSING:
+        raise metadata.PackageNotFoundError(name)
+    return from_name(name)
+def found(name, *where):
+    return None if name.split(".")[0] in MISSING else find_spec(name, *where)
+PathFinder.find_spec = found
+metadata.Distribution.from_name = staticmethod(known)
+"""
+
+
+class Ended(subprocess.Popen):
+    """A process whose box ends as soon as some file is there."""
+
+    until: Path
+    pattern: str
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout == time_box.PATIENCE or not self.pattern:
+            return super().wait(timeout)
+        while not list(self.until.glob(self.pattern)):
+            assert self.poll() is None, f"ended before there was {self.pattern}"
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired(self.args, 0)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python as on a device that has torch and little else."""
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(MISSING)
+    path = os.pathsep.join([str(tmp_path / "bare"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    names = {name: getattr(subprocess, name) for name in ("run", "TimeoutExpired", "DEVNULL")}
+    monkeypatch.setattr(time_box, "subprocess", SimpleNamespace(Popen=Ended, **names))
+
+
+def test_a_box_that_ends_in_any_stage_goes_on_and_brings_everything_home(
+    bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    outputs, out = tmp_path / "outputs", tmp_path / "out"
+    words = [*WORDS, f"paths.outputs={outputs}"]
+    Ended.until = outputs / "artifacts"
+    for stage in ("unlearn", "samples", ""):
+        Ended.pattern = f"{stage}/*.partial/*" if stage else ""
+        assert time_box.main(["--minutes", "60", "--out", str(out), *words]) == 0
+        assert ("the same command goes on" in capsys.readouterr().out) == bool(stage)
+    note = json.loads((outputs / "time_box" / "cifar10_box.json").read_text())
+    assert note["steps"] == 100 and note["boxes"] == 3
+
+    whole = tmp_path / "whole"
+    command.run("-m", "experiment=cifar10_box", *words[1:-1], f"paths.outputs={whole}")
+    ours, theirs = command.weights_of(outputs), command.weights_of(whole)
+    assert ours == theirs, "a box that was interrupted and one run"
+
+    assert len(list(out.iterdir())) == 2
+    with zipfile.ZipFile(out / "results.zip") as results:
+        names = results.namelist()
+        assert {"time_box.json", "report/table.md", "report/index.html"} <= set(names)
+        (record,) = [name for name in names if name.endswith("result.json")]
+        settings = json.loads(results.read(record))["config"]
+    assert settings["model"]["pretrain"]["max_steps"] == 100
+    with zipfile.ZipFile(out / "weights.zip") as weights:
+        weights.extractall(tmp_path / "weights")
+    folders = [path.parent for path in (tmp_path / "weights").rglob("config.json")]
+    assert len(folders) == 5  # pretrained raw and EMA, unlearned, attacked twice
+    assert all(denoiser.load(folder).config.num_class_embeds == 11 for folder in folders)
+
+
+def test_what_comes_out_is_cut_into_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(time_box, "BYTES", 1000)
+    (tmp_path / "weights.zip").write_bytes(bytes(range(250)) * 11)
+    pieces = time_box.in_pieces(tmp_path / "weights.zip", tmp_path)
+    assert [piece.name for piece in pieces] == [f"weights.zip.00{n}" for n in (1, 2, 3)]
+    assert b"".join(piece.read_bytes() for piece in pieces) == bytes(range(250)) * 11
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "0.001"], "--minutes=0.001: half of it holds"),
+        (["--minutes", "nan"], "--minutes=nan: no length of a box"),
+        (["seed=0,1"], "2 pretrainings, and a box has one. Type seed=0"),
+        (["method=nonesuch"], "nonesuch"),
+    ],
+)
+def test_a_box_that_can_not_be(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert time_box.main([*WORDS, f"paths.outputs={tmp_path / 'outputs'}", *words]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and errors.count("error: ") == 1
+    assert not (tmp_path / "outputs" / "artifacts").exists()
