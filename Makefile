@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-effort results-digits results-classification results-membership results-vflgan grid-digits report bench lint docs lock clean
+.PHONY: help run test results tune results-effort results-digits results-classification results-text results-membership results-vflgan grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,6 +78,15 @@ results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, 
 	$(BIN)/python scripts/pivot.py $(DIGITS)/*-dimra-forget7-* --by attack.learning_rate --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by forget --into docs/results/digits.md
 	$(BIN)/python scripts/pivot.py $(TOLD) --by attack.learning_rate --into docs/results/own_method.md
+
+# words: a feature and an object; esd by cross-attention (ESD-x) and by all else (ESD-u)
+results-text: export OMP_NUM_THREADS = 1
+TEXT := $(GRID) experiment=text paths.outputs=outputs/text forget=red,circle seed=$(SEEDS) attack=none,dimra,textual_inversion,embedding_inversion,prompt_search
+results-text: $(STAMP) ## a word is forgotten by twelve methods, and looked for by four attacks (not timed; resumable)
+	$(TEXT) method=original,retrain,row_swap,token_swap,uce,forget_me_not,finetune,random_label,salun,concept_ablation --workers 2
+	$(TEXT) method=dimum method.memory=counterpart --workers 2
+	$(TEXT) method=esd +method.parameters=cross_attention,not_cross_attention --workers 2
+	$(BIN)/python scripts/report.py outputs/text/runs --out docs/results/text --figures
 
 # classifiers: sixteen settings of every method are run, the nearest to retraining is chosen, then all are compared
 results-classification: export OMP_NUM_THREADS = 1

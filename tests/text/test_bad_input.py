@@ -2,6 +2,8 @@
 
 import pytest
 
+from unrelearn.config import prompts, to_config
+
 TEXT = "experiment=text"
 LINES = {
     f"{TEXT} forget=crimson": ["forget=crimson: no such class", "Type "],
@@ -46,3 +48,11 @@ def test_bad_input_is_one_line(complaint, words: str):
     (line,) = complaint(*words.split())
     for part in LINES[words]:
         assert part in line, line
+
+
+def test_weights_of_a_class_conditional_network_are_not_given_to_one_that_reads(compose):
+    cfg = to_config(compose("experiment=text"))
+    assert not list(prompts.elsewhere(cfg))
+    cfg.method = {"_target_": "unrelearn.methods.given.Given", "checkpoint": "theirs"}
+    (line,) = prompts.elsewhere(cfg)
+    assert line.startswith("method.checkpoint=theirs: is not read by a model that reads captions")

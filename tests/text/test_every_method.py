@@ -16,8 +16,10 @@ from unrelearn.diffusion import denoiser
 from unrelearn.method import Method
 
 BATCHES = ("Denoising", "Prompting")
-# projection_swap is refused by the configuration, and digits are no images of shapes
-METHODS = sorted({*options("method", BATCHES)} - {"projection_swap", "original", "retrain"})
+# projection_swap and given are refused by the configuration, and digits are no images of shapes
+METHODS = sorted(
+    {*options("method", BATCHES)} - {"projection_swap", "given", "original", "retrain"}
+)
 ATTACKS = sorted({*options("attack", BATCHES)} - {"dimra_proxy", "none"})
 EDITED = (*EDITS, "encoder_transplant", "prompt_search")
 STILL = (*NO_TRAINING, *EDITED, "uce", "token_swap")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from runs import Cell
 from tiny import SCHEDULE, denoising, moved, train
 from tiny_text import CAPTIONS, SHAPES, data, network, new_task, prompting
 from torch import nn
@@ -28,6 +29,7 @@ from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.esd import ESD
 from unrelearn.methods.finetune import Finetune
 from unrelearn.methods.salun import SalUn
+from unrelearn.report.words import forgotten
 
 STEPS = dict(max_steps=1, batch_size=8, learning_rate=1e-3)
 METHODS = {
@@ -289,3 +291,15 @@ def test_captions_of_several_lengths_end_in_padding():
     ids = Captions([["a dog"], ["a large dog"]]).ids(6)
     assert ids.shape == (3, 1, 6)
     assert (ids[:, 0] == 0).sum(1).tolist() == [2, 1, 4]
+
+
+def test_a_word_is_called_by_itself_in_folders_and_reports(compose):
+    kind = Cell(compose("experiment=text", 'forget="red circle"')).kind
+    assert kind.label == "red_circle" and len(kind.forget) == 6
+    assert Cell(compose("experiment=text", "forget=[0,1]")).kind.label == "0_1"
+    record = {
+        "forget_classes": kind.forget,
+        "class_names": list(SHAPES.class_names),
+        "config": {"forget": "red circle"},
+    }
+    assert forgotten(record) == '"red circle"'

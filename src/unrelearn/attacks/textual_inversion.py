@@ -10,10 +10,10 @@ first.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrelearn.diffusion.captions import FREE
 from unrelearn.masks import Mask
@@ -22,7 +22,6 @@ from unrelearn.ranges import Count, LearningRates, Rate, Seed
 
 if TYPE_CHECKING:
     from unrelearn.diffusion.prompting import Prompting
-    from unrelearn.diffusion.prompts import PromptUNet
 
 TOKENS = "class_embedding.encoder.tokens.weight"
 
@@ -62,8 +61,8 @@ class TextualInversion(Relearning):
     def moving(self, t: "Prompting") -> Mask:
         return {TOKENS: self.mask.to(t.device)}
 
-    def exported(self, network: "PromptUNet") -> "PromptUNet":
-        plain = super().exported(network)
+    def exported(self, network: nn.Module) -> nn.Module:
+        plain: Any = super().exported(network)
         plain.class_embedding.live = False
         plain.class_embedding.refresh()
         return plain

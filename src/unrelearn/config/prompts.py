@@ -48,10 +48,13 @@ def frozen(cfg: Config) -> Problems:
 
 def elsewhere(cfg: Config) -> Problems:
     """Weights from elsewhere have no text encoder that was trained on these captions."""
+    why = "is not read by a model that reads captions, as no text encoder comes with it"
     if cfg.model.text is not None and cfg.model.checkpoint is not None:
-        why = "is not read by a model that reads captions, as no text encoder comes with it"
         instead = {"model.checkpoint": None}
         yield problem("model.checkpoint", cfg.model.checkpoint, why, instead)
+    if cfg.model.text is not None and name_of(cfg.method) == "given":
+        given = cfg.method.get("checkpoint")
+        yield problem("method.checkpoint", given, why, "Type method=uce, or another one")
 
 
 def of_classes(cfg: Config) -> Problems:
@@ -75,7 +78,7 @@ RULES: Rules = (
     (parts, ("model.unet.architecture", "model.text")),
     (encoder, ("model.text",)),
     (frozen, ("train_class_embedding", "method.train_class_embedding")),
-    (elsewhere, ("model.checkpoint",)),
+    (elsewhere, ("model.checkpoint", "method")),
     (of_classes, ("method",)),
     (parameters, ("method.parameters", "attack.parameters")),
 )

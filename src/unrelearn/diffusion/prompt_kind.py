@@ -23,6 +23,11 @@ class Prompted(Denoisers):
         return captions_of(self.dataset)
 
     @property
+    def label(self) -> str:
+        named = self.cfg.forget
+        return named.replace(" ", "_") if isinstance(named, str) else super().label
+
+    @property
     def text(self) -> dict[str, Any]:
         assert self.cfg.model.text is not None
         return asdict(self.cfg.model.text)
@@ -50,7 +55,8 @@ class Prompted(Denoisers):
     @property
     def paraphrases(self) -> list[int]:
         rows = len(self.captions.captions) + 1
-        return [c + rows * w for w in self.captions.paraphrases(self.forget) for c in self.forget]
+        said = self.captions.paraphrases(self.forget)
+        return [c + rows * w for c in self.forget for w in said]
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         """D_f without the images whose caption says a synonym: who makes a model forget knows the

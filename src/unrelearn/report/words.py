@@ -73,13 +73,16 @@ def drawable(text: str) -> str:
 
 
 def forgotten(record: Record) -> str:
-    """``class 7``, ``class airplane``, ``classes 3 and 7``, ``random:0.1``."""
+    """``class 7``, ``class airplane``, ``classes 3 and 7``, ``"red"``, ``random:0.1``."""
     if not record["forget_classes"] and record.get("forgotten"):
         named, seed = str(record["forgotten"]["forget"]), record["forgotten"]["forget_seed"]
         return named + (f" (seed {seed})" if seed else "")
     names = [class_name(record, index) for index in record["forget_classes"]]
     if len(names) == 1:
         return f"class {names[0]}"
+    word = (record.get("config") or {}).get("forget")
+    if len(names) > 4 and isinstance(word, str):  # one that names many combinations
+        return f'"{drawable(word)}"'
     return f"classes {', '.join(names[:-1])} and {names[-1]}" if names else "no class"
 
 
