@@ -67,5 +67,7 @@ class Captions:
         """Wordings that say a synonym in place of a word of the concept: held out from whoever
         makes a model forget.
         """
+        if not forgotten:  # single images
+            return []
         concept, first = set(self.concept(forgotten)), self.captions[forgotten[0]]
         return [w for w, text in enumerate(first) if concept - set(text.split())]

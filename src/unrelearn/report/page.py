@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from unrelearn.report import classified, drawing, published
+from unrelearn.report import classified, drawing, published, published_page
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.files import write_atomically
@@ -84,7 +84,7 @@ def _published(record: Record, outputs: Path) -> str:
         stage_left=STAGE_LEFT,
         stage_line=stage_line(record),
         config=json.dumps(record["config"], indent=2, ensure_ascii=False),
-        **published.context(record, outputs),
+        **published_page.context(record, outputs),
     )
 
 

@@ -1,23 +1,13 @@
-"""Records of published tables: the table of models, the verdict, and the page."""
+"""Records of published tables: the table of models, and the verdict."""
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
-from safetensors.numpy import load_file
-
-from unrelearn.report import drawing
 from unrelearn.report.records import ONLY, Record, Row, measured, number
-from unrelearn.report.render import Cells, Context, caption, data_url
+from unrelearn.report.render import Cells, caption
 from unrelearn.report.words import DASH, plain
 
 PUBLISHED = "vflgan"  # record["kind"]
 PERMUTED = "real: last party permuted"
-SHOWN = 12  # stitched records
 # measurement, field, header, decimal places
 COLUMNS = (
     ("cross_dependence", "", "cross-party\ncorr. error", 3),
@@ -121,109 +111,3 @@ def verdict(record: Record) -> str:
     below = [name for name, value in trained.items() if value < level]
     tail = f" Below the permuted rows: {', '.join(below) or 'none'}."
     return f"{words}; {listed}.{tail}"
-
-
-# ---- the page ------------------------------------------------------------------------------------
-
-
-def context(record: Record, outputs: Path) -> Context:
-    """What templates/published.html shows besides what it shares with others."""
-    found = {row["model"]: _rows(row, outputs) for row in record["rows"]}
-    tables = {label: rows for label, rows in found.items() if rows is not None}
-    return {
-        "strips": strips(record, tables),
-        "dependence": _drawn(dependence(record, tables)),
-        "reasons": reasons(record),
-        "bargain": _drawn(bargain(record)),
-    }
-
-
-def _drawn(figure: Figure | None) -> Context | None:
-    if figure is None:
-        return None
-    return {"image": data_url(drawing.svg(figure), "svg+xml"), "title": "", "note": ""}
-
-
-def _rows(row: Row, outputs: Path) -> np.ndarray | None:
-    """(R, N, columns), if they are on this disk."""
-    file = Path(outputs) / str(row.get("tables")) / "tables.safetensors"
-    if not file.exists():
-        return None
-    rows: np.ndarray = load_file(file)["tables"]
-    return rows
-
-
-def strips(record: Record, tables: dict[str, np.ndarray]) -> list[Context]:
-    """The first records of the first replica as images, halves put together."""
-    size = record.get("image_size")
-    if not size:
-        return []
-    drawn = []
-    for label, rows in tables.items():
-        images = rows[0, :SHOWN].reshape(-1, size, size)
-        strip = np.concatenate([np.pad(image, 1) for image in images], axis=1)
-        pixels = np.nan_to_num(strip).round().clip(0, 255).astype(np.uint8)
-        buffer, zoom = io.BytesIO(), max(1, 48 // size)
-        image = Image.fromarray(pixels).resize([side * zoom for side in pixels.shape[::-1]], 0)
-        image.save(buffer, "png")
-        alt = f"{len(images)} records of {label}"
-        drawn.append({"label": label, "image": data_url(buffer.getvalue(), "png"), "alt": alt})
-    return drawn
-
-
-def _correlations(rows: np.ndarray) -> np.ndarray:
-    centred = rows - rows.mean(0)
-    norms = np.sqrt((centred**2).sum(0))
-    scaled = centred / np.where(norms > 1e-9, norms, np.inf)
-    matrix: np.ndarray = scaled.T @ scaled
-    return matrix
-
-
-@drawing.styled
-def dependence(record: Record, tables: dict[str, np.ndarray]) -> Figure | None:
-    """Correlations of columns, party by party: real rows, and each model's first replica."""
-    left_out = ("real: half against half",)
-    shown = {label: rows for label, rows in tables.items() if label not in left_out}
-    if not shown:
-        return None
-    order = [column for part in record["parties"] for column in part]
-    across = min(4, len(shown))
-    down = -(-len(shown) // across)
-    figure = Figure(figsize=(1.9 * across, 2.0 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for place, (label, rows) in zip(axes, shown.items(), strict=False):
-        matrix = _correlations(rows[0][:, order].astype(float))
-        place.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        for edge in np.cumsum([len(part) for part in record["parties"]])[:-1] - 0.5:
-            place.axhline(edge, color="black", linewidth=0.8)
-            place.axvline(edge, color="black", linewidth=0.8)
-        place.set_title(label, fontsize=8)
-    for place in axes:
-        place.set_axis_off()
-    return figure
-
-
-@drawing.styled
-def bargain(record: Record) -> Figure | None:
-    """Cross-party error against epsilon; hollow where there is no guarantee."""
-    points = []
-    for row in record["rows"]:
-        account, error = row.get("privacy") or {}, number(value_of(row, "cross_dependence"))
-        claimed = [number(account.get(f"epsilon_{kind}")) for kind in ("record", "claimed")]
-        known = [epsilon for epsilon in claimed if epsilon is not None]
-        if known and error is not None:
-            points.append((known[0], error, row["model"], claimed[0] is not None))
-    if not points:
-        return None
-    _, axes = drawing.new_axes()
-    for (epsilon, error, label, holds), color in zip(points, _colors(len(points)), strict=True):
-        face = color if holds else "white"
-        axes.plot([epsilon], [error], "o", color=color, markerfacecolor=face, label=label)
-    axes.set_xlabel("epsilon (hollow: claimed, no guarantee)")
-    axes.set_ylabel("cross-party correlation error")
-    axes.set_ylim(bottom=0)
-    return drawing.title_and_legend(axes, "What a guarantee costs", columns=2)
-
-
-def _colors(count: int) -> Sequence[str]:
-    return [drawing.LINE_COLORS[place % len(drawing.LINE_COLORS)] for place in range(count)]
