@@ -21,6 +21,20 @@ def test_a_replica_is_the_same_alone_and_among_64(design: object):
     assert not among.publish(20)[0][3].equal(among.publish(20)[0][4])
 
 
+@pytest.mark.parametrize("design", [VFLGAN(), LocalSharedZ()])
+def test_steps_are_those_of_plain_adam(design: object):
+    """Gradients come in other layouts than their weights, which a fused step takes for its own."""
+    ours, plain = federation(design), federation(design)
+    for name, weights in plain.weights.items():
+        rate = plain.settings.learning_rate
+        plain.optimizers[name] = torch.optim.Adam(weights.values(), rate, (0.5, 0.999))
+    for trained in (ours, plain):
+        trained.train(10)
+    for owner, weights in ours.weights.items():
+        for name, value in weights.items():
+            torch.testing.assert_close(value, plain.weights[owner][name], rtol=0, atol=5e-4)
+
+
 @pytest.mark.parametrize("design", [VFLGAN(), WGANGP()])
 def test_training_goes_on_to_the_same_bits(design: object):
     whole, first, second = (federation(design) for _ in range(3))

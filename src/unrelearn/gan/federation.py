@@ -133,7 +133,8 @@ class Federation(Members):
 
     def _move(self, owner: str, grads: Weights) -> None:
         for name, weight in self.weights[owner].items():
-            weight.grad = grads[name]
+            # laid out like its weight, or the fused step pairs them wrongly
+            weight.grad = grads[name].contiguous()
         self.optimizers[owner].step()
 
     # generators
