@@ -267,6 +267,7 @@ class SmallMemory(torch.nn.Module):
     def __init__(self, network: UNet2DModel, room: int):
         super().__init__()
         self.network, self.room, self.config, self.attempts = network, room, network.config, []
+        self.class_embedding = network.class_embedding
 
     def forward(self, x_t, t, class_labels, return_dict):
         if not self.attempts or self.attempts[-1] != len(x_t):
