@@ -26,6 +26,7 @@ BAD = {
         "retain set empty",
     ],
     "method=esd": ["method=esd: ", "another kind of model", "method="],
+    "audit.fail_above=0.05": ["audit.fail_above=0.05: ", "only weights from elsewhere"],
     "augment.base=foo": ["augment.base=foo: ", "crop_flip", "Type augment.base=none"],
     "augment.base=null": ["augment.base=null: ", "crop_flip", "Type augment.base=none"],
     "augment.base=crop_flip augment.retain=foo": ["augment.retain=foo: ", "crop_flip"],

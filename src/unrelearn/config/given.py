@@ -13,7 +13,7 @@ from unrelearn import check, hub
 from unrelearn.advice import problem, text, typed
 from unrelearn.config.choices import readable
 from unrelearn.config.groups import name_of
-from unrelearn.config.rules import Problems
+from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config, file_of
 from unrelearn.errors import UsageError
 from unrelearn.words import UNREADABLE, read
@@ -62,13 +62,16 @@ def _weights(path: Path) -> str:
     return "ema" if "ema" in labels else "raw"
 
 
+def judged(cfg: Config) -> Problems:
+    limit, key = cfg.audit.fail_above, "audit.fail_above"
+    if limit is not None and cfg.method["_target_"] != TARGET:
+        why, instead = "only weights from elsewhere are judged", "Type method=given"
+        yield problem(key, limit, why, f"{instead} method.checkpoint=FOLDER")
+
+
 def asked(cfg: Config) -> Problems:
     """What is asked of weights with which it can not be done."""
-    theirs = cfg.method["_target_"] == TARGET
-    if not theirs:
-        key, why = "audit.fail_above", "only weights from elsewhere are judged"
-        if (limit := cfg.audit.fail_above) is not None:
-            yield problem(key, limit, why, "Type method=given method.checkpoint=FOLDER")
+    if cfg.method["_target_"] != TARGET:
         return
     target, name = get_object(cfg.attack["_target_"]), name_of(cfg.attack)
     if cfg.model.checkpoint is None and target.needs_original(cfg.attack):
@@ -88,6 +91,9 @@ def asked(cfg: Config) -> Problems:
     if cfg.reference is not None:
         why = "is trained with a row for no class, which this network has not"
         yield problem("reference", cfg.reference, why, "Leave reference out")
+
+
+RULES: Rules = ((judged, ("method", "audit.")),)  # of every kind of model
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check, hub
 from unrelearn.advice import problem, shown
-from unrelearn.config import images
+from unrelearn.config import given, images
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
@@ -101,7 +101,7 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
     model = cfg.model
     whole = model.network or model.gan or (model.unet and model.schedule)
     rules = of_kind(cfg).RULES if whole and unless(*parts) else ()
-    for rule, keys in (*rules, *images.RULES, *RULES):
+    for rule, keys in (*rules, *given.RULES, *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []
     if unless("trainer."):
         problems += processes(cfg, elsewhere)
