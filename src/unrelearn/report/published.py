@@ -76,6 +76,8 @@ def table_caption(record: Record) -> str:
         replicas=record["replicas"],
         statistics=record["statistics"],
         select=record["select"],
+        central=any(row["model"].startswith("wgan_gp") for row in record["rows"]),
+        tstr=any(value_of(row, "tstr") for row in record["rows"]),
         reasons=reasons(record),
     )
 
