@@ -1,5 +1,6 @@
 """A whole run of federated generators, at a tiny size, and bad input."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from runs import Cell, execute
 from safetensors.torch import load_file
 
+from unrelearn.artifact import MANIFEST
 from unrelearn.evals.published import block_error
 from unrelearn.report import published
 from unrelearn.report.page import run_page
@@ -40,6 +42,8 @@ def test_a_run_compares_designs_beside_floors(compose: Callable[..., dict], outp
     headers, lines = published.cells(record)
     assert len(headers) == len(lines[0]) == 6
     assert lines[3][-3] == "–" and lines[4][-3] != "–"  # the ceiling is no federation
+    made = json.loads((outputs / "artifacts" / record["rows"][4]["weights"] / MANIFEST).read_text())
+    assert record["rows"][4]["bytes"]["up"] * 2 == made["meta"]["bytes"]["up"]  # of two replicas
     page = run_page(record, outputs)
     assert "Dependence of columns" in page and "real: last party permuted" in page
     again = execute(compose(*words), "test")

@@ -65,11 +65,11 @@ def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
     if reasons and seen.row.privacy != "none":
         said = [account["no_guarantee"]] if account["no_guarantee"] else []
         account |= {"epsilon_record": None, "no_guarantee": "; ".join([*said, *reasons])}
-    joined = generators.design.joined
+    crossed = {} if generators.design.joined else trained.meta["bytes"] or {}
     return row | {
         "weights": generators.id,
         "privacy": account,
-        "bytes": None if joined else trained.meta["bytes"],
+        "bytes": {way: count / replicas for way, count in crossed.items()} or None,  # of one
         "seconds": trained.meta["seconds"],
     }
 
