@@ -116,3 +116,9 @@ def test_what_is_too_large_is_named(text: str, word: str):
 def test_what_is_small_is_left_alone():
     text = "def f(a):\n    if a:\n        pass\n    elif not a:\n        pass\n"
     assert list(sizes.problems(text)) == []
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest collects only one of them, where folders of tests are no packages."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names))
