@@ -97,7 +97,8 @@ class Encoding:
 
     def of_columns(self, places: list[int]) -> "Encoding":
         parts = (self.values, self.location, self.scale)
-        return Encoding(*(tuple(part[i] for i in places) for part in parts))  # type: ignore[arg-type]
+        chosen: list = [tuple(part[place] for place in places) for part in parts]
+        return Encoding(*chosen)
 
     def encode(self, rows: Tensor) -> Tensor:
         """(..., columns) -> (..., places)."""
