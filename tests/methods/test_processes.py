@@ -20,7 +20,7 @@ from makers import IN_PROCESSES
 from tiny import train
 from unrelearn import distributed, launch
 
-launch.processes(SimpleNamespace(threads=1, devices=1, accelerator="cpu"))
+launch.processes(SimpleNamespace(threads=1, devices=1, accelerator="cpu", timeout_minutes=10))
 folder = Path(sys.argv[1])
 for name, make in IN_PROCESSES.items():
     module = train(make(), folder / name)
