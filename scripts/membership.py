@@ -26,21 +26,18 @@ from typing import NamedTuple
 
 import numpy as np
 from pandas import DataFrame
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from unrelearn import launch
 from unrelearn.audits import bounds, game, populations, scores
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
-from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.report.records import Record, collect
-from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.report.table import results
+from unrelearn.report.told import tell
 from unrelearn.report.words import DASH, row_label
 
 FEWEST = 4  # models of each world: of fewer no normal is fitted to one half
-RESAMPLES = 200
 HEADER = ["forgotten", "method", "model", "score", "models", "retrained", "AUC\nalone"]
 HEADER += ["retrain's\nalone", "records\nAUC", "AUC\nlow", "AUC\nhigh", "TPR at\n1 % FPR"]
 HEADER += ["models\nAUC", "epsilon", "largest\nepsilon"]
@@ -124,7 +121,7 @@ def audited(line: Line) -> list[str]:
     if min(counts) < FEWEST or line.ours is line.retrained or _same(ours, theirs):
         return [*cells, *[DASH] * 7]
     attack = populations.ulira(ours.forget, theirs.forget)
-    low, high = over_images(ours.forget, theirs.forget)
+    low, high = populations.auc_interval(ours.forget, theirs.forget)
     known = (attack["auc"], low, high, attack["tpr_at_1_percent"])
     return [*cells, *(f"{value:.3f}" for value in known), *told_apart(ours.forget, theirs.forget)]
 
@@ -137,15 +134,6 @@ def _alone(models: World) -> float:
 def _same(ours: World, theirs: World) -> bool:
     """Whether these are the retrained models themselves, to which the floor is the answer."""
     return ours.forget.shape == theirs.forget.shape and np.array_equal(ours.forget, theirs.forget)
-
-
-def over_images(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of U-LiRA's AUC."""
-    rng, n = np.random.default_rng(0), ours.shape[1]
-    drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
-    areas = [populations.ulira(ours[:, index], theirs[:, index])["auc"] for index in drawn]
-    low, high = np.quantile(areas, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def told_apart(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
@@ -173,12 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
             " held_out.share=0.5 eval=[membership]"
         )
     table = [[*line.words, *audited(line)] for line in lines(records)]
-    shown = console_table((HEADER, table), width=natural_width(HEADER, table))
-    Console().print(shown, crop=False)
-    if options.out:
-        write_atomically(options.out / "membership.md", markdown_table(HEADER, table) + "\n")
-        header = [name.replace("\n", " ") for name in HEADER]
-        write_atomically(options.out / "membership.csv", csv_text(header, table))
+    tell(HEADER, table, options.out and options.out / "membership")
     return 0
 
 

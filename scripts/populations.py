@@ -33,17 +33,14 @@ from unrelearn.config import to_config
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.classified import is_classifier
-from unrelearn.report.files import csv_text, write_atomically
 from unrelearn.report.groups import differences, fingerprint, gathered
 from unrelearn.report.records import Record, collect, created, row_of
-from unrelearn.report.render import console_table, markdown_table, natural_width
+from unrelearn.report.told import tell
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
-from unrelearn.terminal import Console
 
 FLOOR = "retrained"
-RESAMPLES = 200
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
 HEADER = [
     "method",
@@ -149,22 +146,13 @@ def audited(world: dict[str, np.ndarray]) -> list[float]:
     return [
         attack["accuracy"],
         attack["auc"],
-        *over_images(ours, theirs),
+        *populations.auc_interval(ours, theirs),
         attack["tpr_at_1_percent"],
         rmia(world),
         float(np.quantile(populations.klom(ours, theirs), 0.95)),
         float(epsilon.mean()),
         most,
     ]
-
-
-def over_images(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of U-LiRA's AUC."""
-    rng, n = np.random.default_rng(0), ours.shape[1]
-    drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
-    areas = [populations.ulira(ours[:, index], theirs[:, index])["auc"] for index in drawn]
-    low, high = np.quantile(areas, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def rmia(world: dict[str, np.ndarray]) -> float:
@@ -213,13 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not records:
         where = ", ".join(map(str, options.results))
         raise UsageError(f"{where}: no run of a classifier there. Type outputs/.../runs")
-    table = lines(records)
-    shown = console_table((HEADER, table), width=natural_width(HEADER, table))
-    Console().print(shown, crop=False)
-    if options.out:
-        write_atomically(options.out / "populations.md", markdown_table(HEADER, table) + "\n")
-        header = [name.replace("\n", " ") for name in HEADER]
-        write_atomically(options.out / "populations.csv", csv_text(header, table))
+    tell(HEADER, lines(records), options.out and options.out / "populations")
     return 0
 
 

@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from unrelearn.audits.bounds import auc, tpr_at_fpr
 
+RESAMPLES = 200  # of the bootstrap over images
 SMALLEST_SD = 1e-6  # of a population of equal scores
 DELTA, EPSILON_CAP, PEAKED = 1e-5, 50.0, 0.01  # of the challenge
 
@@ -67,6 +68,15 @@ def ulira(unlearned: np.ndarray, retrained: np.ndarray) -> dict[str, float]:
         "tpr_at_1_percent": tpr_at_fpr(ours, theirs, 0.01),
         "tpr_at_0.1_percent": tpr_at_fpr(ours, theirs, 0.001),
     }
+
+
+def auc_interval(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the AUC of `ulira`, by a bootstrap over images."""
+    rng, n = np.random.default_rng(0), unlearned.shape[1]
+    drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
+    areas = [ulira(unlearned[:, index], retrained[:, index])["auc"] for index in drawn]
+    low, high = np.quantile(areas, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def rmia(
