@@ -25,7 +25,13 @@ from unrelearn.report.stats import (
     image_difference,
     image_interval,
 )
-from unrelearn.report.strongest import reported, strongest, strongest_of, unlearned_models
+from unrelearn.report.strongest import (
+    reported,
+    stacked,
+    strongest,
+    strongest_of,
+    unlearned_models,
+)
 from unrelearn.report.table import Results, pick
 
 
@@ -70,7 +76,7 @@ class Panel(PanelRuns):
         known = self.values["id"].isin(self.models.index)
         unlearned = unlearned_models(self.values[known]).assign(attack_label=NONE)
         attacked = strongest(self.values[self.values["attack"] != NONE], MODEL)
-        return pd.concat([unlearned, attacked], ignore_index=True)
+        return stacked(unlearned, attacked)
 
     @cached_property
     def cells(self) -> dict[tuple[str, str, Column], Cell]:

@@ -49,8 +49,23 @@ def strongest(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     options["chosen"] = count > 1
     best = options.loc[options.groupby(by, sort=False)["score"].idxmax()]
     pairs = kept.drop(columns="score").merge(best, on=[*by, "rate", "step"])
-    pairs = pd.concat([pairs, _broken(attacked, scored, pairs, by)], ignore_index=True)
+    pairs = stacked(pairs, _broken(attacked, scored, pairs, by))
     return _with_beside(pairs, values).sort_values("attack_seed", kind="stable")
+
+
+def stacked(above: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
+    """One above the other; a column without any value in one has the other's type."""
+    if not len(above) or not len(below):
+        columns = list(dict.fromkeys([*above, *below]))
+        whole = above if len(above) else below
+        return whole.reset_index(drop=True).reindex(columns=columns)
+    return pd.concat([_typed(above, below), _typed(below, above)], ignore_index=True)
+
+
+def _typed(frame: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    empty = [name for name in frame if name in like and frame[name].isna().all()]
+    number = pd.api.types.is_numeric_dtype
+    return frame.astype({name: float if number(like[name]) else object for name in empty})
 
 
 def _broken(
