@@ -20,6 +20,7 @@ from unrelearn.config import (
     constructor_arguments,
     every_stage,
     name_of,
+    with_option,
 )
 from unrelearn.errors import UsageError
 from unrelearn.kind import Kind
@@ -79,6 +80,14 @@ class Run:
     def record(self, group: str) -> Method:
         """The method or attack: a new record, as it keeps what its training prepares."""
         return instantiate(constructor_arguments(self.settings[group]), _convert_="all")
+
+    def with_method(self, name: str) -> "Run":
+        """The same run of another method; what either loads or uses is known to both."""
+        if self.names["method"] == name:
+            return self
+        other = Run(with_option(self.cfg, "method", name), self.command, after=self)
+        other.used, other._kept = self.used, self._kept
+        return other
 
     def _same_data(self, other: "Run") -> bool:
         return all(self.settings[key] == other.settings[key] for key in ("dataset", "trainer"))

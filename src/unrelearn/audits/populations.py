@@ -75,8 +75,7 @@ def auc_interval(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[float, f
     rng, n = np.random.default_rng(0), unlearned.shape[1]
     drawn = (rng.integers(0, n, n) for _ in range(RESAMPLES))
     areas = [ulira(unlearned[:, index], retrained[:, index])["auc"] for index in drawn]
-    low, high = np.quantile(areas, (0.025, 0.975))
-    return float(low), float(high)
+    return float(np.quantile(areas, 0.025)), float(np.quantile(areas, 0.975))
 
 
 def rmia(

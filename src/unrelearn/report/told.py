@@ -1,6 +1,5 @@
 """A table of its own: in the terminal, as Markdown and as CSV."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from unrelearn.report.files import csv_text, write_atomically
@@ -8,11 +7,11 @@ from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.terminal import Console
 
 
-def tell(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path | None) -> None:
+def tell(header: list[str], rows: list[list[str]], path: Path | None) -> None:
     """Print it in full width and, if there is a path, write it there with .md and .csv behind; a
     line break in the header is for the terminal alone.
     """
-    shown = console_table((list(header), list(rows)), width=natural_width(header, rows))
+    shown = console_table((header, rows), width=natural_width(header, rows))
     Console().print(shown, crop=False)
     if path:
         write_atomically(path.with_name(f"{path.name}.md"), markdown_table(header, rows) + "\n")

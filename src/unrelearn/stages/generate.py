@@ -9,30 +9,15 @@ from safetensors.torch import load_file, save_file
 from unrelearn import distributed, progress
 from unrelearn.config.denoisers import schedule_of
 from unrelearn.diffusion.drawing import Job, draw_all, jobs
-from unrelearn.run import Run
-from unrelearn.stage import Cost, Stage
-from unrelearn.stages.train import Attack, Model
+from unrelearn.stage import Cost
+from unrelearn.stages.train import Attack, OfModel
 
 
-class Samples(Stage):
+class Samples(OfModel):
     """Images that a model draws."""
 
     name = "samples"
     version = 2
-    alone = False
-    beside = True
-
-    def __init__(self, run: Run, model: Model):
-        super().__init__(run)
-        self.model = model
-        self.depth = model.stage.depth
-
-    @property
-    def what(self) -> str:
-        return self.model.what
-
-    def parents(self) -> list[Stage]:
-        return [self.model.stage]
 
     def config(self) -> dict[str, Any]:
         cfg, step = self.run.cfg, self.model.step
@@ -59,12 +44,6 @@ class Samples(Stage):
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
             run.kind.paraphrases,
         )
-
-    def origin(self) -> tuple[Stage, str] | None:
-        return self.model.stage, self.model.folder
-
-    def ruled_out(self) -> bool:
-        return self.model.weights is None
 
     def make(self, folder: Path) -> dict[str, Any]:
         run, cfg = self.run, self.run.cfg

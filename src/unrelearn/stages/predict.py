@@ -12,7 +12,7 @@ from unrelearn.config.classifiers import FIRST_REFERENCE
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.images import decoded, images
-from unrelearn.stages.train import Model
+from unrelearn.stages.train import OfModel
 
 if TYPE_CHECKING:
     from unrelearn.classification.kind import Classifiers
@@ -27,33 +27,13 @@ def kind_of(run: Run) -> "Classifiers":
     return run.kind
 
 
-class Predictions(Stage):
+class Predictions(OfModel):
     """Logits for all training and test images."""
 
     name = "predictions"
-    alone = False
-    beside = True
-
-    def __init__(self, run: Run, model: Model):
-        super().__init__(run)
-        self.model = model
-        self.depth = model.stage.depth
-
-    @property
-    def what(self) -> str:
-        return self.model.what
-
-    def parents(self) -> list[Stage]:
-        return [self.model.stage]
 
     def config(self) -> dict[str, Any]:
         return {"step": self.model.step, "weights": self.run.cfg.model.weights}
-
-    def origin(self) -> tuple[Stage, str] | None:
-        return self.model.stage, self.model.folder
-
-    def ruled_out(self) -> bool:
-        return self.model.weights is None
 
     def make(self, folder: Path) -> dict[str, Any]:
         network = self.model.stage.network(self.model.step).to(self.run.device)

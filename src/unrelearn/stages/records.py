@@ -8,39 +8,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.config import with_option
 from unrelearn.data import ImageSet
 from unrelearn.evals.evidence import Records, spread
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.images import decoded, images
-from unrelearn.stages.train import Model, Pretrain, Unlearn
+from unrelearn.stages.train import Model, OfModel, Pretrain, Unlearn
 
 LARGEST = 2000  # images of each set that are scored, always the same ones
 
 
-class RecordScores(Stage):
+class RecordScores(OfModel):
     """Scores of the forgotten, of retained and of held-out images, one by one."""
 
     name = "records"
-    alone = False
-    beside = True
-
-    def __init__(self, run: Run, model: Model):
-        super().__init__(run)
-        self.model = model
-        self.depth = model.stage.depth
-
-    @property
-    def what(self) -> str:
-        return self.model.what
 
     @property
     def scores(self) -> list[str]:
         return list(self.run.cfg.eval["membership"]["scores"])
-
-    def parents(self) -> list[Stage]:
-        return [self.model.stage]
 
     def needs(self) -> list[Stage]:
         return [*decoded(self.run), *self.parents()]
@@ -52,12 +37,6 @@ class RecordScores(Stage):
             "forget": self.run.kind.forgotten,
             "scores": self.scores,
         }
-
-    def origin(self) -> tuple[Stage, str] | None:
-        return self.model.stage, self.model.folder
-
-    def ruled_out(self) -> bool:
-        return self.model.weights is None
 
     def sets(self) -> dict[str, ImageSet]:
         """forget, retain and held_out, of these some of the classes of D_f and some of the rest."""
@@ -108,11 +87,5 @@ def some(data: ImageSet) -> ImageSet:
 
 def retrained(run: Run) -> RecordScores:
     """Of the model of the same recipe and seed that never saw D_f, as method=retrain makes it."""
-    other = run if run.names["method"] == "retrain" else run.once("retrained", lambda: _other(run))
+    other = run.once("retrained", lambda: run.with_method("retrain"))
     return RecordScores(other, Model(Unlearn(other, Pretrain(other))))
-
-
-def _other(run: Run) -> Run:
-    other = Run(with_option(run.cfg, "method", "retrain"), run.command, after=run)
-    other.used, other._kept = run.used, run._kept  # what a run loads is no matter of its method
-    return other

@@ -331,3 +331,28 @@ class Model:
     @property
     def what(self) -> str:
         return self.stage.name + ("" if self.step is None else f" at {self.step:g}")
+
+
+class OfModel(Stage):
+    """What is found out about one model, and made again with it."""
+
+    alone = False
+    beside = True
+
+    def __init__(self, run: Run, model: Model):
+        super().__init__(run)
+        self.model = model
+        self.depth = model.stage.depth
+
+    @property
+    def what(self) -> str:
+        return self.model.what
+
+    def parents(self) -> list[Stage]:
+        return [self.model.stage]
+
+    def origin(self) -> tuple[Stage, str] | None:
+        return self.model.stage, self.model.folder
+
+    def ruled_out(self) -> bool:
+        return self.model.weights is None
