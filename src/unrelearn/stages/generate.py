@@ -47,12 +47,10 @@ class Samples(OfModel):
 
     def make(self, folder: Path) -> dict[str, Any]:
         run, cfg = self.run, self.run.cfg
-        network = self.model.stage.network(self.model.step).to(run.device)
+        network = self.network()
         # of an attack on the sampler: images to start from
         beside = (self.model.weights or folder).parent / "start.safetensors"
         starts = load_file(beside) if beside.exists() else {}
-        if cfg.trainer.channels_last:
-            network.to(memory_format=torch.channels_last)
         if cfg.trainer.compile:
             network.compile()
         todo = self.jobs()

@@ -36,7 +36,7 @@ class Predictions(OfModel):
         return {"step": self.model.step, "weights": self.run.cfg.model.weights}
 
     def make(self, folder: Path) -> dict[str, Any]:
-        network = self.model.stage.network(self.model.step).to(self.run.device)
+        network = self.network()
         data = images(self.run)
         if distributed.is_main():
             parts = {"train": data.train.images, "test": data.test.images}

@@ -51,7 +51,7 @@ class RecordScores(OfModel):
         from unrelearn.diffusion.records import record_scores
 
         run = self.run
-        network = self.model.stage.network(self.model.step).to(run.device)
+        network = self.network()
         sets, schedule = self.sets(), run.slice(run.cfg.model.schedule)
         tensors: dict[str, Tensor] = {}
         with progress.bar(f"score records: {self.what}", len(sets)) as advance:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file
 
 from unrelearn import cost, distributed, progress
@@ -347,6 +348,13 @@ class OfModel(Stage):
     @property
     def what(self) -> str:
         return self.model.what
+
+    def network(self) -> "nn.Module":
+        """On the device, its weights laid out as trainer.channels_last says."""
+        network = self.model.stage.network(self.model.step).to(self.run.device)
+        if self.run.cfg.trainer.channels_last:
+            network.to(memory_format=torch.channels_last)
+        return network
 
     def parents(self) -> list[Stage]:
         return [self.model.stage]
