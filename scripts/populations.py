@@ -30,6 +30,7 @@ from unrelearn import launch
 from unrelearn.audits import bounds, populations
 from unrelearn.classification import scores
 from unrelearn.config import to_config
+from unrelearn.config.schema import defaults, plain
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.classified import is_classifier
@@ -80,7 +81,7 @@ def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
             f" the runs of one, such as {Path(first[0]['path']).parent}"
         )
     outputs = outputs_of(first[0])
-    settings = first[0]["config"]
+    settings = plain(defaults(), resolve=False) | first[0]["config"]  # older ones lack some keys
     settings = settings | {"paths": settings["paths"] | {"outputs": str(outputs)}}
     run = Run(to_config(settings), command="")
     data = images(run)

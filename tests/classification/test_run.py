@@ -106,6 +106,28 @@ def test_where_augmentation_is_decides_what_is_made_anew(compose: Callable[..., 
     assert changed["base"] == made | {"pretrain", "references"}  # retrain and retain follow base
 
 
+def test_what_the_last_layer_reads_is_kept_where_it_is_asked_for(
+    run: Callable[..., dict], outputs: Path
+):
+    words = "method=random_label", "attack=none", "eval=[forget_accuracy]"
+    plain, asked = run(*words), run(*words, "predictions.features=true")
+    rows = zip(plain["rows"], asked["rows"], strict=True)
+    for number, (without, row) in enumerate(rows):
+        assert not (outputs / without["predictions"] / "features.safetensors").exists()
+        logits, features = (
+            load_file(outputs / row["predictions"] / f"{name}.safetensors")
+            for name in ("logits", "features")
+        )
+        cell = Cell(asked["config"])
+        network = (cell.original, cell.unlearned)[number].stage.network().eval()
+        for part, count in (("train", 1297), ("test", 500)):
+            assert features[part].shape == (count, 8)
+            torch.testing.assert_close(network.head(features[part]), logits[part])
+        assert row["metrics"] == without["metrics"]
+    reused = {stage["stage"] for stage in asked["stages"] if stage["status"] == "reused"}
+    assert {"pretrain", "references", "unlearn"} <= reused
+
+
 def test_a_forgotten_class_is_left_out_of_the_test_images(run: Callable[..., dict]):
     record = run("method=retrain", "forget=class:3", "attack=none")
     assert record["forget_classes"] == [3] and classified.verdict(record).startswith("Retrain")

@@ -54,6 +54,11 @@ class References:
 
 
 @dataclass
+class Predictions:
+    features: bool = MISSING
+
+
+@dataclass
 class Protocol:
     name: str = MISSING
     contrast_stretch: bool = MISSING
@@ -197,6 +202,7 @@ class Config:
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING
+    predictions: Predictions = MISSING
     gan: Gan = MISSING
     unlearning: Unlearning = MISSING
     relearning: Relearning = MISSING

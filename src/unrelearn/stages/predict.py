@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from unrelearn import distributed, progress
 from unrelearn.config.classifiers import FIRST_REFERENCE
@@ -16,6 +16,7 @@ from unrelearn.stages.train import Model
 
 if TYPE_CHECKING:
     from unrelearn.classification.kind import Classifiers
+    from unrelearn.classification.networks import Network
 
 BATCH = 500
 
@@ -28,7 +29,9 @@ def kind_of(run: Run) -> "Classifiers":
 
 
 class Predictions(Stage):
-    """Logits for all training and test images."""
+    """Logits for all training and test images, and with `predictions.features` what the last layer
+    reads: float32 (N, K) in logits.safetensors, (N, F) in features.safetensors, `train` and `test`.
+    """
 
     name = "predictions"
     alone = False
@@ -47,7 +50,8 @@ class Predictions(Stage):
         return [self.model.stage]
 
     def config(self) -> dict[str, Any]:
-        return {"step": self.model.step, "weights": self.run.cfg.model.weights}
+        config = {"step": self.model.step, "weights": self.run.cfg.model.weights}
+        return config | ({"features": True} if self.run.cfg.predictions.features else {})
 
     def origin(self) -> tuple[Stage, str] | None:
         return self.model.stage, self.model.folder
@@ -56,12 +60,17 @@ class Predictions(Stage):
         return self.model.weights is None
 
     def make(self, folder: Path) -> dict[str, Any]:
+        from unrelearn.classification.networks import Network
+
         network = self.model.stage.network(self.model.step).to(self.run.device)
+        assert isinstance(network, Network)
         data = images(self.run)
         if distributed.is_main():
-            parts = {"train": data.train.images, "test": data.test.images}
-            logits = {name: answers(network, part) for name, part in parts.items()}
-            save_file(logits, folder / "logits.safetensors")
+            asked = ["logits", *["features"] * self.run.cfg.predictions.features]
+            train, test = (outputs(network, p.images, asked) for p in (data.train, data.test))
+            for name in asked:
+                both = {"train": train[name], "test": test[name]}
+                save_file(both, folder / f"{name}.safetensors")
         return {}
 
     def cost(self) -> Cost:
@@ -69,14 +78,20 @@ class Predictions(Stage):
 
 
 @torch.no_grad()
-def answers(network: nn.Module, pictures: Any) -> Tensor:
-    """Logits float32 (N, K) on the CPU of uint8 images (N, C, S, S)."""
+def outputs(network: "Network", pictures: Any, asked: list[str]) -> dict[str, Tensor]:
+    """What is asked for of logits (N, K) and features (N, F), float32 on the CPU, of uint8 images
+    (N, C, S, S).
+    """
     from unrelearn.classification.classifying import unit
 
     network.eval()
-    device = next(network.parameters()).device
-    parts = [network(unit(part.to(device))) for part in pictures.split(BATCH)]
-    return torch.cat(parts).float().cpu()
+    parts: dict[str, list[Tensor]] = {name: [] for name in asked}
+    for part in pictures.split(BATCH):
+        features = network.features(unit(part.to(network.mean.device)))
+        found = {"logits": network.head(features), "features": features}
+        for name in asked:
+            parts[name].append(found[name].float().cpu())
+    return {name: torch.cat(each) for name, each in parts.items()}
 
 
 class References(Stage):
