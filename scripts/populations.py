@@ -41,6 +41,7 @@ from unrelearn.report.render import console_table, markdown_table, natural_width
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
+from unrelearn.stages.predict import HALVES
 from unrelearn.terminal import Console
 
 FLOOR = "retrained"
@@ -81,16 +82,19 @@ def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
             f" the runs of one, such as {Path(first[0]['path']).parent}"
         )
     outputs = outputs_of(first[0])
-    settings = plain(defaults(), resolve=False) | first[0]["config"]  # older ones lack some keys
+    settings, known = first[0]["config"], plain(defaults(), resolve=False)
+    settings = known | settings  # older records lack some keys
+    settings["references"] = known["references"] | settings["references"]
     settings = settings | {"paths": settings["paths"] | {"outputs": str(outputs)}}
     run = Run(to_config(settings), command="")
     data = images(run)
     forget = run.kind.mask(data).cpu()  # type: ignore[attr-defined]  # a classifier's
     folder = outputs / "artifacts" / "references" / references(first[0])
+    half = HALVES[run.cfg.references.half]
     logits = load_file(folder / "logits.safetensors")
     return {
-        "retrained": logits["train"][:, forget.numpy()],
-        "retrained_test": logits["test"],
+        "retrained": logits["train"][half][:, forget.numpy()],
+        "retrained_test": logits["test"][half],
         "labels": data.train.labels.cpu()[forget].numpy(),
         "test_labels": data.test.labels.cpu().numpy(),
         "forget": forget.numpy(),

@@ -128,6 +128,21 @@ def test_what_the_last_layer_reads_is_kept_where_it_is_asked_for(
     assert {"pretrain", "references", "unlearn"} <= reused
 
 
+def test_a_search_and_its_table_share_no_reference(run: Callable[..., dict]):
+    words = "method=random_label", "attack=none", "references.count=5", "eval=[gap]"
+    whole, tuning, table = (
+        run(*words, f"references.half={half}") for half in ("null", "tuning", "table")
+    )
+    every, ours, theirs = (metric(r, 1, "gap")["references"] for r in (whole, tuning, table))
+    assert (ours, theirs) == (every[::2], every[1::2]) and len(every) == 5
+    for record, count in ((whole, 5), (tuning, 3), (table, 2)):
+        assert classified.cells(record)[1][-1][0] == f"{count} retrained"
+    banks = [s["key"] for r in (whole, table) for s in r["stages"] if s["stage"] == "references"]
+    assert banks[0] == banks[1]
+    found = classification.boards(results([whole, tuning, table]))
+    assert sorted(board.count for board in found) == [2, 3, 5]
+
+
 def test_a_forgotten_class_is_left_out_of_the_test_images(run: Callable[..., dict]):
     record = run("method=retrain", "forget=class:3", "attack=none")
     assert record["forget_classes"] == [3] and classified.verdict(record).startswith("Retrain")

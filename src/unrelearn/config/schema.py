@@ -51,6 +51,7 @@ class References:
     count: int = of(Annotated[int, number(2)])
     at_once: int = of(Count)
     halves: int = of(Annotated[int, number(2)])
+    half: str | None = of(Literal["tuning", "table"])
 
 
 @dataclass

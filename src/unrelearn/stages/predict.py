@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unrelearn import distributed, progress
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unrelearn.classification.networks import Network
 
 BATCH = 500
+# which references count, by `references.half`
+HALVES = {None: slice(None), "tuning": slice(0, None, 2), "table": slice(1, None, 2)}
 
 
 def kind_of(run: Run) -> "Classifiers":
@@ -141,6 +143,12 @@ class References(Stage):
             whole = {name: torch.cat(parts) for name, parts in logits.items()}
             save_file(whole, folder / "logits.safetensors")
         return {}
+
+    def read(self) -> dict[str, Tensor]:
+        """Logits (R, N, K) of those that are measured with, by `train` and `test`."""
+        logits = load_file(self.build().path / "logits.safetensors")
+        half = HALVES[self.run.cfg.references.half]
+        return {name: each[half] for name, each in logits.items()}
 
     def cost(self) -> Cost:
         forward, _ = self.run.kind.cost()
