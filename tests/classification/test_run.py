@@ -164,13 +164,19 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
         mean = board.seeds.loc[method]["gap"].mean()
         assert lines[method][place].startswith("(") == (mean <= floor)
     assert lines["retrain"][header.index("relearn\nminus retrain")] == "reference"
-    ratio = board.seeds.loc["original"]["normalised"].tolist()
-    assert ratio == [1.0]
+    ratios = [board.seeds.loc[name]["normalised"].item() for name in ("original", "random label")]
+    record = next(r for r in records if r["method"] == "random_label")
+    gaps = [metric(record, row, "gap")["value"] for row in (0, 1)]
+    assert ratios == [1.0, pytest.approx(gaps[1] / gaps[0])] and gaps[0] != gaps[1]
     curves, gaps = classification.figures(results(records), board)
     shown = [axes.get_title("left") for axes in curves[1].axes if axes.axison]
     named = {title.partition(",")[0] for title in shown}
     assert {"original", "random label"} <= named and "retrain" not in named  # it is in each
     assert gaps[0] == "Gap and agreement"
+    front = classification.front(results(records), [board], [])
+    images = [front.index(f'alt="{title}') for title in (curves[0], gaps[0])]
+    assert images == sorted(images) and images[1] < front.index("<table")
+    assert front.count("<img") == 2
     text = classification.to_csv([board])
     assert text.count("\n") == 1 + len(board.seeds) + 1
     # another attack is another column
