@@ -52,6 +52,8 @@ def test_calibration_and_accuracy_are_of_test_images_of_retained_classes():
     assert calibration.run(found)["value"] == pytest.approx(0.3)
     known = test_accuracy.run(found)
     assert known["value"] == pytest.approx(0.7) and known["n"] == 10
+    assert (known["forgotten"]["value"], known["forgotten"]["n"]) == (0, 90)
+    assert "forgotten" not in test_accuracy.run(evidence(test, test))
 
 
 def test_agreement_is_image_by_image_and_the_ceiling_that_of_the_references():
