@@ -10,7 +10,7 @@ from unrelearn.config.schema import Config
 from unrelearn.forgotten import names_images
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
-FIRST_HALF = 200_000  # and of models that see half of the images
+FIRST_HALF = 150_000  # and of models that see half of the images; of `manif_smc` from 200,000 on
 
 
 def network_of(cfg: Config) -> Network:
