@@ -24,7 +24,7 @@ from unrelearn.launch import complain
 from unrelearn.paths import given
 from unrelearn.report.classified import COLUMNS, Column, is_classifier, retrained, value_of
 from unrelearn.report.files import write_atomically
-from unrelearn.report.groups import differences, gathered
+from unrelearn.report.groups import LATER, differences, gathered
 from unrelearn.report.pivot import ABSENT, setting
 from unrelearn.report.records import Record, collect, row_of
 from unrelearn.report.render import markdown_table
@@ -50,7 +50,7 @@ def chosen(record: Record, key: str) -> str:
 
 def others(record: Record, key: str) -> dict[str, str]:
     """All settings of a run but this one and the seed: key -> value as JSON."""
-    flat: dict[str, str] = {}
+    flat = {name: value for name, value in LATER.items() if name.partition(".")[0] in SECTIONS}
 
     def same(name: str) -> bool:
         of_method = key == "method" and name.startswith("method.")

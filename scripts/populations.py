@@ -30,6 +30,7 @@ from unrelearn import launch
 from unrelearn.audits import bounds, populations
 from unrelearn.classification import scores
 from unrelearn.config import to_config
+from unrelearn.config.schema import defaults, plain
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.classified import is_classifier
@@ -39,6 +40,7 @@ from unrelearn.report.told import tell
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
+from unrelearn.stages.predict import HALVES
 
 FLOOR = "retrained"
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
@@ -77,16 +79,19 @@ def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
             f" the runs of one, such as {Path(first[0]['path']).parent}"
         )
     outputs = outputs_of(first[0])
-    settings = first[0]["config"]
+    settings, known = first[0]["config"], plain(defaults(), resolve=False)
+    settings = known | settings  # older records lack some keys
+    settings["references"] = known["references"] | settings["references"]
     settings = settings | {"paths": settings["paths"] | {"outputs": str(outputs)}}
     run = Run(to_config(settings), command="")
     data = images(run)
     forget = run.kind.mask(data).cpu()  # type: ignore[attr-defined]  # a classifier's
     folder = outputs / "artifacts" / "references" / references(first[0])
+    half = HALVES[run.cfg.references.half]
     logits = load_file(folder / "logits.safetensors")
     return {
-        "retrained": logits["train"][:, forget.numpy()],
-        "retrained_test": logits["test"],
+        "retrained": logits["train"][half][:, forget.numpy()],
+        "retrained_test": logits["test"][half],
         "labels": data.train.labels.cpu()[forget].numpy(),
         "test_labels": data.test.labels.cpu().numpy(),
         "forget": forget.numpy(),

@@ -15,6 +15,7 @@ import command
 import pytest
 
 from unrelearn.diffusion import denoiser
+from unrelearn.grid.plan import Plan
 
 sys.path.insert(0, str(command.ROOT / "scripts"))
 import time_box
@@ -114,6 +115,13 @@ def test_a_box_that_ends_in_any_stage_goes_on_and_brings_everything_home(
     folders = [path.parent for path in (tmp_path / "weights").rglob("config.json")]
     assert len(folders) == 5  # pretrained raw and EMA, unlearned, attacked twice
     assert all(denoiser.load(folder).config.num_class_embeds == 11 for folder in folders)
+
+
+def test_retrained_classifiers_count_as_originals(tmp_path: Path):
+    words = ["experiment=classification", "method=salun,retrain", "tracking=none"]
+    plan = Plan.of([*words, f"paths.outputs={tmp_path}"])
+    stages = [part.stage for part in plan.parts.values() if time_box.from_scratch(plan, part)]
+    assert sorted(stages) == ["pretrain", "references", "unlearn"]
 
 
 def test_what_comes_out_is_cut_into_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -29,6 +29,8 @@ def refused(compose: Callable[..., dict], *words: str) -> list[str]:
         (["forget=mislabelled:0.5"], "forget=mislabelled:0.5:", "forget=mislabelled:0.199"),
         (["forget=file:/nowhere.npy"], "forget=file:/nowhere.npy:", "numpy.save"),
         (["forget=memorised:2"], "forget=memorised:2:", "forget=memorised:0.1"),
+        (["references.count=3", "references.half=table"], "references.half=table:", "count=4"),
+        (["references.half=all"], "references.half=all:", "references.half=tuning"),
         (["references.halves=3"], "references.halves=3:", "references.halves=4"),
         (["stages=[samples]"], "stages=", "unlearn"),
         (["validation.forget_split_seed=2"], "validation.forget_split_seed=2:", "protocol=salun"),

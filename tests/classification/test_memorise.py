@@ -8,6 +8,7 @@ from runs import Cell, execute
 from test_run import TINY
 
 from unrelearn import tracks
+from unrelearn.config.classifiers import FIRST_HALF
 from unrelearn.stages.images import images
 from unrelearn.stages.memorise import Memorisation, halves
 
@@ -43,3 +44,4 @@ def test_what_is_memorised_most_is_what_was_labelled_wrong(
     assert all(kinds.count(one) == 1 for one in kinds)
     about = [tracks.about(one)["forgotten"] for one in (cell, other)]
     assert about[0] != about[1]  # or a report would average two forget sets
+    assert {one["seeds"] for one in (*kinds, *about)} == {FIRST_HALF}  # whose models they were

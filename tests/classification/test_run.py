@@ -106,6 +106,43 @@ def test_where_augmentation_is_decides_what_is_made_anew(compose: Callable[..., 
     assert changed["base"] == made | {"pretrain", "references"}  # retrain and retain follow base
 
 
+def test_what_the_last_layer_reads_is_kept_where_it_is_asked_for(
+    run: Callable[..., dict], outputs: Path
+):
+    words = "method=random_label", "attack=none", "eval=[forget_accuracy]"
+    plain, asked = run(*words), run(*words, "predictions.features=true")
+    rows = zip(plain["rows"], asked["rows"], strict=True)
+    for number, (without, row) in enumerate(rows):
+        assert not (outputs / without["predictions"] / "features.safetensors").exists()
+        logits, features = (
+            load_file(outputs / row["predictions"] / f"{name}.safetensors")
+            for name in ("logits", "features")
+        )
+        cell = Cell(asked["config"])
+        network = (cell.original, cell.unlearned)[number].stage.network().eval()
+        for part, count in (("train", 1297), ("test", 500)):
+            assert features[part].shape == (count, 8)
+            torch.testing.assert_close(network.head(features[part]), logits[part])
+        assert row["metrics"] == without["metrics"]
+    reused = {stage["stage"] for stage in asked["stages"] if stage["status"] == "reused"}
+    assert {"pretrain", "references", "unlearn"} <= reused
+
+
+def test_a_search_and_its_table_share_no_reference(run: Callable[..., dict]):
+    words = "method=random_label", "attack=none", "references.count=5", "eval=[gap]"
+    whole, tuning, table = (
+        run(*words, f"references.half={half}") for half in ("null", "tuning", "table")
+    )
+    every, ours, theirs = (metric(r, 1, "gap")["references"] for r in (whole, tuning, table))
+    assert (ours, theirs) == (every[::2], every[1::2]) and len(every) == 5
+    for record, count in ((whole, 5), (tuning, 3), (table, 2)):
+        assert classified.cells(record)[1][-1][0] == f"{count} retrained"
+    banks = [s["key"] for r in (whole, table) for s in r["stages"] if s["stage"] == "references"]
+    assert banks[0] == banks[1]
+    found = classification.boards(results([whole, tuning, table]))
+    assert sorted(board.count for board in found) == [2, 3, 5]
+
+
 def test_a_forgotten_class_is_left_out_of_the_test_images(run: Callable[..., dict]):
     record = run("method=retrain", "forget=class:3", "attack=none")
     assert record["forget_classes"] == [3] and classified.verdict(record).startswith("Retrain")
@@ -127,13 +164,19 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
         mean = board.seeds.loc[method]["gap"].mean()
         assert lines[method][place].startswith("(") == (mean <= floor)
     assert lines["retrain"][header.index("relearn\nminus retrain")] == "reference"
-    ratio = board.seeds.loc["original"]["normalised"].tolist()
-    assert ratio == [1.0]
+    ratios = [board.seeds.loc[name]["normalised"].item() for name in ("original", "random label")]
+    record = next(r for r in records if r["method"] == "random_label")
+    gaps = [metric(record, row, "gap")["value"] for row in (0, 1)]
+    assert ratios == [1.0, pytest.approx(gaps[1] / gaps[0])] and gaps[0] != gaps[1]
     curves, gaps = classification.figures(results(records), board)
     shown = [axes.get_title("left") for axes in curves[1].axes if axes.axison]
     named = {title.partition(",")[0] for title in shown}
     assert {"original", "random label"} <= named and "retrain" not in named  # it is in each
     assert gaps[0] == "Gap and agreement"
+    front = classification.front(results(records), [board], [])
+    images = [front.index(f'alt="{title}') for title in (curves[0], gaps[0])]
+    assert images == sorted(images) and images[1] < front.index("<table")
+    assert front.count("<img") == 2
     text = classification.to_csv([board])
     assert text.count("\n") == 1 + len(board.seeds) + 1
     # another attack is another column

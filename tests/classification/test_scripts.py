@@ -1,6 +1,7 @@
 """Choosing settings of equal effort, and many models against many."""
 
 import argparse
+import copy
 import csv
 import importlib.util
 import json
@@ -159,6 +160,8 @@ def test_worlds_are_those_of_the_forgotten_images_of_a_run(
     for steps, seed in ((1, 0), (1, 1), (6, 0)):
         execute(compose(*words, f"unlearning.max_steps={steps}", f"seed={seed}"), "test")
     records = collect([tmp_path / "runs"])
+    for record in records:  # as they were recorded before there were such keys
+        del record["config"]["predictions"], record["config"]["references"]["half"]
     worlds = dict(populations.worlds(records))
     names = [f"random label (method.max_steps={steps})" for steps in (1, 6)]
     assert list(worlds) == [*names, "retrained"]
@@ -193,6 +196,7 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
             "method": "manif_smc",
             "config": {
                 "method": {"margin": margin, "direction": direction, "k": 5},
+                "references": {"count": 4},
                 "validation": {"seed": split},
             },
             "rows": [{"model": "unlearned", "metrics": metrics}],
@@ -214,6 +218,10 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
     assert own == [apart, "own", *gap, *agreement, "–", "–", "–", "3"]
     with pytest.raises(argparse.ArgumentTypeError, match=r"gpa: must be of ua, .* Type --metric"):
         paired.columns_of("gap,gpa")
+    newer = copy.deepcopy(records)
+    for each in newer[:3]:  # what went without saying when the others were recorded
+        each["config"]["references"]["half"] = None
+    assert paired.lines(newer, "method.margin", "zero", columns) == [zero, own]
     for each in records:
         each["method"] = each["config"]["method"]["margin"]  # as if they were methods
     zero, own = paired.lines(records, "method", "zero", columns)

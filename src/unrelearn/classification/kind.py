@@ -14,6 +14,7 @@ from unrelearn.classification import networks
 from unrelearn.classification.canonical import canonical
 from unrelearn.classification.networks import NetworkConfig
 from unrelearn.classification.recipe import Recipe
+from unrelearn.config.classifiers import FIRST_HALF
 from unrelearn.config.models import Network
 from unrelearn.data import ImageData
 from unrelearn.kind import Kind
@@ -32,7 +33,7 @@ class Classifiers(Kind):
         if not self.by_image or kind != "memorised":
             return super().forgotten
         halves, base = self.cfg.references.halves, self.cfg.augment.base
-        return {kind: value, "halves": halves, "augment": base}
+        return {kind: value, "halves": halves, "seeds": FIRST_HALF, "augment": base}
 
     @property
     def held(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from unrelearn.config.schema import Config
 from unrelearn.forgotten import names_images
 
 FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
-FIRST_HALF = 200_000  # and of models that see half of the images
+FIRST_HALF = 150_000  # and of models that see half of the images; of `manif_smc` from 200,000 on
 
 
 def network_of(cfg: Config) -> Network:
@@ -65,6 +65,13 @@ def halves(cfg: Config) -> Problems:
         yield problem(key, count, why, {key: count + 1})
 
 
+def half(cfg: Config) -> Problems:
+    few, key = cfg.references.count < 4, "references.half"
+    if cfg.references.half is not None and few:
+        why = f"of {cfg.references.count} references, and each half needs two"
+        yield problem(key, cfg.references.half, why, {"references.count": 4})
+
+
 def seed(cfg: Config) -> Problems:
     if cfg.seed >= FIRST_REFERENCE:
         why = f"must be below {FIRST_REFERENCE}, where the seeds of references begin"
@@ -95,6 +102,7 @@ RULES: Rules = (
     (stages, ("stages",)),
     (validation, ("validation.",)),
     (halves, ("references.halves",)),
+    (half, ("references.half", "references.count")),
     (held_out, ("held_out.",)),
 )
 

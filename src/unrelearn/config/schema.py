@@ -51,6 +51,12 @@ class References:
     count: int = of(Annotated[int, number(2)])
     at_once: int = of(Count)
     halves: int = of(Annotated[int, number(2)])
+    half: str | None = of(Literal["tuning", "table"])
+
+
+@dataclass
+class Predictions:
+    features: bool = MISSING
 
 
 @dataclass
@@ -197,6 +203,7 @@ class Config:
     sampler: Sampler = MISSING
     augment: Augment = MISSING
     references: References = MISSING
+    predictions: Predictions = MISSING
     gan: Gan = MISSING
     unlearning: Unlearning = MISSING
     relearning: Relearning = MISSING

@@ -16,6 +16,7 @@ from unrelearn.report.classified import (
     CLASSIFICATION,
     COLUMNS,
     Column,
+    count_of,
     grey,
     marked,
     retrained,
@@ -132,7 +133,7 @@ class Board:
 
     @property
     def count(self) -> int:
-        return int(self.records[0]["config"]["references"]["count"])
+        return count_of(self.records[0])
 
     def minus_retrain(self, method: str, attack: str) -> Estimate | None:
         """What an attack brings back beyond what it brings to `retrain`, seed by seed: each at its

@@ -111,7 +111,7 @@ def cells(record: Record) -> Cells:
         rows.append([row_label(record, row), *texts])
     means = zip(COLUMNS, known.values(), strict=True)
     last = [plain(value, column.factor, column.digits) for column, value in means]
-    rows.append([f"{_count(record)} retrained", *last])
+    rows.append([f"{count_of(record)} retrained", *last])
     return ["model", *(column.header for column in COLUMNS)], rows
 
 
@@ -124,8 +124,11 @@ def _cell(row: Row, column: Column, floor: float | None) -> str:
     return marked(text, column, value, floor)
 
 
-def _count(record: Record) -> int:
-    return int((record["config"].get("references") or {}).get("count") or 0)
+def count_of(record: Record) -> int:
+    """Of the references that it was measured beside: all of them, or those of `references.half`."""
+    settings = record["config"].get("references") or {}
+    count, half = int(settings.get("count") or 0), settings.get("half")
+    return {None: count, "tuning": count - count // 2, "table": count // 2}[half]
 
 
 def table_caption(record: Record) -> str:
@@ -133,7 +136,7 @@ def table_caption(record: Record) -> str:
         "classified",
         protocol=protocol_name(record),
         what=forgotten(record),
-        count=_count(record),
+        count=count_of(record),
         by_class=bool(record["forget_classes"]),
     )
 

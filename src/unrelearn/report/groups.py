@@ -53,6 +53,7 @@ LATER = {
     "held_out.share": "0.0",
     "model.kind": '"unrelearn.diffusion.kind.Denoisers"',
     "model.network": "null",
+    "references.half": "null",
     "validation.forget_split_seed": "null",
     "validation.seed": "1",
     "validation.share": "0.0",

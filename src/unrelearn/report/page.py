@@ -103,7 +103,7 @@ def _classifier(record: Record) -> str:
         caption=classified.table_caption(record),
         recovery=_recovery(record),
         forgotten=forgotten(record),
-        count=record["config"]["references"]["count"],
+        count=classified.count_of(record),
         augment=_settings(record["config"].get("augment")),
         weights=", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in weights),
         stages=stage_cells(record),

@@ -28,6 +28,7 @@ class Memorisation(Stage):
     """
 
     name = "memorisation"
+    version = 2
     seconds = 30.0
 
     @property

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from unrelearn import distributed, progress
 from unrelearn.config.classifiers import FIRST_REFERENCE
@@ -16,8 +16,11 @@ from unrelearn.stages.train import OfModel
 
 if TYPE_CHECKING:
     from unrelearn.classification.kind import Classifiers
+    from unrelearn.classification.networks import Network
 
 BATCH = 500
+# which references count, by `references.half`
+HALVES = {None: slice(None), "tuning": slice(0, None, 2), "table": slice(1, None, 2)}
 
 
 def kind_of(run: Run) -> "Classifiers":
@@ -28,20 +31,28 @@ def kind_of(run: Run) -> "Classifiers":
 
 
 class Predictions(OfModel):
-    """Logits for all training and test images."""
+    """Logits for all training and test images, and with `predictions.features` what the last layer
+    reads: float32 (N, K) in logits.safetensors, (N, F) in features.safetensors, `train` and `test`.
+    """
 
     name = "predictions"
 
     def config(self) -> dict[str, Any]:
-        return {"step": self.model.step, "weights": self.run.cfg.model.weights}
+        config = {"step": self.model.step, "weights": self.run.cfg.model.weights}
+        return config | ({"features": True} if self.run.cfg.predictions.features else {})
 
     def make(self, folder: Path) -> dict[str, Any]:
+        from unrelearn.classification.networks import Network
+
         network = self.network()
+        assert isinstance(network, Network)
         data = images(self.run)
         if distributed.is_main():
-            parts = {"train": data.train.images, "test": data.test.images}
-            logits = {name: answers(network, part) for name, part in parts.items()}
-            save_file(logits, folder / "logits.safetensors")
+            asked = ["logits", *["features"] * self.run.cfg.predictions.features]
+            train, test = (outputs(network, p.images, asked) for p in (data.train, data.test))
+            for name in asked:
+                both = {"train": train[name], "test": test[name]}
+                save_file(both, folder / f"{name}.safetensors")
         return {}
 
     def cost(self) -> Cost:
@@ -49,14 +60,20 @@ class Predictions(OfModel):
 
 
 @torch.no_grad()
-def answers(network: nn.Module, pictures: Any) -> Tensor:
-    """Logits float32 (N, K) on the CPU of uint8 images (N, C, S, S)."""
+def outputs(network: "Network", pictures: Any, asked: list[str]) -> dict[str, Tensor]:
+    """What is asked for of logits (N, K) and features (N, F), float32 on the CPU, of uint8 images
+    (N, C, S, S).
+    """
     from unrelearn.classification.classifying import unit
 
     network.eval()
-    device = next(network.parameters()).device
-    parts = [network(unit(part.to(device))) for part in pictures.split(BATCH)]
-    return torch.cat(parts).float().cpu()
+    parts: dict[str, list[Tensor]] = {name: [] for name in asked}
+    for part in pictures.split(BATCH):
+        features = network.features(unit(part.to(network.mean.device)))
+        found = {"logits": network.head(features), "features": features}
+        for name in asked:
+            parts[name].append(found[name].float().cpu())
+    return {name: torch.cat(each) for name, each in parts.items()}
 
 
 class References(Stage):
@@ -106,6 +123,12 @@ class References(Stage):
             whole = {name: torch.cat(parts) for name, parts in logits.items()}
             save_file(whole, folder / "logits.safetensors")
         return {}
+
+    def read(self) -> dict[str, Tensor]:
+        """Logits (R, N, K) of those that are measured with, by `train` and `test`."""
+        logits = load_file(self.build().path / "logits.safetensors")
+        half = HALVES[self.run.cfg.references.half]
+        return {name: each[half] for name, each in logits.items()}
 
     def cost(self) -> Cost:
         forward, _ = self.run.kind.cost()

@@ -49,6 +49,8 @@ class Score(Stage):
         config = {"eval": self.run.cfg.eval, "forget": self.run.kind.forgotten}
         if self.run.attack.holds_public:
             config["test"] = "private half"
+        if (half := self.run.cfg.references.half) is not None:
+            config["half"] = half
         digests = {name: source.source_of(target) for name, target in self.targets.items()}
         new = {name: digest for name, digest in digests.items() if digest}
         return config | ({"source": new} if new else {})
@@ -62,7 +64,7 @@ class Score(Stage):
     def evidence(self) -> ClassifierEvidence:
         run, data = self.run, images(self.run)
         ours = load_file(self.seen.build().path / "logits.safetensors")
-        theirs = load_file(self.references.build().path / "logits.safetensors")
+        theirs = self.references.read()
         forget = kind_of(run).mask(data).cpu()
         labels, test = data.train.labels.cpu(), data.test.labels.cpu()
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from unrelearn.config.classifiers import FIRST_HALF
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.rows import rows_of
@@ -32,6 +33,6 @@ def targets(run: Run) -> list[Stage]:
 
 def about(run: Run) -> dict[str, Any]:
     kept: dict[str, Any] = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
-    if kept["forget"].startswith("memorised:"):  # how many models say so decides which images
-        kept["halves"] = run.cfg.references.halves
+    if kept["forget"].startswith("memorised:"):  # which models say so decides which images
+        kept |= {"halves": run.cfg.references.halves, "seeds": FIRST_HALF}
     return {"kind": "classification", "forgotten": kept}
