@@ -104,7 +104,10 @@ MASKED := $(CONTROLS) attack=none method=salun,random_mask,random_label seed=0,1
 AGAIN := $(subst $(space),$(comma),$(addprefix classification/,salun random_label random_mask finetune weight_distortion neggrad_plus gradient_ascent influence sfron scrub))
 RUNS := outputs/classification/runs
 PAGE := docs/results/classification
-SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none paths.outputs=outputs/classification-cifar10 method=original,retrain,finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub,manif_smc seed=0,1,2
+SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none
+SMALL_SEARCH := $(SMALL) paths.outputs=outputs/classification-cifar10-tuning forget=random:0.1 attack=none seed=100 forget_seed=100 references.count=2
+SMALL_CHOSEN = $(subst $(space),$(comma),$(patsubst conf/tuned/%.yaml,%,$(sort $(wildcard conf/tuned/classification_cifar10/*.yaml))))
+SMALL_TABLE := $(SMALL) paths.outputs=outputs/classification-cifar10 seed=0,1,2
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
 results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining, and CIFAR-10 (several hours of two cores; resumable)
 	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
@@ -129,10 +132,17 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(CONTROLS) forget_seed=1 +tuned=$(AGAIN) seed=0,1,2 $(RELEARN) --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original,retrain --workers 2
-	$(SMALL) forget=random:0.1 --workers 2
-	$(SMALL) forget=class:3 --workers 2
-	$(SMALL) forget=random:0.5 --workers 2
-	$(SMALL) forget=random:0.1 augment.base=crop_flip --workers 2
+	$(SMALL_SEARCH) method=finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub unlearning.learning_rate=0.003,0.01,0.03,0.1 --workers 2
+	$(SMALL_SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3,1e-2 --workers 2
+	$(BIN)/python scripts/choose.py outputs/classification-cifar10-tuning/runs --out $(PAGE)_cifar10/tuning.csv --write
+	$(SMALL_TABLE) forget=random:0.1 method=original,retrain --workers 2
+	$(SMALL_TABLE) forget=random:0.1 +tuned=$(SMALL_CHOSEN) --workers 2
+	$(SMALL_TABLE) forget=class:3 method=original,retrain --workers 2
+	$(SMALL_TABLE) forget=class:3 +tuned=$(SMALL_CHOSEN) --workers 2
+	$(SMALL_TABLE) forget=random:0.5 method=original,retrain --workers 2
+	$(SMALL_TABLE) forget=random:0.5 +tuned=$(SMALL_CHOSEN) --workers 2
+	$(SMALL_TABLE) forget=random:0.1 augment.base=crop_flip method=original,retrain --workers 2
+	$(SMALL_TABLE) forget=random:0.1 augment.base=crop_flip +tuned=$(SMALL_CHOSEN) --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
