@@ -19,6 +19,10 @@ def check_targets(cfg: Config, dataset: Any) -> list[str]:
     audit = cfg.gan.audit
     if audit is None:
         return []
+    if cfg.gan.statistics not in ("public", "own"):
+        why = "replicas share its noise, so what an audit finds is no leak. Audit without it"
+        instead = {"gan.statistics": "public"}
+        return [problem("gan.statistics", cfg.gan.statistics, why, instead)]
     given = ["outlier"] if audit.targets is None else audit.targets
     records = dataset.load().train.numpy()
     if not isinstance(given, list) or not given or len({*map(str, given)}) < len(given):

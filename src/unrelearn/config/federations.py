@@ -97,7 +97,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
         parts = partition(cfg.gan.partition, dataset)
     except UsageError as error:
         return error.problems
-    problems = []
+    problems = check_targets(cfg, dataset)
     if not all(parts):
         why, instead = "leaves a party without columns", {"gan.partition": "halves"}
         problems.append(problem("gan.partition", cfg.gan.partition, why, instead))
@@ -105,4 +105,4 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     if unknown and cfg.gan.statistics == "public":
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
-    return problems + check_targets(cfg, dataset)
+    return problems

@@ -62,16 +62,6 @@ class Columns(Stage):
         about = {"name": self.run.names["dataset"], "content": dataset.fingerprint()}
         return {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
 
-    def encoding(self) -> Encoding:
-        """As generators make rows."""
-        file = self.build().path / "encoding.json"
-        kept = json.loads(file.read_text())
-        return Encoding(**{name: _tuples(part) for name, part in kept.items()})
-
-    def rows(self) -> dict[str, Tensor]:
-        """train (N, columns) and test (M, columns), in their own units."""
-        return load_file(self.build().path / "rows.safetensors")
-
     def measured(self) -> Encoding:
         """As tables are measured, on one scale: that of the real training rows, or of pixels."""
         dataset = self.run.dataset
@@ -81,6 +71,16 @@ class Columns(Stage):
         """What the parties hold."""
         data: TableData = self.run.dataset.load()
         return data
+
+    def encoding(self) -> Encoding:
+        """As generators make rows."""
+        file = self.build().path / "encoding.json"
+        kept = json.loads(file.read_text())
+        return Encoding(**{name: _tuples(part) for name, part in kept.items()})
+
+    def rows(self) -> dict[str, Tensor]:
+        """train (N, columns) and test (M, columns), in their own units."""
+        return load_file(self.build().path / "rows.safetensors")
 
     def make(self, folder: Path) -> dict[str, Any]:
         data, columns = self.table(), self.run.dataset.columns
