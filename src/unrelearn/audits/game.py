@@ -27,11 +27,11 @@ FEWEST = 8  # replicas of a world that can be divided at all
 SHARES, UNTRAINED = (0.5, 0.25), (0.0, 0.25)
 
 
-def isolation(records: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """Mean distance of each of (N, D) records to its nearest others, (N,): the larger, the easier
-    to tell (Meeus et al. 2023, "Achilles' heels", arXiv:2306.10308).
+def isolation(records: np.ndarray) -> np.ndarray:
+    """Mean distance of each of (N, D) records to its five nearest others, (N,): the larger, the
+    easier to tell (Meeus et al. 2023, "Achilles' heels", arXiv:2306.10308).
     """
-    distances, _ = cKDTree(records).query(records, neighbours + 1)
+    distances, _ = cKDTree(records).query(records, NEIGHBOURS + 1)
     return distances[:, 1:].mean(1)
 
 
@@ -48,7 +48,7 @@ def duplicated(records: np.ndarray) -> np.ndarray:
     return np.asarray(sizes[group.ravel()] > 1)
 
 
-def ranked(records: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def ranked(records: np.ndarray) -> np.ndarray:
     """Rows without a twin, int64, the most isolated last.
 
     Raises:
@@ -59,7 +59,7 @@ def ranked(records: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
         raise UsageError(
             "every record has a twin, so removing one removes nothing; drop_duplicates"
         )
-    return alone[np.argsort(isolation(records, neighbours)[alone], kind="stable")]
+    return alone[np.argsort(isolation(records)[alone], kind="stable")]
 
 
 def targets(records: np.ndarray) -> dict[str, int]:
