@@ -1,12 +1,14 @@
 """Audits of published tables: worlds, attacks and verdicts, at a tiny size; bad input."""
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import ROOT
 from runs import Cell, execute
 
 from unrelearn.audits import bounds, scores
@@ -68,6 +70,9 @@ def test_a_run_is_audited_beside_a_null_game_and_shown(compose: Callable, output
     assert page.count("worlds by") == 2  # histograms and ROC
     (sentence,) = worlds.sentences(record)
     assert "too few to claim an epsilon, at most 0.16 could have been" in sentence
+    script = runpy.run_path(str(ROOT / "scripts" / "report.py"))
+    (file,) = script["write_published"]([record], outputs / "report")
+    assert file.read_text().count("| null game") == 4
     # what is there is not made again, and without an audit the run is another
     assert execute(compose(*words), "test")["created"] == record["created"]
     plain = execute(compose(*words[:-3], words[-1]), "test")
