@@ -20,7 +20,7 @@ def check_targets(cfg: Config, dataset: Any) -> list[str]:
     if audit is None:
         return []
     if cfg.gan.statistics not in ("public", "own"):
-        why = "replicas share its noise, so what an audit finds is no leak. Audit without it"
+        why = "replicas share its noise, so what an audit finds is no leak"
         instead = {"gan.statistics": "public"}
         return [problem("gan.statistics", cfg.gan.statistics, why, instead)]
     given = ["outlier"] if audit.targets is None else audit.targets
