@@ -169,6 +169,7 @@ TABLES := $(BIN)/python run.py experiment=vflgan tracking=none paths.outputs=out
 WINE := $(TABLES) dataset=wine_red dataset.root=$(or $(WINE_ROOT),data) eval=[cross_dependence,intra_dependence,fd_raw,tstr,nearest_record,sdmetrics]
 MODES := first_layer,first_layer_scalar,first_layer_frozen,dpsgd
 NOISED = $(foreach mode,first_layer first_layer_scalar dpsgd,gan.privacy.$(mode).delta=5e-4 gan.privacy.$(mode).epsilon=$(1))
+AUDITED := $(WINE) design=vflgan audit=published gan.audit.replicas=64 gan.audit.targets=[outlier,median]
 results-vflgan: export OMP_NUM_THREADS = 1
 results-vflgan: $(STAMP) ## digits and red wine (WINE_ROOT=folder of winequality-red.csv) of two parties, modes of privacy (not timed; resumable)
 	$(TABLES) privacy=[none,first_layer_frozen]
@@ -177,6 +178,7 @@ results-vflgan: $(STAMP) ## digits and red wine (WINE_ROOT=folder of winequality
 	$(WINE) design=vflgan privacy=[$(MODES)] $(call NOISED,5)
 	$(WINE) gan.penalty=factorised
 	$(WINE) design=[vflgan,local] gan.statistics=own gan.select=best_fd
+	$(AUDITED) privacy=[none,first_layer,first_layer_frozen,dpsgd] $(filter gan.privacy.first_layer.% gan.privacy.dpsgd.%,$(call NOISED,10))
 	$(BIN)/python scripts/report.py outputs/vflgan/runs --out docs/results/vflgan
 
 grid-digits: $(STAMP) ## five methods under three attacks, three seeds, each part once, and a report (not timed since attacks take 800 steps; resumable)

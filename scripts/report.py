@@ -10,7 +10,15 @@ from pathlib import Path
 
 from unrelearn import launch
 from unrelearn.paths import given
-from unrelearn.report import audit, classification, comparison, leaderboard, matrix, published
+from unrelearn.report import (
+    audit,
+    classification,
+    comparison,
+    leaderboard,
+    matrix,
+    published,
+    worlds,
+)
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
@@ -107,6 +115,8 @@ def write_published(records: list[Record], folder: Path) -> list[Path]:
     paths = []
     for record in records:
         text = f"{markdown_table(*published.cells(record))}\n\n{published.table_caption(record)}\n"
+        if worlds.audits(record):
+            text += f"\n{markdown_table(*worlds.cells(record))}\n\n{worlds.table_caption(record)}\n"
         paths.append(folder / f"{record['dataset']}-{record['name'][-8:]}.md")
         write_atomically(paths[-1], text)
     return paths

@@ -48,11 +48,14 @@ def test_figures_show_every_model_whose_scores_are_on_this_disk(tmp_path: Path):
     assert [each.label for each in models] == ["original", "unlearned", "retrain"]
     assert all(len(each.held_out) == 40 for each in models)  # of the forgotten class
     labels = [
-        text.get_text() for axes in membership.histograms(models, name).axes for text in axes.texts
+        text.get_text()
+        for axes in membership.histograms(models, name, "scores").axes
+        for text in axes.texts
     ]
     assert labels == ["original", "unlearned", "retrain"]
-    figure = membership.roc_figure(models)
-    assert drawing.svg(figure) == drawing.svg(membership.roc_figure(models))
+    words = "held out", "forgotten", "ROC"
+    figure = membership.roc_figure(models, *words)
+    assert drawing.svg(figure) == drawing.svg(membership.roc_figure(models, *words))
     (axes,) = figure.axes
     assert axes.get_xscale() == axes.get_yscale() == "log" and axes.get_xlim()[0] == 0.5 / 40
     assert "10 %" in [text.get_text() for text in axes.get_xticklabels()]

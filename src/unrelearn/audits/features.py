@@ -1,7 +1,7 @@
 """What a published set shows, as a vector of a fixed length: for an attack on many replicas.
 
-Tables are (N, D), numbers; features of images are tables too, whatever looked at them. Which
-columns there are, and their ranges, are public: nothing is scaled by what is in the set itself.
+Tables are (N, D), numbers. Which columns there are, and their ranges, are public: nothing is scaled
+by what is in the set itself.
 """
 
 from collections.abc import Sequence
@@ -47,24 +47,8 @@ def nearest(table: np.ndarray, target: np.ndarray, counts: Sequence[int] = NEARE
 
 
 def of_table(
-    table: np.ndarray,
-    target: np.ndarray | None = None,
-    ranges: Sequence[tuple[float, float]] | None = None,
+    table: np.ndarray, target: np.ndarray, ranges: Sequence[tuple[float, float]]
 ) -> np.ndarray:
-    """All of the above that can be had, one after the other."""
-    known = [naive(table), correlations(table)]
-    known += [] if ranges is None else [histogram(table, ranges)]
-    known += [] if target is None else [nearest(table, target)]
+    """All of the above, one after the other."""
+    known = naive(table), correlations(table), histogram(table, ranges), nearest(table, target)
     return np.concatenate(known)
-
-
-def of_images(
-    features: np.ndarray, probabilities: np.ndarray, target: np.ndarray | None = None
-) -> np.ndarray:
-    """Of a set of images as a classifier sees it: how often each class, naive statistics and
-    correlations of features, and the nearest to a target's.
-
-    Args: features (N, D), probabilities (N, K), target (D,).
-    """
-    classes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
-    return np.concatenate([classes / len(features), of_table(features, target)])

@@ -8,7 +8,7 @@ What a game says is about this record among these others, to an attacker who has
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,7 +18,6 @@ from unrelearn.audits.bounds import CONFIDENCE, DELTA, Counts
 from unrelearn.errors import UsageError
 from unrelearn.randomness import generator_for
 
-Change = Literal["add", "remove", "replace"]
 Scorer = Callable[[np.ndarray], np.ndarray]
 # fitted to features (n, F) of replicas and whether each was in, bool (n,); its result scores others
 Attack = Callable[[np.ndarray, np.ndarray], Scorer]
@@ -28,11 +27,11 @@ FEWEST = 8  # replicas of a world that can be divided at all
 SHARES, UNTRAINED = (0.5, 0.25), (0.0, 0.25)
 
 
-def isolation(records: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """Mean distance of each of (N, D) records to its nearest others, (N,): the larger, the easier
-    to tell (Meeus et al. 2023, "Achilles' heels", arXiv:2306.10308).
+def isolation(records: np.ndarray) -> np.ndarray:
+    """Mean distance of each of (N, D) records to its five nearest others, (N,): the larger, the
+    easier to tell (Meeus et al. 2023, "Achilles' heels", arXiv:2306.10308).
     """
-    distances, _ = cKDTree(records).query(records, neighbours + 1)
+    distances, _ = cKDTree(records).query(records, NEIGHBOURS + 1)
     return distances[:, 1:].mean(1)
 
 
@@ -43,34 +42,54 @@ def twins(records: np.ndarray, target: int) -> np.ndarray:
     return np.flatnonzero(same)
 
 
-def targets(records: np.ndarray, neighbours: int = NEIGHBOURS) -> dict[str, int]:
+def duplicated(records: np.ndarray) -> np.ndarray:
+    """Which of (N, D) records have a twin, bool (N,)."""
+    _, group, sizes = np.unique(records, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(sizes[group.ravel()] > 1)
+
+
+def ranked(records: np.ndarray) -> np.ndarray:
+    """Rows without a twin, int64, the most isolated last.
+
+    Raises:
+        UsageError: one line, where every record has a twin.
+    """
+    alone = np.flatnonzero(~duplicated(records))
+    if not len(alone):
+        raise UsageError(
+            "every record has a twin, so removing one removes nothing; drop_duplicates"
+        )
+    return alone[np.argsort(isolation(records)[alone], kind="stable")]
+
+
+def targets(records: np.ndarray) -> dict[str, int]:
     """Rows to audit: `outlier`, the most isolated without a twin; `median`, a control of the middle
     without one; `duplicate`, where there is one: with its twin left in the world without it, a
     control that must show nothing.
     """
-    _, group, sizes = np.unique(records, axis=0, return_inverse=True, return_counts=True)
-    alone = sizes[group.ravel()] == 1
-    if not alone.any():
-        raise UsageError(
-            "every record has a twin, so removing one removes nothing; drop_duplicates"
-        )
-    far = isolation(records, neighbours)
-    by_distance = np.flatnonzero(alone)[np.argsort(far[alone], kind="stable")]
-    chosen = {"outlier": int(by_distance[-1]), "median": int(by_distance[len(by_distance) // 2])}
-    return chosen if alone.all() else {**chosen, "duplicate": int(np.flatnonzero(~alone)[0])}
+    order, twice = ranked(records), np.flatnonzero(duplicated(records))
+    chosen = {"outlier": int(order[-1]), "median": int(order[len(order) // 2])}
+    return {**chosen, "duplicate": int(twice[0])} if len(twice) else chosen
+
+
+def stand_in(records: np.ndarray, target: int) -> int:
+    """A row of the middle that takes the target's place where it is replaced."""
+    others = ranked(records)
+    others = others[others != target]
+    return int(others[len(others) // 2])
 
 
 def worlds(
     records: np.ndarray,
     target: int,
-    change: Change = "remove",
+    change: str = "remove",
     other: int | None = None,
     *,
     control: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows int64 of the world with the target and of that without it.
 
-    remove, add: all rows, and all but the target; one game, as either may be the published one.
+    remove: all rows, and all but the target. To add it is the same game.
     replace: both lack `other`, which takes the target's place in the world without it, so that both
     are as large and their number tells nothing.
 
@@ -124,26 +143,32 @@ def threshold(scores_in: np.ndarray, scores_out: np.ndarray) -> float:
     return float(max(cuts, key=worth))
 
 
-def play(
-    inside: np.ndarray,
-    outside: np.ndarray,
-    attack: Attack | None = None,
-    *,
-    seed: int = 0,
-    delta: float = DELTA,
-    confidence: float = CONFIDENCE,
-) -> dict[str, float]:
-    """Whether replicas of two worlds can be told apart.
+class Scores(NamedTuple):
+    """Of replicas that no attack was fitted to, (with the target, without it): of those that choose
+    the threshold, and of those that are counted for the bound.
+    """
+
+    choosing: tuple[np.ndarray, np.ndarray]
+    counted: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """All of them, with and without."""
+        inside, outside = (np.concatenate(p) for p in zip(self.choosing, self.counted, strict=True))
+        return inside, outside
+
+
+def scored(
+    inside: np.ndarray, outside: np.ndarray, attack: Attack | None = None, *, seed: int = 0
+) -> Scores:
+    """What an attack says of replicas of two worlds.
 
     Args:
         inside, outside: features (n, F) and (m, F) of what each replica shows; without an attack
             scores (n,) and (m,), higher: rather in.
         attack: see audits.scores. It is fitted to replicas that are neither in the threshold's set
             nor in the bound's.
-        delta: of the Gaussian bound; the other is of pure epsilon.
-    Returns:
-        `bounds.shown` of those that no attack was fitted to, `bounds.proven` of those for which no
-        threshold was chosen either, and how many of each world those are: num_in, num_out.
+        seed: of which replicas are in which set.
     """
     shares = UNTRAINED if attack is None else SHARES
     ours, theirs = (parts(len(world), seed, shares) for world in (inside, outside))
@@ -151,15 +176,30 @@ def play(
         known: np.ndarray = np.repeat([True, False], [len(ours[0]), len(theirs[0])])
         scorer = attack(np.concatenate([inside[ours[0]], outside[theirs[0]]]), known)
         inside, outside = scorer(inside), scorer(outside)
-    cut = threshold(inside[ours[1]], outside[theirs[1]])
-    counts = Counts.at(cut, inside[ours[2]], outside[theirs[2]])
-    seen = inside[np.concatenate(ours[1:])], outside[np.concatenate(theirs[1:])]
+    choosing, counted = ((inside[ours[k]], outside[theirs[k]]) for k in (1, 2))
+    return Scores(choosing, counted)
+
+
+def verdict(scores: Scores, delta: float = DELTA) -> dict[str, float]:
+    """`bounds.shown` of replicas that no attack was fitted to; `bounds.proven` of those for which
+    no threshold was chosen either, and how many of each world those are: num_in, num_out.
+
+    delta: of the Gaussian bound; the other is of pure epsilon.
+    """
+    counts = Counts.at(threshold(*scores.choosing), *scores.counted)
     return {
-        **bounds.shown(*seen),
-        **bounds.proven(counts, delta, confidence),
+        **bounds.shown(*scores.seen),
+        **bounds.proven(counts, delta),
         "num_in": counts.num_in,
         "num_out": counts.num_out,
     }
+
+
+def play(
+    inside: np.ndarray, outside: np.ndarray, attack: Attack | None = None, *, seed: int = 0
+) -> dict[str, float]:
+    """Whether replicas of two worlds can be told apart: the `verdict` of what is `scored`."""
+    return verdict(scored(inside, outside, attack, seed=seed))
 
 
 def canaries(count: int, seed: int) -> np.ndarray:

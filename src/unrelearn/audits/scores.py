@@ -39,12 +39,11 @@ def likelihood(features: np.ndarray, inside: np.ndarray) -> Scorer:
     return lambda others: log_ratio(others, ours, theirs).sum(1)
 
 
-def nearest_records(published: np.ndarray, records: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """Minus the mean distance of each of (M, D) records to its nearest of (N, D) published rows,
-    (M,) (Chen et al. 2020, "GAN-Leaks", arXiv:1909.03935).
+def nearest_records(published: np.ndarray, records: np.ndarray) -> np.ndarray:
+    """Minus the distance of each of (M, D) records to the nearest of (N, D) published rows, (M,)
+    (Chen et al. 2020, "GAN-Leaks", arXiv:1909.03935).
     """
-    distances, _ = cKDTree(published).query(records, [*range(1, neighbours + 1)])
-    return -distances.mean(1)
+    return -np.asarray(cKDTree(published).query(records)[0])
 
 
 def density_ratio(published: np.ndarray, reference: np.ndarray, records: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from unrelearn.advice import problem
+from unrelearn.config.audited import check_targets
 from unrelearn.config.groups import name_of
 from unrelearn.config.models import Networks
 from unrelearn.config.rules import Problems, Rules
@@ -37,7 +38,7 @@ def rows(cfg: Config) -> Problems:
         yield problem("design", "[]", "nothing would be trained", {"design": ["vflgan"]})
     noised = [name for name in cfg.gan.privacy if name != "none"]
     protected = cfg.gan.protected
-    if noised and protected not in cfg.gan.design:
+    if (noised or cfg.gan.audit) and protected not in cfg.gan.design:
         why, first = f"must be one of design={','.join(cfg.gan.design)}", next(iter(cfg.gan.design))
         yield problem("gan.protected", protected, why, {"gan.protected": first})
     if not cfg.gan.privacy:
@@ -96,7 +97,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
         parts = partition(cfg.gan.partition, dataset)
     except UsageError as error:
         return error.problems
-    problems = []
+    problems = check_targets(cfg, dataset)
     if not all(parts):
         why, instead = "leaves a party without columns", {"gan.partition": "halves"}
         problems.append(problem("gan.partition", cfg.gan.partition, why, instead))

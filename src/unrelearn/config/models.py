@@ -95,6 +95,16 @@ class Networks:
 
 
 @dataclass
+class PublishedAudit:
+    """Of published tables: worlds with and without a record, and replicas of each."""
+
+    targets: Any = MISSING
+    change: str = of(Literal["remove", "replace"])
+    replicas: int = of(Annotated[int, number(8)])
+    records: int | None = of(Count)
+
+
+@dataclass
 class Gan:
     """How columns are held, and what is trained of them."""
 
@@ -108,6 +118,7 @@ class Gan:
     transport: str = of(Literal["local", "gloo"])
     replicas: int = of(Count)
     records: int | None = of(Count)
+    audit: PublishedAudit | None = MISSING
 
 
 @dataclass

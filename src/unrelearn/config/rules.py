@@ -154,6 +154,13 @@ def passes(cfg: Config) -> Problems:
         yield problem("method.max_steps", steps, why, {"method.max_steps": 0})
 
 
+def audited(cfg: Config) -> Problems:
+    """What is published of other kinds of model is no table."""
+    if cfg.gan.audit is not None and cfg.model.gan is None:
+        why = f"reads published tables, and model={cfg.model.name} publishes none"
+        yield problem("audit", "published", why, "Type experiment=vflgan, or audit=none")
+
+
 RULES: Rules = (
     (logging, ("trainer.checkpoint_every", "trainer.log_every")),
     (budgets, ("attack.budgets", "relearning.budgets")),
@@ -164,6 +171,7 @@ RULES: Rules = (
     (levels, ("attack._target_", "attack.levels")),
     (passes, ("method._target_", "method.max_steps", "unlearning.max_steps", "method.combine")),
     (one_run, ()),
+    (audited, ("gan.audit", "model.kind")),
 )
 
 

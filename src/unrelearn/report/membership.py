@@ -1,4 +1,6 @@
-"""Scores of records on the page of a run: forgotten against held-out images, by each model."""
+"""Scores of two worlds on the page of a run: forgotten against held-out images, by each model, or
+replicas with a record against replicas without it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,9 @@ HELD_OUT = "#444444"
 
 
 class Told(NamedTuple):
-    """Scores by one model: of forgotten images (N,) and of held-out ones of their classes (M,)."""
+    """Scores of one game: of forgotten images (N,) and of held-out ones of their classes (M,), or
+    of replicas of both worlds. Black: what it is compared with.
+    """
 
     label: str
     color: str
@@ -53,7 +57,7 @@ def _scores(outputs: Path, row: Row, key: str, name: str, label: str, color: str
 
 
 @styled
-def histograms(models: Sequence[Told], name: str) -> Figure:
+def histograms(models: Sequence[Told], xlabel: str, title: str) -> Figure:
     """One above the other on one axis: filled the forgotten images, a line the held-out ones."""
     figure = Figure(figsize=(5.2, 0.6 + 1.05 * len(models)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -67,8 +71,8 @@ def histograms(models: Sequence[Told], name: str) -> Figure:
         axes.hist(parts[1], bins, density=True, histtype="step", color=HELD_OUT, linewidth=1.3)
         axes.set(yticks=[])
         axes.text(0.01, 0.92, each.label, transform=axes.transAxes, va="top", fontsize=9)
-    every[-1].set_xlabel(f"{name}, higher: rather a member (filled: forgotten; line: held out)")
-    return titled(figure, "Scores of single images", 11)
+    every[-1].set_xlabel(xlabel)
+    return titled(figure, title, 11)
 
 
 def roc(forget: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +83,13 @@ def roc(forget: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @styled
-def roc_figure(models: Sequence[Told]) -> Figure:
+def roc_figure(models: Sequence[Told], xlabel: str, ylabel: str, title: str) -> Figure:
     """Both axes logarithmic, from the rate of half an image: below that so few can say nothing."""
     _, axes = new_axes()
     least = 0.5 / max(max(len(each.forget), len(each.held_out)) for each in models)
     for each in models:
         fpr, tpr = roc(each.forget, each.held_out)
-        style = ":" if each.label == "retrain" else "-"
+        style = ":" if each.color == "black" else "-"
         axes.step(
             np.maximum(fpr, least),
             np.maximum(tpr, least),
@@ -99,5 +103,5 @@ def roc_figure(models: Sequence[Told]) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda rate, _: f"{100 * rate:g} %")
         axis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="held-out images above the threshold", ylabel="forgotten ones above it")
-    return title_and_legend(axes, "Forgotten against held-out images", 2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return title_and_legend(axes, title, 2)

@@ -225,7 +225,12 @@ def _membership(record: Record, outputs: Path) -> list[Context]:
     name, models = told(record, outputs)
     if not models:
         return []
-    drawings = {"Scores": histograms(models, name), "ROC": roc_figure(models)}
+    words = f"{name}, higher: rather a member (filled: forgotten; line: held out)"
+    rates = "held-out images above the threshold", "forgotten ones above it"
+    drawings = {
+        "Scores": histograms(models, words, "Scores of single images"),
+        "ROC": roc_figure(models, *rates, "Forgotten against held-out images"),
+    }
     return [figure(drawn, title) for title, drawn in drawings.items()]
 
 

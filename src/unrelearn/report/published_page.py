@@ -1,4 +1,4 @@
-"""Pictures of published tables: records of halves put together, dependence, privacy."""
+"""Pictures of published tables: records of halves put together, dependence, privacy, audits."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import load_file
 
-from unrelearn.report import drawing
+from unrelearn.report import drawing, worlds
+from unrelearn.report.membership import Told, histograms, roc_figure
 from unrelearn.report.published import reasons, value_of
 from unrelearn.report.records import Record, Row, number
 from unrelearn.report.render import Context, data_url
@@ -26,13 +27,16 @@ def context(record: Record, outputs: Path) -> Context:
         "dependence": _drawn(dependence(record, tables)),
         "reasons": reasons(record),
         "bargain": _drawn(bargain(record)),
+        "audits": worlds.cells(record) if worlds.audits(record) else None,
+        "audited": worlds.table_caption(record) if worlds.audits(record) else "",
+        "worlds": [_drawn(figure, title) for title, figure in audited(record, outputs)],
     }
 
 
-def _drawn(figure: Figure | None) -> Context | None:
+def _drawn(figure: Figure | None, title: str = "") -> Context | None:
     if figure is None:
         return None
-    return {"image": data_url(drawing.svg(figure), "svg+xml"), "title": "", "note": ""}
+    return {"image": data_url(drawing.svg(figure), "svg+xml"), "title": title, "note": ""}
 
 
 def _rows(row: Row, outputs: Path) -> np.ndarray | None:
@@ -118,3 +122,34 @@ def bargain(record: Record) -> Figure | None:
 
 def _colors(count: int) -> Sequence[str]:
     return [drawing.LINE_COLORS[place % len(drawing.LINE_COLORS)] for place in range(count)]
+
+
+def audited(record: Record, outputs: Path) -> list[tuple[str, Figure]]:
+    """Titles and pictures, of each model whose scores are on this disk."""
+    drawn = []
+    for audit in worlds.audits(record):
+        attack, games = told(audit, outputs)
+        if games:
+            title = f"{audit['model']}: worlds by {attack}"
+            xlabel = f"{attack}, higher: rather in (filled: with the record; line: without it)"
+            rates = "replicas without the record, above the threshold", "with it, above it"
+            drawn.append((title, histograms(games, xlabel, title)))
+            drawn.append((title, roc_figure(games, *rates, title)))
+    return drawn
+
+
+def told(audit: Row, outputs: Path) -> tuple[str, list[Told]]:
+    """Scores of all games of a model by the attack that has the largest AUC in the first."""
+    file = outputs / "artifacts" / audit["audit"] / "scores.safetensors"
+    verdicts = audit["verdicts"]
+    first = [one for one in verdicts if one["target"] == verdicts[0]["target"]]
+    attack = max(first, key=lambda one: number(one, "auc") or 0.0)["attack"]
+    played = [one for one in verdicts if one["attack"] == attack and number(one, "auc") is not None]
+    if not file.is_file() or not played:
+        return attack, []
+    scores, games = load_file(file), []
+    for one, color in zip(played, _colors(len(played)), strict=True):
+        parts = (scores[f"{one['target']}/{attack}/{part}"] for part in ("in", "out"))
+        shade = "black" if one["target"] == worlds.NULL else color
+        games.append(Told(worlds.name_of(one), shade, *parts))
+    return attack, games

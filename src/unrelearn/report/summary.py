@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unrelearn.report import classified, published
+from unrelearn.report import classified, published, worlds
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
     ONLY,
@@ -230,7 +230,7 @@ def lines(record: Record) -> list[str]:
     if is_classifier(record):
         return [classified.verdict(record)]
     if published.is_published(record):
-        return [published.verdict(record)]
+        return [published.verdict(record), *worlds.sentences(record)]
     return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
 
 

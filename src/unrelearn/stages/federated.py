@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unrelearn import source
 from unrelearn.artifact import RESUME, write_json
+from unrelearn.data.table import TableData
 from unrelearn.evals.fd_raw import frechet
 from unrelearn.evals.published import PublishedTables
 from unrelearn.gan.columns import Encoding, partition
@@ -61,6 +62,16 @@ class Columns(Stage):
         about = {"name": self.run.names["dataset"], "content": dataset.fingerprint()}
         return {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
 
+    def measured(self) -> Encoding:
+        """As tables are measured, on one scale: that of the real training rows, or of pixels."""
+        dataset = self.run.dataset
+        return Encoding.of(dataset.columns, None if dataset.bounded else self.rows()["train"])
+
+    def table(self) -> TableData:
+        """What the parties hold."""
+        data: TableData = self.run.dataset.load()
+        return data
+
     def encoding(self) -> Encoding:
         """As generators make rows."""
         file = self.build().path / "encoding.json"
@@ -72,7 +83,7 @@ class Columns(Stage):
         return load_file(self.build().path / "rows.safetensors")
 
     def make(self, folder: Path) -> dict[str, Any]:
-        data, columns = self.run.dataset.load(), self.run.dataset.columns
+        data, columns = self.table(), self.run.dataset.columns
         own = self.run.cfg.gan.statistics == "own"
         encoding = Encoding.of(columns, data.train if own else None)
         write_json(folder / "encoding.json", asdict(encoding))
@@ -100,14 +111,22 @@ class Row:
 
 
 class Generators(Stage):
-    """Critics and generators of all replicas, trained."""
+    """Critics and generators of all replicas, trained.
+
+    Args:
+        columns: what the parties hold; None: all training rows.
+        seeds: of the replicas; None: those of the run.
+    """
 
     name = "federation"
     trains = True
 
-    def __init__(self, run: Run, row: Row):
+    def __init__(
+        self, run: Run, row: Row, columns: Columns | None = None, seeds: list[int] | None = None
+    ):
         super().__init__(run)
-        self.row, self.columns = row, Columns(run)
+        self.row, self.columns = row, columns or Columns(run)
+        self.seeds = seeds or kind_of(run).seeds
         given = run.cfg.gan.design[row.design], run.cfg.gan.privacy[row.privacy]
         self.design, self.mode = (instantiate(part, _convert_="all") for part in given)
 
@@ -124,6 +143,7 @@ class Generators(Stage):
             "design": gan.design[self.row.design],
             "privacy": gan.privacy[self.row.privacy],
             **kind_of(self.run).recipe(),
+            "seeds": self.seeds,
         }
         digests = {type(part).__name__: source.source_of(type(part)) for part in self.made_of}
         new = {name: digest for name, digest in digests.items() if digest}
@@ -163,7 +183,7 @@ class Generators(Stage):
         kind = kind_of(self.run)
         settings = kind.settings(self.design.heads)
         columns: list[Any] = list(self.held())
-        return Federation(self.design, privacy, settings, columns, kind.seeds, Wire())
+        return Federation(self.design, privacy, settings, columns, self.seeds, Wire())
 
     def _trained(self, federation: Federation, resume: Path) -> dict[str, Tensor]:
         """The state in the end. resume: what an interrupted training left, and this one leaves."""
@@ -202,7 +222,7 @@ class Generators(Stage):
         count, folder = len(columns.parties), columns.build().path
         files = [folder / party_file(number) for number in range(1, count + 1)]
         outputs, settings = [output for _, output in self.held()], kind.settings(self.design.heads)
-        return Job(self.design, privacy, settings, files, outputs, kind.seeds)
+        return Job(self.design, privacy, settings, files, outputs, self.seeds)
 
     def make(self, folder: Path) -> dict[str, Any]:
         privacy = self.mode.prepared(self.training)
@@ -221,9 +241,13 @@ class Tables(Stage):
 
     name = "tables"
 
-    def __init__(self, run: Run, row: Row):
+    def __init__(self, run: Run, row: Row, generators: Generators | None = None):
         super().__init__(run)
-        self.generators, self.row, self.columns = Generators(run, row), row, Columns(run)
+        self.generators, self.row, self.columns = (
+            generators or Generators(run, row),
+            row,
+            Columns(run),
+        )
 
     @property
     def what(self) -> str:
@@ -236,15 +260,20 @@ class Tables(Stage):
     def parents(self) -> list[Stage]:
         return [self.generators]
 
+    @property
+    def records(self) -> int | None:
+        """That are published; None: as many as there are training rows."""
+        return self.run.cfg.gan.records
+
     def config(self) -> dict[str, Any]:
-        return {"records": self.run.cfg.gan.records}
+        return {"records": self.records}
 
     def make(self, folder: Path) -> dict[str, Any]:
         federation = self.generators.federation(Privacy())
         state = load_file(self.generators.build().path / STATE, device=str(self.run.device))
         federation.load(state)
-        count = self.run.cfg.gan.records or self.generators.training.records
-        parts, encoding = federation.publish(count), self.columns.encoding()
+        count = self.records or self.columns.build().meta["records"]
+        parts, encoding = federation.publish(count), self.generators.columns.encoding()
         if self.generators.design.joined:
             rows = encoding.decode(parts[0].cpu())
         else:
@@ -334,9 +363,7 @@ class Compare(Stage):
     def evidence(self) -> PublishedTables:
         columns, dataset = self.columns, self.run.dataset
         rows, kept = columns.rows(), load_file(self.seen.build().path / "tables.safetensors")
-        # of all tables one scale: that of the real training rows, or of pixels
-        measured = dataset.columns
-        encoding = Encoding.of(measured, None if dataset.bounded else rows["train"])
+        measured, encoding = dataset.columns, columns.measured()
         train = encoding.encode(kept.get("real", rows["train"][None]))
         tables = encoding.encode(kept["tables"])
         starts = torch.tensor((0, *encoding.widths)).cumsum(0).tolist()

@@ -6,6 +6,7 @@ from typing import Any
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.federated import Compare, Floor, Generators, Row, Tables
+from unrelearn.stages.worlds import Audit
 
 
 def lines(run: Run) -> list[Row]:
@@ -23,10 +24,21 @@ def models(run: Run) -> list[Any]:
     return [Generators(run, row) for row in lines(run)]
 
 
-def evaluations(run: Run) -> list[Compare]:
+def compared(run: Run) -> list[Compare]:
     """The floors first, then what was trained."""
     floors = [Compare(run, Floor(run, kind)) for kind in Floor.KINDS]
     return [*floors, *(Compare(run, Tables(run, row)) for row in lines(run))]
+
+
+def audits(run: Run) -> list[Audit]:
+    """Of one design under every mode of privacy."""
+    gan = run.cfg.gan
+    audited = [row for row in lines(run) if gan.audit and row.design == gan.protected]
+    return [Audit(run, row) for row in audited]
+
+
+def evaluations(run: Run) -> list[Compare | Audit]:
+    return [*compared(run), *audits(run)]
 
 
 def targets(run: Run) -> list[Stage]:
@@ -37,7 +49,7 @@ def targets(run: Run) -> list[Stage]:
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
-    return [_row(run, evaluation) for evaluation in evaluations(run)]
+    return [_row(run, evaluation) for evaluation in compared(run)]
 
 
 def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
@@ -83,4 +95,11 @@ def about(run: Run) -> dict[str, Any]:
         "parties": Compare(run, Floor(run, "halves")).columns.parties,
         "statistics": gan.statistics,
         "select": gan.select,
+        "audits": [_audit(audit) for audit in audits(run)],
     }
+
+
+def _audit(audit: Audit) -> dict[str, Any]:
+    made = audit.build()
+    verdicts = json.loads((made.path / "verdicts.json").read_text())
+    return {"model": audit.what, "audit": audit.id, "delta": audit.delta, "verdicts": verdicts}

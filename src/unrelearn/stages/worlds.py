@@ -1,0 +1,173 @@
+"""Stages of an audit of published tables: worlds with and without a record, their replicas, and
+whether what these publish tells the worlds apart.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
+
+from unrelearn.artifact import write_json
+from unrelearn.audits import bounds, game, published
+from unrelearn.config.models import PublishedAudit
+from unrelearn.data.table import TableData
+from unrelearn.run import Run
+from unrelearn.stage import Stage
+from unrelearn.stages.federated import Columns, Generators, Row, Tables
+
+WIDE = 4.0  # scales on both sides of a column's location that histograms span
+APART = 1_000_000  # seeds between those of two runs
+NULL = "null"  # the game whose worlds are one
+
+
+def audit_of(run: Run) -> PublishedAudit:
+    assert run.cfg.gan.audit is not None
+    return run.cfg.gan.audit
+
+
+def targets(run: Run) -> list[str | int]:
+    """Rules of game.targets, and rows of the training part."""
+
+    def controls() -> list[str | int]:
+        twice = game.duplicated(run.dataset.load().train.numpy()).any()
+        return ["outlier", "median", *(["duplicate"] if twice else [])]
+
+    return audit_of(run).targets or run.once("targets of audits", controls)
+
+
+class World(Columns):
+    """What parties hold in a world with a target, or without it.
+
+    Args:
+        target: a rule of game.targets, or a row.
+    """
+
+    name = "world"
+
+    def __init__(self, run: Run, target: str | int, *, inside: bool):
+        super().__init__(run)
+        self.whole, self.target, self.inside = Columns(run), target, inside
+
+    def parents(self) -> list[Stage]:
+        return [self.whole]
+
+    def config(self) -> dict[str, Any]:
+        change = audit_of(self.run).change
+        return {"target": self.target, "inside": self.inside, "change": change}
+
+    def table(self) -> TableData:
+        rows, change = self.whole.rows(), audit_of(self.run).change
+        records, target = self.whole.measured().encode(rows["train"]).numpy(), self.row()
+        other = game.stand_in(records, target) if change == "replace" else None
+        control = self.target == "duplicate"
+        inside, outside = game.worlds(records, target, change, other, control=control)
+        return TableData(rows["train"][inside if self.inside else outside], rows["test"])
+
+    def row(self) -> int:
+        """Of the target, in all training rows."""
+        if isinstance(self.target, int):
+            return self.target
+        rows = self.whole.rows()["train"]
+        return game.targets(self.whole.measured().encode(rows).numpy())[self.target]
+
+
+class Published(Tables):
+    """Rows of a world's replicas: as many in every world, as their number would tell."""
+
+    def __init__(self, run: Run, row: Row, columns: Columns, part: int):
+        count = range(audit_of(run).replicas)
+        seeds = [APART * run.cfg.seed + 3 * replica + part for replica in count]
+        super().__init__(run, row, Generators(run, row, columns, seeds))
+
+    @property
+    def records(self) -> int | None:
+        return audit_of(self.run).records
+
+    def encoded(self) -> np.ndarray:
+        """(R, N, places), without those of replicas that diverged."""
+        tables = load_file(self.build().path / "tables.safetensors")["tables"]
+        finite = tables[tables.isfinite().flatten(1).all(1)]
+        return self.columns.measured().encode(finite).double().numpy()
+
+
+class Audit(Stage):
+    """Games about each target, by each attack; and a null game, whose worlds are both without the
+    first target.
+    """
+
+    name = "audit"
+
+    def __init__(self, run: Run, row: Row):
+        super().__init__(run)
+        self.row, self.columns = row, Columns(run)
+        self.games = {str(target): self._game(target) for target in targets(run)}
+        _, outside = next(iter(self.games.values()))
+        again = Published(run, row, outside.generators.columns, 2)
+        self.games[NULL] = (again, outside)
+
+    def _game(self, target: str | int) -> tuple[Published, Published]:
+        removed = audit_of(self.run).change == "remove"  # one world with whichever target
+        inside = self.columns if removed else World(self.run, target, inside=True)
+        outside = World(self.run, target, inside=False)
+        return Published(self.run, self.row, inside, 0), Published(self.run, self.row, outside, 1)
+
+    @property
+    def what(self) -> str:
+        return self.row.label
+
+    @property
+    def delta(self) -> float:
+        """Of the Gaussian bound: that of the mode of privacy, if it has one."""
+        return self.run.cfg.gan.privacy[self.row.privacy].get("delta") or bounds.DELTA
+
+    def parents(self) -> list[Stage]:
+        played = {tables.id: tables for worlds in self.games.values() for tables in worlds}
+        return [self.columns, *played.values()]
+
+    def config(self) -> dict[str, Any]:
+        return {"games": [*self.games], "delta": self.delta, "seed": self.run.cfg.seed}
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        verdicts: list[dict[str, Any]] = []
+        kept: dict[str, np.ndarray] = {}
+        for target, worlds in self.games.items():
+            about, found = self._played(*worlds)
+            for attack, scores in found.items():
+                known: dict[str, Any] = dict(game.verdict(scores, self.delta))
+                if about["replicas"] < bounds.FEWEST_REPLICAS:
+                    known |= {"epsilon": None, "epsilon_gaussian": None}
+                verdicts.append({"target": target, "attack": attack, **about, **known})
+                names = (f"{target}/{attack}/{world}" for world in ("in", "out"))
+                kept |= dict(zip(names, scores.seen, strict=True))
+            if not found:
+                verdicts.append({"target": target, "attack": "", **about})
+        write_json(folder / "verdicts.json", verdicts)
+        save_file(kept, folder / "scores.safetensors")
+        with self.track() as logged:
+            logged.summary({f"{v['target']} {v['attack']}": v for v in verdicts})
+        return {}
+
+    def _played(
+        self, inside: Published, outside: Published
+    ) -> tuple[dict[str, Any], dict[str, game.Scores]]:
+        """What the game is about, and scores of each attack; none where too many diverged."""
+        columns, world = self.columns, outside.generators.columns
+        assert isinstance(world, World)
+        encoding, rows, row = columns.measured(), columns.rows(), world.row()
+        target, reference = (
+            encoding.encode(part).double().numpy() for part in (rows["train"][row], rows["test"])
+        )
+        tables = inside.encoded(), outside.encoded()
+        replicas, wide = min(map(len, tables)), 1.0 if self.run.dataset.bounded else WIDE
+        about = {"record": row, "replicas": replicas}
+        if replicas < game.FEWEST:
+            return about, {}
+        ranges = [
+            (0.0, 1.0) if values else (-wide, wide)
+            for values in encoding.values
+            for _ in range(max(1, len(values)))
+        ]
+        seed = self.run.cfg.seed
+        return about, published.attacked(*tables, target, reference, ranges, seed=seed)
