@@ -132,7 +132,7 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(CONTROLS) forget_seed=1 +tuned=$(AGAIN) seed=0,1,2 $(RELEARN) --workers 2
 	$(MANY) +tuned=classification/random_label,classification/salun,classification/finetune,classification/neggrad_plus,classification/scrub --workers 2
 	$(MANY) method=original,retrain --workers 2
-	$(SMALL_SEARCH) method=finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub unlearning.learning_rate=0.003,0.01,0.03,0.1 --workers 2
+	$(SMALL_SEARCH) method=finetune,random_label,salun,random_mask,neggrad_plus,l1_sparse,scrub unlearning.learning_rate=0.001,0.003,0.01,0.03,0.1,0.3 --workers 2
 	$(SMALL_SEARCH) method=manif_smc method.learning_rate=1e-4,5e-4,2.5e-3,1e-2 --workers 2
 	$(BIN)/python scripts/choose.py outputs/classification-cifar10-tuning/runs --out $(PAGE)_cifar10/tuning.csv --write
 	$(SMALL_TABLE) forget=random:0.1 method=original,retrain --workers 2
