@@ -43,7 +43,12 @@ def federation(
     if design.joined:
         data, widths = [torch.cat(data, 1)], [WIDTHS[0] + WIDTHS[1]]
     training = Training(
-        len(data[0]), settings.batch_size, settings.max_steps, len(data), design.server
+        len(data[0]),
+        settings.batch_size,
+        settings.max_steps,
+        settings.critic_steps,
+        len(data),
+        design.server,
     )
     privacy = (privacy or Privacy()).prepared(training)
     columns = [(x, Output(w, False)) for x, w in zip(data, widths, strict=True)]

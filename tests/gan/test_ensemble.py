@@ -8,12 +8,23 @@ from unrelearn.gan.designs.local_shared_z import LocalSharedZ
 from unrelearn.gan.designs.vertigan import VertiGAN
 from unrelearn.gan.designs.vflgan import VFLGAN
 from unrelearn.gan.designs.wgan_gp import WGANGP
+from unrelearn.gan.privacy.gs import GS
+
+TAUGHT = GS(epsilon=None, delta=None, noise_multiplier=0.1, clip=1.0, critics=3)
 
 
-@pytest.mark.parametrize("design", [VFLGAN(), LocalSharedZ(), VertiGAN(averaging_interval=1)])
-def test_a_replica_is_the_same_alone_and_among_64(design: object):
-    alone = federation(design, seeds=(5,))
-    among = federation(design, seeds=(*range(1, 5), 5, *range(6, 65)))
+@pytest.mark.parametrize(
+    ("design", "privacy"),
+    [
+        (VFLGAN(), None),
+        (LocalSharedZ(), None),
+        (VertiGAN(averaging_interval=1), None),
+        (VFLGAN(), TAUGHT),
+    ],
+)
+def test_a_replica_is_the_same_alone_and_among_64(design: object, privacy: object):
+    alone = federation(design, privacy, seeds=(5,))
+    among = federation(design, privacy, seeds=(*range(1, 5), 5, *range(6, 65)))
     for trained in (alone, among):
         trained.train(10)
     for own, theirs in zip(alone.publish(20), among.publish(20), strict=True):
@@ -35,9 +46,11 @@ def test_steps_are_those_of_plain_adam(design: object):
             torch.testing.assert_close(value, plain.weights[owner][name], rtol=0, atol=5e-4)
 
 
-@pytest.mark.parametrize("design", [VFLGAN(), WGANGP()])
-def test_training_goes_on_to_the_same_bits(design: object):
-    whole, first, second = (federation(design) for _ in range(3))
+@pytest.mark.parametrize(
+    ("design", "privacy"), [(VFLGAN(), None), (WGANGP(), None), (VFLGAN(), TAUGHT)]
+)
+def test_training_goes_on_to_the_same_bits(design: object, privacy: object):
+    whole, first, second = (federation(design, privacy) for _ in range(3))
     whole.train(20)
     first.train(7)
     second.load({name: value.clone() for name, value in first.state().items()})

@@ -143,7 +143,8 @@ class Generators(Stage):
         records = self.columns.build().meta["records"]
         parts = 1 if self.design.joined else len(parties)
         joined = self.design.server
-        return Training(records, settings.batch_size, settings.max_steps, parts, joined)
+        steps = settings.max_steps, settings.critic_steps
+        return Training(records, settings.batch_size, *steps, parts, joined)
 
     def held(self) -> list[tuple[Tensor, Output]]:
         """Each party's columns, or those of the one that has them all."""
@@ -240,7 +241,7 @@ class Tables(Stage):
         return {"records": self.run.cfg.gan.records}
 
     def make(self, folder: Path) -> dict[str, Any]:
-        federation = self.generators.federation(Privacy())
+        federation = self.generators.federation(self.generators.mode)
         state = load_file(self.generators.build().path / STATE, device=str(self.run.device))
         federation.load(state)
         count = self.run.cfg.gan.records or self.generators.training.records
