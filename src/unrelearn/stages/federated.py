@@ -27,6 +27,7 @@ from unrelearn.gan.layers import Output
 from unrelearn.gan.privacy.none import Privacy, Training
 from unrelearn.gan.processes import Job, train_apart
 from unrelearn.gan.selection import Best
+from unrelearn.gan.statistics import released
 from unrelearn.gan.wire import Wire
 from unrelearn.randomness import generator_for
 from unrelearn.report.records import ONLY
@@ -59,7 +60,12 @@ class Columns(Stage):
     def config(self) -> dict[str, Any]:
         gan, dataset = self.run.cfg.gan, self.run.dataset
         about = {"name": self.run.names["dataset"], "content": dataset.fingerprint()}
-        return {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
+        given = {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
+        if gan.statistics != "dp":
+            return given
+        bounds = [column.bounds for column in dataset.columns]
+        noise = gan.statistics_noise_multiplier
+        return given | {"bounds": bounds, "noise_multiplier": noise, "seed": self.run.cfg.seed}
 
     def encoding(self) -> Encoding:
         """As generators make rows."""
@@ -73,8 +79,12 @@ class Columns(Stage):
 
     def make(self, folder: Path) -> dict[str, Any]:
         data, columns = self.run.dataset.load(), self.run.dataset.columns
-        own = self.run.cfg.gan.statistics == "own"
+        gan, own = self.run.cfg.gan, self.run.cfg.gan.statistics == "own"
         encoding = Encoding.of(columns, data.train if own else None)
+        if gan.statistics == "dp":
+            g = generator_for(self.run.cfg.seed, "statistics")
+            noise = gan.statistics_noise_multiplier
+            encoding = Encoding.scaled(columns, released(columns, data.train, noise, g))
         write_json(folder / "encoding.json", asdict(encoding))
         save_file({"train": data.train, "test": data.test}, folder / "rows.safetensors")
         for number, places in enumerate(self.parties, start=1):
@@ -127,7 +137,13 @@ class Generators(Stage):
         }
         digests = {type(part).__name__: source.source_of(type(part)) for part in self.made_of}
         new = {name: digest for name, digest in digests.items() if digest}
-        return given | ({"source": new} if new else {})
+        output = {"output": "linear"} if self.run.dataset.bounded and not self.bounded else {}
+        return given | output | ({"source": new} if new else {})
+
+    @property
+    def bounded(self) -> bool:
+        """Whether columns lie in [-1, 1], which they do by public statistics alone."""
+        return self.run.dataset.bounded and self.run.cfg.gan.statistics == "public"
 
     @property
     def made_of(self) -> tuple[Any, Any]:
@@ -143,12 +159,13 @@ class Generators(Stage):
         records = self.columns.build().meta["records"]
         parts = 1 if self.design.joined else len(parties)
         joined = self.design.server
-        steps = settings.max_steps, settings.critic_steps
-        return Training(records, settings.batch_size, *steps, parts, joined)
+        steps, gan = (settings.max_steps, settings.critic_steps), self.run.cfg.gan
+        noise = gan.statistics_noise_multiplier if gan.statistics == "dp" else None
+        return Training(records, settings.batch_size, *steps, parts, joined, noise)
 
     def held(self) -> list[tuple[Tensor, Output]]:
         """Each party's columns, or those of the one that has them all."""
-        encoding, bounded = self.columns.encoding(), self.run.dataset.bounded
+        encoding, bounded = self.columns.encoding(), self.bounded
         if self.design.joined:
             rows = encoding.encode(self.columns.rows()["train"])
             return [(rows.to(self.run.device), Output(encoding.widths, bounded))]

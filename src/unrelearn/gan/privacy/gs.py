@@ -75,7 +75,7 @@ class GS(Privacy):
     def mechanism(self, training: Training) -> Gaussian:
         """One critic of K a step of the generators."""
         steps = training.steps // training.critic_steps
-        return Gaussian(WITHOUT_REPLACEMENT, self.critics, 1, steps)
+        return Gaussian(WITHOUT_REPLACEMENT, self.critics, 1, steps, training.released)
 
     def account(self, training: Training) -> dict[str, Any]:
         """epsilon_claimed: the published accounting, in which each generated record of a batch
@@ -89,7 +89,7 @@ class GS(Privacy):
             each = Gaussian(WITHOUT_REPLACEMENT, self.critics, 1, repeated.steps * size)
             claimed = each.epsilon(sigma * (size * training.parties) ** 0.5, self.delta)
         return {
-            "mechanism": "Gaussian, gradient of generators by each generated record",
+            "mechanism": f"Gaussian, generators' gradient by each generated record{training.also}",
             "sampling": f"one of {self.critics} critics a step, each of its own rows",
             "adjacency": repeated.adjacency,
             "noise_multiplier": sigma,

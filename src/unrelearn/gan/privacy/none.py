@@ -25,8 +25,9 @@ class Batch:
 @dataclass(frozen=True)
 class Training:
     """What an accountant reads: N records, batches, critic steps, how many of these there are to a
-    step of the generators, the parties that hold a part of each record, and whether a server critic
-    joins them.
+    step of the generators, the parties that hold a part of each record, whether a server critic
+    joins them, and the noise multiplier of the statistics that columns are scaled with, if these
+    are released.
     """
 
     records: int
@@ -35,6 +36,12 @@ class Training:
     critic_steps: int
     parties: int
     joined: bool = True
+    released: float | None = None
+
+    @property
+    def also(self) -> str:
+        """What else is in an account of these rows."""
+        return "" if self.released is None else "; Gaussian, statistics of columns"
 
 
 @dataclass(kw_only=True)
