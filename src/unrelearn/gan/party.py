@@ -5,7 +5,7 @@ is kept in `self.pending`. Nothing here is ever another party's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,13 @@ class Shape:
     penalty_weight: float
     eps: float
     critics: int = 1
+
+    def wider(self, times: int) -> "Shape":
+        """With hidden layers of G and E of as many times the width."""
+        generator, extractor = (
+            tuple(times * width for width in part) for part in (self.generator, self.extractor)
+        )
+        return replace(self, generator=generator, extractor=extractor)
 
 
 def expanded(weights: Weights, records: int) -> Weights:

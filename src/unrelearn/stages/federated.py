@@ -178,8 +178,8 @@ class Generators(Stage):
 
     def federation(self, privacy: Privacy) -> Federation:
         """Untrained. privacy: a mode with its noise."""
-        kind = kind_of(self.run)
-        settings = kind.settings(self.design.heads)
+        kind, parties = kind_of(self.run), len(self.columns.parties)
+        settings = kind.settings(self.design.heads, self.design.networks(parties))
         columns: list[Any] = list(self.held())
         return Federation(self.design, privacy, settings, columns, kind.seeds, Wire())
 
