@@ -104,6 +104,7 @@ def pixels(images: ImageSet) -> Tensor:
     return images.images[:].flatten(1).float()
 
 
+@dataclass(eq=False)
 class Table(Tables):
     """Any CSV file with a line of names, separated by commas or semicolons.
 
@@ -122,21 +123,19 @@ class Table(Tables):
     public: ClassVar[dict[str, tuple[float, float]]] = {}
     ranges: ClassVar[dict[str, tuple[float, float]]] = {}  # bounds of a known data set
 
-    def __init__(
-        self,
-        root: str | list[str],
-        names: list[str] | None = None,
-        categorical: list[str] | None = None,
-        target: str | None = None,
-        test_share: Share = 0.2,
-        parties: list[list[str]] | None = None,
-        bounds: dict[str, list[float]] | None = None,
-    ):
-        roots = root if isinstance(root, list) else [root]
+    root: str | list[str]
+    names: list[str] | None = None
+    categorical: list[str] | None = None
+    target: str | None = None
+    test_share: Share = 0.2
+    parties: list[list[str]] | None = None
+    bounds: dict[str, list[float]] | None = None
+
+    def __post_init__(self) -> None:
+        roots = self.root if isinstance(self.root, list) else [self.root]
         self.files = [Path(one).expanduser() for one in roots]
-        self.names, self.categorical, self.target = names, categorical or [], target
-        self.test_share, self.party_columns = test_share, parties or []
-        self.bounds: dict[str, Sequence[float]] = {**self.ranges, **(bounds or {})}
+        self.party_columns = self.parties or []
+        self.known: dict[str, Sequence[float]] = {**self.ranges, **(self.bounds or {})}
         self._rows: Tensor | None = None
 
     def check(self) -> list[str]:
@@ -172,13 +171,17 @@ class Table(Tables):
             self.party_columns = [[*map(str, frame.columns)] for frame in frames]
         whole = pd.concat(frames, axis=1)
         chosen = self.names or names
-        given = ("names", chosen), ("categorical", self.categorical), ("bounds", [*self.bounds])
+        given = (
+            ("names", chosen),
+            ("categorical", self.categorical or []),
+            ("bounds", [*self.known]),
+        )
         for key, listed in given:
             if unknown := [name for name in listed if name not in names]:
                 why = f"there is no column {', '.join(unknown)}; there are {', '.join(names)}"
                 key = f"dataset.{key}"
                 raise UsageError(problem(key, _list(listed), why, {key: names[:2]}))
-        for name, pair in self.bounds.items():
+        for name, pair in self.known.items():
             if len(pair) != 2 or not pair[0] < pair[1]:
                 key, why = f"dataset.bounds.{name}", "must be two numbers, the lower one first"
                 raise UsageError(problem(key, _list(pair), why, {key: [0, 100]}))
@@ -193,10 +196,10 @@ class Table(Tables):
     def _column(self, name: str, place: int) -> Column:
         assert self._rows is not None
         values, bounds = (), None
-        if name in self.categorical:
+        if name in (self.categorical or []):
             values = tuple(self._rows[:, place].unique().tolist())
-        if name in self.bounds:
-            low, high = self.bounds[name]
+        if name in self.known:
+            low, high = self.known[name]
             bounds = float(low), float(high)
         return Column(name, values, self.public.get(name), bounds)
 
