@@ -165,15 +165,16 @@ results-membership: $(STAMP) ## whether forgotten images are told from held-out 
 	$(MEMBERS) method=$(FORGETTERS) seed=0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 --workers 2
 	$(BIN)/python scripts/membership.py outputs/membership/runs --out docs/results/membership
 
-TABLES := $(BIN)/python run.py experiment=vflgan tracking=none paths.outputs=outputs/vflgan
+TABLES := $(BIN)/python run.py experiment=vflgan tracking=none paths.outputs=outputs/vflgan gan.replicas=8
+HALVES := $(TABLES) model.pretrain.max_steps=4000
 WINE := $(TABLES) dataset=wine_red dataset.root=$(or $(WINE_ROOT),data) eval=[cross_dependence,intra_dependence,fd_raw,tstr,nearest_record,sdmetrics]
 MODES := first_layer,first_layer_scalar,first_layer_frozen,dpsgd
 NOISED = $(foreach mode,first_layer first_layer_scalar dpsgd,gan.privacy.$(mode).delta=5e-4 gan.privacy.$(mode).epsilon=$(1))
 AUDITED := $(WINE) design=vflgan audit=published gan.audit.replicas=64 gan.audit.targets=[outlier,median]
 results-vflgan: export OMP_NUM_THREADS = 1
 results-vflgan: $(STAMP) ## digits and red wine (WINE_ROOT=folder of winequality-red.csv) of two parties, modes of privacy (not timed; resumable)
-	$(TABLES) privacy=[none,first_layer_frozen]
-	$(TABLES) gan.penalty=factorised
+	$(HALVES) privacy=[none,first_layer_frozen]
+	$(HALVES) gan.penalty=factorised
 	$(WINE) privacy=[none,$(MODES)] $(call NOISED,10)
 	$(WINE) design=vflgan privacy=[$(MODES)] $(call NOISED,5)
 	$(WINE) gan.penalty=factorised

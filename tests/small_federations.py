@@ -38,12 +38,18 @@ def federation(
     design = design or VFLGAN()
     shape = {name: value for name, value in changes.items() if hasattr(SHAPE, name)}
     rest = {name: value for name, value in changes.items() if name not in shape}
-    settings = replace(SETTINGS, shape=replace(SHAPE, heads=design.heads, **shape), **rest)
+    wide = replace(SHAPE, heads=design.heads, **shape).wider(design.networks(2))
+    settings = replace(SETTINGS, shape=wide, **rest)
     data, widths = blocks(), list(WIDTHS)
     if design.joined:
         data, widths = [torch.cat(data, 1)], [WIDTHS[0] + WIDTHS[1]]
     training = Training(
-        len(data[0]), settings.batch_size, settings.max_steps, len(data), design.server
+        len(data[0]),
+        settings.batch_size,
+        settings.max_steps,
+        settings.critic_steps,
+        len(data),
+        design.server,
     )
     privacy = (privacy or Privacy()).prepared(training)
     columns = [(x, Output(w, False)) for x, w in zip(data, widths, strict=True)]

@@ -124,7 +124,7 @@ def test_records_are_drawn_by_themselves():
         assert len(set(rows[present].tolist())) == present.sum()
 
 
-TRAINING = Training(1599, 16, 100, 2)
+TRAINING = Training(1599, 16, 100, 5, 2)
 
 
 def test_what_has_no_guarantee_says_so_and_why():

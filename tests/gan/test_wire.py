@@ -140,12 +140,23 @@ def test_a_generator_learns_through_the_server_what_the_other_party_holds(design
     assert gradients[0].equal(gradients[1]) == (design is Local)
 
 
-def test_bytes_are_those_of_the_formula():
-    """Of each party: 3 B width up and down a critic step, B width a generator step (float32)."""
-    trained = federation(VFLGAN(), seeds=(0,), penalty="factorised")
+@pytest.mark.parametrize("penalty", ["factorised", "joint"])
+def test_bytes_are_those_of_the_formula(penalty: str):
+    """Of each party: 3 B width up and down a critic step, B width a generator step (float32); of
+    the joint penalty B (width + 1) more either way a critic step.
+    """
+    trained = federation(VFLGAN(), seeds=(0,), penalty=penalty)
     trained.train(10)  # of them 2 with a step of the generators
     size, width = 16, SHAPE.extractor[-1]
-    expected = 4 * size * width * (10 * 3 + 2)
-    assert trained.wire.sent["features", "party 1", SERVER] == expected
-    assert trained.wire.sent["feature_grads", SERVER, "party 2"] == expected
-    assert {kind for kind, *_ in trained.wire.sent} == {"seeds", "features", "feature_grads"}
+    features = size * width * (10 * 3 + 2)
+    joint = 10 * size * (width + 1) if penalty == "joint" else 0
+    for party in ("party 1", "party 2"):
+        sent = {"up": 0, "down": 0}
+        for (kind, source, destination), count in trained.wire.sent.items():
+            if party in (source, destination) and kind != "seeds":
+                sent["down" if source == SERVER else "up"] += count
+        assert sent == {"up": 4 * (features + joint), "down": 4 * (features + joint)}
+    assert trained.wire.sent["features", "party 1", SERVER] == 4 * features
+    kinds = {"seeds", "features", "feature_grads"}
+    kinds |= {"penalty_seed", "penalty_norms", "penalty_grads"} if joint else set()
+    assert {kind for kind, *_ in trained.wire.sent} == kinds

@@ -105,4 +105,28 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     if unknown and cfg.gan.statistics == "public":
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
-    return problems
+    problems += _bounds(cfg, dataset)
+    return [*problems, *_critics(cfg, dataset)]
+
+
+def _bounds(cfg: Config, dataset: Any) -> Problems:
+    """Of all columns that are no categories, if they are to be released."""
+    if cfg.gan.statistics != "dp":
+        return
+    columns = [column for column in dataset.columns if not column.values]
+    if unknown := [column.name for column in columns if not column.bounds]:
+        why = f"needs bounds, known without looking at the rows, of {', '.join(unknown[:5])}"
+        instead = {"dataset.bounds": {unknown[0]: [0, 100]}}
+        yield problem("gan.statistics", "dp", why, instead)
+
+
+def _critics(cfg: Config, dataset: Any) -> Problems:
+    """Modes of privacy that share rows out among critics."""
+    size = cfg.model.pretrain.batch_size
+    for name, given in cfg.gan.privacy.items():
+        if not (critics := given.get("critics")):
+            continue
+        rows, key = len(dataset.load().train), f"gan.privacy.{name}.critics"
+        if rows // critics < size:
+            why = f"leaves {rows // critics} of {rows} rows to a critic, whose batches have {size}"
+            yield problem(key, critics, why, {key: max(2, rows // size)})

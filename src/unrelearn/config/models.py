@@ -113,7 +113,8 @@ class Gan:
     protected: str = MISSING
     partition: str = of(Literal["halves", "left_right", "interleaved", "columns"])
     penalty: str = of(Literal["joint", "factorised"])
-    statistics: str = of(Literal["public", "own"])
+    statistics: str = of(Literal["public", "own", "dp"])
+    statistics_noise_multiplier: float = of(Positive)
     select: str = of(Literal["last", "best_fd"])
     transport: str = of(Literal["local", "gloo"])
     replicas: int = of(Count)

@@ -25,7 +25,7 @@ class GaussPair(Tables):
     ):
         self.records, self.width, self.correlation, self.seed = records, width, correlation, seed
         names = [f"{block}{k}" for block in "ab" for k in range(width)]
-        self.columns = tuple(Column(name, public=(0.0, 1.0)) for name in names)
+        self.columns = tuple(Column(name, public=(0.0, 1.0), bounds=(-5.0, 5.0)) for name in names)
         self.party_columns = [names[:width], names[width:]]
 
     def load(self) -> TableData:

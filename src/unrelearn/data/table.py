@@ -10,7 +10,7 @@ and
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,11 +30,13 @@ class Column:
     Args:
         values: of a categorical column; () if it is continuous.
         public: (location, scale), known without looking at the rows; None if nobody knows them.
+        bounds: (low, high), between which values are known to lie; None if nobody knows them.
     """
 
     name: str
     values: tuple[float, ...] = ()
     public: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = field(default=None, repr=False)  # nothing of the rows
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class PixelTables(Tables):
     def __init__(self, image_size: int):
         self.image_size = image_size
         places = [(y, x) for y in range(image_size) for x in range(image_size)]
-        self.columns = tuple(Column(f"y{y}x{x}", public=(127.5, 127.5)) for y, x in places)
+        self.columns = tuple(
+            Column(f"y{y}x{x}", public=(127.5, 127.5), bounds=(0.0, 255.0)) for y, x in places
+        )
 
 
 def pixels(images: ImageSet) -> Tensor:
@@ -100,6 +104,7 @@ def pixels(images: ImageSet) -> Tensor:
     return images.images[:].flatten(1).float()
 
 
+@dataclass(eq=False)
 class Table(Tables):
     """Any CSV file with a line of names, separated by commas or semicolons.
 
@@ -111,23 +116,26 @@ class Table(Tables):
         test_share: of the rows, kept for measuring.
         parties: names of each party's columns, for gan.partition=columns; of several files it is
             the files that say so.
+        bounds: (low, high) of columns, known without looking at the rows, which
+            gan.statistics=dp needs of all that are no categories.
     """
 
     public: ClassVar[dict[str, tuple[float, float]]] = {}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}  # bounds of a known data set
 
-    def __init__(
-        self,
-        root: str | list[str],
-        names: list[str] | None = None,
-        categorical: list[str] | None = None,
-        target: str | None = None,
-        test_share: Share = 0.2,
-        parties: list[list[str]] | None = None,
-    ):
-        roots = root if isinstance(root, list) else [root]
+    root: str | list[str]
+    names: list[str] | None = None
+    categorical: list[str] | None = None
+    target: str | None = None
+    test_share: Share = 0.2
+    parties: list[list[str]] | None = None
+    bounds: dict[str, list[float]] | None = None
+
+    def __post_init__(self) -> None:
+        roots = self.root if isinstance(self.root, list) else [self.root]
         self.files = [Path(one).expanduser() for one in roots]
-        self.names, self.categorical, self.target = names, categorical or [], target
-        self.test_share, self.party_columns = test_share, parties or []
+        self.party_columns = self.parties or []
+        self.known: dict[str, Sequence[float]] = {**self.ranges, **(self.bounds or {})}
         self._rows: Tensor | None = None
 
     def check(self) -> list[str]:
@@ -163,23 +171,37 @@ class Table(Tables):
             self.party_columns = [[*map(str, frame.columns)] for frame in frames]
         whole = pd.concat(frames, axis=1)
         chosen = self.names or names
-        for key, listed in (("names", chosen), ("categorical", self.categorical)):
+        given = (
+            ("names", chosen),
+            ("categorical", self.categorical or []),
+            ("bounds", [*self.known]),
+        )
+        for key, listed in given:
             if unknown := [name for name in listed if name not in names]:
                 why = f"there is no column {', '.join(unknown)}; there are {', '.join(names)}"
                 key = f"dataset.{key}"
                 raise UsageError(problem(key, _list(listed), why, {key: names[:2]}))
+        for name, pair in self.known.items():
+            if len(pair) != 2 or not pair[0] < pair[1]:
+                key, why = f"dataset.bounds.{name}", "must be two numbers, the lower one first"
+                raise UsageError(problem(key, _list(pair), why, {key: [0, 100]}))
         values = whole[chosen].apply(pd.to_numeric, errors="coerce")
         if bad := [str(name) for name in chosen if values[name].isna().any()]:
             why = f"must hold numbers alone, and {', '.join(bad)} does not"
             raise UsageError(problem("dataset.names", _list(chosen), why, "Leave it out"))
         self._rows = torch.tensor(values.to_numpy(), dtype=torch.float32)
-        kinds = dict.fromkeys(self.categorical)
-        self.columns = tuple(
-            Column(name, tuple(self._rows[:, i].unique().tolist()) if name in kinds else (), public)
-            for i, name in enumerate(chosen)
-            for public in [self.public.get(name)]
-        )
+        self.columns = tuple(self._column(name, i) for i, name in enumerate(chosen))
         return self._rows
+
+    def _column(self, name: str, place: int) -> Column:
+        assert self._rows is not None
+        values, bounds = (), None
+        if name in (self.categorical or []):
+            values = tuple(self._rows[:, place].unique().tolist())
+        if name in self.known:
+            low, high = self.known[name]
+            bounds = float(low), float(high)
+        return Column(name, values, self.public.get(name), bounds)
 
 
 def _list(items: Sequence[object]) -> str:

@@ -31,6 +31,20 @@ class WineRed(Table):
         "sulphates": (0.7, 0.17),
         "alcohol": (10.4, 1.1),
     }
+    # round numbers that no table wine exceeds, of either colour
+    ranges: ClassVar = {
+        "fixed acidity": (3.0, 16.0),
+        "volatile acidity": (0.0, 2.0),
+        "citric acid": (0.0, 2.0),
+        "residual sugar": (0.0, 70.0),
+        "chlorides": (0.0, 0.7),
+        "free sulfur dioxide": (0.0, 300.0),
+        "total sulfur dioxide": (0.0, 450.0),
+        "density": (0.98, 1.04),
+        "pH": (2.5, 4.5),
+        "sulphates": (0.0, 2.2),
+        "alcohol": (8.0, 15.0),
+    }
 
     def __init__(self, root: str, test_share: Share = 0.2):
         folder = Path(root).expanduser()

@@ -18,18 +18,20 @@ REPLACE = "replace one record"
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian mechanism, repeated on drawn batches.
+    """A Gaussian mechanism, repeated on drawn batches; and before it, if any, one of all rows.
 
     Args:
         sampling: POISSON, whose neighbours are ADD_REMOVE and which privacy loss distributions
             account for; or WITHOUT_REPLACEMENT, whose neighbours are REPLACE, by RDP.
         records, batch_size: N and B; of Poisson sampling q = B / N.
+        released: noise multiplier of statistics of all rows that were released before.
     """
 
     sampling: str
     records: int
     batch_size: int
     steps: int
+    released: float | None = None
 
     @property
     def adjacency(self) -> str:
@@ -51,7 +53,10 @@ class Gaussian:
             drawn = dp.PoissonSampledDpEvent(self.batch_size / self.records, once)
         else:
             drawn = dp.SampledWithoutReplacementDpEvent(self.records, self.batch_size, once)
-        return dp.SelfComposedDpEvent(drawn, self.steps)
+        repeated = dp.SelfComposedDpEvent(drawn, self.steps)
+        if self.released is None:
+            return repeated
+        return dp.ComposedDpEvent([dp.GaussianDpEvent(self.released), repeated])
 
     def epsilon(self, noise_multiplier: float, delta: float, kind: str = "pld") -> float:
         """noise_multiplier: deviation of the noise over the sensitivity."""
@@ -81,9 +86,10 @@ def noise_multiplier(mechanism: Gaussian, epsilon: float, delta: float) -> float
         # RDP is quick, and never below: the exact accountant is asked near the answer alone
         bound = least("rdp", dp.LowerEndpointAndGuess(0.3, 1.0), 1e-3)
     except dp.NoBracketIntervalFoundError as error:
+        also = "" if mechanism.released is None else ", or gan.statistics_noise_multiplier"
         raise UsageError(
             f"epsilon={epsilon:g}: no noise gives it at delta={delta:g} over {mechanism.steps}"
-            " steps. Type a larger epsilon"
+            f" steps. Type a larger epsilon{also}"
         ) from error
     if mechanism.sampling == WITHOUT_REPLACEMENT:
         return bound

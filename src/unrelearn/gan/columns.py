@@ -20,6 +20,8 @@ class Held(Protocol):
     def values(self) -> tuple[float, ...]: ...
     @property
     def public(self) -> tuple[float, float] | None: ...
+    @property
+    def bounds(self) -> tuple[float, float] | None: ...
 
 
 class HeldTable(Protocol):
@@ -81,14 +83,19 @@ class Encoding:
     @classmethod
     def of(cls, columns: Sequence[Held], rows: Tensor | None) -> "Encoding":
         """rows (N, columns): whose means and deviations are used; None: what is public."""
-        location, scale = [], []
+        scaling = []
         for place, column in enumerate(columns):
             at, spread = column.public or (0.0, 1.0)
             if rows is not None:
                 at, spread = rows[:, place].mean().item(), rows[:, place].std().item()
-            location.append(at)
-            scale.append(spread or 1.0)  # a constant column
-        return cls(tuple(c.values for c in columns), tuple(location), tuple(scale))
+            scaling.append((at, spread or 1.0))  # a constant column
+        return cls.scaled(columns, scaling)
+
+    @classmethod
+    def scaled(cls, columns: Sequence[Held], scaling: list[tuple[float, float]]) -> "Encoding":
+        """scaling: (location, scale) of each column."""
+        location, scale = zip(*scaling, strict=True)
+        return cls(tuple(c.values for c in columns), location, scale)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """A training: critics and generators of R replicas, of parties and a server that meet on a wire."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,11 @@ from unrelearn.gan.privacy.none import Batch
 from unrelearn.gan.wire import SERVER
 
 FIRST = "E.0.weight"
+
+
+def _of(weights: Weights, drawn: Tensor | None) -> Weights:
+    """The critic that each replica drew, of all of them; of one there is nothing to draw."""
+    return weights if drawn is None else {name: value[drawn] for name, value in weights.items()}
 
 
 class Federation(Members):
@@ -142,18 +148,23 @@ class Federation(Members):
     def _generators(self) -> None:
         """The latents of the critic step again, as in the released code."""
         size = self.privacy.batch(self.draws, self.step, self.settings.batch_size).drawn
+        drawn = self.privacy.drawn(self.draws, self.step)
         features = {
-            name: party.generated_features(self.latent(party, size), self.step)
+            name: party.generated_features(
+                _of(party.critic, drawn), self.latent(party, size), self.step
+            )
             for name, party in self.parties.items()
         }
         arrived: dict[str, Tensor] = {}
         if self.design.server:
             at_server, back = self.gather("features", features), None
             if self.server is not None:
-                back = self.server.generator_grads(at_server)
+                back = self.server.generator_grads(_of(self.server.critic, drawn), at_server)
             arrived = self.scatter("feature_grads", back)
         for name, party in self.parties.items():
-            self._move(f"{name} generator", party.generator_grads(arrived.get(name)))
+            owner = f"{name} generator"
+            sanitise = partial(self.privacy.sanitised, noise=self.noise(owner))
+            self._move(owner, party.generator_grads(arrived.get(name), sanitise))
 
     def _average(self) -> None:
         """VertiGAN: every so many generator steps the hidden layers become their mean."""

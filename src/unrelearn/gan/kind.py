@@ -35,8 +35,10 @@ class Federations(Kind):
             "seeds": self.seeds,
         }
 
-    def settings(self, heads: bool) -> Settings:
-        """heads: whether the design has local critics."""
+    def settings(self, heads: bool, networks_of: int = 1) -> Settings:
+        """heads: whether the design has local critics; networks_of: how many parties' networks
+        each holder of columns has.
+        """
         given, networks = self.recipe(), self.cfg.model.gan
         assert networks is not None
         shape = Shape(
@@ -50,7 +52,7 @@ class Federations(Kind):
             networks.batch_norm_eps,
         )
         return Settings(
-            shape,
+            shape.wider(networks_of),
             given["max_steps"],
             given["batch_size"],
             given["learning_rate"],

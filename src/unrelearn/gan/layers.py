@@ -16,15 +16,26 @@ TEMPERATURE = 0.2  # of Gumbel-softmax; the released scripts' for wine
 
 
 def initial(
-    seeds: list[int], owner: str, name: str, sizes: list[int], *, first_bias: bool = True
+    seeds: list[int],
+    owner: str,
+    name: str,
+    sizes: list[int],
+    *,
+    first_bias: bool = True,
+    critics: int = 1,
 ) -> Weights:
     """Weights of linear layers as torch.nn.Linear starts them, a function of each replica's seed
     and of who owns them.
 
     first_bias: whether the first layer has one.
+    critics: that a replica has, each with its own start: (R * critics, in, out).
     """
     weights: Weights = {}
-    generators = [generator_for(seed, "weights", owner, name) for seed in seeds]
+    generators = [
+        generator_for(seed, "weights", owner, name, *([critic] if critic else []))
+        for seed in seeds
+        for critic in range(critics)
+    ]
     for layer, (width, out) in enumerate(itertools.pairwise(sizes)):
         shapes = {"weight": (width, out)} | ({"bias": (1, out)} if layer or first_bias else {})
         for part, shape in shapes.items():

@@ -3,7 +3,7 @@ send it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,7 +54,9 @@ class Members:
         seeds: list[int],
         wire: Wire,
     ):
-        self.design, self.privacy, self.settings, self.wire = design, privacy, settings, wire
+        shape = replace(settings.shape, critics=privacy.critics)
+        self.settings = replace(settings, shape=shape)
+        self.design, self.privacy, self.wire = design, privacy, wire
         self.names = [f"party {number}" for number in range(1, len(columns) + 1)]
         held = [data for data, _ in filter(None, columns)]
         device = held[0].device if held else torch.device("cpu")
@@ -65,12 +67,11 @@ class Members:
         shared = bool(design.averaging_interval)
         for name, given in zip(self.names, columns, strict=True):
             if given is not None:
-                made = Party(name, *given, settings.shape, self.draws, shared_backbone=shared)
+                made = Party(name, *given, shape, self.draws, shared_backbone=shared)
                 self.parties[name] = made
         self.server = None
         if design.server and wire.here(SERVER):
-            widths = [settings.shape.extractor[-1]] * len(columns)
-            self.server = Server(seeds, widths, settings.shape)
+            self.server = Server(seeds, [shape.extractor[-1]] * len(columns), shape)
         self.step = self.first = 0
         self.weights, self.running = self._owned(device)
         rate = settings.learning_rate

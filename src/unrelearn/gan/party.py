@@ -4,7 +4,8 @@ Each function between two messages is one of the steps of a training; what they 
 is kept in `self.pending`. Nothing here is ever another party's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class Shape:
             Gulrajani et al. 2017, 1704.00028) or factorised (a penalty a block, by the block's own
             input: the released code of VFLGAN).
         penalty_weight: lambda.
+        critics: of a replica, each of rows of its own; in every tensor of critics they stand side
+            by side, (R * critics, ...).
     """
 
     generator: tuple[int, ...]
@@ -38,6 +41,14 @@ class Shape:
     penalty: str
     penalty_weight: float
     eps: float
+    critics: int = 1
+
+    def wider(self, times: int) -> "Shape":
+        """With hidden layers of G and E of as many times the width."""
+        generator, extractor = (
+            tuple(times * width for width in part) for part in (self.generator, self.extractor)
+        )
+        return replace(self, generator=generator, extractor=extractor)
 
 
 def expanded(weights: Weights, records: int) -> Weights:
@@ -84,9 +95,12 @@ class Party:
         owners = ("parties" if shared_backbone else name, name)
         self.generator = Generator(seeds, owners, sizes, output, shape.eps)
         # no bias in the first layer: the weight that a mode of privacy noises is all of it
-        self.critic = initial(seeds, name, "E", [width, *shape.extractor], first_bias=False)
+        self.critic = initial(
+            seeds, name, "E", [width, *shape.extractor], first_bias=False, critics=shape.critics
+        )
         if shape.heads:
-            self.critic |= initial(seeds, name, "P", [shape.extractor[-1], 1])
+            sizes = [shape.extractor[-1], 1]
+            self.critic |= initial(seeds, name, "P", sizes, critics=shape.critics)
         self.pending: dict[str, Any] = {}
 
     def uniform(self, purpose: str, step: int, records: int) -> Any:
@@ -96,11 +110,14 @@ class Party:
     # one step of the critics
 
     def records(self, rows: Tensor, z: Tensor, alpha: Tensor, step: int) -> Tensor:
-        """Real, generated and interpolated records (R, 3B, d). z may have more than B rows."""
-        size = rows.shape[1]
+        """Real, generated and interpolated records (R, 3B, d). z may have more than B rows.
+
+        All critics of a replica are shown the same generated records.
+        """
+        size, real = rows.shape[1], self.data[rows]
         with torch.no_grad():
             generated = self.generator(z, self.uniform("critic", step, z.shape[1]))[:, :size]
-        real = self.data[rows]
+        generated, alpha = (x.repeat_interleave(self.shape.critics, 0) for x in (generated, alpha))
         return torch.cat([real, generated, torch.lerp(generated, real, alpha)], dim=1)
 
     def features(self, weights: Weights, records: Tensor) -> Tensor:
@@ -180,24 +197,31 @@ class Party:
 
     # one step of the generator
 
-    def generated_features(self, z: Tensor, step: int) -> Tensor:
+    def generated_features(self, critic: Weights, z: Tensor, step: int) -> Tensor:
+        """h_i (R, B, width). critic: one a replica."""
         for weight in self.generator.weights.values():
             weight.requires_grad_()
         x = self.generator(z, self.uniform("generator", step, z.shape[1]), mode="move")
-        h = mlp(self.critic, "E", x, last=True)
-        self.pending = {"h": h, "loss": h.new_zeros(())}
+        h = mlp(critic, "E", x, last=True)
+        self.pending = {"x": x, "h": h, "loss": h.new_zeros(())}
         if self.shape.heads:
-            self.pending["loss"] = -mlp(self.critic, "P", h, last=False)[..., 0].mean(1).sum()
+            self.pending["loss"] = -mlp(critic, "P", h, last=False)[..., 0].mean(1).sum()
         return h
 
-    def generator_grads(self, feature_grads: Tensor | None) -> Weights:
+    def generator_grads(
+        self, feature_grads: Tensor | None, sanitise: Callable[[Tensor], Tensor]
+    ) -> Weights:
+        """sanitise: what a mode of privacy does to the gradient by each generated record, of which
+        all else is made.
+        """
         pending, outputs, along = self.pending, [], []
         if feature_grads is not None:
             outputs, along = [pending["h"]], [feature_grads]
         if pending["loss"].requires_grad:
             outputs, along = [*outputs, pending["loss"]], [*along, torch.ones_like(pending["loss"])]
+        (by_record,) = torch.autograd.grad(outputs, pending["x"], along)
         weights = self.generator.weights
-        grads = torch.autograd.grad(outputs, list(weights.values()), along)
+        grads = torch.autograd.grad(pending["x"], list(weights.values()), sanitise(by_record))
         for weight in weights.values():
             weight.requires_grad_(False)
         return dict(zip(weights, grads, strict=True))

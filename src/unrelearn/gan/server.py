@@ -18,7 +18,8 @@ class Server:
 
     def __init__(self, seeds: list[int], widths: list[int], shape: Shape):
         self.shape = shape
-        self.critic = initial(seeds, "server", "S", [sum(widths), *shape.server, 1])
+        sizes = [sum(widths), *shape.server, 1]
+        self.critic = initial(seeds, "server", "S", sizes, critics=shape.critics)
         self.pending: dict[str, Any] = {}
 
     def score(self, weights: Weights, features: list[Tensor]) -> list[Tensor]:
@@ -50,8 +51,8 @@ class Server:
         own, theirs = grads[: len(weights)], grads[len(weights) :]
         return dict(zip(weights, own, strict=True)), list(theirs)
 
-    def generator_grads(self, features: list[Tensor]) -> list[Tensor]:
-        """d(- mean S)/dh_i of generated records."""
+    def generator_grads(self, critic: Weights, features: list[Tensor]) -> list[Tensor]:
+        """d(- mean S)/dh_i of generated records. critic: one a replica."""
         leaves = [h.requires_grad_() for h in features]
-        loss = -mlp(self.critic, "S", torch.cat(leaves, -1), last=False).mean((1, 2)).sum()
+        loss = -mlp(critic, "S", torch.cat(leaves, -1), last=False).mean((1, 2)).sum()
         return list(torch.autograd.grad(loss, leaves))

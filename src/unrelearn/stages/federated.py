@@ -3,7 +3,6 @@
 Each is one artefact for all replicas.
 """
 
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from unrelearn import source
 from unrelearn.artifact import RESUME, write_json
 from unrelearn.data.table import TableData
 from unrelearn.evals.fd_raw import frechet
-from unrelearn.evals.published import PublishedTables
 from unrelearn.gan.columns import Encoding, partition
 from unrelearn.gan.federation import Federation
 from unrelearn.gan.kind import Federations
@@ -28,9 +26,9 @@ from unrelearn.gan.layers import Output
 from unrelearn.gan.privacy.none import Privacy, Training
 from unrelearn.gan.processes import Job, train_apart
 from unrelearn.gan.selection import Best
+from unrelearn.gan.statistics import released
 from unrelearn.gan.wire import Wire
 from unrelearn.randomness import generator_for
-from unrelearn.report.records import ONLY
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 
@@ -60,7 +58,12 @@ class Columns(Stage):
     def config(self) -> dict[str, Any]:
         gan, dataset = self.run.cfg.gan, self.run.dataset
         about = {"name": self.run.names["dataset"], "content": dataset.fingerprint()}
-        return {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
+        given = {"dataset": about, "parties": self.parties, "statistics": gan.statistics}
+        if gan.statistics != "dp":
+            return given
+        bounds = [column.bounds for column in dataset.columns]
+        noise = gan.statistics_noise_multiplier
+        return given | {"bounds": bounds, "noise_multiplier": noise, "seed": self.run.cfg.seed}
 
     def measured(self) -> Encoding:
         """As tables are measured, on one scale: that of the real training rows, or of pixels."""
@@ -84,8 +87,12 @@ class Columns(Stage):
 
     def make(self, folder: Path) -> dict[str, Any]:
         data, columns = self.table(), self.run.dataset.columns
-        own = self.run.cfg.gan.statistics == "own"
+        gan, own = self.run.cfg.gan, self.run.cfg.gan.statistics == "own"
         encoding = Encoding.of(columns, data.train if own else None)
+        if gan.statistics == "dp":
+            g = generator_for(self.run.cfg.seed, "statistics")
+            noise = gan.statistics_noise_multiplier
+            encoding = Encoding.scaled(columns, released(columns, data.train, noise, g))
         write_json(folder / "encoding.json", asdict(encoding))
         save_file({"train": data.train, "test": data.test}, folder / "rows.safetensors")
         for number, places in enumerate(self.parties, start=1):
@@ -147,7 +154,13 @@ class Generators(Stage):
         }
         digests = {type(part).__name__: source.source_of(type(part)) for part in self.made_of}
         new = {name: digest for name, digest in digests.items() if digest}
-        return given | ({"source": new} if new else {})
+        output = {"output": "linear"} if self.run.dataset.bounded and not self.bounded else {}
+        return given | output | ({"source": new} if new else {})
+
+    @property
+    def bounded(self) -> bool:
+        """Whether columns lie in [-1, 1], which they do by public statistics alone."""
+        return self.run.dataset.bounded and self.run.cfg.gan.statistics == "public"
 
     @property
     def made_of(self) -> tuple[Any, Any]:
@@ -163,11 +176,13 @@ class Generators(Stage):
         records = self.columns.build().meta["records"]
         parts = 1 if self.design.joined else len(parties)
         joined = self.design.server
-        return Training(records, settings.batch_size, settings.max_steps, parts, joined)
+        steps, gan = (settings.max_steps, settings.critic_steps), self.run.cfg.gan
+        noise = gan.statistics_noise_multiplier if gan.statistics == "dp" else None
+        return Training(records, settings.batch_size, *steps, parts, joined, noise)
 
     def held(self) -> list[tuple[Tensor, Output]]:
         """Each party's columns, or those of the one that has them all."""
-        encoding, bounded = self.columns.encoding(), self.run.dataset.bounded
+        encoding, bounded = self.columns.encoding(), self.bounded
         if self.design.joined:
             rows = encoding.encode(self.columns.rows()["train"])
             return [(rows.to(self.run.device), Output(encoding.widths, bounded))]
@@ -180,8 +195,8 @@ class Generators(Stage):
 
     def federation(self, privacy: Privacy) -> Federation:
         """Untrained. privacy: a mode with its noise."""
-        kind = kind_of(self.run)
-        settings = kind.settings(self.design.heads)
+        kind, parties = kind_of(self.run), len(self.columns.parties)
+        settings = kind.settings(self.design.heads, self.design.networks(parties))
         columns: list[Any] = list(self.held())
         return Federation(self.design, privacy, settings, columns, self.seeds, Wire())
 
@@ -269,7 +284,7 @@ class Tables(Stage):
         return {"records": self.records}
 
     def make(self, folder: Path) -> dict[str, Any]:
-        federation = self.generators.federation(Privacy())
+        federation = self.generators.federation(self.generators.mode)
         state = load_file(self.generators.build().path / STATE, device=str(self.run.device))
         federation.load(state)
         count = self.records or self.columns.build().meta["records"]
@@ -285,107 +300,3 @@ class Tables(Stage):
             rows = torch.cat(decoded, -1)[..., torch.tensor(places).argsort()]
         save_file({"tables": rows.contiguous()}, folder / "tables.safetensors")
         return {"diverged": int((~rows.isfinite().flatten(1).all(1)).sum())}
-
-
-class Floor(Stage):
-    """Real rows in the place of published ones.
-
-    kind: halves: of the real rows, one beside the other; bootstrap: drawn with replacement;
-    permuted: the last party's rows in another order, so that parties know nothing of each other.
-    """
-
-    name = "floor"
-    KINDS = ("halves", "bootstrap", "permuted")
-
-    def __init__(self, run: Run, kind: str):
-        super().__init__(run)
-        self.kind, self.columns = kind, Columns(run)
-
-    @property
-    def what(self) -> str:
-        return self.label
-
-    @property
-    def label(self) -> str:
-        return {
-            "halves": "real: half against half",
-            "bootstrap": "real: drawn again",
-            "permuted": "real: last party permuted",
-        }[self.kind]
-
-    def parents(self) -> list[Stage]:
-        return [self.columns]
-
-    def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, "seeds": kind_of(self.run).seeds}
-
-    def make(self, folder: Path) -> dict[str, Any]:
-        rows, tables, real = self.columns.rows()["train"], [], []
-        for seed in kind_of(self.run).seeds:
-            g, n = generator_for(seed, "floor", self.kind), len(rows)
-            order, table = torch.randperm(n, generator=g), rows.clone()
-            if self.kind == "bootstrap":
-                table = rows[torch.randint(n, (n,), generator=g)]
-            elif self.kind == "permuted":
-                last = self.columns.parties[-1]
-                table[:, last] = rows[order][:, last]
-            else:
-                real.append(rows[order[: n // 2]])
-                table = rows[order[n // 2 : n // 2 * 2]]
-            tables.append(table)
-        kept = {"tables": torch.stack(tables)} | ({"real": torch.stack(real)} if real else {})
-        save_file(kept, folder / "tables.safetensors")
-        return {"diverged": 0}
-
-
-class Compare(Stage):
-    """What is measured of tables."""
-
-    name = "evaluate"
-
-    def __init__(self, run: Run, seen: Tables | Floor):
-        super().__init__(run)
-        self.seen, self.columns = seen, Columns(run)
-
-    @property
-    def what(self) -> str:
-        return self.seen.what
-
-    def parents(self) -> list[Stage]:
-        return [self.seen, self.columns]
-
-    def config(self) -> dict[str, Any]:
-        given = self.run.cfg.eval
-        digests = {name: source.source_of(get_object(e["_target_"])) for name, e in given.items()}
-        new = {name: digest for name, digest in digests.items() if digest}
-        return {"eval": given} | ({"source": new} if new else {})
-
-    def evidence(self) -> PublishedTables:
-        columns, dataset = self.columns, self.run.dataset
-        rows, kept = columns.rows(), load_file(self.seen.build().path / "tables.safetensors")
-        measured, encoding = dataset.columns, columns.measured()
-        train = encoding.encode(kept.get("real", rows["train"][None]))
-        tables = encoding.encode(kept["tables"])
-        starts = torch.tensor((0, *encoding.widths)).cumsum(0).tolist()
-        places = [[*range(a, b)] for a, b in itertools.pairwise(starts)]
-        named = [column.name for column in measured]
-        target = places[named.index(dataset.target)] if dataset.target else []
-        return PublishedTables(
-            train.expand(len(tables), -1, -1),
-            encoding.encode(rows["test"]),
-            tables,
-            [[p for place in part for p in places[place]] for part in columns.parties],
-            target,
-            [(c.name, p, bool(c.values)) for c, p in zip(measured, places, strict=True)],
-        )
-
-    def make(self, folder: Path) -> dict[str, Any]:
-        evidence, metrics = self.evidence(), {}
-        for name, given in self.run.cfg.eval.items():
-            measured = instantiate(given, _partial_=True, _convert_="all")(evidence)
-            if measured:
-                metrics[name] = {ONLY: measured}
-        write_json(folder / "metrics.json", metrics)
-        with self.track() as logged:
-            logged.summary(metrics)
-        return {}

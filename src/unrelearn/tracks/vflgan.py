@@ -5,7 +5,8 @@ from typing import Any
 
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.federated import Compare, Floor, Generators, Row, Tables
+from unrelearn.stages.compare import Compare, Floor
+from unrelearn.stages.federated import Generators, Row, Tables
 from unrelearn.stages.worlds import Audit
 
 

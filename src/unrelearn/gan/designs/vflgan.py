@@ -22,6 +22,10 @@ class Design:
     joined: ClassVar[bool] = False
     averaging_interval: ClassVar[int] = 0
 
+    def networks(self, parties: int) -> int:
+        """How many parties' hidden layers, side by side, each holder of columns has."""
+        return 1
+
 
 @dataclass(kw_only=True)
 class VFLGAN(Design):

@@ -72,7 +72,7 @@ class DPSGD(Privacy):
         assert sigma is not None
         epsilon = None if self.delta is None else repeated.epsilon(sigma, self.delta)
         return {
-            "mechanism": "Gaussian, each record's gradient by all critics' weights",
+            "mechanism": f"Gaussian, each record's gradient by all critics' weights{training.also}",
             "sampling": repeated.sampling,
             "adjacency": repeated.adjacency,
             "noise_multiplier": sigma,
@@ -84,4 +84,5 @@ class DPSGD(Privacy):
 
 
 def mechanism(training: Training) -> Gaussian:
-    return Gaussian(POISSON, training.records, training.batch_size, training.steps)
+    size, steps = training.batch_size, training.steps
+    return Gaussian(POISSON, training.records, size, steps, training.released)

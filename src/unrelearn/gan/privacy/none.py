@@ -24,15 +24,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Training:
-    """What an accountant reads: N records, batches, critic steps, the parties that hold a part of
-    each record, and whether a server critic joins them.
+    """What an accountant reads: N records, batches, critic steps, how many of these there are to a
+    step of the generators, the parties that hold a part of each record, whether a server critic
+    joins them, and the noise multiplier of the statistics that columns are scaled with, if these
+    are released.
     """
 
     records: int
     batch_size: int
     steps: int
+    critic_steps: int
     parties: int
     joined: bool = True
+    released: float | None = None
+
+    @property
+    def also(self) -> str:
+        """What else is in an account of these rows."""
+        return "" if self.released is None else "; Gaussian, statistics of columns"
 
 
 @dataclass(kw_only=True)
@@ -42,6 +51,7 @@ class Privacy:
     per_record: ClassVar[bool] = False  # whether gradients are clipped one by one
     guaranteed: ClassVar[bool] = False  # whether epsilon_record is a number
     noise_std: ClassVar[float] = 0.0  # of the sum of a step's clipped gradients
+    critics: ClassVar[int] = 1  # of a replica
     records: int = 0  # N, which the training tells
 
     def prepared(self, training: Training) -> "Privacy":
@@ -55,6 +65,16 @@ class Privacy:
 
     def first_layer(self, grad: Tensor, batch_size: int, noise: Noise) -> Tensor:
         """Of E_i's first weight (R, in, out), as the optimiser gets it."""
+        return grad
+
+    def drawn(self, draws: Draws, step: int) -> Tensor | None:
+        """Which of all critics, (R * critics, ...), teach the generators in a step, (R,); None:
+        there is one a replica.
+        """
+        return None
+
+    def sanitised(self, grad: Tensor, noise: Noise) -> Tensor:
+        """Of the gradient by each generated record's part of a party (R, B, d)."""
         return grad
 
     def factors(self, squares: Tensor) -> Tensor:

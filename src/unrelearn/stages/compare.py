@@ -1,0 +1,122 @@
+"""What is measured of published tables, and of real rows in their place."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from safetensors.torch import load_file, save_file
+
+from unrelearn import source
+from unrelearn.artifact import write_json
+from unrelearn.evals.published import PublishedTables
+from unrelearn.randomness import generator_for
+from unrelearn.report.records import ONLY
+from unrelearn.run import Run
+from unrelearn.stage import Stage
+from unrelearn.stages.federated import Columns, Tables, kind_of
+
+
+class Floor(Stage):
+    """Real rows in the place of published ones.
+
+    kind: halves: of the real rows, one beside the other; bootstrap: drawn with replacement;
+    permuted: the last party's rows in another order, so that parties know nothing of each other.
+    """
+
+    name = "floor"
+    KINDS = ("halves", "bootstrap", "permuted")
+
+    def __init__(self, run: Run, kind: str):
+        super().__init__(run)
+        self.kind, self.columns = kind, Columns(run)
+
+    @property
+    def what(self) -> str:
+        return self.label
+
+    @property
+    def label(self) -> str:
+        return {
+            "halves": "real: half against half",
+            "bootstrap": "real: drawn again",
+            "permuted": "real: last party permuted",
+        }[self.kind]
+
+    def parents(self) -> list[Stage]:
+        return [self.columns]
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "seeds": kind_of(self.run).seeds}
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        rows, tables, real = self.columns.rows()["train"], [], []
+        for seed in kind_of(self.run).seeds:
+            g, n = generator_for(seed, "floor", self.kind), len(rows)
+            order, table = torch.randperm(n, generator=g), rows.clone()
+            if self.kind == "bootstrap":
+                table = rows[torch.randint(n, (n,), generator=g)]
+            elif self.kind == "permuted":
+                last = self.columns.parties[-1]
+                table[:, last] = rows[order][:, last]
+            else:
+                real.append(rows[order[: n // 2]])
+                table = rows[order[n // 2 : n // 2 * 2]]
+            tables.append(table)
+        kept = {"tables": torch.stack(tables)} | ({"real": torch.stack(real)} if real else {})
+        save_file(kept, folder / "tables.safetensors")
+        return {"diverged": 0}
+
+
+class Compare(Stage):
+    """What is measured of tables."""
+
+    name = "evaluate"
+
+    def __init__(self, run: Run, seen: Tables | Floor):
+        super().__init__(run)
+        self.seen, self.columns = seen, Columns(run)
+
+    @property
+    def what(self) -> str:
+        return self.seen.what
+
+    def parents(self) -> list[Stage]:
+        return [self.seen, self.columns]
+
+    def config(self) -> dict[str, Any]:
+        given = self.run.cfg.eval
+        digests = {name: source.source_of(get_object(e["_target_"])) for name, e in given.items()}
+        new = {name: digest for name, digest in digests.items() if digest}
+        return {"eval": given} | ({"source": new} if new else {})
+
+    def evidence(self) -> PublishedTables:
+        columns, dataset = self.columns, self.run.dataset
+        rows, kept = columns.rows(), load_file(self.seen.build().path / "tables.safetensors")
+        measured, encoding = dataset.columns, columns.measured()
+        train = encoding.encode(kept.get("real", rows["train"][None]))
+        tables = encoding.encode(kept["tables"])
+        starts = torch.tensor((0, *encoding.widths)).cumsum(0).tolist()
+        places = [[*range(a, b)] for a, b in itertools.pairwise(starts)]
+        named = [column.name for column in measured]
+        target = places[named.index(dataset.target)] if dataset.target else []
+        return PublishedTables(
+            train.expand(len(tables), -1, -1),
+            encoding.encode(rows["test"]),
+            tables,
+            [[p for place in part for p in places[place]] for part in columns.parties],
+            target,
+            [(c.name, p, bool(c.values)) for c, p in zip(measured, places, strict=True)],
+        )
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        evidence, metrics = self.evidence(), {}
+        for name, given in self.run.cfg.eval.items():
+            measured = instantiate(given, _partial_=True, _convert_="all")(evidence)
+            if measured:
+                metrics[name] = {ONLY: measured}
+        write_json(folder / "metrics.json", metrics)
+        with self.track() as logged:
+            logged.summary(metrics)
+        return {}
