@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import save_file
+
 from unrelearn.artifact import sha256
 from unrelearn.diffusion import checkpoint, clip, denoiser
 from unrelearn.diffusion.latents import Codec
@@ -135,7 +137,9 @@ def _check_fit(path: Path) -> None:
 
 
 def hashes(path: Path, *parts: str) -> list[str]:
-    """sha256 of what is read of some parts, for keys."""
+    """sha256 of what is read of some parts, for keys; none of what is not here yet (a dry run)."""
+    if not path.exists():
+        return []
     names = []
     for part in parts:
         files = sorted((path / part).iterdir())
@@ -188,3 +192,39 @@ def _loaded(path: Path, part: str, load: Callable[[Path, str | None], Any]) -> A
     except Exception as error:  # diffusers, transformers and safetensors each have their own
         why = " ".join(str(error).split())[:200]
         raise refused(path, f"{part}: {why}") from None
+
+
+# ---- a folder of ours ----------------------------------------------------------------------------
+
+
+def export(weights: Path, path: Path, folder: Path) -> None:
+    """Write a whole folder that StableDiffusionPipeline reads: a denoiser of ours (`weights`), and
+    the other parts of the folder that it was read from (`path`). No safety checker is among them.
+    """
+    import diffusers
+    from transformers import CLIPTokenizer
+
+    config = json.loads((path / "scheduler" / "scheduler_config.json").read_text())
+    diffusers.StableDiffusionPipeline(
+        unet=denoiser.whole(diffusers.UNet2DConditionModel, weights, None),
+        vae=codec(path).vae,
+        text_encoder=encoder(path),
+        tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True),
+        scheduler=getattr(diffusers, config["_class_name"]).from_config(config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def export_changed(weights: Path, path: Path, file: Path) -> int:
+    """Write those of a denoiser's weights that are not the checkpoint's, by diffusers' names; how
+    many tensors these are.
+    """
+    from diffusers import UNet2DConditionModel
+
+    ours = denoiser.whole(UNet2DConditionModel, weights, None).state_dict()
+    theirs = network(path).state_dict()
+    changed = {name: value for name, value in ours.items() if not value.equal(theirs[name])}
+    save_file(changed, file, {"format": "pt"})
+    return len(changed)
