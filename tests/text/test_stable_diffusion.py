@@ -4,11 +4,13 @@ drawn and written, each beside what plain diffusers makes of it.
 
 import copy
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 import tiny_stable
 import torch
+from command import ROOT
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from runs import Cell
 from safetensors.torch import load_file
@@ -23,7 +25,10 @@ from unrelearn.diffusion.captions import captions_of
 from unrelearn.diffusion.clip import ClipCaptions
 from unrelearn.diffusion.maths import alphas_of
 from unrelearn.diffusion.sampling import sample
+from unrelearn.diffusion.step_memory import activations
+from unrelearn.methods.original import Original
 from unrelearn.randomness import generator_for
+from unrelearn.record import conclude
 from unrelearn.stage import make
 from unrelearn.stages.images import images, stored
 from unrelearn.stages.latents import Captions, Latents
@@ -201,9 +206,10 @@ def test_what_is_drawn_is_what_the_pipeline_draws(cell, theirs: Path):
 # the whole
 
 
-def test_a_word_is_forgotten_attacked_and_measured(cell):
-    run = cell("method=forget_me_not", "attack=dimra", "+attack.parameters=cross_attention")
-    record = run.complete()
+def test_a_word_is_forgotten_attacked_measured_and_exported(cell, theirs: Path, tmp_path: Path):
+    short = ["method.max_steps=2", "+attack.parameters=cross_attention"]
+    run = cell("method=forget_me_not", "attack=dimra", *short)
+    record = conclude(run)
     rows = [(row["model"], row["step"], row["status"]) for row in record["rows"]]
     assert rows == [
         ("original", None, "finished"),
@@ -221,6 +227,37 @@ def test_a_word_is_forgotten_attacked_and_measured(cell):
     assert json.dumps(record)  # nothing of it is a path or a tensor
     names = [stage.name for stage in run.stages()]
     assert names.count("latents") == names.count("captions") == 1
+    made, weights = run.outputs / "runs" / record["name"], run.unlearned.weights
+    exported_model_is_ours(made, weights, tmp_path, theirs)
+
+
+def exported_model_is_ours(made: Path, weights: Path, folder: Path, theirs: Path) -> None:
+    """Plain diffusers draws from it what we draw, and what changed is enough to have it."""
+    export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    assert export([str(made), str(folder / "whole")]) == 0
+    pipeline = plain(folder / "whole")
+    out = pipeline(
+        "an image of a church",
+        height=16,
+        width=16,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        latents=torch.randn((4, 8, 8), generator=generator_for(0, "image", 0))[None],
+        output_type="latent",
+    ).images
+    settings = dict(schedule=SCHEDULE, num_inference_steps=3, guidance_scale=2.0)
+    net = denoiser.load(weights)
+    ours = sample(net, torch.tensor([2]), **settings, finish=lambda x: x)
+    torch.testing.assert_close(ours, out, rtol=0, atol=1e-4)
+    card = (folder / "whole" / "README.md").read_text()
+    assert 'Captions were "an image of a {}"' in card and "unet/config.json" in card
+    assert export([str(made), str(folder / "part"), "--partial"]) == 0
+    changed = load_file(folder / "part" / "changed.safetensors")
+    assert changed and all(".attn2." in name for name in changed)
+    unet = UNet2DConditionModel.from_pretrained(theirs / "unet")
+    known = unet.load_state_dict(changed, strict=False)
+    assert known.unexpected_keys == []
+    assert not moved(unet.state_dict(), pipeline.unet.state_dict())
 
 
 @pytest.mark.parametrize("method", ["salun", "esd", "uce", "dimum", "row_swap", "concept_ablation"])
@@ -246,6 +283,55 @@ def test_attacks_run_on_latents(cell, attack: str):
         assert changed == rows
     else:
         assert changed and not changed & rows
+
+
+def test_checkpointed_gradients_are_the_gradients(cell):
+    gradients = []
+    for words in ([], ["model.latent.gradient_checkpointing=true"]):
+        run = cell("method=finetune", *words)
+        make([run.original.stage])
+        module = run.kind.training(run.method, Unlearn(run, run.original.stage).task())
+        assert module.network.is_gradient_checkpointing == bool(words)
+        module.network.train()
+        batch = module.draw("retain", module.task.retain)
+        module.loss(batch).mean().backward()
+        named = module.network.named_parameters()
+        gradients.append({name: p.grad for name, p in named if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 50
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_a_dry_run_counts_the_whole_size_of_what_is_not_here(compose, tmp_path: Path, capsys):
+    words = ["model.checkpoint=/nowhere/sd15", f"dataset.root={tmp_path / 'not_yet'}"]
+
+    def dry(*more: str) -> Cell:
+        return Cell(compose("experiment=imagenette", "dry_run=true", *words, *more))
+
+    run = dry("method=finetune")
+    conclude(run)
+    shown = capsys.readouterr()
+    assert "not yet: model.checkpoint=/nowhere/sd15" in shown.err
+    assert "a step of finetune: at most" in shown.out and "a step of dimra: at most" in shown.out
+    flops, weights = run.kind.cost()
+    assert weights == 859_520_964 and abs(flops / 1e9 - 180) < 1  # of Stable Diffusion 1
+    parts = run.kind.memory(run.method)
+    assert parts["weights"] == 4 * weights and parts["Adam"] == 8 * weights
+    attention = dry("method=forget_me_not")
+    less = attention.kind.memory(attention.method)
+    assert less["Adam"] == 8 * 43_962_560 and less["activations"] == parts["activations"]
+    fewer = dry("method=finetune", "model.latent.gradient_checkpointing=true")
+    assert fewer.kind.memory(fewer.method)["activations"] < parts["activations"] / 3
+    assert run.kind.memory(Original()) == {}  # it takes no step
+
+
+def test_what_a_forward_pass_keeps_is_counted_once():
+    """Of two linear layers the input of each, and what the activation between them keeps."""
+    with torch.device("meta"):
+        net = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
+        x = torch.empty(7, 10, requires_grad=True)
+    # ReLU keeps its output, which is the input of the layer after it
+    assert activations(net, x) == 4 * 7 * (10 + 20)
 
 
 def test_methods_are_given_latents(cell):

@@ -2,7 +2,7 @@
 encoded once, and all else is a denoiser that reads captions.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn.config.models import Latent
 from unrelearn.data import ImageData
-from unrelearn.diffusion import pipelines
+from unrelearn.diffusion import pipelines, step_memory
 from unrelearn.diffusion.captions import captions_of
 from unrelearn.diffusion.clip import ClipCaptions
+from unrelearn.diffusion.denoiser import TABLE
 from unrelearn.diffusion.latents import Codec, factor_of
 from unrelearn.diffusion.prompt_kind import Prompted
 from unrelearn.method import Method
@@ -58,21 +59,51 @@ class StableDiffusion(Prompted):
             task.network.enable_gradient_checkpointing()
         return Captioned(method, task)
 
+    def memory(self, method: Method) -> dict[str, float]:
+        from unrelearn.training import CHOSEN
 
-def _cost(folder: Path, image_size: int) -> tuple[int, int]:
-    """(FLOPs of one forward pass of one image, number of weights), on the meta device."""
+        if method.identity or not method.max_steps:
+            return {}
+        trainer, mixed = self.cfg.trainer, self.cfg.precision != "32-true"
+        batch = -(-method.batch_size // trainer.devices)
+        if trainer.batch_size_per_device is not None:
+            batch = min(batch, trainer.batch_size_per_device)
+        network, side = _blank(self.folder, self.dataset.image_size)
+        own = [p for name, p in network.named_parameters() if not name.startswith(TABLE)]
+        moves = CHOSEN[method.parameters]
+        trained = [p for name, p in network.named_parameters() if moves(name) and method.passes[0]]
+        numbers = [sum(p.numel() for p in some if p.requires_grad) for some in (own, trained)]
+        terms = max(1, round(method.passes[0]))
+        network = network.train().to(torch.bfloat16 if mixed else torch.float32)
+        z, t, labels = step_memory.blank(network, side, terms * batch)
+        checkpointing = self.latent.gradient_checkpointing
+        kept = step_memory.activations(
+            network, z.to(network.dtype), t, labels, checkpointing=checkpointing
+        )
+        return step_memory.of_training(*numbers, kept, mixed=mixed)
+
+
+def _blank(folder: Path, image_size: int) -> tuple[Any, int]:
+    """The network on the meta device with one caption, and the side of its latents; of a folder
+    that is not here yet that of Stable Diffusion 1.
+    """
     from unrelearn.diffusion.prompts import StateTable
     from unrelearn.diffusion.stable import shape_of
 
     there = (folder / "unet" / "config.json").is_file()
-    network = shape_of(pipelines.config_of(folder, "unet") if there else None).eval()
+    network = shape_of(pipelines.config_of(folder, "unet") if there else None)
     factor = factor_of(pipelines.config_of(folder, "vae")) if there else 8
-    side, width = image_size // factor, network.config.cross_attention_dim
     with torch.device("meta"):
-        network.class_embedding = StateTable(1, 1, 77, width)
-        z = torch.empty(1, network.config.in_channels, side, side)
-        zero = torch.zeros(1, dtype=torch.long)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(z, zero, zero)
-    weights = sum(p.numel() for p in network.parameters())
-    return counter.get_total_flops(), weights - network.class_embedding.weight.numel()
+        network.class_embedding = StateTable(1, 1, 77, network.config.cross_attention_dim)
+    network.class_embedding.requires_grad_(False)
+    return network, image_size // factor
+
+
+@lru_cache
+def _cost(folder: Path, image_size: int) -> tuple[int, int]:
+    """(FLOPs of one forward pass of one image, number of weights), on the meta device."""
+    network, side = _blank(folder, image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(*step_memory.blank(network, side, 1))
+    weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return counter.get_total_flops(), weights
