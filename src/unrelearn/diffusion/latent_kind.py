@@ -59,7 +59,7 @@ class StableDiffusion(Prompted):
             task.network.enable_gradient_checkpointing()
         return Captioned(method, task)
 
-    def memory(self, method: Method) -> dict[str, float]:
+    def memory(self, method: Method) -> dict[str, int]:
         from unrelearn.training import CHOSEN
 
         if method.identity or not method.max_steps:
@@ -72,15 +72,17 @@ class StableDiffusion(Prompted):
         own = [p for name, p in network.named_parameters() if not name.startswith(TABLE)]
         moves = CHOSEN[method.parameters]
         trained = [p for name, p in network.named_parameters() if moves(name) and method.passes[0]]
-        numbers = [sum(p.numel() for p in some if p.requires_grad) for some in (own, trained)]
+        weights, moving = (
+            sum(p.numel() for p in some if p.requires_grad) for some in (own, trained)
+        )
         terms = max(1, round(method.passes[0]))
-        network = network.train().to(torch.bfloat16 if mixed else torch.float32)
+        dtype = torch.bfloat16 if mixed else torch.float32
+        # by torch: that of diffusers warns of what matters to weights
+        torch.nn.Module.to(network.train(), dtype)
         z, t, labels = step_memory.blank(network, side, terms * batch)
         checkpointing = self.latent.gradient_checkpointing
-        kept = step_memory.activations(
-            network, z.to(network.dtype), t, labels, checkpointing=checkpointing
-        )
-        return step_memory.of_training(*numbers, kept, mixed=mixed)
+        kept = step_memory.activations(network, z.to(dtype), t, labels, checkpointing=checkpointing)
+        return step_memory.of_training(weights, moving, kept, mixed=mixed)
 
 
 def _blank(folder: Path, image_size: int) -> tuple[Any, int]:
