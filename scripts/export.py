@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData
 
 from unrelearn import launch
 from unrelearn.artifact import sha256
+from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.records import MODELS, Record, interval, read_record, row_of, rows_of
 from unrelearn.report.words import (
@@ -43,6 +44,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("folder", type=given, metavar="FOLDER", help="new, or empty")
     parser.add_argument("--model", choices=MODELS, default="unlearned")
     parser.add_argument("--at", type=float, help="budget or level of an attacked model: the last")
+    parser.add_argument(
+        "--partial", action="store_true", help="of Stable Diffusion, only the weights that changed"
+    )
     parser.add_argument("--push", metavar="USER/NAME", help="also send it to the hub")
     return parser.parse_args(arguments)
 
@@ -58,11 +62,42 @@ def main(arguments: list[str] | None = None) -> int:
         return launch.complain([f"{options.run}: {error}"])
     if options.folder.exists() and any(options.folder.iterdir()):
         return launch.complain([f"{options.folder}: is not empty. Name a new folder"])
-    shutil.copytree(weights, options.folder, dirs_exist_ok=True)
+    try:
+        write(weights, options.folder, record, partial=options.partial)
+    except (ValueError, UsageError) as error:
+        return launch.complain([f"{options.run}: {error}"])
     card = model_card(record, row, options.folder)
     (options.folder / "README.md").write_text(card, encoding="utf-8")
     print(f"{options.folder}: {options.model} model of {record['name']}")
     return push(options.folder, options.push) if options.push else 0
+
+
+def write(weights: Path, folder: Path, record: Record, *, partial: bool) -> None:
+    """The network; of Stable Diffusion the whole pipeline, or only the weights that changed.
+
+    Raises:
+        ValueError: partial, of another model.
+        UsageError: the folder that it was read from is not what it was.
+    """
+    if not stable(record):
+        if partial:
+            raise ValueError("--partial is for model=stable_diffusion")
+        shutil.copytree(weights, folder, dirs_exist_ok=True)
+        return
+    from unrelearn.diffusion import pipelines
+
+    theirs = Path(record["config"]["model"]["checkpoint"])
+    if problems := pipelines.broken(theirs):
+        raise UsageError(problems)
+    if partial:
+        folder.mkdir(parents=True, exist_ok=True)
+        pipelines.export_changed(weights, theirs, folder / "changed.safetensors")
+    else:
+        pipelines.export(weights, theirs, folder)
+
+
+def stable(record: Record) -> bool:
+    return bool(record["config"]["model"].get("latent"))
 
 
 def chosen(record: Record, model: str, at: float | None) -> dict[str, Any]:
@@ -124,9 +159,7 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
         "",
         f"# {title}",
         "",
-        f"Made by `unrelearn`. Labels 0 to {len(record['class_names']) - 1} are "
-        + ", ".join(map(str, record["class_names"]))
-        + f"; label {len(record['class_names'])} is no class. Images are in [-1, 1].",
+        made_of(record),
         "",
         *WARNING[row["model"]],
         "",
@@ -138,10 +171,29 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
     ]
     for _, name, (value, low, high) in numbers(row):
         lines.append(f"| {name} | {100 * value:.1f} % | {100 * low:.1f} to {100 * high:.1f} % |")
-    files = [file for file in sorted(folder.iterdir()) if file.name != "README.md"]
-    hashes = [f"{sha256(file)}  {file.name}" for file in files]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    hashes = [
+        f"{sha256(file)}  {file.relative_to(folder).as_posix()}"
+        for file in files
+        if file != folder / "README.md"
+    ]
     lines += ["", "```", record.get("command") or "", "```", "", "sha256:", "", "```", *hashes]
     return "\n".join([*lines, "```", ""])
+
+
+def made_of(record: Record) -> str:
+    names = ", ".join(map(str, record["class_names"]))
+    if stable(record):
+        caption = record["config"]["model"]["latent"]["caption"]
+        return (
+            f"Made by `unrelearn` of a Stable Diffusion, whose licence holds for it too. Captions"
+            f' were "{caption}" with {names}.'
+        )
+    count = len(record["class_names"])
+    return (
+        f"Made by `unrelearn`. Labels 0 to {count - 1} are {names}; label {count} is no class."
+        " Images are in [-1, 1]."
+    )
 
 
 WARNING = {

@@ -270,8 +270,8 @@ def test_weights_of_another_schedule_are_refused_with_what_makes_it_theirs(
     [
         ({"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule=squaredcos_cap_v2"),
         (
-            {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction"},
-            "beta_schedule=scaled_linear",
+            {"beta_schedule": "sigmoid", "prediction_type": "flow_prediction"},
+            "beta_schedule=sigmoid",
         ),
         ({"prediction_type": "flow_prediction"}, "prediction_type=flow_prediction"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas=[0.1, 0.2]"),
@@ -311,7 +311,7 @@ def test_what_an_older_scheduler_file_leaves_out_is_the_default_of_its_class(
 def test_what_the_schedule_can_express_is_what_the_configuration_allows():
     kinds = {field.name: field.metadata["kind"] for field in fields(Schedule)}
     assert get_args(kinds["prediction_type"]) == checkpoint.PREDICTIONS
-    assert get_args(kinds["beta_schedule"]) == ("linear",)
+    assert get_args(kinds["beta_schedule"]) == checkpoint.BETA_SCHEDULES
     assert bounds(kinds["num_train_timesteps"])[1] == checkpoint.MAX_TIMESTEPS
 
 

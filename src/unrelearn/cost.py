@@ -56,6 +56,14 @@ def show(run: Run, stages: Iterable[Any], console: Console) -> None:
             f"{row['bytes'] / 2**30:,.3g}",
         )
     console.print(table)
+    for group in ("method", "attack"):
+        if parts := run.kind.memory(getattr(run, group)):
+            held = ", ".join(f"{name} {size / 2**30:.3g}" for name, size in parts.items())
+            whole, weights = (n / 2**30 for n in (sum(parts.values()), parts["weights"]))
+            console.print(
+                f"a step of {run.names[group]}: at most {whole:.3g} GiB on each device ({held}),"
+                f" and {weights:.3g} more where a copy of the first model is held beside"
+            )
     missing = [row for row in rows if not row["there"]]
     flops, disk = (sum(row[name] for row in missing) for name in ("flops", "bytes"))
     console.print(

@@ -10,7 +10,8 @@ from unrelearn.advice import shown
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 KEYS = ("model.checkpoint", "method.checkpoint")
-PATTERNS = ["*.json", "*.safetensors"]  # what is read of it; pickles stay where they are
+# what is read of it (of a tokenizer merges.txt); pickles stay where they are
+PATTERNS = ["*.json", "*.safetensors", "*.txt"]
 
 
 def settle(settings: dict[str, Any]) -> list[str]:

@@ -102,6 +102,12 @@ class Kind:
         """(FLOPs of one forward pass of one image, number of weights)."""
         raise NotImplementedError
 
+    def memory(self, method: Method) -> dict[str, int]:
+        """Bytes that a training step takes at most, by what they hold; {}: it takes none, or they
+        are few beside any device.
+        """
+        return {}
+
     # its training
 
     @property

@@ -50,6 +50,10 @@ def test_bad_input_is_one_line(complaint, words: str):
         assert part in line, line
 
 
+def test_retrain_is_not_refused_for_the_table_that_it_does_not_train(compose):
+    assert compose("experiment=text", "method=retrain")["method"]["train_class_embedding"]
+
+
 def test_weights_of_a_class_conditional_network_are_not_given_to_one_that_reads(compose):
     cfg = to_config(compose("experiment=text"))
     assert not list(prompts.elsewhere(cfg))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.method import Relearning
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, Weight
@@ -78,8 +79,7 @@ class LoRA(Relearning):
     def exported(self, network: "Denoiser") -> "Denoiser":
         # a new network: taking the parametrisations off a copy would take them off the class that
         # both share
-        with torch.device("meta"):
-            plain = type(network).from_config(network.config)
+        plain = denoisers.empty_like(network)
         weights = {name: attrgetter(name)(network).detach().clone() for name in plain.state_dict()}
         plain.load_state_dict(weights, assign=True)
         return plain

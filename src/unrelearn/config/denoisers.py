@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
-from unrelearn.config import given, prompts
+from unrelearn.config import given, latents, prompts
 from unrelearn.config.models import Schedule, Unet
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
@@ -23,6 +23,8 @@ def schedule_of(cfg: Config) -> Schedule:
 
 def network(cfg: Config) -> Problems:
     """Widths, groups and attention of the UNet."""
+    if cfg.model.unet is None:  # it comes with its weights
+        return
     unet = unet_of(cfg)
     widths, groups, key = unet.block_out_channels, unet.norm_num_groups, "model.unet"
     if not widths or any(width < 1 or width % groups for width in widths):
@@ -81,7 +83,7 @@ def pretrained(cfg: Config) -> Problems:
     from unrelearn.diffusion import checkpoint
 
     model, key = cfg.model, "model.checkpoint"
-    if model.checkpoint is None or model.text is not None:
+    if model.checkpoint is None or model.text is not None or model.latent is not None:
         return
     path = Path(model.checkpoint)
     if not path.exists():
@@ -118,11 +120,14 @@ RULES: Rules = (
     (held_out, ("held_out.", "model.checkpoint")),
     (membership, ("held_out.", "eval.")),
     *prompts.RULES,
+    *latents.RULES,
 )
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Problems of a data set with this network."""
+    if cfg.model.latent is not None:
+        return [*latents.check_data(cfg, dataset), *prompts.check_data(cfg, dataset)]
     problems = [*_image_size(cfg, dataset), *prompts.check_data(cfg, dataset)]
     return problems + ([] if cfg.model.text else _checkpoint(cfg, dataset))
 

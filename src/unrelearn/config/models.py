@@ -39,7 +39,7 @@ class Schedule:
     num_train_timesteps: int = of(Annotated[int, number(2, 1000)])
     beta_start: float = of(Beta)
     beta_end: float = of(Beta)
-    beta_schedule: str = of(Literal["linear"])
+    beta_schedule: str = of(Literal["linear", "scaled_linear"])
     prediction_type: str = of(Literal["epsilon", "sample", "v_prediction"])
 
 
@@ -79,6 +79,14 @@ class Text:
     batch_size: int = of(Count)
     learning_rate: float = of(Rate)
     seed: int = of(Seed)
+
+
+@dataclass
+class Latent:
+    """A denoiser of latents that comes with its autoencoder and text encoder."""
+
+    caption: str = MISSING
+    gradient_checkpointing: bool = MISSING
 
 
 @dataclass
@@ -130,6 +138,7 @@ class Model:
     schedule: Schedule | None = MISSING
     network: Network | None = MISSING
     text: Text | None = None  # of a denoiser that reads captions
+    latent: Latent | None = None  # of Stable Diffusion
     gan: Networks | None = None
     pretrain: Pretrain = MISSING
     weights: str = of(Literal["ema", "raw"])

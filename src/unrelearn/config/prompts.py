@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hydra.utils import get_object
+
 from unrelearn.advice import problem
 from unrelearn.config.classes import forget_classes
 from unrelearn.config.groups import name_of
@@ -14,6 +16,10 @@ OF_WORDS = {
     "method": ("uce", "forget_me_not", "token_swap"),
     "attack": ("textual_inversion", "prompt_search"),
 }
+
+
+def reads_captions(cfg: Config) -> bool:
+    return cfg.model.text is not None or cfg.model.latent is not None
 
 
 def parts(cfg: Config) -> Problems:
@@ -37,9 +43,11 @@ def encoder(cfg: Config) -> Problems:
 
 def frozen(cfg: Config) -> Problems:
     """A table of states that moves is no text model: a caption would mean what training made it."""
-    if cfg.model.text is None:
+    if not reads_captions(cfg):
         return
-    for key in ("train_class_embedding", "method.train_class_embedding"):
+    # retrain asks for a new table, and is given the public one (Captioned.begin)
+    new = get_object(cfg.method["_target_"]).from_scratch
+    for key in ("train_class_embedding", *([] if new else ["method.train_class_embedding"])):
         group, _, name = key.rpartition(".")
         if (getattr(cfg, group).get(name) if group else cfg.train_class_embedding) is True:
             why = "the text encoder is public and frozen, and so are the states that it makes"
@@ -59,7 +67,7 @@ def elsewhere(cfg: Config) -> Problems:
 
 def of_classes(cfg: Config) -> Problems:
     """A method that reads the embedding of a class in the residual blocks."""
-    if cfg.model.text is not None and name_of(cfg.method) == "projection_swap":
+    if reads_captions(cfg) and name_of(cfg.method) == "projection_swap":
         why = "reads the embedding of a class, and here cross-attention reads a caption"
         yield problem("method", "projection_swap", why, "Type method=uce, its like for prompts")
 
@@ -68,7 +76,7 @@ def parameters(cfg: Config) -> Problems:
     """The names that method.parameters stands for are those of cross-attention."""
     for group in ("method", "attack"):
         value, key = getattr(cfg, group).get("parameters", "all"), f"{group}.parameters"
-        if value != "all" and cfg.model.text is None:
+        if value != "all" and not reads_captions(cfg):
             why = f"model={cfg.model.name} has no cross-attention"
             instead = f"Leave {key} out, or type +{group}.blocks=[mid_block]"
             yield problem(key, value, why, instead)
@@ -86,7 +94,7 @@ RULES: Rules = (
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Captions longer than the encoder reads, and what needs a word where none is forgotten."""
-    if cfg.model.text is None:
+    if not reads_captions(cfg):
         return []
     from unrelearn.diffusion.captions import captions_of
 
@@ -94,7 +102,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     (needed, text), key = captions.longest, "model.text.length"
     if name_of(cfg.attack) == "prompt_search":  # several tokens in place of a word
         needed += max(cfg.attack["levels"], default=1) - 1
-    if needed > cfg.model.text.length:
+    if cfg.model.text is not None and needed > cfg.model.text.length:
         why = f"the caption {text!r} needs {needed} tokens, with start and end"
         problems.append(problem(key, cfg.model.text.length, why, {key: needed}))
     for group, names in OF_WORDS.items():

@@ -99,7 +99,7 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
         problems += check_kind(cfg)
     parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=", "model.gan=")
     model = cfg.model
-    whole = model.network or model.gan or (model.unet and model.schedule)
+    whole = model.network or model.gan or model.schedule
     rules = of_kind(cfg).RULES if whole and unless(*parts) else ()
     for rule, keys in (*rules, *given.RULES, *images.RULES, *RULES):
         problems += rule(cfg) if unless(*keys) else []

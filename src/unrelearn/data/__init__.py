@@ -168,7 +168,11 @@ class ImageData:
 
 
 def to_model_range(images: Tensor) -> Tensor:
-    """uint8 [0, 255] -> float32 [-1, 1], the range diffusion models are trained on."""
+    """uint8 [0, 255] -> float32 [-1, 1], the range diffusion models are trained on. Latents, which
+    are kept as float16: as they are, in float32.
+    """
+    if images.is_floating_point():
+        return images.float()
     return images.float().div_(127.5).sub_(1.0)
 
 

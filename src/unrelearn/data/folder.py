@@ -63,8 +63,13 @@ class Folder:
         self.channels = 1 if grayscale else 3
 
     @property
-    @names_what_can_not_be_read
     def class_names(self) -> tuple[str, ...]:
+        return self.folders
+
+    @property
+    @names_what_can_not_be_read
+    def folders(self) -> tuple[str, ...]:
+        """The names of the folders of the classes, in the order of labels."""
         if self._check_layout():  # what lies there are no classes
             return ()
         return tuple(path.name for path in _folders(self._tops()[0]))
@@ -188,7 +193,7 @@ class Folder:
         if problems := self.check():
             raise UsageError(problems)
         train, test, tops = [], [], self._tops()
-        for label, name in enumerate(self.class_names):
+        for label, name in enumerate(self.folders):
             parts = [_visible(top / name) for top in tops]
             if len(parts) == 1:
                 paths = np.random.RandomState(0).permutation(np.array(parts[0], dtype=object))

@@ -11,10 +11,10 @@ PAD, START, END, FREE = "<pad>", "<start>", "<end>", "<s>"  # FREE: no caption's
 States = Literal["word", "to_end", "all"]  # of a caption; the encoder is causal
 
 
-def captions_of(dataset: Any) -> "Captions":
-    """Of a data set that has captions, or "a photo of a NAME" for each of its classes."""
+def captions_of(dataset: Any, caption: str = "a photo of a {}") -> "Captions":
+    """Of a data set that has captions, or one with the name of each of its classes."""
     written = getattr(dataset, "captions", None)
-    return Captions(written or [[f"a photo of a {name}"] for name in dataset.class_names])
+    return Captions(written or [[caption.format(name)] for name in dataset.class_names])
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class Captions:
         words = [START, *text.split(), END]
         words += [PAD] * (length - len(words))
         return torch.tensor([self.vocabulary.index(word) for word in words])
+
+    def tokens(self, words: list[str]) -> list[int]:
+        return [self.vocabulary.index(word) for word in words]
 
     def concept(self, forgotten: list[int]) -> list[str]:
         """The words that all forgotten classes' canonical captions have, and not all retained ones;

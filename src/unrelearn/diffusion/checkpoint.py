@@ -16,22 +16,37 @@ from unrelearn.errors import UsageError
 
 FOLDERS = ("raw", "ema", "unet", "unet_ema")  # where the networks of a larger folder lie
 STEM = "diffusion_pytorch_model"
-# what diffusers calls a whole file, or the index of one in pieces; a variant is "fp16", "bf16", ...
-WEIGHTS = re.compile(
-    rf"{STEM}(?:\.(\w+))?\.safetensors|{STEM}\.safetensors\.index(?:\.(\w+))?\.json"
-)
+
+
+def names_of(stem: str) -> re.Pattern[str]:
+    """What diffusers calls a whole file, or the index of one in pieces; a variant is "fp16",
+    "bf16", ...
+    """
+    whole, index = rf"{stem}(?:\.(\w+))?\.safetensors", rf"{stem}\.safetensors\.index(?:\.(\w+))?"
+    return re.compile(rf"{whole}|{index}\.json")
+
+
+WEIGHTS = names_of(STEM)
 # what the keys of model.schedule can express; config.py checks the same
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+BETA_SCHEDULES = ("linear", "scaled_linear")
 MAX_TIMESTEPS = 1000
 # what a scheduler of diffusers may change besides those keys: only these values are ours
 FIXED = {"trained_betas": None, "rescale_betas_zero_snr": False}
 
 
-def unreadable(folder: Path, why: str) -> UsageError:
-    return UsageError(
-        f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet ({why}). "
-        f"Type model.checkpoint=FOLDER with a config.json and its {STEM}.safetensors"
-    )
+class Unreadable(UsageError):
+    """why: what is wrong, in the middle of the line."""
+
+    def __init__(self, folder: Path, why: str):
+        self.why = why
+        super().__init__(
+            f"model.checkpoint={folder}: can not be read as a UNet2DModel or SalunUNet ({why}). "
+            f"Type model.checkpoint=FOLDER with a config.json and its {STEM}.safetensors"
+        )
+
+
+unreadable = Unreadable
 
 
 def networks(path: Path) -> dict[str, Path]:
@@ -97,15 +112,17 @@ def network_config(folder: Path) -> dict:
     return config
 
 
-def variant(folder: Path) -> str | None:
+def variant(folder: Path, stem: str = STEM) -> str | None:
     """Which of the weights in a folder are read: None for the ordinary file, else e.g. "fp16".
+
+    stem: what the files are called, e.g. "model" in transformers.
 
     Raises:
         UsageError: there are none in safetensors, or several variants and none of them ordinary, or
             a part of them is missing.
     """
     names = sorted(path.name for path in folder.iterdir())
-    matches = [match for match in map(WEIGHTS.fullmatch, names) if match]
+    matches = [match for match in map(names_of(stem).fullmatch, names) if match]
     variants = {match[1] or match[2] for match in matches}
     if None in variants or len(variants) == 1:
         chosen = None if None in variants else variants.pop()
@@ -120,7 +137,7 @@ def variant(folder: Path) -> str | None:
     pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     raise unreadable(
         folder,
-        f"it holds no {STEM}.safetensors"
+        f"it holds no {stem}.safetensors"
         + (
             f"; {pickles[0]} is a pickle, which is not opened, as it could run any program: write"
             " it as safetensors where it was trained (save_pretrained of diffusers does)"
@@ -314,7 +331,7 @@ def wrong_label(path: Path, weights: str, labels: list[str]) -> str:
 
 def _check_expressible(file: Path, theirs: dict) -> None:
     allowed = {
-        "beta_schedule": ("linear",),
+        "beta_schedule": BETA_SCHEDULES,
         "prediction_type": PREDICTIONS,
         **{key: (value,) for key, value in FIXED.items()},
     }

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from unrelearn.diffusion.prompts import PromptUNet
     from unrelearn.diffusion.salun_unet import SalunUNet
+    from unrelearn.diffusion.stable import StableUNet
 
-    Denoiser: TypeAlias = UNet2DModel | SalunUNet | PromptUNet
+    Denoiser: TypeAlias = UNet2DModel | SalunUNet | PromptUNet | StableUNet
 else:  # diffusers is imported where a network is made or read: a finished run needs none
     Denoiser = nn.Module
 
@@ -167,13 +168,26 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
 
     from unrelearn.diffusion.prompts import PromptUNet
     from unrelearn.diffusion.salun_unet import SalunUNet
+    from unrelearn.diffusion.stable import StableUNet
 
-    kinds = {"UNet2DModel": UNet2DModel, "SalunUNet": SalunUNet, "PromptUNet": PromptUNet}
+    kinds = {one.__name__: one for one in (UNet2DModel, SalunUNet, PromptUNet, StableUNet)}
     name = json.loads((folder / "config.json").read_text())["_class_name"]
     if name not in kinds:
         raise ValueError(f"a {name}")
-    with _quiet_diffusers():  # what it would only warn of is an error here
-        network, missing = kinds[name].from_pretrained(
+    network = whole(kinds[name], folder, variant)
+    if isinstance(network, StableUNet):
+        network.read_table(folder)
+    return network
+
+
+def whole(kind: Any, folder: Path, variant: str | None) -> Any:
+    """A network of a class of diffusers from its folder; float32, in evaluation mode.
+
+    Raises:
+        ValueError: the weights there are not exactly this network's.
+    """
+    with quiet_diffusers():  # what it would only warn of is an error here
+        network, missing = kind.from_pretrained(
             folder,
             low_cpu_mem_usage=False,
             torch_dtype=torch.float32,
@@ -187,7 +201,7 @@ def load(folder: Path, variant: str | None = None) -> Denoiser:
 
 
 @contextlib.contextmanager
-def _quiet_diffusers() -> Iterator[None]:
+def quiet_diffusers() -> Iterator[None]:
     from diffusers.utils import logging
 
     level = logging.get_verbosity()
@@ -248,12 +262,28 @@ def load_checkpoint(
 
 def reads_text(denoiser: nn.Module) -> bool:
     """Whether its table holds captions, which are public and no weights of its own."""
-    return hasattr(denoiser.class_embedding, "encoder")
+    return hasattr(denoiser.class_embedding, "ids")
+
+
+def is_latent(denoiser: nn.Module) -> bool:
+    """Whether it denoises the latents of an autoencoder: float16, and not bounded as pixels are."""
+    return getattr(denoiser, "latent", False)
+
+
+def empty_like(denoiser: Denoiser) -> Denoiser:
+    """A network of the same shape without memory for its weights; captions, which lie in no
+    configuration of Stable Diffusion, with it.
+    """
+    with torch.device("meta"):
+        plain = type(denoiser).from_config(denoiser.config)
+    if plain.class_embedding is None:
+        plain.class_embedding = copy.deepcopy(denoiser.class_embedding)
+    return plain
 
 
 def reinitialise(denoiser: Denoiser, seed: int) -> None:
     """Give every weight its random initial value, a function of the seed alone; captions stay."""
-    with torch.random.fork_rng(devices=[]), _quiet_diffusers():
+    with torch.random.fork_rng(devices=[]), quiet_diffusers():
         torch.manual_seed(seed)
         fresh = type(denoiser).from_config(denoiser.config).state_dict()
     if reads_text(denoiser):

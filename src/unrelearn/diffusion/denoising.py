@@ -109,6 +109,10 @@ class Denoising(Training):
         """What the network answers (B, C, H, W) at x_t, times t (B,) and labels (B,)."""
         return denoisers.predict(self.network, x_t, t, labels)
 
+    def bounded(self, x_0: Tensor) -> Tensor:
+        """Kept in [-1, 1], where pixels lie; latents have no bounds."""
+        return x_0 if denoisers.is_latent(self.network) else x_0.clamp(-1, 1)
+
     def matching(self, answer: Tensor, wanted: Tensor) -> Tensor:
         """How far predictions (B, C, H, W) are from those they are to match; `wanted` gets no
         gradient.

@@ -1,13 +1,14 @@
 """Class-conditional denoisers, as a kind of model."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn.config import Config, forget_classes
@@ -98,6 +99,10 @@ class Denoisers(Kind):
         from unrelearn.diffusion.denoising import Denoising
 
         return Denoising(method, task)
+
+    def finish(self, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+        """What makes uint8 images of what is drawn; None: no more than rounding."""
+        return None
 
     def pretraining(self) -> Method:
         from unrelearn.diffusion.denoising import Pretraining

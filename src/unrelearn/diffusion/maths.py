@@ -14,18 +14,25 @@ from torch import Tensor
 
 
 def alphas_cumprod(
-    num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+    num_train_timesteps: int = 1000,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    beta_schedule: str = "linear",
 ) -> Tensor:
-    """Products of (1 - beta) for the linear schedule, float32 (T,). DDPM section 4."""
-    betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+    """Products of (1 - beta), float32 (T,), for the linear schedule (DDPM section 4), or for
+    "scaled_linear", where the square roots of the betas are linear: that of latent diffusion
+    (Rombach et al. 2022, arXiv 2112.10752) as released.
+    """
+    power = 2.0 if beta_schedule == "scaled_linear" else 1.0
+    ends = beta_start ** (1 / power), beta_end ** (1 / power)
+    betas = torch.linspace(*ends, num_train_timesteps, dtype=torch.float64) ** power
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
 def alphas_of(schedule: dict) -> Tensor:
     """`alphas_cumprod` of a noise schedule as the configuration has it."""
-    return alphas_cumprod(
-        schedule["num_train_timesteps"], schedule["beta_start"], schedule["beta_end"]
-    )
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+    return alphas_cumprod(*(schedule[key] for key in keys))
 
 
 def _per_image(values: Tensor, t: Tensor) -> Tensor:

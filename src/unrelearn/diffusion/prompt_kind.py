@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,8 +15,8 @@ from unrelearn.method import Method
 
 
 class Prompted(Denoisers):
-    batches = ("Denoising", "Prompting")
-    parts = ("unet", "schedule", "text")
+    batches: ClassVar[tuple[str, ...]] = ("Denoising", "Captioned", "Prompting")
+    parts: ClassVar[tuple[str, ...]] = ("unet", "schedule", "text")
 
     @cached_property
     def captions(self) -> Captions:

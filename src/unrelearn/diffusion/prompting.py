@@ -24,8 +24,7 @@ class PromptingTask(DenoisingTask):
     @property
     def concept(self) -> list[int]:
         """The tokens of the forgotten words."""
-        words = self.captions.concept(self.forget_classes)
-        return [self.captions.vocabulary.index(word) for word in words]
+        return self.captions.tokens(self.captions.concept(self.forget_classes))
 
     def other_class(self, forget_class: int) -> int:
         """The caption with the forgotten word edited, where the data set knows it; else the next
@@ -54,9 +53,9 @@ class PromptingTask(DenoisingTask):
         return ImageSet(held.images, held.labels)
 
 
-class Prompting(Denoising):
-    """Train a denoiser that reads text. The encoder and its states are public: they stay, but for
-    attacks that learn a state or a token.
+class Captioned(Denoising):
+    """Train a denoiser that reads the states of captions. They and what made them are public: they
+    stay, but for attacks that learn a state or a token.
     """
 
     task: PromptingTask  # type: ignore[assignment]
@@ -72,14 +71,6 @@ class Prompting(Denoising):
         return frozenset(name for name in names if name.startswith(denoisers.TABLE))
 
     spared = public
-
-    @property
-    def swaps(self) -> dict[int, int]:
-        """Each token of the concept -> the one in its place in the caption that stands in."""
-        table, c = self.network.class_embedding, self.task.forget_classes[0]
-        own, other = table.ids[c, 0].tolist(), table.ids[self.task.other_class(c), 0].tolist()
-        swapped = {a: b for a, b in zip(own, other, strict=True) if a != b}
-        return {token: swapped[token] for token in self.task.concept if token in swapped}
 
     def attention(self, batch: NoisyBatch) -> list[Tensor]:
         """Of every cross-attention where the pixels of x_t look: (B, heads, pixels, L), softmax
@@ -147,3 +138,15 @@ class Prompting(Denoising):
     def _captions(self, classes: list[int]) -> Tensor:
         place = torch.tensor(classes, device=self.device)[:, None]
         return self.network.class_embedding.weight[place, self.known_wordings()].detach().double()
+
+
+class Prompting(Captioned):
+    """Train a denoiser with a text encoder of its own, whose tokens are at hand."""
+
+    @property
+    def swaps(self) -> dict[int, int]:
+        """Each token of the concept -> the one in its place in the caption that stands in."""
+        table, c = self.network.class_embedding, self.task.forget_classes[0]
+        own, other = table.ids[c, 0].tolist(), table.ids[self.task.other_class(c), 0].tolist()
+        swapped = {a: b for a, b in zip(own, other, strict=True) if a != b}
+        return {token: swapped[token] for token in self.task.concept if token in swapped}

@@ -40,18 +40,29 @@ class TextEncoder(nn.Module):
         return self.norm(x)
 
 
-class PromptTable(nn.Module):
+class StateTable(nn.Module):
     """weight (K + 1, T, L, D): the states of T captions of each class; row K is the empty prompt.
-    ids (K + 1, T, L): their tokens, from which `encoder` made them.
+    ids (K + 1, T, L): their tokens.
+    """
+
+    def __init__(self, classes: int, wordings: int, length: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes + 1, wordings, length, width))
+        self.register_buffer("ids", torch.zeros(classes + 1, wordings, length, dtype=torch.long))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(B,) -> (B, L, D)."""
+        return self.weight[labels % len(self.weight), labels // len(self.weight)]
+
+
+class PromptTable(StateTable):
+    """With the encoder that makes the states of the tokens.
 
     live: make the states anew in every call, for gradients to reach tokens.
     """
 
     def __init__(self, classes: int, wordings: int, length: int, encoder: TextEncoder):
-        super().__init__()
-        width = encoder.tokens.embedding_dim
-        self.weight = nn.Parameter(torch.zeros(classes + 1, wordings, length, width))
-        self.register_buffer("ids", torch.zeros(classes + 1, wordings, length, dtype=torch.long))
+        super().__init__(classes, wordings, length, encoder.tokens.embedding_dim)
         self.encoder, self.live = encoder, False
 
     def requires_grad_(self, requires_grad: bool = True) -> "PromptTable":
@@ -61,9 +72,9 @@ class PromptTable(nn.Module):
         return self
 
     def forward(self, labels: Tensor) -> Tensor:
-        """(B,) -> (B, L, D)."""
-        place = labels % len(self.weight), labels // len(self.weight)
-        return self.encoder(self.ids[place]) if self.live else self.weight[place]
+        if not self.live:
+            return super().forward(labels)
+        return self.encoder(self.ids[labels % len(self.weight), labels // len(self.weight)])
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unrelearn.data import to_model_range, to_uint8
-from unrelearn.diffusion.denoiser import Denoiser, null_label, predict
+from unrelearn.diffusion.denoiser import Denoiser, is_latent, null_label, predict
 from unrelearn.diffusion.maths import add_noise
 from unrelearn.randomness import generator_for
 
@@ -61,6 +61,8 @@ class Sampling:
             None: pure noise.
         start_time: to which share of T they are noised, in (0, 1]: to the sampler's latest time
             below it, or its last.
+        finish: x_0 (B, C, H, W) -> what is returned of it; None: in the form in which the network's
+            data are kept, uint8 of pixels and float16 of latents.
     """
 
     schedule: dict
@@ -76,6 +78,7 @@ class Sampling:
     progress: Callable[[int], None] = lambda images: None
     start: Tensor | None = None
     start_time: float = 1.0
+    finish: Callable[[Tensor], Tensor] | None = None
 
     def batch(self, denoiser: Denoiser, labels: Tensor, begin: int) -> Tensor:
         """Images begin, begin + 1, ... of this call, one for each label."""
@@ -84,7 +87,8 @@ class Sampling:
         generators = [generator_for(self.seed, self.stream, k) for k in numbers]
         shape = image_shape(denoiser)
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-        scheduler = make_scheduler(self.name, self.schedule, self.clip_sample)
+        clip = self.clip_sample and not is_latent(denoiser)
+        scheduler = make_scheduler(self.name, self.schedule, clip)
         scheduler.set_timesteps(self.num_inference_steps, device="cpu")
         options = {"eta": self.eta} if self.name == "ddim" else {}
         x_t, times = noise, scheduler.timesteps
@@ -97,7 +101,12 @@ class Sampling:
                 output, t, x_t, generator=generators, return_dict=False, **options
             )
             x_t = step[0]
-        return to_uint8(x_t).cpu()
+        return self.finished(denoiser, x_t)
+
+    def finished(self, denoiser: Denoiser, x_0: Tensor) -> Tensor:
+        if self.finish is not None:
+            return self.finish(x_0).cpu()
+        return (x_0.half() if is_latent(denoiser) else to_uint8(x_0)).cpu()
 
     def guided(self, denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """The network's answer, guided: eps(null) + s (eps(c) - eps(null))."""
@@ -135,7 +144,8 @@ def sample(denoiser: Denoiser, labels: Tensor, **settings: Any) -> Tensor:
         settings: of Sampling; `schedule` is one that must be given.
 
     Returns:
-        uint8 (N, C, H, W) on the CPU.
+        uint8 (N, C, H, W) on the CPU; of a network of latents these, float16, unless
+        `settings.finish` decodes them.
     """
     sampling = Sampling(**settings)
     device = next(denoiser.parameters()).device
@@ -146,7 +156,7 @@ def sample(denoiser: Denoiser, labels: Tensor, **settings: Any) -> Tensor:
     default = 2048 if device.type == "cuda" else default
     size = sampling.batch_size or _fitting.get(kind, default)
     # a process may have no image to draw
-    images, done = [torch.empty((0, *shape), dtype=torch.uint8)], 0
+    images, done = [sampling.finished(denoiser, torch.empty((0, *shape)))], 0
     training = denoiser.training
     denoiser.eval()
     try:

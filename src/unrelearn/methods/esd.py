@@ -9,8 +9,8 @@ the frozen original model's predictions at x_t without and with the condition,
 and x_t an image of c_f that the current network has denoised from noise down to t, with guidance,
 as in the released code for Stable Diffusion. Where we differ: a batch in which each image has its
 own t, reached by DDIM steps of equal length (there one image and one t a step, t anywhere in the
-bin where it stopped); network in evaluation mode while it draws x_t; x_0 clamped to [-1, 1] there,
-as we sample pixels and not latents; all weights that may move move (there parts that our UNets do
+bin where it stopped); network in evaluation mode while it draws x_t; x_0 of pixels clamped to
+[-1, 1] there; all weights that may move move (there parts that our UNets do
 not have). The port for DDPM that SalUn's repository once held steps before it differentiates:
 nothing is taken from it. The target's weights sum to 1, so the same formula is right for noise, x_0
 and v prediction.
@@ -79,6 +79,6 @@ class ESD(Method):
             output = denoisers.guided(t.predict, *state, labels, t.null_label, self.start_guidance)
             x_0, noise = maths.x_0_and_noise(output, *state, alphas, kind)
             now = now - stride * going
-            x[going] = maths.add_noise(x_0.clamp(-1, 1), noise, now[going], alphas)
+            x[going] = maths.add_noise(t.bounded(x_0), noise, now[going], alphas)
         t.network.train(training)
         return x

@@ -23,14 +23,14 @@ from unrelearn.diffusion.captions import States
 from unrelearn.method import Method
 
 if TYPE_CHECKING:
-    from unrelearn.diffusion.prompting import Prompting
+    from unrelearn.diffusion.prompting import Captioned
 
 
 @dataclass(kw_only=True)
 class ForgetMeNot(Method):
     states: States  # of a caption: the columns that are turned away from
 
-    def losses(self, t: "Prompting") -> dict[str, Tensor]:
+    def losses(self, t: "Captioned") -> dict[str, Tensor]:
         batch = t.draw("forget", t.task.forget, label_dropout=0.0)
         rows = t.null_label + 1
         columns = t.places(batch.labels % rows, batch.labels // rows, self.states).float()

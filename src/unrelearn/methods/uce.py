@@ -26,7 +26,7 @@ from unrelearn.method import Still
 from unrelearn.ranges import Positive, Weight
 
 if TYPE_CHECKING:
-    from unrelearn.diffusion.prompting import Prompting
+    from unrelearn.diffusion.prompting import Captioned
 
 
 @dataclass(kw_only=True)
@@ -37,7 +37,7 @@ class UCE(Still):
     retain_weight: Weight  # of all retained captions, and the empty one
 
     @torch.no_grad()
-    def prepare(self, t: "Prompting") -> None:
+    def prepare(self, t: "Captioned") -> None:
         forgotten, places = t.concept_states(self.states)
         anchors = t.stand_in_states()[places]
         kept = t.retained_states()

@@ -47,6 +47,7 @@ class Samples(OfModel):
 
     def make(self, folder: Path) -> dict[str, Any]:
         run, cfg = self.run, self.run.cfg
+        kind: Any = run.kind  # of denoisers
         network = self.network()
         # of an attack on the sampler: images to start from
         beside = (self.model.weights or folder).parent / "start.safetensors"
@@ -68,6 +69,7 @@ class Samples(OfModel):
                 schedule=run.slice(cfg.model.schedule),
                 batch_size=cfg.trainer.sampling_batch_size,
                 progress=advance,
+                finish=kind.finish(run.device),
             )
         if distributed.is_main():
             save_file(tensors, folder / "samples.safetensors")

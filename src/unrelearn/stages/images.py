@@ -14,6 +14,7 @@ from unrelearn.run import Run
 from unrelearn.stage import Stage
 
 if TYPE_CHECKING:
+    from unrelearn.stages.latents import Latents
     from unrelearn.stages.memorise import Memorisation
 
 
@@ -49,7 +50,7 @@ def files(run: Run) -> list[Stage]:
 
 def decoded(run: Run) -> list[Stage]:
     """What must be there before they can be told into those to forget and to retain."""
-    return [*files(run), *_known(run)]
+    return [*files(run), *_latents(run), *_known(run)]
 
 
 def _known(run: Run) -> "list[Memorisation]":
@@ -60,9 +61,16 @@ def _known(run: Run) -> "list[Memorisation]":
     return [Memorisation(run)]
 
 
+def _latents(run: Run) -> "list[Latents]":
+    from unrelearn.stages.latents import latents
+
+    return latents(run)
+
+
 def images(run: Run) -> ImageData:
-    """The images of a run, and what is known of them."""
-    data = stored(run)
+    """The images of a run, as its models see them, and what is known of them."""
+    encoded = _latents(run)
+    data = run.once("latents", encoded[0].read) if encoded else stored(run)
     for known in _known(run):
         scores = run.once("memorisation", known.read)
         data = replace(data, memorisation=scores)

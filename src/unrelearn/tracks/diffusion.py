@@ -9,13 +9,15 @@ from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.imported import Given, Import, Imported
+from unrelearn.stages.latents import ImportStable
 from unrelearn.stages.measure import Evaluate
 from unrelearn.stages.rows import rows_of
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
 
 def models(run: Run) -> list[Model]:
-    imported = Import(run) if run.cfg.model.checkpoint is not None else None
+    reader = Import if run.cfg.model.latent is None else ImportStable
+    imported = reader(run) if run.cfg.model.checkpoint is not None else None
     if run.method.elsewhere:
         unlearned = Given(run, imported)
         return [*([Model(imported)] if imported else []), Model(unlearned), *attacked(unlearned)]
