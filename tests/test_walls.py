@@ -280,6 +280,7 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
         "unrelearn.stages.measure",
         "unrelearn.stages.score",
         "unrelearn.stages.federated",
+        "unrelearn.stages.compare",
     }
 
 

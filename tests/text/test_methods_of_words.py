@@ -15,7 +15,7 @@ from unrelearn.config.kinds import options
 from unrelearn.diffusion import denoiser
 from unrelearn.method import Method
 
-BATCHES = ("Denoising", "Prompting")
+BATCHES = ("Denoising", "Captioned", "Prompting")
 # projection_swap and given are refused by the configuration, and digits are no images of shapes
 METHODS = sorted(
     {*options("method", BATCHES)} - {"projection_swap", "given", "original", "retrain"}
