@@ -86,8 +86,26 @@ class PromptTable(StateTable):
         self.encoder.train(training)
 
 
-class PromptUNet(UNet2DConditionModel):
-    """UNet2DConditionModel, called like UNet2DModel.
+class CaptionedUNet(UNet2DConditionModel):
+    """UNet2DConditionModel, called like UNet2DModel: `class_embedding` says what a label means."""
+
+    def get_class_embed(self, sample: Tensor, class_labels: Tensor | None) -> None:
+        """Nothing: the table's states are read by cross-attention, not added to the time."""
+        return None
+
+    def forward(
+        self, sample: Tensor, timestep: Any, class_labels: Tensor, return_dict: bool = True
+    ) -> Any:
+        states = self.class_embedding(class_labels)
+        return super().forward(sample, timestep, states, return_dict=return_dict)
+
+    def read(self, x_t: Tensor, t: Tensor, states: Tensor) -> Tensor:
+        """The answer (B, C, H, W) to states (B, L, D) that no row of the table holds."""
+        return super().forward(x_t, t, states, return_dict=False)[0]
+
+
+class PromptUNet(CaptionedUNet):
+    """A denoiser whose captions an encoder of its own reads.
 
     vocabulary: the words that tokens stand for. Others: of UNet2DConditionModel, PromptTable and
     TextEncoder.
@@ -130,20 +148,6 @@ class PromptUNet(UNet2DConditionModel):
         shape = (len(vocabulary), length, cross_attention_dim, text_layers, text_heads)
         encoder = TextEncoder(*shape)
         self.class_embedding = PromptTable(num_classes, wordings, length, encoder)
-
-    def get_class_embed(self, sample: Tensor, class_labels: Tensor | None) -> None:
-        """Nothing: the table's states are read by cross-attention, not added to the time."""
-        return None
-
-    def forward(
-        self, sample: Tensor, timestep: Any, class_labels: Tensor, return_dict: bool = True
-    ) -> Any:
-        states = self.class_embedding(class_labels)
-        return super().forward(sample, timestep, states, return_dict=return_dict)
-
-    def read(self, x_t: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """The answer (B, C, H, W) to states (B, L, D) that no row of the table holds."""
-        return super().forward(x_t, t, states, return_dict=False)[0]
 
 
 def build(unet: Any, shape: dict[str, Any], prompt: dict[str, Any]) -> PromptUNet:

@@ -6,31 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from unrelearn.diffusion.pipelines import TABLE_FILE
-from unrelearn.diffusion.prompts import StateTable
+from unrelearn.diffusion.prompts import CaptionedUNet, StateTable
 
 
-class StableUNet(UNet2DConditionModel):
+class StableUNet(CaptionedUNet):
     """UNet2DConditionModel of latents (B, 4, h, w), with a table of captions (StateTable) beside
     its weights: what it writes is a folder of plain diffusers, and the table in a file of its own.
     """
 
     latent = True
     class_embedding: Any  # a StateTable, once captions are read
-
-    def get_class_embed(self, sample: Tensor, class_labels: Tensor | None) -> None:
-        """Nothing: the table's states are read by cross-attention, not added to the time."""
-        return None
-
-    def forward(
-        self, sample: Tensor, timestep: Any, class_labels: Tensor, return_dict: bool = True
-    ) -> Any:
-        states = self.class_embedding(class_labels)
-        return super().forward(sample, timestep, states, return_dict=return_dict)
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
         table, self.class_embedding = self.class_embedding, None
