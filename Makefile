@@ -108,6 +108,7 @@ SMALL := $(GRID) experiment=classification/cifar10_500 tracking=none
 SMALL_SEARCH := $(SMALL) paths.outputs=outputs/classification-cifar10-tuning forget=random:0.1 attack=none seed=100 forget_seed=100 references.count=2
 SMALL_CHOSEN = $(subst $(space),$(comma),$(patsubst conf/tuned/%.yaml,%,$(sort $(wildcard conf/tuned/classification_cifar10/*.yaml))))
 SMALL_TABLE := $(SMALL) paths.outputs=outputs/classification-cifar10 seed=0,1,2
+SMALL_AUGMENTED := $(SMALL) paths.outputs=outputs/classification-cifar10-augmented seed=0,1,2 forget=random:0.1 augment.base=crop_flip
 MANY := $(GRID) $(CLASSIFIERS) paths.outputs=outputs/classification-many references.count=64 attack=none eval=[forget_accuracy] seed=$(subst $(space),$(comma),$(shell seq 0 63))
 results-classification: $(STAMP) ## every method of classifiers on digits with wrong labels, beside retraining, and CIFAR-10 (several hours of two cores; resumable)
 	$(SEARCH) method=$(TRAINED) unlearning.learning_rate=0.001,0.005,0.025,0.1 unlearning.max_steps=6,12,25,100 --workers 2
@@ -141,8 +142,8 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(SMALL_TABLE) forget=class:3 +tuned=$(SMALL_CHOSEN) --workers 2
 	$(SMALL_TABLE) forget=random:0.5 method=original,retrain --workers 2
 	$(SMALL_TABLE) forget=random:0.5 +tuned=$(SMALL_CHOSEN) --workers 2
-	$(SMALL_TABLE) forget=random:0.1 augment.base=crop_flip method=original,retrain --workers 2
-	$(SMALL_TABLE) forget=random:0.1 augment.base=crop_flip +tuned=$(SMALL_CHOSEN) --workers 2
+	$(SMALL_AUGMENTED) method=original,retrain --workers 2
+	$(SMALL_AUGMENTED) +tuned=$(SMALL_CHOSEN) --workers 2
 	$(BIN)/python scripts/report.py $(RUNS)/*-relearn-forget_* --out $(PAGE) --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-forget3-* --out $(PAGE)_class --figures
 	$(BIN)/python scripts/report.py $(RUNS)/*-manif_smc-none-* --out $(PAGE)_margins --figures
@@ -154,7 +155,10 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/paired.py $(RUNS)/*-finetune-none-* $(RUNS)/*-random_label-none-* $(RUNS)/*-salun-none-* --by augment.forget --against none --out $(PAGE)_augmentation/forget.md
 	$(BIN)/python scripts/report.py outputs/classification-controls/runs/*-relearn-* --out $(PAGE)_again --figures
 	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against salun --out $(PAGE)_again/masks.md
-	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs --out $(PAGE)_cifar10 --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget_random0.1-* --out $(PAGE)_cifar10 --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget3-* --out $(PAGE)_cifar10/class --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget_random0.5-* --out $(PAGE)_cifar10/half --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10-augmented/runs --out $(PAGE)_cifar10/augmented --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 MEMBERS := $(GRID) experiment=membership tracking=none paths.outputs=outputs/membership attack=dimra
