@@ -422,15 +422,24 @@ def test_what_a_record_holds_is_plain_python(compose):
     assert not_plain(vars(attack)) == [] and attack.budgets[0] == 0
 
 
+def loaded_by(modules: list[str], heavy: set[str]) -> str:
+    """Which of the heavy ones a new process has after it imported modules, as text."""
+    program = f"import sys, {', '.join(modules)}; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
 def test_what_is_there_already_is_shown_without_the_libraries_that_make_it():
     """They are 12 s of imports: a run of which everything is there needs none of them."""
     methods = sorted(m for m in OURS if m.startswith(("unrelearn.methods.", "unrelearn.attacks.")))
-    program = f"import sys, {', '.join(['unrelearn.record', 'unrelearn.report.summary', *methods])}"
-    heavy = "{'lightning', 'diffusers', 'sklearn', 'matplotlib', 'wandb'}"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}; print(sorted({heavy} & sys.modules.keys()))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    modules = ["unrelearn.record", "unrelearn.report.summary", *methods]
+    heavy = {"lightning", "diffusers", "sklearn", "matplotlib", "wandb"}
+    assert loaded_by(modules, heavy) == "[]"
+
+
+def test_a_configuration_is_checked_and_help_printed_without_the_libraries_that_compute():
+    """Two of the three seconds that --help took were these."""
+    heavy = {"torch", "scipy", "sklearn", "pandas", "diffusers", "lightning"}
+    assert loaded_by(["unrelearn.config"], heavy) == "[]"

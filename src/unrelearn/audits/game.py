@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from unrelearn.audits import bounds
 from unrelearn.audits.bounds import CONFIDENCE, DELTA, Counts
+from unrelearn.audits.twins import duplicated, twins
 from unrelearn.errors import UsageError
 from unrelearn.randomness import generator_for
 
@@ -33,19 +34,6 @@ def isolation(records: np.ndarray) -> np.ndarray:
     """
     distances, _ = cKDTree(records).query(records, NEIGHBOURS + 1)
     return distances[:, 1:].mean(1)
-
-
-def twins(records: np.ndarray, target: int) -> np.ndarray:
-    """Rows that equal the target, without itself."""
-    same = (records == records[target]).all(1)
-    same[target] = False
-    return np.flatnonzero(same)
-
-
-def duplicated(records: np.ndarray) -> np.ndarray:
-    """Which of (N, D) records have a twin, bool (N,)."""
-    _, group, sizes = np.unique(records, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[group.ravel()] > 1)
 
 
 def ranked(records: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from unrelearn.advice import problem
 from unrelearn.arguments import printed
-from unrelearn.audits import game
+from unrelearn.audits import twins
 from unrelearn.config.rules import Problems
 from unrelearn.config.schema import Config
 
@@ -34,7 +34,7 @@ def check_targets(cfg: Config, dataset: Any) -> list[str]:
 def _problems(target: Any, records: np.ndarray) -> Problems:
     instead = {KEY: ["outlier"]}
     if target in RULES:
-        twice = game.duplicated(records)
+        twice = twins.duplicated(records)
         if target == "duplicate" and not twice.any():
             yield problem(KEY, target, "no record is in the table twice", instead)
         elif target != "duplicate" and twice.all():
@@ -42,6 +42,6 @@ def _problems(target: Any, records: np.ndarray) -> Problems:
     elif type(target) is not int or target not in range(len(records)):
         why = f"must be one of {', '.join(RULES)}, or a row from 0 to {len(records) - 1}"
         yield problem(KEY, printed(target), why, instead)
-    elif len(same := game.twins(records, target)):
+    elif len(same := twins.twins(records, target)):
         why = f"row {same[0]} is its twin, which stays in the world without it"
         yield problem(KEY, target, why, instead)

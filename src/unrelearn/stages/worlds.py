@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from unrelearn.artifact import write_json
-from unrelearn.audits import bounds, game, published
+from unrelearn.audits import bounds, game, published, twins
 from unrelearn.config.models import PublishedAudit
 from unrelearn.data.table import TableData
 from unrelearn.run import Run
@@ -31,7 +31,7 @@ def targets(run: Run) -> list[str | int]:
     """Rules of game.targets, and rows of the training part."""
 
     def controls() -> list[str | int]:
-        twice = game.duplicated(run.dataset.load().train.numpy()).any()
+        twice = twins.duplicated(run.dataset.load().train.numpy()).any()
         return ["outlier", "median", *(["duplicate"] if twice else [])]
 
     return audit_of(run).targets or run.once("targets of audits", controls)
