@@ -293,7 +293,16 @@ def versioned(seed: int, **versions) -> dict:
 
 @pytest.mark.parametrize(
     "stage",
-    ["unrelearn", "pretrain", "oracle", "unlearn", "attack", "samples", "reference", "evaluate"],
+    [
+        "unrelearn",
+        "pretrain",
+        "unlearn",
+        "attack",
+        "samples",
+        "evaluate",
+        "memorisation",
+        "a_new_one",
+    ],
 )
 def test_other_versions_of_a_stage_never_share_a_table(stage):
     made_of = results(

@@ -45,7 +45,7 @@ def default_of(group: str) -> str | None:
     for entry in file_of("", "config")["defaults"]:
         if isinstance(entry, dict) and entry.get(group):
             chosen = entry[group]
-            return chosen[0] if isinstance(chosen, list) else chosen
+            return str(chosen[0] if isinstance(chosen, list) else chosen)
     return None
 
 

@@ -63,11 +63,12 @@ def _meant(item: object, dataset: Any) -> list[int] | None:
     What came here as a truth value, null or a fraction has lost its text, and stands for nothing.
     """
     text, names = str(item), dataset.class_names
+    groups: dict[str, list[int]] = getattr(dataset, "groups", {})
     if isinstance(item, bool) or not isinstance(item, str | int):
         return None
     if text in names:
         return [names.index(text)]
-    if text in (groups := getattr(dataset, "groups", {})):
+    if text in groups:
         return groups[text]
     index = int(text) if INDEX.fullmatch(text) else len(names)
     return [index] if index < len(names) else None
@@ -86,7 +87,7 @@ def _closest(item: object, dataset: Any) -> str:
     """The class that was probably meant: one that a parser takes for this value, one of a like
     name, or the first.
     """
-    names = [*dataset.class_names, *getattr(dataset, "groups", {})]
+    names: list[str] = [*dataset.class_names, *getattr(dataset, "groups", {})]
     if isinstance(item, str):
         alike = difflib.get_close_matches(item, names, n=1)
     else:

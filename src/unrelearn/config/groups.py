@@ -47,7 +47,7 @@ def constructor_arguments(group: dict[str, Any]) -> dict[str, Any]:
 
 def name_of(group: dict[str, Any]) -> str:
     """Under which a choice stands in every result: that of its file of code, or of a preset."""
-    return group.get("preset") or group["_target_"].split(".")[-2]
+    return str(group.get("preset") or group["_target_"].split(".")[-2])
 
 
 def needs_inception(name: str, measurement: dict[str, Any]) -> bool:

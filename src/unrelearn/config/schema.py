@@ -265,7 +265,8 @@ def file_of(group: str, option: str) -> dict[str, Any]:
 
 def to_config(settings: dict[str, Any]) -> Config:
     """Settings that passed the checks of types, as one typed object; groups stay as they are."""
-    return _typed(Config, settings)
+    config: Config = _typed(Config, settings)
+    return config
 
 
 def with_option(cfg: Config, group: str, option: str) -> Config:

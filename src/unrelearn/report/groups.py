@@ -59,10 +59,8 @@ LATER = {
     "validation.share": "0.0",
 }
 MAX_NAMED = 4  # settings spelled out when two protocols differ
-# of record["versions"], what decides the numbers; other versions, torch's say, are only mentioned
-DECISIVE = (  # noqa: SIM905
-    "unrelearn pretrain oracle unlearn attack samples reference evaluate"
-).split()
+# of record["versions"], what is only mentioned; all others are stages, and decide the numbers
+LIBRARIES = ("torch", "diffusers", "lightning")
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -296,8 +294,10 @@ def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
 
 
 def _unlike_stages(records: Sequence[Record]) -> list[str]:
-    known = {stage: {version(record, stage) for record in records} for stage in DECISIVE}
-    return [stage for stage in DECISIVE if len(known[stage] - {None}) > 1]
+    names = {name for record in records for name in record.get("versions") or {}}
+    stages = sorted(names - set(LIBRARIES))
+    known = {stage: {version(record, stage) for record in records} for stage in stages}
+    return [stage for stage in stages if len(known[stage] - {None}) > 1]
 
 
 def _num_images(record: Record) -> int | None:
