@@ -39,7 +39,10 @@ def test_the_citation_has_what_a_citation_needs_and_the_version_of_the_package()
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors", "version"} <= citation.keys()
     assert citation["version"] == PROJECT["version"]
-    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    version = re.escape(PROJECT["version"])
+    (day,) = re.findall(rf"^## {version} \((\d{{4}}-\d\d-\d\d)\)$", changes, flags=re.M)
+    assert f"date-released: {day}" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.parametrize("name", ["bug.yml", "method.yml"])
