@@ -1,22 +1,20 @@
 """A grid of runs as distinct artefacts, each made once: here, on several devices of this machine,
 or by Slurm in waves.
 
-    python scripts/grid.py run experiment=grid/digits               here; the same command again
-                                                                    continues
-    python scripts/grid.py run experiment=grid/digits --workers 4   four processes, on as many GPUs
-                                                                    as there are
-    python scripts/grid.py plan experiment=grid/cifar10             jobs, hours and disk; nothing is
-                                                                    computed python scripts/grid.py
-                                                                    submit experiment=grid/cifar10
-                                                                    --sbatch "--partition=gpu
-                                                                    --gpus=1 --cpus-per-task=8
-                                                                    --mem=32G"
-    python scripts/grid.py status experiment=grid/cifar10 --watch   done, running, queued, failed,
-                                                                    and the time that is left
-    python scripts/grid.py retry experiment=grid/cifar10 --sbatch "..."    submits only what is
-                                                                           missing and not queued
-    python scripts/grid.py cancel experiment=grid/cifar10           what was being made goes on from
-                                                                    its checkpoint later
+    python scripts/grid.py run experiment=grid/digits
+        here; the same command again continues
+    python scripts/grid.py run experiment=grid/digits --workers 4
+        four processes, on as many GPUs as there are
+    python scripts/grid.py plan experiment=grid/cifar10
+        jobs, hours and disk; nothing is computed
+    python scripts/grid.py submit experiment=grid/cifar10 --sbatch "--partition=gpu --gpus=1"
+        in waves of job arrays
+    python scripts/grid.py status experiment=grid/cifar10 --watch
+        done, running, queued, failed, and the time that is left
+    python scripts/grid.py retry experiment=grid/cifar10 --sbatch "..."
+        submits only what is missing and not queued
+    python scripts/grid.py cancel experiment=grid/cifar10
+        what was being made goes on from its checkpoint later
 
 A grid is named by its choices, as python run.py -m takes them: give the same ones to every command.
 """
@@ -142,8 +140,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-# ---- what is shown
-# --------------------------------------------------------------------------------------------------
+# ---- what is shown -------------------------------------------------------------------------------
 
 
 def hours(seconds: float) -> str:
@@ -236,8 +233,7 @@ def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
     return Group(table, left, *why, *more)
 
 
-# ---- the commands
-# --------------------------------------------------------------------------------------------------
+# ---- the commands --------------------------------------------------------------------------------
 
 
 def look(plan: Plan) -> Overview:
