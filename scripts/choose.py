@@ -8,7 +8,6 @@ file of --out; with --write the choices become presets that are named after its 
 +tuned=classification/METHOD.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -104,9 +103,7 @@ def preset(record: Record, setting: Setting, page: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument(
         "--out",

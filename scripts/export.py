@@ -37,9 +37,7 @@ TASK = "unconditional-image-generation"  # the nearest that the hub has a name f
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=given, metavar="RUN", help="its folder, or its result.json")
     parser.add_argument("folder", type=given, metavar="FOLDER", help="new, or empty")
     parser.add_argument("--model", choices=MODELS, default="unlearned")

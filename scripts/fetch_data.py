@@ -28,6 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from unrelearn import launch
 from unrelearn.data import ImageData, mosaics
 from unrelearn.data.cifar10 import CHECKSUM, CIFAR10, CLASS_NAMES, TEST_BATCHES, TRAIN_BATCHES, URL
 from unrelearn.data.download import fetch
@@ -60,9 +61,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__, EXAMPLES)
     parser.add_argument("name", choices=[*LOADERS, "celeba"], help="the data set")
     parser.add_argument(
         "--root",

@@ -8,7 +8,6 @@ and everything that these were made from; what is younger than a day stays as we
 run or a grid, remove its folder in outputs/runs or outputs/grids first.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -129,9 +128,7 @@ def check_quiet(root: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("outputs", nargs="?", type=given, default=Path("outputs"))
     parser.add_argument("--yes", action="store_true", help="remove them")
     parser.add_argument(

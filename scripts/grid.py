@@ -55,9 +55,7 @@ REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, what: str, **options) -> argparse.ArgumentParser:

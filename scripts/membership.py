@@ -18,7 +18,6 @@ The rows "original" are the ceiling: nothing was forgotten. Last the floor: one 
 retrained models against the other. What a number means: docs/audits.md.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -147,9 +146,7 @@ def told_apart(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument("--out", type=given, metavar="FOLDER", help="membership.md and .csv")
     options = parser.parse_args(arguments)

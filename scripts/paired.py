@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from unrelearn import launch
 from unrelearn.launch import complain
 from unrelearn.paths import given
 from unrelearn.report.classified import COLUMNS, Column, is_classifier, retrained, value_of
@@ -147,9 +148,7 @@ def columns_of(words: str) -> list[Column]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument("--by", required=True, metavar="KEY")
     parser.add_argument("--against", required=True, metavar="VALUE")

@@ -2,11 +2,10 @@
 attack.learning_rate
 """
 
-import argparse
 import logging
 import sys
 
-from unrelearn.launch import complain
+from unrelearn import launch
 from unrelearn.paths import given
 from unrelearn.report.files import write_atomically
 from unrelearn.report.pivot import put_into, to_markdown
@@ -23,9 +22,7 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__, EXAMPLES)
     parser.add_argument(
         "results",
         nargs="+",
@@ -68,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 options.into, put_into(options.into.read_text(encoding="utf-8"), options.by, text)
             )
     except (ValueError, OSError) as error:
-        return complain([str(error)])
+        return launch.complain([str(error)])
     return 0
 
 

@@ -17,7 +17,6 @@ Last the floor: one half of the references against the other. These are fewer mo
 KLoM is larger. What a number means, and its source: unrelearn.audits.populations.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -196,9 +195,7 @@ def lines(records: Sequence[Record]) -> list[list[str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument("--out", type=given, metavar="FOLDER", help="populations.md and .csv")
     options = parser.parse_args(arguments)

@@ -6,7 +6,6 @@ Nothing is computed: the stages of that command say what their parents are, and 
 of each class says what it is.
 """
 
-import argparse
 import re
 from collections.abc import Iterable
 from html import escape
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from unrelearn import tracks
+from unrelearn import launch, tracks
 from unrelearn.config import validate
 from unrelearn.paths import CONF, given
 from unrelearn.run import Run
@@ -104,9 +103,7 @@ def draw(graph: Graph, notes: dict[str, str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("overrides", nargs="*", help="as for run.py")
     parser.add_argument("--out", type=given, default=Path("docs/stages.svg"))
     options = parser.parse_args()

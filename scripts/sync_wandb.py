@@ -11,7 +11,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from unrelearn import hosted, progress, tracking
+from unrelearn import hosted, launch, progress, tracking
 from unrelearn.paths import given
 from unrelearn.report.records import read_record
 
@@ -25,9 +25,7 @@ examples:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__, EXAMPLES)
     parser.add_argument(
         "folder",
         nargs="?",

@@ -33,11 +33,11 @@ from pathlib import Path
 
 from hydra.utils import get_object
 
+from unrelearn import launch
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
 from unrelearn.grid.parts import Part
 from unrelearn.grid.plan import Plan
-from unrelearn.launch import complain
 from unrelearn.paths import given
 from unrelearn.run import Run
 from unrelearn.stages.train import Pretrain, fit_options
@@ -217,9 +217,7 @@ def bring_home(outputs: Path, out: Path, note: Path) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=9.0, help="of this box (default: 9)")
     parser.add_argument(
         "--out", type=given, default=ROOT / "outputs" / "box", help="default: outputs/box"
@@ -260,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UsageError(f"--minutes={options.minutes}: no length of a box. Type --minutes 9")
         plan, box, note = box_of(words, experiment, options.minutes)
     except UsageError as error:
-        return complain(error.problems)
+        return launch.complain(error.problems)
     print(divided(plan, box, options.minutes), flush=True)
     until = started + 60 * options.minutes * (1 - GATHERING)
     code = work([*words, f"model.pretrain.max_steps={box.steps}"], until)

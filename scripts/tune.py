@@ -295,9 +295,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Raises: UsageError: a word that is neither a method that is tuned nor an override that is
     free.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     add = parser.add_argument
     add(
         "words",

@@ -1,5 +1,6 @@
 """Around a run: attack=all, data-parallel processes, and errors as one line each."""
 
+import argparse
 import contextlib
 import errno
 import gc
@@ -62,6 +63,12 @@ def say_left_out(words: list[str], left_out: Callable[[list[str]], dict[str, str
     if any(map(asks_for_all, words)) and int(os.environ.get("RANK", 0)) == 0:
         for name, why in left_out(words).items():
             print(f"attack=all leaves {name} out: it {why}", flush=True)
+
+
+def parser(about: str | None, examples: str | None = None) -> argparse.ArgumentParser:
+    """Of a script, whose docstring and examples its help shows as they are written."""
+    shape = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=about, epilog=examples, formatter_class=shape)
 
 
 def complain(problems: list[str]) -> int:
