@@ -9,7 +9,6 @@ file of --out; with --write the choices become presets that are named after its 
 """
 
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
@@ -132,9 +131,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(launch.complain(error.problems))
-    except OSError as error:
-        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))
+    launch.script(main)

@@ -18,7 +18,6 @@ The rows "original" are the ceiling: nothing was forgotten. Last the floor: one 
 retrained models against the other. What a number means: docs/audits.md.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -163,9 +162,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(launch.complain(error.problems))
-    except OSError as error:
-        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))
+    launch.script(main)

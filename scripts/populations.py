@@ -18,7 +18,6 @@ KLoM is larger. What a number means, and its source: unrelearn.audits.population
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -208,9 +207,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(launch.complain(error.problems))
-    except OSError as error:
-        sys.exit(launch.complain(launch.storage_problems(error) or [str(error)]))
+    launch.script(main)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from unrelearn import check
 from unrelearn.advice import command, shown
@@ -135,6 +135,16 @@ def reasons(error: Exception, cfg: object = None) -> list[str]:
     """What to say of an error, a line each: what a user can mend, or else what it is."""
     problems = error.problems if isinstance(error, UsageError) else storage_problems(error, cfg)
     return problems or [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+
+
+def script(main: Callable[[], int]) -> NoReturn:
+    """End with its exit code; what a user can mend is said in a line each."""
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        sys.exit(complain(error.problems))
+    except OSError as error:
+        sys.exit(complain(storage_problems(error) or [str(error)]))
 
 
 @contextlib.contextmanager
