@@ -7,13 +7,13 @@ thread: how many times cheaper is a member of the bank?
 The target of 5 is the ratio one by one / at once. Results: benchmarks/results/bank_WIDTHS.json.
 """
 
-import argparse
 from functools import partial
 
 import torch
 from common import interleaved, report, stopwatch
 from torch.nn import functional as F
 
+from unrelearn import launch
 from unrelearn.classification.bank import Bank, Member, batches
 from unrelearn.classification.networks import NetworkConfig, build
 from unrelearn.classification.recipe import Recipe
@@ -47,9 +47,7 @@ def one_by_one(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=64)

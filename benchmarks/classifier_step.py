@@ -8,7 +8,6 @@ decay, one-cycle rate. The steps after the first 20 of each run are timed. The b
 float32; with another precision the ratio says what that is worth.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from common import configuration, interleaved, report
 from runs import Cell
 from torch.nn import functional as F
 
-from unrelearn import progress
+from unrelearn import launch, progress
 from unrelearn.classification.classifying import Classifying, Pretraining, unit
 from unrelearn.fit import FitOptions, fit
 
@@ -64,9 +63,7 @@ def bare(cell: Cell, last: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("overrides", nargs="+", metavar="OVERRIDE")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=100)

@@ -15,7 +15,6 @@ The first three take one seed (cells of several seeds share only classifiers), i
 that imports count for neither, and a tenth of the default steps and images.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -27,7 +26,7 @@ from pathlib import Path
 from common import configuration, interleaved, report, stopwatch
 from runs import Cell
 
-from unrelearn import progress
+from unrelearn import launch, progress
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import Worker
 from unrelearn.record import keep
@@ -87,9 +86,7 @@ def separate(methods: list[str], attacks: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--attacks", nargs="+", default=["none", "dimra"])
     parser.add_argument(

@@ -18,7 +18,6 @@ method (`dimum_cover`); the others live here, so that their numbers can be had a
               each
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from common import RESULTS, configuration
 from runs import Cell
 from torch import Tensor, nn
 
+from unrelearn import launch
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.diffusion.denoiser import embedding
 from unrelearn.diffusion.denoising import Denoising
@@ -161,9 +161,7 @@ def trial(cell: Cell, idea, steps: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--forget", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 100])

@@ -11,7 +11,6 @@ of the predicted noise under c_f divided by the original model's under the image
 means that c_f denoises them as well as it ever did. Results: benchmarks/results/noise_levels.json.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -20,6 +19,7 @@ import torch
 from common import RESULTS, configuration
 from runs import Cell
 
+from unrelearn import launch
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.maths import add_noise, alphas_cumprod
@@ -91,9 +91,7 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--forget", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()

@@ -6,7 +6,6 @@ For unet_tiny on 8x8 and unet_small on 32x32 random images (time does not depend
 Compilation itself is not timed, but takes minutes on a CPU: it is measured only when asked for.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from common import configuration, interleaved, report
 
-from unrelearn import progress
+from unrelearn import launch, progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
@@ -66,9 +65,7 @@ def step_seconds(model: str, options: dict) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
     arguments = parser.parse_args()

@@ -13,7 +13,6 @@ is printed as well: FLOPs of the step over its time, as a share of what a large 
 reaches on the same device.
 """
 
-import argparse
 import contextlib
 import os
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 import torch
 from common import configuration, interleaved, report
 
-from unrelearn import progress
+from unrelearn import launch, progress
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
@@ -196,9 +195,7 @@ def matmul_ceiling() -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128 if GPU else 8)
     parser.add_argument("--steps", type=int, default=100 if GPU else 2)

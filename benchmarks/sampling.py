@@ -7,7 +7,6 @@ The bare loop is the one a diffusers user writes: DDIMScheduler, one batch of no
 for guidance.
 """
 
-import argparse
 import tempfile
 
 import torch
@@ -15,6 +14,7 @@ from common import configuration, interleaved, report, stopwatch
 from diffusers import DDIMScheduler
 from runs import Cell
 
+from unrelearn import launch
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 
@@ -42,9 +42,7 @@ def bare(network, labels: torch.Tensor, schedule: dict, scale: float) -> torch.T
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as outputs:

@@ -8,7 +8,6 @@ there, for one that is not, to look at all of them as a plan does, and `scripts/
 --yes. Results: benchmarks/results/scale.json.
 """
 
-import argparse
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from common import RESULTS
 
+from unrelearn import launch
 from unrelearn.artifact import MANIFEST, Spec, Store
 from unrelearn.config import kinds
 from unrelearn.grid.parts import Inventory
@@ -123,9 +123,7 @@ def storing(number: int) -> dict:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--artifacts", type=int, default=1_000_000)
     options = parser.parse_args()

@@ -7,7 +7,6 @@ Equal maths on both sides: batch 64, noise, label dropout, clipping, fused Adam,
 EMA. Steps 20 to 120 of each run are timed, so the start of neither counts.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from common import configuration, interleaved, report
 from runs import Cell
 
-from unrelearn import progress
+from unrelearn import launch, progress
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
@@ -75,9 +74,7 @@ def _wait(device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = launch.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     progress.console.quiet = True
