@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from unrelearn.stages.memorise import Memorisation
 
 
-class Decode(Stage):
+class OfData(Stage):
+    """What is made of the data set alone."""
+
+    @property
+    def what(self) -> str:
+        return self.run.names["dataset"]
+
+
+class Decode(OfData):
     """The files of a data set that is too large to be decoded in every run."""
 
     name = "dataset"
 
     def config(self) -> dict[str, Any]:
         return self.run.data_slice
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def make(self, folder: Path) -> dict[str, Any]:
         dataset, name = self.run.dataset, self.run.names["dataset"]

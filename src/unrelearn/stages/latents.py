@@ -17,21 +17,17 @@ from unrelearn.diffusion.latents import AT_ONCE, factor_of
 from unrelearn.diffusion.pipelines import TABLE_FILE
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.images import files, stored
+from unrelearn.stages.images import OfData, files, stored
 from unrelearn.stages.imported import Import
 
 FILE, PARTS = "latents.safetensors", ("train", "test")
 
 
-class Captions(Stage):
+class Captions(OfData):
     """The states that the text encoder makes of each class's captions, and of the empty one."""
 
     name = "captions"
     seconds = 10.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def config(self) -> dict[str, Any]:
         kind: Any = self.run.kind
@@ -49,15 +45,11 @@ class Captions(Stage):
         return {"tokens": captions.length}
 
 
-class Latents(Stage):
+class Latents(OfData):
     """The images of a data set as the autoencoder encodes them."""
 
     name = "latents"
     seconds = 60.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def needs(self) -> list[Stage]:
         return files(self.run)

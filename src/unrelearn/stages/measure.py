@@ -24,7 +24,7 @@ from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers, classifier
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.images import files, stored
+from unrelearn.stages.images import OfData, files, stored
 from unrelearn.stages.records import RecordScores, retrained
 from unrelearn.stages.train import Model
 
@@ -58,17 +58,13 @@ def _judge(dataset: Any, attributes: list[str]) -> Callable[[Tensor], Tensor] | 
     return judge
 
 
-class Reference(Stage):
+class Reference(OfData):
     """What is seen in real images of every class: computed once, read by every evaluation."""
 
     name = "reference"
     version = 2
     on_demand = True
     seconds = 2.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def parents(self) -> list[Stage]:
         return [Classifiers(self.run, role) for role in Classifiers.ROLES]

@@ -13,12 +13,12 @@ from unrelearn.data import ImageData
 from unrelearn.randomness import generator_for
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
-from unrelearn.stages.images import files, stored
+from unrelearn.stages.images import OfData, files, stored
 
 BATCH = 500
 
 
-class Memorisation(Stage):
+class Memorisation(OfData):
     """Of models that were each trained on half of the images, the mean probability of an image's
     label by those that saw it, minus that by those that did not.
 
@@ -30,10 +30,6 @@ class Memorisation(Stage):
     name = "memorisation"
     version = 2
     seconds = 30.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def needs(self) -> list[Stage]:
         return files(self.run)

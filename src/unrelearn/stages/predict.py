@@ -11,7 +11,7 @@ from unrelearn import distributed, progress
 from unrelearn.config.classifiers import FIRST_REFERENCE
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
-from unrelearn.stages.images import decoded, images
+from unrelearn.stages.images import OfData, decoded, images
 from unrelearn.stages.train import OfModel
 
 if TYPE_CHECKING:
@@ -76,16 +76,12 @@ def outputs(network: "Network", pictures: Any, asked: list[str]) -> dict[str, Te
     return {name: torch.cat(each) for name, each in parts.items()}
 
 
-class References(Stage):
+class References(OfData):
     """Logits of classifiers that were trained without the forget set, seed after seed."""
 
     name = "references"
     beside = True
     seconds = 30.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def needs(self) -> list[Stage]:
         return decoded(self.run)

@@ -10,7 +10,7 @@ from unrelearn import distributed, progress
 from unrelearn.artifact import write_json
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.images import decoded, images
+from unrelearn.stages.images import OfData, decoded, images
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,15 +18,11 @@ if TYPE_CHECKING:
 FILE = "encoder.safetensors"
 
 
-class TextEncoding(Stage):
+class TextEncoding(OfData):
     """A text encoder, trained against the images of all classes."""
 
     name = "text"
     seconds = 60.0
-
-    @property
-    def what(self) -> str:
-        return self.run.names["dataset"]
 
     def needs(self) -> list[Stage]:
         return decoded(self.run)
