@@ -101,7 +101,7 @@ def unlearned(run: Run) -> Evaluate:
 def own_stages(run: Run) -> list[Stage]:
     """Those of a trial that it shares with no other."""
     evaluation = unlearned(run)
-    return [evaluation.samples.model.stage, evaluation.samples, evaluation]
+    return [evaluation.model.stage, evaluation.seen, evaluation]
 
 
 def measurements(run: Run) -> dict | None:

@@ -277,10 +277,8 @@ def test_only_the_configuration_and_what_makes_its_objects_touch_hydra():
     assert {m for m in touching if not m.startswith("unrelearn.config.")} == {
         "unrelearn.words",
         "unrelearn.run",
-        "unrelearn.stages.measure",
-        "unrelearn.stages.score",
+        "unrelearn.stages.evaluation",
         "unrelearn.stages.federated",
-        "unrelearn.stages.compare",
     }
 
 

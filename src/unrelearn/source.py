@@ -77,6 +77,13 @@ def source_of(target: object) -> str | None:
     )
 
 
+def for_keys(targets: dict[str, Any]) -> dict[str, Any]:
+    """`source_of` each, by its name, of those that have one."""
+    digests = {name: source_of(target) for name, target in targets.items()}
+    new = {name: digest for name, digest in digests.items() if digest}
+    return {"source": new} if new else {}
+
+
 @cache
 def files_of(target: object) -> list[Path]:
     """The file of a class or function, and those in the same folder that a class derives from; none

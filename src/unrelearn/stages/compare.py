@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
 
-from unrelearn import source
-from unrelearn.artifact import write_json
 from unrelearn.evals.published import PublishedTables
 from unrelearn.randomness import generator_for
 from unrelearn.report.records import ONLY
 from unrelearn.run import Run
 from unrelearn.stage import Stage
+from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.federated import Columns, Tables, kind_of
 
 
@@ -34,10 +32,6 @@ class Floor(Stage):
 
     @property
     def what(self) -> str:
-        return self.label
-
-    @property
-    def label(self) -> str:
         return {
             "halves": "real: half against half",
             "bootstrap": "real: drawn again",
@@ -69,27 +63,17 @@ class Floor(Stage):
         return {"diverged": 0}
 
 
-class Compare(Stage):
+class Compare(Evaluation):
     """What is measured of tables."""
 
-    name = "evaluate"
+    seen: Tables | Floor
 
     def __init__(self, run: Run, seen: Tables | Floor):
         super().__init__(run)
         self.seen, self.columns = seen, Columns(run)
 
-    @property
-    def what(self) -> str:
-        return self.seen.what
-
     def parents(self) -> list[Stage]:
         return [self.seen, self.columns]
-
-    def config(self) -> dict[str, Any]:
-        given = self.run.cfg.eval
-        digests = {name: source.source_of(get_object(e["_target_"])) for name, e in given.items()}
-        new = {name: digest for name, digest in digests.items() if digest}
-        return {"eval": given} | ({"source": new} if new else {})
 
     def evidence(self) -> PublishedTables:
         columns, dataset = self.columns, self.run.dataset
@@ -111,12 +95,6 @@ class Compare(Stage):
         )
 
     def make(self, folder: Path) -> dict[str, Any]:
-        evidence, metrics = self.evidence(), {}
-        for name, given in self.run.cfg.eval.items():
-            measured = instantiate(given, _partial_=True, _convert_="all")(evidence)
-            if measured:
-                metrics[name] = {ONLY: measured}
-        write_json(folder / "metrics.json", metrics)
-        with self.track() as logged:
-            logged.summary(metrics)
+        measured = self.measured(self.evidence())
+        self.keep(folder, {name: {ONLY: value} for name, value in measured if value})
         return {}

@@ -152,19 +152,14 @@ class Generators(Stage):
             **kind_of(self.run).recipe(),
             "seeds": self.seeds,
         }
-        digests = {type(part).__name__: source.source_of(type(part)) for part in self.made_of}
-        new = {name: digest for name, digest in digests.items() if digest}
+        made_of = {type(part).__name__: type(part) for part in (self.design, self.mode)}
         output = {"output": "linear"} if self.run.dataset.bounded and not self.bounded else {}
-        return given | output | ({"source": new} if new else {})
+        return given | output | source.for_keys(made_of)
 
     @property
     def bounded(self) -> bool:
         """Whether columns lie in [-1, 1], which they do by public statistics alone."""
         return self.run.dataset.bounded and self.run.cfg.gan.statistics == "public"
-
-    @property
-    def made_of(self) -> tuple[Any, Any]:
-        return self.design, self.mode
 
     def cost(self) -> Cost:
         return Cost(steps=self.run.cfg.model.pretrain.max_steps)
@@ -258,18 +253,11 @@ class Tables(Stage):
 
     def __init__(self, run: Run, row: Row, generators: Generators | None = None):
         super().__init__(run)
-        self.generators, self.row, self.columns = (
-            generators or Generators(run, row),
-            row,
-            Columns(run),
-        )
+        self.generators, self.row = generators or Generators(run, row), row
+        self.columns = Columns(run)
 
     @property
     def what(self) -> str:
-        return self.row.label
-
-    @property
-    def label(self) -> str:
         return self.row.label
 
     def parents(self) -> list[Stage]:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unrelearn import distributed, progress, source
-from unrelearn.artifact import sha256, write_json
+from unrelearn import distributed, progress
+from unrelearn.artifact import sha256
 from unrelearn.classification.classifier import halves
 from unrelearn.config import Config, needs_inception
 from unrelearn.diffusion import inception
@@ -23,10 +22,10 @@ from unrelearn.evals.evidence import Observers, Predictions, first_of_each_class
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Classifiers, classifier
+from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.images import OfData, files, stored
 from unrelearn.stages.records import RecordScores, retrained
-from unrelearn.stages.train import Model
 
 
 def uses_inception(run: Run) -> bool:
@@ -95,32 +94,18 @@ class Reference(OfData):
         return {}
 
 
-class Evaluate(Stage):
+class Evaluate(Evaluation):
     """All that is measured of what a model has drawn."""
 
-    name = "evaluate"
     version = 4
 
     def __init__(self, run: Run, samples: Samples):
         super().__init__(run)
-        self.samples, self.reference = samples, Reference(run)
-        self.depth = samples.depth
-
-    @property
-    def model(self) -> Model:
-        return self.samples.model
-
-    @property
-    def seen(self) -> Stage:
-        """What is measured of it."""
-        return self.samples
-
-    @property
-    def what(self) -> str:
-        return self.samples.what
+        self.seen, self.reference, self.model = samples, Reference(run), samples.model
+        self.depth, self.step = samples.depth, samples.model.step
 
     def parents(self) -> list[Stage]:
-        return [self.samples, self.reference, *self.kept.values()]
+        return [self.seen, self.reference, *self.kept.values()]
 
     @cached_property
     def kept(self) -> dict[str, RecordScores]:
@@ -129,26 +114,15 @@ class Evaluate(Stage):
             return {}
         return {"records": RecordScores(self.run, self.model), "retrained": retrained(self.run)}
 
-    @cached_property
-    def targets(self) -> dict[str, Any]:
-        """Name of a measurement -> its function."""
-        return {name: get_object(given["_target_"]) for name, given in self.run.cfg.eval.items()}
-
     def config(self) -> dict[str, Any]:
-        config = {"eval": self.run.cfg.eval, "forget": self.run.forget}
-        digests = {name: source.source_of(target) for name, target in self.targets.items()}
-        new = {name: digest for name, digest in digests.items() if digest}
-        return config | ({"source": new} if new else {})
-
-    def origin(self) -> tuple[Stage, str] | None:
-        return self.samples.origin()
+        return {**super().config(), "forget": self.run.forget}
 
     def ruled_out(self) -> bool:
-        return self.samples.ruled_out() or any(each.ruled_out() for each in self.kept.values())
+        return super().ruled_out() or any(each.ruled_out() for each in self.kept.values())
 
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
-        drawn = load_file(self.samples.build().path / "samples.safetensors")
+        drawn = load_file(self.seen.build().path / "samples.safetensors")
         real = load_file(self.reference.build().path / "reference.safetensors")
         names = [f.name for f in fields(Predictions)]
         train, test = (
@@ -167,13 +141,7 @@ class Evaluate(Stage):
         records: dict[str, Any] = {name: each.read() for name, each in self.kept.items()}
         evidence = replace(evidence, **records)
         if distributed.is_main():
-            metrics = {}
-            for name, given in run.cfg.eval.items():
-                metrics[name] = instantiate(given, _partial_=True, _convert_="all")(evidence)
-            write_json(folder / "metrics.json", metrics)
-            step = self.samples.model.step
-            with self.track("" if step is None else f" at {step:g}") as logged:
-                logged.summary(metrics)
+            self.keep(folder, dict(self.measured(evidence)))
         return {}
 
 

@@ -58,7 +58,7 @@ def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
     published = seen.build()
     replicas = run.cfg.gan.replicas
     row: dict[str, Any] = {
-        "model": seen.label,
+        "model": seen.what,
         "step": None,
         "status": "diverged" if published.meta["diverged"] == replicas else "finished",
         "diverged": published.meta["diverged"],
