@@ -48,6 +48,17 @@ class Denoisers(Kind):
         assert self.cfg.model.schedule is not None
         return asdict(self.cfg.model.schedule)
 
+    @property
+    def objective(self) -> dict[str, Any]:
+        """Of every task, besides the data."""
+        pretrain = self.cfg.model.pretrain
+        return {
+            "before": self.before,
+            "schedule": self.schedule,
+            "loss_reduction": pretrain.loss_reduction,
+            "antithetic": pretrain.antithetic,
+        }
+
     def recipe(self) -> dict[str, Any]:
         pretrain = asdict(self.cfg.model.pretrain)
         model = {"unet": self.unet, "schedule": self.schedule, "pretrain": pretrain}
@@ -86,14 +97,7 @@ class Denoisers(Kind):
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.denoising import DenoisingTask
 
-        pretrain = self.cfg.model.pretrain
-        return DenoisingTask(
-            **given,
-            before=self.before,
-            schedule=self.schedule,
-            loss_reduction=pretrain.loss_reduction,
-            antithetic=pretrain.antithetic,
-        )
+        return DenoisingTask(**given, **self.objective)
 
     def training(self, method: Method, task: Any) -> Any:
         from unrelearn.diffusion.denoising import Denoising

@@ -72,15 +72,7 @@ class Prompted(Denoisers):
     def task(self, data: ImageData, **given: Any) -> Any:
         from unrelearn.diffusion.prompting import PromptingTask
 
-        pretrain = self.cfg.model.pretrain
-        return PromptingTask(
-            **given,
-            before=self.before,
-            captions=self.captions,
-            schedule=self.schedule,
-            loss_reduction=pretrain.loss_reduction,
-            antithetic=pretrain.antithetic,
-        )
+        return PromptingTask(**given, **self.objective, captions=self.captions)
 
     def training(self, method: Method, task: Any) -> Any:
         from unrelearn.diffusion.prompting import Prompting
