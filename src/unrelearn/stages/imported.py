@@ -55,15 +55,19 @@ class Imported(Trained):
         run, model = self.run, self.run.cfg.model
         pretrain = model.pretrain  # methods and attacks follow these two
         followed = {name: getattr(pretrain, name) for name in ("loss_reduction", "antithetic")}
-        imported = {
-            "unet": run.slice(model.unet),
-            "schedule": run.slice(model.schedule),
-            "pretrain": followed,
+        imported = {"schedule": run.slice(model.schedule), "pretrain": followed}
+        imported |= self.weights_read()
+        return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
+
+    def weights_read(self) -> dict[str, Any]:
+        """What is read of the files, for keys."""
+        model, order = self.run.cfg.model, self.order
+        return {
+            "unet": self.run.slice(model.unet),
             "checkpoint": self.contents(),
             "weights": model.weights,
-            **({} if self.order is None else {"order": self.order}),
+            **({} if order is None else {"order": order}),
         }
-        return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
 
     def contents(self) -> list[str]:
         """Hashes, for keys."""

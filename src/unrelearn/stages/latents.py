@@ -55,7 +55,8 @@ class Latents(OfData):
         return files(self.run)
 
     def config(self) -> dict[str, Any]:
-        vae = pipelines.hashes(Path(self.run.cfg.model.checkpoint or ""), "vae")
+        kind: Any = self.run.kind
+        vae = pipelines.hashes(kind.folder, "vae")
         return {"dataset": self.run.data_slice, "vae": vae, "of": "mode"}
 
     def make(self, folder: Path) -> dict[str, Any]:
@@ -99,17 +100,9 @@ class ImportStable(Import):
     def parents(self) -> list[Stage]:
         return [Captions(self.run)]
 
-    def config(self) -> dict[str, Any]:
-        run, model = self.run, self.run.cfg.model
-        pretrain = model.pretrain  # methods and attacks follow these two
-        followed = {name: getattr(pretrain, name) for name in ("loss_reduction", "antithetic")}
-        imported = {
-            "schedule": run.slice(model.schedule),
-            "pretrain": followed,
-            "checkpoint": pipelines.hashes(self.path, "unet", "vae", "scheduler"),
-            "image_size": run.dataset.image_size,
-        }
-        return {"dataset": run.data_slice, "model": imported, "precision": run.cfg.precision}
+    def weights_read(self) -> dict[str, Any]:
+        read = pipelines.hashes(self.path, "unet", "vae", "scheduler")
+        return {"checkpoint": read, "image_size": self.run.dataset.image_size}
 
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
