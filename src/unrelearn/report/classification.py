@@ -33,7 +33,7 @@ from unrelearn.report.drawing import (
 )
 from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
-from unrelearn.report.groups import CONTROLS, Group
+from unrelearn.report.groups import Group, control_first
 from unrelearn.report.page import figure
 from unrelearn.report.records import (
     NONE,
@@ -56,7 +56,7 @@ from unrelearn.report.render import (
 )
 from unrelearn.report.stats import Estimate, estimate, estimate_text
 from unrelearn.report.table import Results
-from unrelearn.report.words import DASH, display_name, forgotten, labelled
+from unrelearn.report.words import DASH, display_name, forgotten, labelled, plain
 from unrelearn.terminal import Console, escape
 
 BASELINE = "retrain"
@@ -115,11 +115,7 @@ class Board:
         means = self.seeds.groupby("method")["gap"].mean()
         names = self.seeds.groupby("method")["name"].first()
 
-        def order(method: str) -> tuple[int, float]:
-            name = names[method]
-            return (CONTROLS.index(name) if name in CONTROLS else len(CONTROLS), means[method])
-
-        return sorted(means.index, key=order)
+        return sorted(means.index, key=lambda m: (control_first(names[m])[0], means[m]))
 
     def estimate(self, method: str, name: str) -> Estimate | None:
         if name not in self.seeds:
@@ -210,13 +206,10 @@ def lines(board: Board) -> Iterator[list[str]]:
             texts.append(_signed(board.minus_retrain(method, attack), n, method))
         if board.attack:
             texts.append(_signed(board.gained(method), n, method))
-        seconds = estimate_text(_mean_alone(board.estimate(method, "seconds")), 1, 1, 1)
-        yield [method, *texts, seconds, str(n)]
+        seconds = board.estimate(method, "seconds")
+        yield [method, *texts, plain(seconds and seconds.mean), str(n)]
     known = board.references
-    texts = []
-    for column in COLUMNS:
-        value = known[column.name]
-        texts.append(DASH if value is None else f"{column.factor * value:.{column.digits}f}")
+    texts = [plain(known[column.name], column.factor, column.digits) for column in COLUMNS]
     texts.insert(_place("gap") + 1, DASH)
     extra = [DASH] * (2 + len(board.attacks) + bool(board.attack))
     yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
@@ -230,10 +223,6 @@ def _text(board: Board, method: str, column: Column, n: int) -> str:
     value = board.estimate(method, column.name)
     text = estimate_text(value, column.factor, column.digits, n)
     return marked(text, column, value and value.mean, board.references["gap"])
-
-
-def _mean_alone(value: Estimate | None) -> Estimate | None:
-    return value and Estimate(value.mean, None, None, 1)
 
 
 def _signed(value: Estimate | None, n: int, method: str) -> str:
@@ -273,16 +262,13 @@ def show(found: Sequence[Board], console: Console | None = None) -> None:
     for board in found:
         names, rows = headers(board), list(lines(board))
         if natural_width(names, rows) > console.width:
-            kept = [place for place, name in enumerate(names) if name in BRIEF or _is_end(name)]
+            ends = [name for name in names if name.endswith("minus retrain")]
+            kept = [place for place, name in enumerate(names) if name in (*BRIEF, *ends)]
             names = [names[place] for place in kept]
             rows = [[row[place] for place in kept] for row in rows]
         title = {"title": escape(board.title), "title_justify": "left"}
         table = console_table((names, rows), width=natural_width(names, rows), **title)
         console.print(table, crop=False)
-
-
-def _is_end(header: str) -> bool:
-    return header.endswith("minus retrain")
 
 
 RENDERERS = {"classification.md": to_markdown, "classification.csv": to_csv}

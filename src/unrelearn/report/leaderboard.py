@@ -16,7 +16,7 @@ from unrelearn.report.files import csv_text
 from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
 from unrelearn.report.panel import Panel
-from unrelearn.report.panel_runs import WORST, Column
+from unrelearn.report.panel_runs import WORST
 from unrelearn.report.records import NONE
 from unrelearn.report.render import (
     Cells,
@@ -66,7 +66,7 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
         ordered += [_column(panel, guidance, m) for m in shown if m.name == name]
     if len(panel.attacks) > 2:
         worst = next(column for column in panel.columns if column.heading == WORST)
-        text = partial(_worst_text, panel, guidance, worst)
+        text = partial(cell_text, panel, guidance, column=worst)
         ordered.append(TextColumn("worst case %\nholding nothing", text, None))
     rest = [measure for measure in shown if measure.name not in (*heads, *WANTED)]
     ordered += [_column(panel, guidance, measure) for measure in rest]
@@ -76,10 +76,6 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
 
 def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
     return TextColumn(measure.header, partial(measure.text, panel, guidance), measure.attack)
-
-
-def _worst_text(panel: Panel, guidance: str, worst: Column, method: str) -> str:
-    return cell_text(panel, guidance, method, worst)
 
 
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
