@@ -70,72 +70,73 @@ def run_page(record: Record, outputs: Path) -> str:
     return _classifier(record) if is_classifier(record) else _denoiser(record, outputs)
 
 
+def _shared(record: Record) -> Context:
+    """What the page of every kind shows."""
+    return {
+        "record": {"error": None, "command": None} | record,
+        "created": str(record.get("created") or "").replace("T", " ")[:16],
+        "stages": stage_cells(record),
+        "stage_left": STAGE_LEFT,
+        "stage_line": stage_line(record),
+        "config": json.dumps(record["config"], indent=2, ensure_ascii=False),
+    }
+
+
+def _of_models(record: Record) -> Context:
+    """And that of models which were made to forget."""
+    what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
+    rows = [row for model in MODELS if (row := row_of(record, model))]
+    return _shared(record) | {
+        "title": sentence(f"{what}: {record['dataset']}, {forgotten(record)}"),
+        "recovery": _recovery(record),
+        "forgotten": forgotten(record),
+        "weights": ", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in rows),
+    }
+
+
 def _published(record: Record, outputs: Path) -> str:
     headers, rows = published.cells(record)
     return page(
         "published",
         title=f"Published tables: {record['dataset']}, {len(record['parties'])} parties",
-        record={"command": None} | record,
-        created=str(record.get("created") or "").replace("T", " ")[:16],
         verdict=published.verdict(record),
         tables=(headers, rows),
         caption=published.table_caption(record),
-        stages=stage_cells(record),
-        stage_left=STAGE_LEFT,
-        stage_line=stage_line(record),
-        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+        **_shared(record),
         **published_page.context(record, outputs),
     )
 
 
 def _classifier(record: Record) -> str:
-    what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
-    weights = [row for model in MODELS if (row := row_of(record, model))]
     headers, rows = classified.cells(record)
     return page(
         "classifier",
-        title=sentence(f"{what}: {record['dataset']}, {forgotten(record)}"),
-        record={"command": None} | record,
         protocol=protocol_name(record),
-        created=str(record.get("created") or "").replace("T", " ")[:16],
         verdict=classified.verdict(record),
         tables=(headers, [[*map(classified.grey, row)] for row in rows]),
         caption=classified.table_caption(record),
-        recovery=_recovery(record),
-        forgotten=forgotten(record),
         count=classified.count_of(record),
         augment=_settings(record["config"].get("augment")),
-        weights=", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in weights),
-        stages=stage_cells(record),
-        stage_left=STAGE_LEFT,
-        stage_line=stage_line(record),
-        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+        **_of_models(record),
     )
 
 
 def _denoiser(record: Record, outputs: Path) -> str:
-    what = f"{display_name(record['method'])}, {attacked_by(record['attack'])}"
     protocol = dict(record["config"].get("protocol") or {})
     protocol.pop("name", None)
     name = protocol_name(record)
     metrics = dict.fromkeys(quality.metric for quality in QUALITY)
     sizes = {metric: words for metric in metrics if (words := _sizes(record, metric))}
-    weights = [row for model in MODELS if (row := row_of(record, model))]
     return page(
         "run",
-        title=sentence(f"{what}: {record['dataset']}, {forgotten(record)}"),
-        record={"error": None, "command": None} | record,
         protocol=name,
-        created=str(record.get("created") or "").replace("T", " ")[:16],
         verdict=verdict(record),
         numbers=_numbers(record),
-        forgotten=forgotten(record),
         main=main_guidance(record),
         tables=_tables(record) if record["rows"] else [],
         caption=summary_caption(record),
         oracle_line=oracle_line(record),
         grids=sample_grids(record, outputs),
-        recovery=_recovery(record),
         recovery_line=recovery_line(record),
         steps=takes_steps(record),
         classes=_classes(record),
@@ -144,12 +145,8 @@ def _denoiser(record: Record, outputs: Path) -> str:
         oracle=_oracle(record),
         counts=_counts(record),
         sampler=_settings(record["config"].get("sampler")),
-        weights=", ".join(f"{row_label(record, r)}: {r.get('weights') or DASH}" for r in weights),
         sizes=sizes,
-        stages=stage_cells(record),
-        stage_left=STAGE_LEFT,
-        stage_line=stage_line(record),
-        config=json.dumps(record["config"], indent=2, ensure_ascii=False),
+        **_of_models(record),
     )
 
 
