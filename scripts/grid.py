@@ -111,9 +111,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     inner.add_argument("file", type=Path)
     words = list(sys.argv[1:] if arguments is None else arguments)
     for index in range(len(words) - 2, -1, -1):
-        if (
-            words[index] == "--sbatch"
-        ):  # its value begins with dashes, which argparse would take for an option
+        # its value begins with dashes, which argparse would take for an option
+        if words[index] == "--sbatch":
             words[index : index + 2] = [f"--sbatch={words[index + 1]}"]
     options, more = parser.parse_known_args(words)
     strange = [word for word in more if word.startswith("-") or "=" not in word]
@@ -257,9 +256,8 @@ def status(plan: Plan, watch: bool) -> int:
             counter[state] for counter in seen.counts.values() for state in ("running", "queued")
         ):
             time.sleep(WATCH)
-            with contextlib.suppress(
-                UsageError
-            ):  # a controller that is slow to answer is asked again
+            # a controller that is slow to answer is asked again
+            with contextlib.suppress(UsageError):
                 seen = look(plan)
             live.update(status_table(plan, seen, None), refresh=True)
     return 0 if seen.done else 1
@@ -331,9 +329,8 @@ def one_by_one(plan: Plan, missing: list[Part]) -> dict[str, str]:
 
     def begun(part: Part) -> None:
         nonlocal seconds, fitted
-        if (
-            time.monotonic() - fitted > REFIT
-        ):  # what was made meanwhile tells how long the rest will take
+        # what was made meanwhile tells how long the rest will take
+        if time.monotonic() - fitted > REFIT:
             seconds, fitted = plan.seconds(), time.monotonic()
         run = " ".join(f"{key}={text}" for key, text in plan.cells.choices[part.cell])
         time_left = hours(sum(map(seconds, left.values())))

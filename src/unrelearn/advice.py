@@ -26,9 +26,8 @@ NAMES = {
     "tracking.tags": False,
 }
 INDEX = re.compile("0|[1-9][0-9]{0,8}")  # a number whose text is the one that everybody gives it
-PLAIN = re.compile(
-    r"(\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII
-)  # a text that Hydra reads as it stands
+# a text that Hydra reads as it stands
+PLAIN = re.compile(r"(\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII)
 
 
 def shell(word: str) -> str:

@@ -15,9 +15,8 @@ PATHS = (
     "dataset.root",
     "attack.proxy.root",
 )
-LARGEST = (
-    2**53
-)  # whole numbers beyond it are no longer told apart as floats, and nothing here counts so far
+# whole numbers beyond it are no longer told apart as floats, and nothing here counts so far
+LARGEST = 2**53
 
 
 def not_finite(value: object) -> str | None:

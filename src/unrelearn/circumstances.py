@@ -21,9 +21,8 @@ def reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text(
-            "5"
-        )  # Linux: resets VmHWM, so that each stage has its own peak
+        # Linux: resets VmHWM, so that each stage has its own peak
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> float | None:

@@ -17,6 +17,7 @@ from unrelearn import check
 from unrelearn.advice import command, shown
 from unrelearn.errors import UsageError
 
+# names that Slurm gives a job that is a shell
 SHELLS = (
     "bash",
     "sh",
@@ -26,7 +27,7 @@ SHELLS = (
     "csh",
     "ksh",
     "interactive",
-)  # names that Slurm gives a job that is a shell
+)
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 

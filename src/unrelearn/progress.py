@@ -15,9 +15,8 @@ QUIET = 60.0  # seconds after which a log file gets a line in any case
 OFTEN = 1.0  # seconds between two lines of tenths, so that short stages do not fill the log
 
 for stream in (sys.stdout, sys.stderr):
-    if hasattr(
-        stream, "reconfigure"
-    ):  # a name that the terminal's encoding has no letters for is no reason to stop
+    # a name that the terminal's encoding has no letters for is no reason to stop
+    if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:

@@ -153,9 +153,8 @@ class _Messages:
         pass
 
     def warning(self, message: str) -> None:
-        if (
-            "Fatal error while uploading" in message
-        ):  # a server that refuses in the middle of a run raises nothing
+        # a server that refuses in the middle of a run raises nothing
+        if "Fatal error while uploading" in message:
             _fail("online", re.sub(r"\x1b\[[0-9;]*m|wandb: |WARNING |\. .*", "", message))
 
     error = warning

@@ -130,9 +130,8 @@ class CIFAR10:
         subset = "" if self.class_names == self.names else "-".join(("", *self.class_names))
         subset += f"-{self.train_images_per_class}" if self.train_images_per_class else ""
         if self.verify:
-            return (  # load() accepts nothing but the published data
-                f"cifar10-{self.image_size}{subset}"
-            )
+            # load() accepts nothing but the published data
+            return f"cifar10-{self.image_size}{subset}"
         return self.load().digest(subset)
 
     def _fetched(self) -> Path:
@@ -218,8 +217,7 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
 
 def _sha256(array: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for (
-        row
-    ) in array:  # bytes in order, a row at a time: a copy of all of them would double the memory
+    # bytes in order, a row at a time: a copy of all of them would double the memory
+    for row in array:
         digest.update(row.tobytes())
     return digest.hexdigest()

@@ -51,9 +51,8 @@ class Digits:
         from sklearn.datasets import load_digits  # two seconds of imports
 
         images, labels = load_digits(return_X_y=True)
-        images = (
-            np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-        )  # 17 grey levels, 0..16
+        # 17 grey levels, 0..16
+        images = np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         # Shuffled, as neighbours in the file come from one writer. RandomState's stream never
         # changes (NEP 19).
         rng = np.random.RandomState(0)

@@ -301,9 +301,8 @@ def _fault(path: Path) -> tuple[str, str] | None:
         if path.stat().st_size == 0:
             return "is empty", "remove it or copy it anew"
         with Image.open(path) as image:
-            if image.mode.startswith(
-                ("I", "F")
-            ):  # PIL would clip these to 8 bits: white images, silently
+            # PIL would clip these to 8 bits: white images, silently
+            if image.mode.startswith(("I", "F")):
                 return "has more than 8 bits per channel", "remove or convert it"
     except Image.DecompressionBombError:
         return (

@@ -79,9 +79,8 @@ class MNIST:
     @names_what_can_not_be_read
     def fingerprint(self) -> str:
         if self.verify:
-            return (  # load() accepts nothing but the published files
-                f"{self.folder.lower()}-{self.image_size}"
-            )
+            # load() accepts nothing but the published files
+            return f"{self.folder.lower()}-{self.image_size}"
         return self.load().digest()
 
     @names_what_can_not_be_read

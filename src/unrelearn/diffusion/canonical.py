@@ -27,9 +27,8 @@ from unrelearn.diffusion.denoiser import Denoiser
 from unrelearn.errors import UsageError
 
 KNOWN = {f"{kind}{way}Block2D" for kind in ("", "Attn", "CrossAttn") for way in ("Down", "Up")}
-ROW_NORM = (
-    3**-0.5
-)  # of a row of a new convolution or linear layer in torch: uniform in +- 1 / sqrt(its length)
+# of a row of a new convolution or linear layer in torch: uniform in +- 1 / sqrt(its length)
+ROW_NORM = 3**-0.5
 
 
 @dataclass
@@ -37,12 +36,10 @@ class Channels:
     """Every channel that a network writes, by number, and what writes, reads and normalises it."""
 
     count: int = 0
-    writers: list[tuple[nn.Module, np.ndarray, bool]] = field(
-        default_factory=list
-    )  # row i; reads no channel without a norm?
-    readers: list[tuple[nn.Module, np.ndarray]] = field(
-        default_factory=list
-    )  # column i, without a norm between
+    # row i; reads no channel without a norm?
+    writers: list[tuple[nn.Module, np.ndarray, bool]] = field(default_factory=list)
+    # column i, without a norm between
+    readers: list[tuple[nn.Module, np.ndarray]] = field(default_factory=list)
     ties: list[tuple[int, int]] = field(default_factory=list)  # channels of one group of a norm
     attentions: list[tuple[nn.Module, ...]] = field(default_factory=list)  # q, k, v, projection
 
@@ -123,9 +120,8 @@ def projections(block: nn.Module) -> list[nn.Linear]:
     """The linear layer of a residual block that adds the embedding of time and class before its
     second norm, if it does.
     """
-    if (
-        getattr(block, "time_embedding_norm", "default") != "default"
-    ):  # it scales and shifts behind the norm
+    # it scales and shifts behind the norm
+    if getattr(block, "time_embedding_norm", "default") != "default":
         return []
     return [
         layer
@@ -170,9 +166,8 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
         nn.Identity()
     ] * len(others)
     middle = [(first, nn.Identity())]
-    for attention, block in zip(
-        attentions, others, strict=True
-    ):  # the attention stands between two blocks
+    # the attention stands between two blocks
+    for attention, block in zip(attentions, others, strict=True):
         middle = [*middle[:-1], (middle[-1][0], attention), (block, nn.Identity())]
     return (
         [level(part, "downsamplers") for part in network.down_blocks],

@@ -214,9 +214,8 @@ def schedule_in(file: Path) -> dict:
     config = _json(file)
     name = str(config.get("_class_name", "DDPMScheduler"))
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
-    known = (
-        inspect.signature(kind).parameters if kind else {}
-    )  # older files leave out what is by default
+    # older files leave out what is by default
+    known = inspect.signature(kind).parameters if kind else {}
     keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
     if not known.keys() >= set(keys):
         raise _inexpressible(file, f"a {name}", "DDPMScheduler and its kind")

@@ -20,9 +20,7 @@ from torch.nn import functional as F
 
 from unrelearn.errors import UsageError
 
-CLASS_EMBEDDING = (  # the parameter's name in both networks: (num_classes + 1, width)
-    "class_embedding.weight"
-)
+CLASS_EMBEDDING = "class_embedding.weight"  # of all networks: (num_classes + 1, width)
 TABLE = "class_embedding."  # what all names of the table begin with
 
 if TYPE_CHECKING:
@@ -228,9 +226,8 @@ def load_checkpoint(
     from unrelearn.diffusion.salun_unet import SalunUNet, load_lineage
 
     if not path.is_dir():
-        with torch.device(
-            "meta"
-        ):  # nothing is initialised: the weights of the file are put in its place
+        # nothing is initialised: the weights of the file are put in its place
+        with torch.device("meta"):
             network = SalunUNet(
                 image_size,
                 channels,

@@ -50,9 +50,10 @@ def weights(path: str | None, cache: Path, download: bool) -> Path:
         return Path(path)
     found = cache / NAME
     if not found.is_file():
+        # here and below: only those who need clean-fid load it
         from cleanfid.downloads_helper import (
             inception_url,
-        )  # here and below: only those who need clean-fid load it
+        )
 
         problem = (
             "eval.fid (also kid, inception_score, features=inception): needs the Inception"
@@ -82,9 +83,8 @@ class Inception:
         self.device = torch.device(device)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", FutureWarning
-                )  # TorchScript is deprecated, but it is what was published
+                # TorchScript is deprecated, but it is what was published
+                warnings.simplefilter("ignore", FutureWarning)
                 network = torch.jit.load(str(path), map_location=self.device).eval()
             self.layers, self.weight = network.layers, network.output.weight.detach().cpu()
             if self.weight.shape != (NUM_LOGITS, NUM_FEATURES):

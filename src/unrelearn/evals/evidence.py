@@ -116,9 +116,8 @@ class Observers:
         the whole.
         """
         mine, pieces = distributed.my_slice(len(labels)), []
-        for start in range(
-            mine.start, max(mine.stop, mine.start + 1), PIECE
-        ):  # a share may be empty
+        # a share may be empty
+        for start in range(mine.start, max(mine.stop, mine.start + 1), PIECE):
             piece = images[start : min(start + PIECE, mine.stop)]
             piece = stretch_contrast(piece) if self.stretch else piece
             probabilities, features = self.oracle.look(piece)

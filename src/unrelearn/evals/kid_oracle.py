@@ -38,9 +38,8 @@ def kernel_blocks(x: Tensor, y: Tensor | None = None) -> Iterator[Tensor]:
         yield block
 
 
-LARGEST_REFERENCE = (
-    10_000  # the estimate is unbiased at any size, and the time grows with its square
-)
+# the estimate is unbiased at any size, and the time grows with its square
+LARGEST_REFERENCE = 10_000
 
 
 def membership(labels: Tensor, classes: Tensor) -> Tensor:

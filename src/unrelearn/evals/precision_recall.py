@@ -28,9 +28,8 @@ def hits(centres: Tensor, probes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     of_probe, of_ball = 0, []
     squares, probe_squares = (torch.linalg.vecdot(x, x) for x in (centres, probes))
-    slack = (
-        1e-12 * squares.max()
-    )  # rounding must not move a copy of a centre, or of its neighbour, out of the ball
+    # rounding must not move a copy of a centre, or of its neighbour, out of the ball
+    slack = 1e-12 * squares.max()
     rows = max(1, BLOCK // max(len(centres), len(probes)))
     for start in range(0, len(centres), rows):
         part = centres[start : start + rows]

@@ -42,9 +42,8 @@ def _without_glyph(write: Callable[[], None]) -> set[int]:
         text = str(warning.message)
         if found := re.match(r"Glyph (\d+) ", text):
             missing.add(int(found[1]))
-        elif (
-            "does not support" not in text or "natively" not in text
-        ):  # scripts that it draws without ligatures
+        elif "does not support" not in text or "natively" not in text:
+            # scripts that it draws without ligatures
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )

@@ -78,9 +78,8 @@ def _strip(record: Record, row: Row, outputs: Path, key: str, columns: int) -> S
 
 def _spread(labels: np.ndarray, columns: int) -> np.ndarray:
     """Indices of the first of every class, then the second of every class, ..., by class."""
-    rank: np.ndarray = np.zeros(
-        len(labels), dtype=int
-    )  # how many images of the same class come before
+    # how many images of the same class come before
+    rank: np.ndarray = np.zeros(len(labels), dtype=int)
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
     chosen: np.ndarray = np.lexsort((labels, rank))[:columns]
