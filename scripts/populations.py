@@ -42,16 +42,8 @@ from unrelearn.stages.predict import HALVES
 
 FLOOR = "retrained"
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
-HEADER = [
-    "method",
-    "models",
-    "retrained",
-    "U-LiRA\naccuracy",
-    "U-LiRA\nAUC",
-    "AUC\nlow",
-    "AUC\nhigh",
-]
-HEADER += ["TPR at\n1 % FPR", "RMIA\nAUC", "KLoM\n95 %", "epsilon", "largest\nepsilon"]
+HEADER = ["method", "models", "retrained", "U-LiRA\naccuracy", "U-LiRA\nAUC", "AUC\nlow"]
+HEADER += ["AUC\nhigh", "TPR at\n1 % FPR", "RMIA\nAUC", "KLoM\n95 %", "epsilon", "largest\nepsilon"]
 # which models make one population, and what decides its references
 SETTINGS = ("model", "precision", "method", "augment.base", "augment.retain", "augment.forget")
 ORIGIN = (  # noqa: SIM905

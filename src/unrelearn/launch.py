@@ -18,16 +18,7 @@ from unrelearn.advice import command, shown
 from unrelearn.errors import UsageError
 
 # names that Slurm gives a job that is a shell
-SHELLS = (
-    "bash",
-    "sh",
-    "zsh",
-    "fish",
-    "tcsh",
-    "csh",
-    "ksh",
-    "interactive",
-)
+SHELLS = ("bash", "sh", "zsh", "fish", "tcsh", "csh", "ksh", "interactive")
 PATIENCE = 10.0  # seconds after which a process that waits for others says so
 
 

@@ -15,13 +15,7 @@ from unrelearn import distributed, progress, source
 from unrelearn.advice import typed
 from unrelearn.artifact import Artifact, Spec, Store
 from unrelearn.circumstances import circumstances, peak_memory, reset_peak_memory, versions
-from unrelearn.config import (
-    Config,
-    constructor_arguments,
-    every_stage,
-    name_of,
-    with_option,
-)
+from unrelearn.config import Config, constructor_arguments, every_stage, name_of, with_option
 from unrelearn.errors import UsageError
 from unrelearn.kind import Kind
 from unrelearn.method import Method
@@ -101,10 +95,7 @@ class Run:
     @cached_property
     def data_slice(self) -> dict[str, Any]:
         """What the data set is, for keys."""
-        known = {
-            "name": self.names["dataset"],
-            "horizontal_flip": self.dataset.horizontal_flip,
-        }
+        known = {"name": self.names["dataset"], "horizontal_flip": self.dataset.horizontal_flip}
         try:
             return known | {"content": self.dataset.fingerprint()}
         except (UsageError, OSError):

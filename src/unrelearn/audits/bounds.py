@@ -150,11 +150,7 @@ def one_run_p_value(correct: int, guesses: int, canaries: int, eps: float, delta
 
 
 def one_run_epsilon(
-    correct: int,
-    guesses: int,
-    canaries: int,
-    delta: float = 0.0,
-    confidence: float = CONFIDENCE,
+    correct: int, guesses: int, canaries: int, delta: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
     """Lower bound of epsilon from one training run with canaries, each in or out by a coin flip.
 

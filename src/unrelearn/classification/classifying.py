@@ -164,10 +164,7 @@ class Classifying(Training):
         if method.optimizer is not None:
             return optimizers.build(method.optimizer, parameters, method.learning_rate, True)
         return SGD(
-            parameters,
-            method.learning_rate,
-            momentum=task.momentum,
-            weight_decay=task.weight_decay,
+            parameters, method.learning_rate, momentum=task.momentum, weight_decay=task.weight_decay
         )
 
     def on_fit_start(self) -> None:

@@ -51,9 +51,7 @@ def weights(path: str | None, cache: Path, download: bool) -> Path:
     found = cache / NAME
     if not found.is_file():
         # here and below: only those who need clean-fid load it
-        from cleanfid.downloads_helper import (
-            inception_url,
-        )
+        from cleanfid.downloads_helper import inception_url
 
         problem = (
             "eval.fid (also kid, inception_score, features=inception): needs the Inception"

@@ -44,9 +44,7 @@ class Draws:
     ) -> Tensor:
         block, place = divmod(step, BLOCK)
         drawn = self._kept(
-            name,
-            (block, *shape),
-            lambda g: draw(BLOCK, *shape, generator=g, device=self.device),
+            name, (block, *shape), lambda g: draw(BLOCK, *shape, generator=g, device=self.device)
         )
         return drawn[:, place]
 

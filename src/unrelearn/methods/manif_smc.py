@@ -148,9 +148,7 @@ class ManifSMC(Method):
         sets = ImageData(task.retain.to("cpu"), task.forget.to("cpu"), task.class_names).digest()
         settings = {"seeds": seeds, "sets": sets, **asdict(recipe)}
         return task.cached(
-            "retrained",
-            settings,
-            lambda: manifold.retrained(t.network, task.retain, recipe, seeds),
+            "retrained", settings, lambda: manifold.retrained(t.network, task.retain, recipe, seeds)
         )
 
     def losses(self, t: "Classifying") -> dict[str, Tensor]:

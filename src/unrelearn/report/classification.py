@@ -35,14 +35,7 @@ from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import Group, control_first
 from unrelearn.report.page import figure
-from unrelearn.report.records import (
-    NONE,
-    Record,
-    row_of,
-    rows_of,
-    troubles,
-    versions_line,
-)
+from unrelearn.report.records import NONE, Record, row_of, rows_of, troubles, versions_line
 from unrelearn.report.relearning import relearning_figure
 from unrelearn.report.render import (
     Context,

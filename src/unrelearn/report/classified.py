@@ -3,16 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from unrelearn.report.records import (
-    NONE,
-    ONLY,
-    Record,
-    Row,
-    measured,
-    number,
-    row_of,
-    rows_of,
-)
+from unrelearn.report.records import NONE, ONLY, Record, Row, measured, number, row_of, rows_of
 from unrelearn.report.render import Cells, Rich, caption
 from unrelearn.report.words import (
     DASH,

@@ -25,13 +25,7 @@ from unrelearn.report.stats import (
     image_difference,
     image_interval,
 )
-from unrelearn.report.strongest import (
-    reported,
-    stacked,
-    strongest,
-    strongest_of,
-    unlearned_models,
-)
+from unrelearn.report.strongest import reported, stacked, strongest, strongest_of, unlearned_models
 from unrelearn.report.table import Results, pick
 
 
