@@ -222,12 +222,9 @@ def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
         )
     )
     why = [f"failed: {name}: {reason}" for name, reason in list(seen.failed.items())[:10]]
-    more = (
-        [f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}"]
-        if len(seen.failed) > 10
-        else []
-    )
-    return Group(table, left, *why, *more)
+    if len(seen.failed) > 10:
+        why.append(f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}")
+    return Group(table, left, *why)
 
 
 # ---- the commands --------------------------------------------------------------------------------
@@ -240,9 +237,8 @@ def look(plan: Plan) -> Overview:
     jobs = slurm.Jobs(plan.folder)
     if not jobs.all() or not shutil.which("squeue"):
         return overview(plan)
-    return overview(
-        plan, {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}, jobs.ended()
-    )
+    queued = {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}
+    return overview(plan, queued, jobs.ended())
 
 
 def status(plan: Plan, watch: bool) -> int:
@@ -451,8 +447,8 @@ def work_on(file: Path) -> int:
 
     first = parts[task["wanted"][0]]
     launch.processes(configuration(first.cell)[0].trainer)
-    number = iter(range(1, len(task["wanted"]) + 1))
     total = len(task["wanted"])
+    number = iter(range(1, total + 1))
 
     def begun(part: Part) -> None:
         progress.say(f"[{next(number)}/{total}] {part.stage} {part.what} ({part.key})")

@@ -137,21 +137,16 @@ class Search:
     """The trials of one method and the file of their rows."""
 
     def __init__(self, method: str, workshop: Workshop, results: Path, trials: int):
-        self.method, self.workshop, self.rules, self.trials = (
-            method,
-            workshop,
-            workshop.rules,
-            trials,
-        )
+        self.method, self.workshop = method, workshop
+        self.rules, self.trials = workshop.rules, trials
         self.path = results / f"{method}.csv"
         first = workshop.compose(method, self.rules.seeds[0], {})
         space = tuning.read_space(CONF, method, self.rules, first.method.passes)
         self.header = tuning.columns(space, first.cfg.sampler.guidance_scales)
         rows = tuning.read_rows(self.path)
         self.rows = {(int(row["trial"]), int(row["seed"])): row for row in rows}
-        self.draws = tuning.draw(
-            space, self.rules, max([trials, *(trial + 1 for trial, _ in self.rows)])
-        )
+        most = max([trials, *(trial + 1 for trial, _ in self.rows)])
+        self.draws = tuning.draw(space, self.rules, most)
         self.commands = {
             (trial, seed): tuning.command(space, self.rules, settings, seed, workshop.more)
             for trial, settings in enumerate(self.draws)

@@ -29,6 +29,7 @@ from unrelearn.paths import ROOT
 
 PROGRAM = ROOT / "scripts" / "grid.py"
 WARNING = 90  # seconds before its time limit that a job is told
+ENDED = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL")
 RESTARTS = 50  # a part that makes no checkpoint between two limits would come back for ever
 
 SCRIPT = """#!/bin/bash
@@ -80,13 +81,7 @@ def queue() -> dict[str, set[int]]:
     alive: dict[str, set[int]] = {}
     for line in call("squeue", "--me", "--noheader", "--array", "--format=%F %K %T").splitlines():
         array, index, state = line.split()
-        if index.isdigit() and state not in (
-            "COMPLETED",
-            "CANCELLED",
-            "FAILED",
-            "TIMEOUT",
-            "NODE_FAIL",
-        ):
+        if index.isdigit() and state not in ENDED:
             alive.setdefault(array, set()).add(int(index))
     return alive
 
@@ -192,10 +187,8 @@ class Jobs:
 
     def all(self) -> list[dict]:
         """{"id": of the array, "number", "level", "tasks": how many}, oldest first."""
-        return sorted(
-            (json.loads(path.read_text()) for path in self.folder.glob("*/job.json")),
-            key=lambda job: job["number"],
-        )
+        jobs = [json.loads(path.read_text()) for path in self.folder.glob("*/job.json")]
+        return sorted(jobs, key=lambda job: job["number"])
 
     def alive(self) -> Iterator[tuple[dict, list[int]]]:
         """Each array that is not over, with the tasks that are not."""
@@ -212,17 +205,14 @@ class Jobs:
             over = set(range(job["tasks"])) - waiting.get(job["id"], set())
             for task in sorted(over):
                 log = self.folder / f"{job['number']:04d}" / f"{task}.log"
-                found |= dict.fromkeys(
-                    self.parts(job, [task]),
-                    f"its job {job['id']}_{task} has ended without it: see {log}",
-                )
+                why = f"its job {job['id']}_{task} has ended without it: see {log}"
+                found |= dict.fromkeys(self.parts(job, [task]), why)
         return found
 
     def parts(self, job: dict, tasks: Iterable[int]) -> Iterator[str]:
         for task in tasks:
-            yield from json.loads(
-                (self.folder / f"{job['number']:04d}" / f"{task}.json").read_text()
-            )["wanted"]
+            file = self.folder / f"{job['number']:04d}" / f"{task}.json"
+            yield from json.loads(file.read_text())["wanted"]
 
 
 def write_task(path: Path, plan: Plan, pack: list[Part]) -> None:

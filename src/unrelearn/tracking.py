@@ -80,23 +80,12 @@ class Run:
             import wandb
 
             n = min(40, len(images)) // 10 * 10 or len(images)
-            rows = (
-                images[:n]
-                .movedim(1, -1)
-                .reshape(-1, min(10, n), *images.shape[2:], images.shape[1])
-            )
-            return wandb.Image(
-                rows.swapaxes(1, 2)
-                .reshape(rows.shape[0] * rows.shape[2], -1, images.shape[1])
-                .numpy()
-                .squeeze()
-            )
+            c, h, w = images.shape[1:]
+            rows = images[:n].movedim(1, -1).reshape(-1, min(10, n), h, w, c).swapaxes(1, 2)
+            return wandb.Image(rows.reshape(len(rows) * h, -1, c).numpy().squeeze())
 
-        self._try(
-            lambda: self._run.log(
-                {f"{self._section}/{name}": grid(images) for name, images in grids.items()}
-            )
-        )
+        named = {f"{self._section}/{name}": images for name, images in grids.items()}
+        self._try(lambda: self._run.log({name: grid(images) for name, images in named.items()}))
 
     def table(self, name: str, rows: list[dict]) -> None:
         """Rows with the same keys, which become the columns."""
@@ -288,9 +277,8 @@ def grid(records: list[dict], outputs: Path, tracking: dict) -> None:
     """A run with one table, a row for each cell, unless there is one of the same cells; `tracking`
     as for `run`.
     """
-    key = hashlib.sha256(
-        " ".join(sorted(record["name"] for record in records)).encode()
-    ).hexdigest()[:16]
+    cells = " ".join(sorted(record["name"] for record in records))
+    key = hashlib.sha256(cells.encode()).hexdigest()[:16]
     if _exists(outputs, f"grid-{key}"):
         return
     values = [

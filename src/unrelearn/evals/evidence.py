@@ -135,26 +135,17 @@ def stretch_contrast(images: Tensor) -> Tensor:
     What torchvision's save_image(normalize=True) did to every image, real and generated, in the
     code line of Selective Amnesia and SalUn.
     """
-    low, high = (
-        images.amin((1, 2, 3), keepdim=True).float(),
-        images.amax((1, 2, 3), keepdim=True).float(),
-    )
-    return (
-        ((images.float() - low) / (high - low).clamp(min=1) * 255 + 0.5)
-        .clamp(0, 255)
-        .to(torch.uint8)
-    )
+    low, high = (end((1, 2, 3), keepdim=True).float() for end in (images.amin, images.amax))
+    scaled = (images.float() - low) / (high - low).clamp(min=1) * 255 + 0.5
+    return scaled.clamp(0, 255).to(torch.uint8)
 
 
 def first_of_each_class(data: ImageSet, n: int | None) -> ImageSet:
     """The first n images of each class, in the order of the set; all of them for None."""
     if n is None:
         return data
-    return data.take(
-        torch.cat([torch.where(data.labels == c)[0][:n] for c in data.labels.unique()])
-        .sort()
-        .values
-    )
+    firsts = [torch.where(data.labels == c)[0][:n] for c in data.labels.unique()]
+    return data.take(torch.cat(firsts).sort().values)
 
 
 def gather_evidence(
@@ -168,13 +159,8 @@ def gather_evidence(
     """samples: "forget/1.0", "forget/1.0/labels", "retain/1.0", ... as in the samples artefact
     (sampling.draw_streams says what else). real_*: of all classes.
     """
-    seen: dict[str, Any] = {
-        "forget": {},
-        "retain": {},
-        "other_sampler": {},
-        "other_starts": {},
-        "paraphrase": {},
-    }
+    streams = ("forget", "retain", "other_sampler", "other_starts", "paraphrase")
+    seen: dict[str, Any] = {stream: {} for stream in streams}
     for name, images in samples.items():
         if name.count("/") == 1:
             stream, scale = name.split("/")
