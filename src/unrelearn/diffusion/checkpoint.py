@@ -46,9 +46,6 @@ class Unreadable(UsageError):
         )
 
 
-unreadable = Unreadable
-
-
 def networks(path: Path) -> dict[str, Path]:
     """The folders of the networks in `path`, by the name of their weights: "raw" or "ema".
 
@@ -76,15 +73,12 @@ def label(folder: Path) -> str:
     """ "ema" for a folder called so (ema, unet_ema, ...) or written by diffusers' EMAModel, else
     "raw".
     """
-    averaged = {
-        "decay",
-        "optimization_step",
-    }  # EMAModel.save_pretrained puts its own state into config.json
+    # EMAModel.save_pretrained puts its own state into config.json
+    averaged = {"decay", "optimization_step"}
     words = set(re.split(r"[\W_]+", folder.name.lower()))
     named = "ema" in words and not words & {"no", "non", "without"}
-    written = (folder / "config.json").is_file() and averaged <= _json(
-        folder / "config.json"
-    ).keys()
+    file = folder / "config.json"
+    written = file.is_file() and averaged <= _json(file).keys()
     return "ema" if named or written else "raw"
 
 
@@ -95,7 +89,7 @@ def network_config(folder: Path) -> dict:
         UsageError: there is none, or it is for images of another range, or has no table of classes.
     """
     if not (folder / "config.json").is_file():
-        raise unreadable(folder, "it holds no config.json")
+        raise Unreadable(folder, "it holds no config.json")
     config = _json(folder / "config.json")
     why = None
     if config.get("_class_name") not in ("UNet2DModel", "SalunUNet"):
@@ -108,7 +102,7 @@ def network_config(folder: Path) -> dict:
     elif config.get("class_embed_type"):
         why = f"class_embed_type={config['class_embed_type']}: it has no embedding for each class"
     if why:
-        raise unreadable(folder, why)
+        raise Unreadable(folder, why)
     return config
 
 
@@ -131,20 +125,16 @@ def variant(folder: Path, stem: str = STEM) -> str | None:
                 _check_whole(folder / match[0])
         return chosen
     if variants:
-        raise unreadable(
-            folder, f"it holds the variants {', '.join(sorted(variants))}; keep one of them"
-        )
+        several = ", ".join(sorted(variants))
+        raise Unreadable(folder, f"it holds the variants {several}; keep one of them")
     pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
-    raise unreadable(
-        folder,
-        f"it holds no {stem}.safetensors"
-        + (
+    why = f"it holds no {stem}.safetensors"
+    if pickles:
+        why += (
             f"; {pickles[0]} is a pickle, which is not opened, as it could run any program: write"
             " it as safetensors where it was trained (save_pretrained of diffusers does)"
-            if pickles
-            else ""
-        ),
-    )
+        )
+    raise Unreadable(folder, why)
 
 
 def files(path: Path) -> list[Path]:
@@ -175,15 +165,13 @@ def _check_whole(file: Path) -> None:
         parts = [file.parent / name for name in sorted({*listed.values()})]
     for part in parts:
         if not part.is_file():
-            raise unreadable(part.parent, f"{part.name} is missing: download it again")
+            raise Unreadable(part.parent, f"{part.name} is missing: download it again")
         try:
             with safe_open(part, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            why = " ".join(str(error).split())[:100]
-            raise unreadable(
-                part.parent, f"{part.name} is not whole: download it again; {why}"
-            ) from None
+            why = f"is not whole: download it again; {' '.join(str(error).split())[:100]}"
+            raise Unreadable(part.parent, f"{part.name} {why}") from None
 
 
 def scheduler_file(folder: Path) -> Path | None:
@@ -289,21 +277,16 @@ def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int)
     """Networks in a folder that are for other images, or another number of classes; what `check`
     names is not named again.
     """
+    keys = ("sample_size", "in_channels", "out_channels", "num_class_embeds")
     wanted = [image_size, channels, channels, num_classes + 1]
     problems = []
     try:
-        configs = (
-            {folder: network_config(folder) for folder in networks(path).values()}
-            if path.is_dir()
-            else {}
-        )
+        folders = networks(path).values() if path.is_dir() else ()
+        configs = {folder: network_config(folder) for folder in folders}
     except UsageError:
         return []
     for folder, config in configs.items():
-        made_for = [
-            config.get(key)
-            for key in ("sample_size", "in_channels", "out_channels", "num_class_embeds")
-        ]
+        made_for = [config.get(key) for key in keys]
         if made_for != wanted:
             problems.append(
                 f"model.checkpoint={folder}: [sample_size, in_channels, out_channels,"
@@ -360,9 +343,8 @@ def _json(file: Path) -> dict:
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise unreadable(
-            file.parent, f"{file.name}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise Unreadable(file.parent, f"{file.name}: {why}") from None
     if not isinstance(content, dict):
-        raise unreadable(file.parent, f"{file.name} holds no object")
+        raise Unreadable(file.parent, f"{file.name} holds no object")
     return content

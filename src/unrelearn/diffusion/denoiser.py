@@ -249,7 +249,7 @@ def load_checkpoint(
         try:
             networks[label] = load(folder, variant)
         except Exception as error:  # diffusers, safetensors and json each have their own
-            raise checkpoint.unreadable(folder, " ".join(str(error).split())[:200]) from None
+            raise checkpoint.Unreadable(folder, " ".join(str(error).split())[:200]) from None
     if problems := checkpoint.check_shape(
         path, image_size=image_size, channels=channels, num_classes=num_classes
     ):
