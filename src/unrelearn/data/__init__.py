@@ -46,6 +46,14 @@ def names_what_can_not_be_read(method: Callable) -> Callable:
     return reading
 
 
+def size_problems(size: object, example: int) -> list[str]:
+    """Of dataset.image_size."""
+    if isinstance(size, int) and size >= 1:
+        return []
+    must = "must be a positive number of pixels"
+    return [f"dataset.image_size={size}: {must}; type dataset.image_size={example}"]
+
+
 class MappedImages:
     """Images uint8 (N, C, H, W) that stay in a memory map on disk: rows of a store, read only when
     indexed.

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unrelearn.data import size_problems
+
 WIDTH, HEIGHT = 178, 218  # of every aligned image
 CHUNK = 1024  # images in memory at a time
 
@@ -25,12 +27,7 @@ class Square:
     size: int
 
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.size, int) or self.size < 1:
-            problems.append(
-                f"dataset.image_size={self.size}: must be a positive number of pixels; "
-                "type dataset.image_size=64"
-            )
+        problems = size_problems(self.size, 64)
         if not isinstance(self.crop, int) or not 1 <= self.crop <= WIDTH:
             problems.append(
                 f"dataset.crop={self.crop}: must be 1 to {WIDTH} pixels, the images are"

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from unrelearn.advice import typed
-from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
+from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read, size_problems
 from unrelearn.data.cifar import Layout
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
@@ -104,12 +104,7 @@ class CIFAR10:
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(
-                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                "type dataset.image_size=32"
-            )
+        problems = size_problems(self.image_size, 32)
         problems += self._check_classes()
         if not self.download and self.source() is None:
             problems.append(self._how_to_get())

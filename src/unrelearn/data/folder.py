@@ -21,7 +21,13 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unrelearn.advice import typed
-from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read, unreadable
+from unrelearn.data import (
+    ImageData,
+    ImageSet,
+    names_what_can_not_be_read,
+    size_problems,
+    unreadable,
+)
 from unrelearn.errors import UsageError, one_line
 from unrelearn.ranges import ImageSize, Share
 
@@ -227,12 +233,7 @@ class Folder:
 
 
 def _check_settings(data: Folder) -> list[str]:
-    problems = []
-    if not isinstance(data.image_size, int) or data.image_size < 1:
-        problems.append(
-            f"dataset.image_size={data.image_size}: must be a positive number of pixels; "
-            "type dataset.image_size=64"
-        )
+    problems = size_problems(data.image_size, 64)
     if not isinstance(data.test_fraction, float) or not 0 < data.test_fraction < 1:
         problems.append(
             f"dataset.test_fraction={data.test_fraction}: must lie between 0 and 1; "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unrelearn.data import ImageData, ImageSet, idx, names_what_can_not_be_read
+from unrelearn.data import ImageData, ImageSet, idx, names_what_can_not_be_read, size_problems
 from unrelearn.data.download import fetch
 from unrelearn.errors import UsageError
 from unrelearn.ranges import ImageSize
@@ -66,12 +66,7 @@ class MNIST:
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(
-                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                "type dataset.image_size=28"
-            )
+        problems = size_problems(self.image_size, 28)
         if not self.download and self._missing():
             problems.append(self._how_to_get())
         return problems

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read
+from unrelearn.data import ImageData, ImageSet, names_what_can_not_be_read, size_problems
 from unrelearn.errors import UsageError
 
 FOLDER = "tiny-imagenet-200"
@@ -62,12 +62,7 @@ class TinyImageNet:
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
-        problems = []
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            problems.append(
-                f"dataset.image_size={self.image_size}: must be a positive number of pixels; "
-                "type dataset.image_size=64"
-            )
+        problems = size_problems(self.image_size, 64)
         missing = [name for name in LISTS if not (self.folder / name).is_file()]
         if not missing:
             folders = [f"train/{i}/images" for i in self.ids]
