@@ -51,15 +51,9 @@ def named_by_results(outputs: Path) -> set[str]:
         try:
             named |= Plan.of(json.loads(path.read_text())["words"], elsewhere=True).parts.keys()
         except UsageError as error:
-            raise UsageError(
-                [
-                    (
-                        f"{path}: this grid can no longer be composed, so what it needs is unknown."
-                        " Remove that folder to let go of it"
-                    ),
-                    *error.problems,
-                ]
-            ) from error
+            why = "this grid can no longer be composed, so what it needs is unknown"
+            line = f"{path}: {why}. Remove that folder to let go of it"
+            raise UsageError([line, *error.problems]) from error
     return named
 
 
@@ -165,9 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stage, paths in sorted(by_stage.items()):
         if paths:
             total += (freed := sum(map(size, paths)))
-            examples = ", ".join(path.name for path in paths[:EXAMPLES]) + ", ..." * (
-                len(paths) > EXAMPLES
-            )
+            examples = ", ".join(path.name for path in paths[:EXAMPLES])
+            examples += ", ..." * (len(paths) > EXAMPLES)
             print(
                 f"{stage}: {len(paths)} of"
                 f" {sum(name.startswith(f'{stage}/') for name in there) or len(paths)},"

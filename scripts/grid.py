@@ -141,13 +141,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def hours(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size(number: float) -> str:
@@ -211,16 +207,13 @@ def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
             f"{sum(counter.values()):,}",
         )
     together = sum(counter["running"] for counter in seen.counts.values()) or devices
-    left = (
-        "everything is done"
-        if seen.done
-        else f"{hours(seen.left)} of one device left"
-        + (
-            f", about {hours(seen.left / together)} with the {together} now at work"
-            if together
-            else "; nothing is running"
-        )
-    )
+    left = f"{hours(seen.left)} of one device left"
+    if seen.done:
+        left = "everything is done"
+    elif together:
+        left += f", about {hours(seen.left / together)} with the {together} now at work"
+    else:
+        left += "; nothing is running"
     why = [f"failed: {name}: {reason}" for name, reason in list(seen.failed.items())[:10]]
     if len(seen.failed) > 10:
         why.append(f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}")
@@ -353,30 +346,16 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
     file, gpus = plan.folder / "workers" / "parts.json", torch.cuda.device_count()
     slurm.write_task(file, plan, missing)
     processes = []
-    allowed = [
-        name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name
-    ] or list(map(str, range(gpus)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    allowed = list(filter(None, visible)) or list(map(str, range(gpus)))
     gpus = 0 if plan.trainer.accelerator == "cpu" else gpus
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
+    words = [sys.executable, __file__, "work", str(file)]
     for number in range(workers):
-        device = (
-            {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]}
-            if gpus
-            else {
-                "OMP_NUM_THREADS": (
-                    os.environ.get("OMP_NUM_THREADS")
-                    or str(max(1, (os.cpu_count() or 1) // workers))
-                )
-            }
-        )
+        own = {"CUDA_VISIBLE_DEVICES": allowed[number % gpus]} if gpus else {}
+        environment = {**os.environ, **(own or {"OMP_NUM_THREADS": threads})}
         with open(file.with_name(f"{number}.log"), "a") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, __file__, "work", str(file)],
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, **device},
-                )
-            )
+            processes.append(subprocess.Popen(words, stdout=log, stderr=log, env=environment))
     progress.say(
         f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}"
     )

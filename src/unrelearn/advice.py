@@ -43,13 +43,9 @@ def shell(word: str) -> str:
         elif letter.isprintable():
             shown.append(letter)
         else:  # in octal, as a digit that follows can not be taken for a part of it
-            shown += [
-                f"\\{byte:03o}"
-                for byte in letter.encode(
-                    "utf-8",
-                    "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass",
-                )
-            ]
+            byte_of_a_name = "\udc80" <= letter <= "\udcff"
+            errors = "surrogateescape" if byte_of_a_name else "surrogatepass"
+            shown += [f"\\{byte:03o}" for byte in letter.encode("utf-8", errors)]
     return f"$'{''.join(shown)}'"
 
 
@@ -103,11 +99,8 @@ def text(value: object, *, name: bool = False) -> str:
 
 def shown(text: object) -> str:
     """A text as it stands in a line that is printed: what can not be printed is escaped."""
-    return "".join(
-        (
-            letter
-            if letter.isprintable()
-            else letter.encode("unicode_escape", "surrogatepass").decode()
-        )
-        for letter in str(text)
-    )
+
+    def escaped(letter: str) -> str:
+        return letter.encode("unicode_escape", "surrogatepass").decode()
+
+    return "".join(each if each.isprintable() else escaped(each) for each in str(text))

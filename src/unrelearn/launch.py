@@ -248,18 +248,11 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
         tasks, job, rank = (
             environment[f"SUBMITIT_LOCAL_{name}"] for name in ("NTASKS", "JOB_ID", "LOCALID")
         )
-        return (
-            {}
-            if tasks == "1"
-            else {
-                "RANK": rank,
-                "WORLD_SIZE": tasks,
-                "LOCAL_RANK": rank,
-                "LOCAL_WORLD_SIZE": tasks,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(15000 + int(job) % 4000),
-            }
-        )
+        if tasks == "1":
+            return {}
+        port = str(15000 + int(job) % 4000)
+        ranks = {"RANK": rank, "WORLD_SIZE": tasks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": tasks}
+        return {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     if (
         "SLURM_STEP_ID" not in environment
         or int(environment.get("SLURM_NTASKS", 1)) == 1
@@ -321,18 +314,8 @@ def processes(trainer: Trainer) -> None:
             if dist.get_rank() > 0:  # one voice
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif trainer.devices > 1:
-        os.environ.setdefault(
-            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // trainer.devices))
-        )
+        threads = max(1, (os.cpu_count() or 1) // trainer.devices)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         sys.stdout.flush()
-        os.execv(
-            sys.executable,
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc_per_node={trainer.devices}",
-                *sys.argv,
-            ],
-        )
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        os.execv(sys.executable, [*run, f"--nproc_per_node={trainer.devices}", *sys.argv])

@@ -19,14 +19,8 @@ def given(text: str) -> Path:
 def find(candidates: list[Path]) -> Path | None:
     """The first folder that holds our conf/; a config.yaml alone may be of anybody's project."""
     files = ("config.yaml", "attack/none.yaml", "protocol/fast.yaml")
-    return next(
-        (
-            folder
-            for folder in candidates
-            if all((folder / "conf" / name).is_file() for name in files)
-        ),
-        None,
-    )
+    ours = (f for f in candidates if all((f / "conf" / name).is_file() for name in files))
+    return next(ours, None)
 
 
 def candidates() -> list[Path]:

@@ -89,8 +89,7 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
         accuracy over the budget axis (trapezoids), `steps_to_half` where the curve first reaches
         half of the original's, linearly interpolated, or None, as where there is no original. Both
         are None where the unit of the budget is not steps. Diverged rows are left out. Where the
-        original does not show the class,
-        there is no half, and "nothing_to_recover" is true.
+        original does not show the class, there is no half, and "nothing_to_recover" is true.
     """
     known = rows[0].get("model") != "unlearned"  # whether the original is
     original = rows[0]["metrics"].get("forget_accuracy", {})  # or the first that is known
@@ -103,14 +102,8 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
         half = original[scale]["value"] / 2 if known else math.inf
         absent = known and not _shows(original[scale], num_classes)
-        reached = (
-            0.0
-            if y[0] >= half
-            else next(
-                (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q),
-                None,
-            )
-        )
+        places = (a + (half - p) / (q - p) * (b - a) for a, b, p, q in segments if p < half <= q)
+        reached = 0.0 if y[0] >= half else next(places, None)
         result[scale] = {
             "budgets": x,
             "forget_accuracy": y,

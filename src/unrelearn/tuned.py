@@ -17,6 +17,8 @@ from unrelearn.tuning import (
     settings_of,
 )
 
+HEADER = ["method", "place", "trial", "admissible", "retain_accuracy"]
+HEADER += ["fd_oracle_over_original", "settings"]
 SHOWN = 3  # the chosen setting and two runners-up
 BEGIN, END = "<!-- trials -->\n", "<!-- end -->"
 
@@ -37,29 +39,10 @@ def chosen(tables: Tables, rules: Rules, trials: int) -> str:
         if not ranked:
             lines.append([method, "", "", 0, "", "", none_admissible(trials)])
         for place, trial in enumerate(ranked[:SHOWN], start=1):
-            lines.append(
-                [
-                    method,
-                    place,
-                    trial[0]["trial"],
-                    len(ranked),
-                    f"{mean(trial, 'retain_accuracy'):.6f}",
-                    f"{over_original(trial):.6f}",
-                    shlex.join(settings_of(trial[0])),
-                ]
-            )
-    return csv_text(
-        [
-            "method",
-            "place",
-            "trial",
-            "admissible",
-            "retain_accuracy",
-            "fd_oracle_over_original",
-            "settings",
-        ],
-        lines,
-    )
+            numbers = mean(trial, "retain_accuracy"), over_original(trial)
+            words = [*(f"{number:.6f}" for number in numbers), shlex.join(settings_of(trial[0]))]
+            lines.append([method, place, trial[0]["trial"], len(ranked), *words])
+    return csv_text(HEADER, lines)
 
 
 def table(tables: Tables, rules: Rules, trials: int) -> str:

@@ -88,18 +88,10 @@ def read_space(conf: Path, method: str, rules: Rules, passes: tuple[float, float
     """passes: of a step of the method, as its class says (`Method.passes`)."""
     name = f"conf/tune/{method}.yaml"
     given = yaml.safe_load((conf / "tune" / f"{method}.yaml").read_text())
-    constants = {
-        key: Constant(
-            **{
-                "low": value["published"] / rules.factor,
-                "high": value["published"] * rules.factor,
-                **value,
-            }
-        )
-        for key, value in given["constants"].items()
-    }
-    for key, c in constants.items():
-        low, high = c.published / rules.factor, c.published * rules.factor
+    constants = {}
+    for key, value in given["constants"].items():
+        low, high = value["published"] / rules.factor, value["published"] * rules.factor
+        c = constants[key] = Constant(**{"low": low, "high": high, **value})
         if not low <= c.low < c.high <= high:
             raise UsageError(
                 f"{name}: {key} from {c.low:g} to {c.high:g}: must lie within x1/{rules.factor:g}"
@@ -163,18 +155,8 @@ def in_words(settings: Settings) -> list[str]:
 
 def command(space: Space, rules: Rules, settings: Settings, seed: int, more: Sequence[str]) -> str:
     """What makes and measures exactly this model. more: overrides of the whole search."""
-    return shlex.join(
-        [
-            "python",
-            "run.py",
-            f"method={space.method}",
-            f"forget={rules.forget}",
-            f"seed={seed}",
-            *rules.overrides,
-            *more,
-            *in_words(settings),
-        ]
-    )
+    of = [f"method={space.method}", f"forget={rules.forget}", f"seed={seed}"]
+    return shlex.join(["python", "run.py", *of, *rules.overrides, *more, *in_words(settings)])
 
 
 def measured(metrics: Mapping, original: Mapping, rules: Rules) -> Row:
@@ -285,19 +267,13 @@ def ranking(rows: Sequence[Row], rules: Rules, trials: int) -> list[list[Row]]:
     for row in rows:
         if int(row["trial"]) < trials and row["status"] == "finished" and admissible(row, rules):
             by_trial.setdefault(int(row["trial"]), []).append(row)
-    whole = [
-        trial
-        for trial in by_trial.values()
-        if {int(row["seed"]) for row in trial} == set(rules.seeds)
-    ]
-    return sorted(
-        whole,
-        key=lambda trial: (
-            -mean(trial, "retain_accuracy"),
-            over_original(trial),
-            int(trial[0]["trial"]),
-        ),
-    )
+
+    def worth(trial: list[Row]) -> tuple[float, float, int]:
+        return -mean(trial, "retain_accuracy"), over_original(trial), int(trial[0]["trial"])
+
+    seeds = set(rules.seeds)
+    whole = [t for t in by_trial.values() if {int(row["seed"]) for row in t} == seeds]
+    return sorted(whole, key=worth)
 
 
 def mean(rows: Sequence[Row], column: str) -> float:

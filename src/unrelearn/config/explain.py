@@ -164,17 +164,9 @@ def _several(overrides: Sequence[str]) -> list[str]:
 
 def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
-    known = _known_keys(
-        [word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()]
-    )
-    siblings = sorted(
-        {
-            k[len(parent) :].lstrip(".").split(".")[0]
-            for k in known
-            if not parent or k.startswith(f"{parent}.")
-        }
-        - {"_target_"}
-    )
+    chosen = [word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()]
+    below = [k for k in _known_keys(chosen) if not parent or k.startswith(f"{parent}.")]
+    siblings = sorted({k[len(parent) :].lstrip(".").split(".")[0] for k in below} - {"_target_"})
     value = read(given.split("=", 1)[1]) if "=" in given else "..."
     close = difflib.get_close_matches(name, siblings, n=1)
     others = [] if close else groups.options_with(parent, name)

@@ -13,15 +13,10 @@ from unrelearn.evals.answers import ClassifierEvidence
 def run(evidence: ClassifierEvidence) -> dict:
     forget, _, test = evidence.parts
     ours, theirs = (scores.logit_scaled(p.logits.numpy(), p.labels.numpy()) for p in (forget, test))
-    references = [
-        bounds.auc(
-            *(
-                scores.logit_scaled(part.references[number].numpy(), part.labels.numpy())
-                for part in (forget, test)
-            )
-        )
-        for number in range(evidence.num_references)
-    ]
+    references = []
+    for number in range(evidence.num_references):
+        pairs = [(p.references[number].numpy(), p.labels.numpy()) for p in (forget, test)]
+        references.append(bounds.auc(*(scores.logit_scaled(*pair) for pair in pairs)))
     return {
         "value": bounds.auc(ours, theirs),
         "tpr_at_1_percent": bounds.tpr_at_fpr(ours, theirs, 0.01),

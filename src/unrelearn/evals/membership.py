@@ -62,16 +62,9 @@ def measured(inside: Tensor, outside: Tensor) -> dict:
     shown = bounds.shown(ours, theirs)
     value, low, high = (shown.pop(name) for name in ("auc", "auc_low", "auc_high"))
     other_side = bounds.tpr_at_fpr(-ours, -theirs, 0.01)
-    return {
-        "value": value,
-        "low": low,
-        "high": high,
-        "n": len(ours),
-        "n_out": len(theirs),
-        **shown,
-        "tpr_at_1_percent_low": other_side,
-        **epsilon(ours, theirs),
-    }
+    counts = {"n": len(ours), "n_out": len(theirs)}
+    known = {"value": value, "low": low, "high": high, **counts, **shown}
+    return {**known, "tpr_at_1_percent_low": other_side, **epsilon(ours, theirs)}
 
 
 def epsilon(ours: np.ndarray, theirs: np.ndarray) -> dict:

@@ -28,19 +28,15 @@ class Failures:
     def __init__(self, folder: Path):
         self.folder = folder / "failed"
 
+    def _file(self, part: Part) -> Path:
+        return self.folder / f"{part.name.replace('/', '-')}.json"
+
     def note(self, part: Part, why: str) -> None:
-        write_json(
-            self.folder / f"{part.name.replace('/', '-')}.json",
-            {
-                "part": part.name,
-                "why": why,
-                "when": time.strftime("%Y-%m-%dT%H:%M:%S"),
-                "job": os.environ.get("SLURM_JOB_ID"),
-            },
-        )
+        when, job = time.strftime("%Y-%m-%dT%H:%M:%S"), os.environ.get("SLURM_JOB_ID")
+        write_json(self._file(part), {"part": part.name, "why": why, "when": when, "job": job})
 
     def forget(self, part: Part) -> None:
-        (self.folder / f"{part.name.replace('/', '-')}.json").unlink(missing_ok=True)
+        self._file(part).unlink(missing_ok=True)
 
     def all(self) -> dict[str, str]:
         """Name of the part -> why."""
