@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unrelearn.evals.evidence import Evidence, share
 from unrelearn.evals.fd_oracle import Source
-from unrelearn.evals.precision_recall import hits, of_equal_size
+from unrelearn.evals.precision_recall import hits, measured
 from unrelearn.ranges import Count
 
 
@@ -23,15 +23,4 @@ def density_coverage(real: Tensor, generated: Tensor, k: Count) -> tuple[float, 
 
 
 def run(evidence: Evidence, features: Source, k: int) -> dict:
-    result = {}
-    for scale, real, generated in of_equal_size(evidence, features):
-        n = len(real)
-        density, coverage = density_coverage(real, generated, k) if n > k else (None, None)
-        result[scale] = {
-            "density": density,
-            "coverage": coverage,
-            "n": n,
-            "k": k,
-            "features": features,
-        }
-    return result
+    return measured(evidence, features, k, ("density", "coverage"), density_coverage)

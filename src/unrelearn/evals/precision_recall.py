@@ -8,7 +8,7 @@ manifold of the generated; both sets have the same size. The paper has k = 3, 50
 VGG-16 features; ours are the oracle's or the Inception network's. Distances in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -49,24 +49,25 @@ def precision_recall(real: Tensor, generated: Tensor, k: int) -> tuple[float, fl
     return share(hits(real, generated, k)[0] > 0), share(hits(generated, real, k)[0] > 0)
 
 
-def of_equal_size(evidence: Evidence, source: Source) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Guidance scale, features of real training images and of as many generated ones."""
-    real = features_of(evidence.real_train, source)
+def measured(
+    evidence: Evidence,
+    source: Source,
+    k: int,
+    names: tuple[str, str],
+    measure: Callable[[Tensor, Tensor, int], tuple[float, float]],
+) -> dict:
+    """At each guidance scale two numbers, of features of real training images and of as many
+    generated ones; None of no more than k.
+    """
+    real, result = features_of(evidence.real_train, source), {}
     for scale, seen in evidence.retain.items():
         n = min(len(real), len(seen.labels))
-        yield scale, spread(real, n), spread(features_of(seen, source), n)
+        same = spread(real, n), spread(features_of(seen, source), n)
+        values = measure(*same, k) if n > k else (None, None)
+        known = dict(zip(names, values, strict=True))
+        result[scale] = {**known, "n": n, "k": k, "features": source}
+    return result
 
 
 def run(evidence: Evidence, features: Source, k: Count) -> dict:
-    result = {}
-    for scale, real, generated in of_equal_size(evidence, features):
-        n = len(real)
-        precision, recall = precision_recall(real, generated, k) if n > k else (None, None)
-        result[scale] = {
-            "precision": precision,
-            "recall": recall,
-            "n": n,
-            "k": k,
-            "features": features,
-        }
-    return result
+    return measured(evidence, features, k, ("precision", "recall"), precision_recall)
