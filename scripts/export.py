@@ -138,17 +138,13 @@ def weights_of(row: dict[str, Any], outputs: Path) -> Path:
 def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
     """README.md: front matter that the hub reads, and the same for people."""
     title = about(record, row)
+    of = TASK, record["dataset"], record["dataset"]
+    measured = [EvalResult(*of, m, ends[0], metric_name=name) for m, name, ends in numbers(row)]
     data = ModelCardData(
         library_name="diffusers",
         tags=["machine-unlearning", "unrelearn", record["method"], f"model:{row['model']}"],
         model_name=record["name"],
-        eval_results=[
-            EvalResult(
-                TASK, record["dataset"], record["dataset"], metric, ends[0], metric_name=name
-            )
-            for metric, name, ends in numbers(row)
-        ]
-        or None,
+        eval_results=measured or None,
     )
     lines = [
         "---",

@@ -216,19 +216,17 @@ class Search:
         drawn = ", ".join(
             f"{name} {rows[0][name]}" for name in self.header[2 : self.header.index("status")]
         )
-        seen = [
-            (
-                f"seed {row['seed']} {row['status']}"
-                if row["status"] != "finished"
-                else (
-                    f"seed {row['seed']} UA {tuned.accuracies([row])}, retained "
-                    f"{100 * float(row['retain_accuracy']):.1f}, distance"
+        seen = []
+        for row in rows:
+            words = row["status"]
+            if words == "finished":
+                words = (
+                    f"UA {tuned.accuracies([row])}, retained"
+                    f" {100 * float(row['retain_accuracy']):.1f}, distance"
                     f" x{tuning.over_original([row]):.2f}"
                     f"{', not admissible' * (row['admissible'] == 'no')}"
                 )
-            )
-            for row in rows
-        ]
+            seen.append(f"seed {row['seed']} {words}")
         done = self.trials - len(self.missing)
         return f"{self.method} [{done}/{self.trials}] trial {trial}: {'; '.join([drawn, *seen])}"
 

@@ -98,13 +98,10 @@ def storage_problems(error: BaseException, cfg: object = None) -> list[str]:
             f"paths.outputs={shown(check.at(cfg, key))}: {what}; what was finished is kept. "
             "Type paths.outputs=FOLDER with a folder of yours"
         ]
-    return [
-        (
-            f"{key}={shown(check.at(cfg, key))}: {what}. Type {key}=PATH with one that you may use"
-            if key
-            else f"{what}; what was finished is kept. Type the same command when that is mended"
-        )
-    ]
+    if not key:
+        return [f"{what}; what was finished is kept. Type the same command when that is mended"]
+    given = f"{key}={shown(check.at(cfg, key))}"
+    return [f"{given}: {what}. Type {key}=PATH with one that you may use"]
 
 
 def _undone(error: OSError) -> str:

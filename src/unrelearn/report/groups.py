@@ -136,12 +136,9 @@ def comparison(records: Sequence[Record]) -> list[Group]:
     for group in groups:
         group.records = _one_of_each(group.records)
     for title, same in gathered(groups, _title).items():
+        counts = ("num_images", "distance_images")
         counted = [
-            {
-                **group.measurement,
-                "num_images": _known(group.num_images),
-                "distance_images": _known(group.distance_images),
-            }
+            {**group.measurement, **{name: _known(getattr(group, name)) for name in counts}}
             for group in same
         ]
         for group, parts in zip(same, differences(counted), strict=True):
