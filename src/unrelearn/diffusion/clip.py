@@ -15,7 +15,6 @@ from torch import Tensor
 from unrelearn.diffusion.captions import Captions
 
 AT_ONCE = 32  # captions
-EXTRA = "transformers"  # the package that reads both, of the extra `text`
 # of files that older versions wrote: a buffer of place numbers, and no weight
 NO_WEIGHTS = ("position_ids",)
 
