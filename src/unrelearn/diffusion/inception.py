@@ -105,24 +105,16 @@ class Inception:
         from cleanfid.resize import build_resizer
 
         resize = build_resizer("clean")
-        features, probabilities = (
-            torch.empty(len(images), NUM_FEATURES),
-            torch.empty(len(images), NUM_LOGITS),
-        )
-        with (
-            ThreadPoolExecutor(
-                torch.get_num_threads()
-            ) as pool,  # PIL lets go of the interpreter while it resizes
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        ):
+        features = torch.empty(len(images), NUM_FEATURES)
+        probabilities = torch.empty(len(images), NUM_LOGITS)
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        # PIL lets go of the interpreter while it resizes
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool, exact:
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)
                 rows = images[part].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-                x = (
-                    torch.from_numpy(np.stack(list(pool.map(resize, rows))))
-                    .permute(0, 3, 1, 2)
-                    .to(self.device)
-                )
+                resized = torch.from_numpy(np.stack(list(pool.map(resize, rows))))
+                x = resized.permute(0, 3, 1, 2).to(self.device)
                 features[part] = self.layers((x - 128) / 128).reshape(-1, NUM_FEATURES).cpu()
                 probabilities[part] = (features[part] @ self.weight.T).softmax(1)
         return features, probabilities
