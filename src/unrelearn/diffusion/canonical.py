@@ -58,10 +58,8 @@ class Channels:
 
     def normalise(self, norm: nn.GroupNorm, channels: np.ndarray) -> None:
         groups = channels.reshape(norm.num_groups, -1)
-        self.ties += [
-            tuple(pair)
-            for pair in np.stack([groups[:, :-1], groups[:, 1:]], -1).reshape(-1, 2).tolist()
-        ]
+        pairs = np.stack([groups[:, :-1], groups[:, 1:]], -1).reshape(-1, 2)
+        self.ties += [(one, other) for one, other in pairs.tolist()]
 
     def residual(self, block: nn.Module, channels: np.ndarray) -> np.ndarray:
         """A block of ResnetBlock2D or of SalUn's network."""
@@ -79,13 +77,12 @@ class Channels:
             return channels
         if hasattr(block, "transformer_blocks"):
             return self.transform(block, channels)
-        ours = hasattr(block, "proj_out")
-        self.normalise(block.norm if ours else block.group_norm, channels)
-        layers = (
-            (block.q, block.k, block.v, block.proj_out)
-            if ours
-            else (block.to_q, block.to_k, block.to_v, block.to_out[0])
-        )
+        if hasattr(block, "proj_out"):  # SalUn's
+            norm, layers = block.norm, (block.q, block.k, block.v, block.proj_out)
+        else:
+            norm = block.group_norm
+            layers = (block.to_q, block.to_k, block.to_v, block.to_out[0])
+        self.normalise(norm, channels)
         self.attentions.append(layers)
         self.writers.append((layers[-1], channels, True))
         return channels
@@ -110,9 +107,8 @@ class Channels:
         order of the channels.
         """
         pairs = np.array(self.ties).reshape(-1, 2)
-        graph = coo_array(
-            (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self.count, self.count)
-        )
+        ones, shape = np.ones(len(pairs)), (self.count, self.count)
+        graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=shape)
         return connected_components(graph, directed=False)[1]
 
 
@@ -162,9 +158,8 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
         return list(zip(part.resnets, attentions, strict=True)), getattr(changes[0], "conv", None)
 
     first, *others = network.mid_block.resnets
-    attentions = [a or nn.Identity() for a in network.mid_block.attentions] or [
-        nn.Identity()
-    ] * len(others)
+    attentions = [a or nn.Identity() for a in network.mid_block.attentions]
+    attentions = attentions or [nn.Identity()] * len(others)
     middle = [(first, nn.Identity())]
     # the attention stands between two blocks
     for attention, block in zip(attentions, others, strict=True):
@@ -207,13 +202,23 @@ def rescale(channels: Channels, factor: np.ndarray) -> None:
     read without a norm.
     """
     for layer, rows, _ in channels.writers:
-        f = torch.as_tensor(factor[rows], dtype=layer.weight.dtype, device=layer.weight.device)
-        layer.weight.mul_(f.view(-1, *[1] * (layer.weight.ndim - 1)))
-        if layer.bias is not None:
-            layer.bias.mul_(f)
+        _multiply(layer, _like(factor[rows], layer))
     for layer, columns in channels.readers:
-        f = torch.as_tensor(factor[columns], dtype=layer.weight.dtype, device=layer.weight.device)
-        layer.weight.div_(f.view(1, -1, *[1] * (layer.weight.ndim - 2)))
+        _divide(layer, _like(factor[columns], layer))
+
+
+def _like(values: np.ndarray, layer: nn.Module) -> torch.Tensor:
+    return torch.as_tensor(values, dtype=layer.weight.dtype, device=layer.weight.device)
+
+
+def _multiply(layer: nn.Module, rows: torch.Tensor) -> None:
+    layer.weight.mul_(rows.view(-1, *[1] * (layer.weight.ndim - 1)))
+    if layer.bias is not None:
+        layer.bias.mul_(rows)
+
+
+def _divide(layer: nn.Module, columns: torch.Tensor) -> None:
+    layer.weight.div_(columns.view(1, -1, *[1] * (layer.weight.ndim - 2)))
 
 
 def _row_norms(layer: nn.Module) -> np.ndarray:
@@ -244,9 +249,8 @@ def _normalise_sets(channels: Channels) -> None:
     # the others read channels of sets before them, so they follow in that order
     for number in np.flatnonzero(mean_squares == 0):
         only = np.arange(len(mean_squares)) == number
-        rescale(
-            channels, factors(np.where(only, _mean_squares(channels, sets, behind_norm=False), 0))
-        )
+        own = np.where(only, _mean_squares(channels, sets, behind_norm=False), 0)
+        rescale(channels, factors(own))
 
 
 @torch.no_grad()
@@ -255,20 +259,14 @@ def _balance(q: nn.Module, k: nn.Module, v: nn.Module, projection: nn.Module) ->
 
     def factor(values: np.ndarray, like: nn.Module) -> torch.Tensor:
         usable = np.isfinite(values) & (values > 0)
-        return torch.as_tensor(
-            np.where(usable, values, 1.0), dtype=like.weight.dtype, device=like.weight.device
-        )
+        return _like(np.where(usable, values, 1.0), like)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        a, b = (
-            factor(np.sqrt(_row_norms(k) / _row_norms(q)), q),
-            factor(ROW_NORM / _row_norms(v), v),
-        )
+        a = factor(np.sqrt(_row_norms(k) / _row_norms(q)), q)
+        b = factor(ROW_NORM / _row_norms(v), v)
     for layer, f in ((q, a), (k, 1 / a), (v, b)):
-        layer.weight.mul_(f.view(-1, *[1] * (layer.weight.ndim - 1)))
-        if layer.bias is not None:
-            layer.bias.mul_(f)
-    projection.weight.div_(b.view(1, -1, *[1] * (projection.weight.ndim - 2)))
+        _multiply(layer, f)
+    _divide(projection, b)
 
 
 def canonical(network: Denoiser) -> Denoiser:
