@@ -56,11 +56,8 @@ class Recorder(Callback):
     """
 
     def __init__(self, folder: Path, description: str, options: FitOptions):
-        self.checkpoint, self.description, self.options = (
-            folder / RESUME / "last.ckpt",
-            description,
-            options,
-        )
+        self.checkpoint = folder / RESUME / "last.ckpt"
+        self.description, self.options = description, options
         self.seconds = 0.0
         self.sums: dict[str, Tensor] = {}
 
@@ -127,17 +124,15 @@ class Recorder(Callback):
         self.sums = {}
         module.rows.append({"step": step, **row})
         self.options.log_row(step, row)
-        self.advance(
-            step - self.shown, note="  ".join(f"{name} {value:.4f}" for name, value in row.items())
-        )
+        note = "  ".join(f"{name} {value:.4f}" for name, value in row.items())
+        self.advance(step - self.shown, note=note)
         self.shown = step
         if not all(math.isfinite(value) for value in row.values()):
             module.diverged_at = step
             trainer.should_stop = True
         elif module.method.converged(module):
-            progress.say(
-                f"{self.description}: converged after {step} of {module.method.max_steps} steps"
-            )
+            steps = f"{step} of {module.method.max_steps} steps"
+            progress.say(f"{self.description}: converged after {steps}")
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, module: Training) -> None:
@@ -164,9 +159,8 @@ def fit(module: Training, folder: Path, description: str, options: FitOptions) -
     module.accumulate = passes_of_a_step(module, options)
     recorder = Recorder(folder, description, options)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*(does not have many workers|srun|isinstance.*LeafSpec).*"
-        )
+        told = ".*(does not have many workers|srun|isinstance.*LeafSpec).*"
+        warnings.filterwarnings("ignore", message=told)
         trainer = new_trainer(module, options, recorder)
         module.to(trainer.strategy.root_device)
         prepared = prepare(module)
