@@ -50,7 +50,8 @@ class Run:
         self.tracking = self.settings["tracking"]
         self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
         self._kept: dict[str, Any] = {}
-        if after is not None and self._same_data(after):
+        same = ("dataset", "trainer")
+        if after and all(self.settings[key] == after.settings[key] for key in same):
             self._kept["images"] = after._kept.get("images")
             self.dataset = after.dataset
             if "data_slice" in vars(after):
@@ -82,9 +83,6 @@ class Run:
         other = Run(with_option(self.cfg, "method", name), self.command, after=self)
         other.used, other._kept = self.used, self._kept
         return other
-
-    def _same_data(self, other: "Run") -> bool:
-        return all(self.settings[key] == other.settings[key] for key in ("dataset", "trainer"))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns; it is called the first time only."""

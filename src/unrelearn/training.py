@@ -48,7 +48,8 @@ def checked(method: Method, losses: object) -> dict[str, Tensor]:
         UsageError: it is no dict of losses, or none of them depends on a weight.
     """
     if isinstance(losses, dict) and losses:
-        odd = {name: one for name, one in losses.items() if not _is_number(one)}
+        numbers = [n for n, one in losses.items() if isinstance(one, Tensor) and one.ndim == 0]
+        odd = {name: one for name, one in losses.items() if name not in numbers}
         if not odd and any(one.requires_grad for one in losses.values()):
             return losses
         got = ", ".join(f"{name}: {_described(one)}" for name, one in (odd or losses).items())
@@ -59,10 +60,6 @@ def checked(method: Method, losses: object) -> dict[str, Tensor]:
         f"{type(method).__name__}.losses must return a dict of tensors with one number each, got"
         f" {got}. End it with return {{'forget': loss.mean()}}"
     )
-
-
-def _is_number(loss: object) -> bool:
-    return isinstance(loss, Tensor) and loss.ndim == 0
 
 
 def _described(value: object) -> str:

@@ -55,11 +55,6 @@ def needs_inception(name: str, measurement: dict[str, Any]) -> bool:
     return name in ("fid", "kid", "inception_score") or measurement.get("features") == "inception"
 
 
-def _words_of_this_run() -> list[str]:
-    """As Hydra keeps them while it runs a job."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
 def source(key: str, cfg: object) -> str:
     """The key that a user typed for this one, method.batch_size: where the yaml of the choice says
     ${another.key}, that one.
@@ -89,7 +84,8 @@ def check_groups(settings: dict[str, Any]) -> list[str]:
     Raises:
         UsageError: several options were merged into one group, of which nothing more can be said.
     """
-    if merged := check_choices(_words_of_this_run()):
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    if merged := check_choices(words):
         raise UsageError(merged)
     problems = []
     for key in ("method", "attack", "dataset"):

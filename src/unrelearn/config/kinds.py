@@ -148,8 +148,5 @@ def _text(annotation: Any) -> str:
     """The name of a type, or of several with | between."""
     if isinstance(annotation, str):
         return annotation.strip("\"'")
-    return " | ".join(getattr(one, "__name__", str(one)) for one in _parts(annotation))
-
-
-def _parts(annotation: Any) -> tuple[Any, ...]:
-    return getattr(annotation, "__args__", (annotation,))
+    parts = getattr(annotation, "__args__", (annotation,))
+    return " | ".join(getattr(one, "__name__", str(one)) for one in parts)

@@ -56,6 +56,7 @@ BASELINE = "retrain"
 RELEARN = ("relearn", "dimra")  # the attack whose end stands in the board: the first that was run
 BRIEF = ("method", "UA %", "gap", "agree %", "seeds")
 NORMALISED = "gap over\noriginal's"
+RATIO = [column.name for column in COLUMNS].index("gap") + 1  # its place among the columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,11 +182,11 @@ def boards(results: Results) -> list[Board]:
 
 
 def headers(board: Board) -> list[str]:
-    names = ["method", *(column.header for column in COLUMNS)]
-    names.insert(names.index("gap") + 1, NORMALISED)
+    names = [column.header for column in COLUMNS]
+    names.insert(RATIO, NORMALISED)
     names += [f"{display_name(attack)}\nminus retrain" for attack in board.attacks]
     names += [f"{display_name(board.attack)} gain\nminus retrain"] if board.attack else []
-    return [*names, "unlearn\ns", "seeds"]
+    return ["method", *names, "unlearn\ns", "seeds"]
 
 
 def lines(board: Board) -> Iterator[list[str]]:
@@ -194,7 +195,7 @@ def lines(board: Board) -> Iterator[list[str]]:
         n = len(board.seeds.loc[method])
         texts = [_text(board, method, column, n) for column in COLUMNS]
         ratio = estimate_text(board.estimate(method, "normalised"), 1, 2, n)
-        texts.insert(_place("gap") + 1, ratio)
+        texts.insert(RATIO, ratio)
         for attack in board.attacks:
             texts.append(_signed(board.minus_retrain(method, attack), n, method))
         if board.attack:
@@ -203,13 +204,9 @@ def lines(board: Board) -> Iterator[list[str]]:
         yield [method, *texts, plain(seconds and seconds.mean), str(n)]
     known = board.references
     texts = [plain(known[column.name], column.factor, column.digits) for column in COLUMNS]
-    texts.insert(_place("gap") + 1, DASH)
+    texts.insert(RATIO, DASH)
     extra = [DASH] * (2 + len(board.attacks) + bool(board.attack))
     yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
-
-
-def _place(name: str) -> int:
-    return [column.name for column in COLUMNS].index(name)
 
 
 def _text(board: Board, method: str, column: Column, n: int) -> str:
