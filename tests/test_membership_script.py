@@ -44,7 +44,7 @@ def test_worlds_that_are_alike_show_nothing_and_others_all_that_so_many_can():
     assert float(alike["records\nAUC"]) == pytest.approx(0.5, abs=0.05)
     assert alike["epsilon"] == "0.00" and known["epsilon"] == known["largest\nepsilon"]
     assert float(known["records\nAUC"]) > 0.95 and float(known["models\nAUC"]) == 1
-    assert known["largest\nepsilon"] == f"{bounds.epsilon_ceiling(16, 16):.2f}"
+    assert known["largest\nepsilon"] == f"{bounds.epsilon(bounds.Counts(0, 16, 0, 16)):.2f}"
     assert float(known["AUC\nalone"]) > float(known["retrain's\nalone"]) + 0.1
 
 

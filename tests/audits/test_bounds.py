@@ -78,10 +78,9 @@ def test_tpr_never_takes_more_others_than_it_may():
 def test_what_a_perfect_attack_on_so_many_models_can_show(n: int, largest: float):
     """With no error in n, the Clopper-Pearson limit is 1 - (alpha / 2)^(1 / n)."""
     limit = 1 - 0.025 ** (1 / n)
-    assert bounds.epsilon_ceiling(n, n) == pytest.approx(math.log((1 - limit) / limit))
-    assert bounds.epsilon_ceiling(n, n) == pytest.approx(largest, abs=0.05)
-    assert bounds.epsilon(Counts(0, n, 0, n)) == bounds.epsilon_ceiling(n, n)
-    assert bounds.epsilon(Counts(1, n, 1, n)) < bounds.epsilon_ceiling(n, n)
+    assert bounds.epsilon(Counts(0, n, 0, n)) == pytest.approx(math.log((1 - limit) / limit))
+    assert bounds.epsilon(Counts(0, n, 0, n)) == pytest.approx(largest, abs=0.05)
+    assert bounds.epsilon(Counts(1, n, 1, n)) < bounds.epsilon(Counts(0, n, 0, n))
 
 
 @pytest.mark.parametrize(("n", "largest"), [(64, 14.8), (100, 17.6), (1000, 31.0)])
@@ -165,5 +164,5 @@ def test_a_memoriser_has_auc_one_and_exactly_the_ceiling():
         "advantage": 1.0,
     }
     proven = bounds.proven(Counts.at(0.5, inside, outside))
-    assert proven["epsilon"] == proven["epsilon_ceiling"] == bounds.epsilon_ceiling(64, 64)
+    assert proven["epsilon"] == proven["epsilon_ceiling"] == bounds.epsilon(Counts(0, 64, 0, 64))
     assert proven["epsilon_gaussian"] == proven["epsilon_gaussian_ceiling"] > proven["epsilon"]

@@ -121,7 +121,8 @@ def test_the_null_game_of_untrained_scores_at_64_of_each():
 def test_worlds_that_lie_far_apart_show_all_that_so_many_can(attack):
     verdict = game.play(replicas(0, 9.0), replicas(1), attack)
     assert verdict["auc"] == 1.0
-    assert verdict["epsilon"] == verdict["epsilon_ceiling"] == bounds.epsilon_ceiling(16, 16)
+    ceiling = bounds.epsilon(bounds.Counts(0, 16, 0, 16))
+    assert verdict["epsilon"] == verdict["epsilon_ceiling"] == ceiling
 
 
 def test_a_world_that_is_only_narrower_is_told_by_the_likelihood_and_not_by_the_mean():

@@ -61,7 +61,7 @@ def test_a_run_is_audited_beside_a_null_game_and_shown(compose: Callable, output
     for one in verdicts:
         assert 0 <= one["auc_low"] <= one["auc"] <= one["auc_high"] <= 1
         assert one["replicas"] == 8 and one["epsilon"] is None  # too few to claim one
-        counted = bounds.epsilon_ceiling(one["num_in"], one["num_out"])
+        counted = bounds.epsilon(bounds.Counts(0, one["num_out"], 0, one["num_in"]))
         assert one["epsilon_ceiling"] == counted
     headers, lines = worlds.cells(record)
     assert len(lines) == 12 and all(len(line) == len(headers) for line in lines)
@@ -161,7 +161,8 @@ def test_a_generator_that_publishes_its_rows_shows_all_that_so_many_replicas_can
     found = {(v["target"], v["attack"]): v for v in verdicts(one)}
     perfect = found["outlier", "nearest record"]
     assert perfect["auc"] == 1.0 and perfect["num_in"] == 48
-    assert perfect["epsilon"] == perfect["epsilon_ceiling"] == bounds.epsilon_ceiling(48, 48)
+    ceiling = bounds.epsilon(bounds.Counts(0, 48, 0, 48))
+    assert perfect["epsilon"] == perfect["epsilon_ceiling"] == ceiling
     assert perfect["epsilon_gaussian"] == perfect["epsilon_gaussian_ceiling"] > 10
     for attack in ATTACKS:
         assert 0.4 <= found["null", attack]["auc"] <= 0.6 and found["null", attack]["epsilon"] == 0
