@@ -25,18 +25,8 @@ TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CHECKSUM = "md5:c58f30108f718f92721af3b95e74349a"
-CLASS_NAMES: tuple[str, ...] = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASS_NAMES: tuple[str, ...] = tuple(NAMES.split())
 # sha256 of the decoded images as uint8 (N, 32, 32, 3), and of the labels as uint8 (N,)
 SHA256 = {
     "train": (
