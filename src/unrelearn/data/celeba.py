@@ -95,13 +95,10 @@ class CelebA:
                 *problems,
                 f"dataset.root={self.root}: missing {', '.join(missing)}; {put} which holds them",
             ]
-        give = (
-            "replace it by the published file, or type dataset.root=/path for a folder which holds"
-            " that"
-        )
-        problems += [
-            f"dataset.root={self.root}: {problem}; {give}" for problem in self.files.lists.problems
-        ] or self.classes.check_names(self.files.lists.names)
+        lists = self.files.lists
+        give = "replace it by the published file, or type dataset.root=/path for a folder which"
+        wrong = [f"dataset.root={self.root}: {p}; {give} holds that" for p in lists.problems]
+        problems += wrong or self.classes.check_names(lists.names)
         return problems or self._check_images()
 
     @names_what_can_not_be_read
@@ -114,18 +111,14 @@ class CelebA:
         """
         if problems := self.check():
             raise UsageError(problems)
+        lists = self.files.lists
         with os.scandir(self.files.images) as entries:
-            sizes = {
-                entry.name: entry.stat().st_size
-                for entry in entries
-                if entry.name in self.files.lists.partition
-            }
+            sizes = {e.name: e.stat().st_size for e in entries if e.name in lists.partition}
         settings = (self.crop, self.image_size, self.condition, self.skip_broken)
-        digest = hashlib.sha256(repr(("celeba", *settings, self.files.lists.names)).encode())
-        for name, values in sorted(self.files.lists.attributes.items()):
-            digest.update(
-                f"{name} {values} {self.files.lists.partition[name]} {sizes.get(name)}\n".encode()
-            )
+        digest = hashlib.sha256(repr(("celeba", *settings, lists.names)).encode())
+        for name, values in sorted(lists.attributes.items()):
+            line = f"{name} {values} {lists.partition[name]} {sizes.get(name)}\n"
+            digest.update(line.encode())
         return digest.hexdigest()
 
     def num_images(self) -> int:
@@ -154,9 +147,8 @@ class CelebA:
             raise UsageError(problems)
         names, labels, partition = self._images
         images = self.files.images or Path()  # check() has found it
-        broken = self.square.write(
-            [images / name for name in names], folder / "images.npy", progress
-        )
+        paths = [images / name for name in names]
+        broken = self.square.write(paths, folder / "images.npy", progress)
         if broken and not self.skip_broken:
             raise UsageError(
                 f"dataset.root={self.root}: {len(broken)} of {len(names)} images in {images} can"
@@ -194,19 +186,12 @@ class CelebA:
         """File names of the training and test images, sorted; labels int64 (N,); partition int64
         (N,), 0 or 2.
         """
-        columns = [self.files.lists.names.index(name) for name in self.condition]
-        names = sorted(
-            name for name, part in self.files.lists.partition.items() if part in (TRAIN, TEST)
-        )
-        labels = [
-            int("".join(self.files.lists.attributes[name][column] for column in columns), 2)
-            for name in names
-        ]
-        return (
-            names,
-            np.array(labels, dtype=np.int64),
-            np.array([int(self.files.lists.partition[name]) for name in names]),
-        )
+        lists = self.files.lists
+        columns = [lists.names.index(name) for name in self.condition]
+        names = sorted(name for name, part in lists.partition.items() if part in (TRAIN, TEST))
+        bits = ["".join(lists.attributes[name][column] for column in columns) for name in names]
+        labels = np.array([int(each, 2) for each in bits], dtype=np.int64)
+        return names, labels, np.array([int(lists.partition[name]) for name in names])
 
     def _check_images(self) -> list[str]:
         names, labels, partition = self._images

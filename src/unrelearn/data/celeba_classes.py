@@ -83,9 +83,8 @@ class Combinations:
         if not unknown:
             return []
         close = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.5) for name in unknown}
-        meant = [guess for name in self.attributes for guess in close.get(name, [name])] or known[
-            :1
-        ]
+        meant = [guess for name in self.attributes for guess in close.get(name, [name])]
+        meant = meant or known[:1]
         return [
             f"{self.given}: no attribute {', '.join(unknown)}; allowed: {', '.join(known)}. "
             f"Type {typed({'dataset.condition': list(dict.fromkeys(meant))})}"

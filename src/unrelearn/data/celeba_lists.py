@@ -97,11 +97,7 @@ def _fields(path: Path) -> Iterator[list[str]]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.strip():
-                yield (
-                    [field.strip() for field in line.split(separator)]
-                    if separator
-                    else line.split()
-                )
+                yield [field.strip() for field in line.split(separator)]
 
 
 def _table(
@@ -118,9 +114,8 @@ def _table(
     }
     for name, *values in lines:
         if len(values) != columns:
-            wrong["another number of columns"].append(
-                f"{name} has {len(values)} values, not {columns}"
-            )
+            count = f"{name} has {len(values)} values, not {columns}"
+            wrong["another number of columns"].append(count)
         elif not letters.keys() >= set(values):
             odd = next(value for value in values if value not in letters)
             wrong["an unknown value"].append(f"{name} has '{odd[:20]}', not {' or '.join(letters)}")
