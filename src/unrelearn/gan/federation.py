@@ -42,7 +42,7 @@ class Federation(Members):
             grads, arrived = self._scored(batch)
         for name, party in self.parties.items():
             if not self.design.server:
-                party.features(self._critic_weights(party.critic, batch), self._read(party, batch))
+                self._features(party, batch)
                 if self.settings.shape.penalty == "joint":
                     party.slope(None)
             given = arrived[name] if self.design.server else None
@@ -56,12 +56,7 @@ class Federation(Members):
 
     def _scored(self, batch: Batch) -> tuple[dict[str, Weights], dict[str, Tensor]]:
         """The server's gradients, and each party's by its features."""
-        features = {
-            name: party.features(
-                self._critic_weights(party.critic, batch), self._read(party, batch)
-            )
-            for name, party in self.parties.items()
-        }
+        features = {name: self._features(party, batch) for name, party in self.parties.items()}
         at_server = self.gather("features", features)
         server, v, grads, back = self.server, None, {}, None
         if server is not None:
@@ -82,6 +77,9 @@ class Federation(Members):
         told = self.scatter("penalty_grads", shared)
         grads = {name: party.slope_grads(told[name]) for name, party in self.parties.items()}
         return self.gather("penalty_grads", grads)
+
+    def _features(self, party: Party, batch: Batch) -> Tensor:
+        return party.features(self._critic_weights(party.critic, batch), self._read(party, batch))
 
     def _read(self, party: Party, batch: Batch) -> Tensor:
         """Real, generated and interpolated records (R, 3B, d); or (R * B, 3, d)."""
