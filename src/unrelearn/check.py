@@ -6,15 +6,10 @@ from typing import Any
 
 from unrelearn.advice import shown, typed
 
-PATHS = (
-    "paths.outputs",
-    "paths.data",
-    "paths.inception_weights",
-    "model.checkpoint",
-    "method.checkpoint",
-    "dataset.root",
-    "attack.proxy.root",
-)
+PATHS = (  # noqa: SIM905
+    "paths.outputs paths.data paths.inception_weights model.checkpoint method.checkpoint"
+    " dataset.root attack.proxy.root"
+).split()
 # whole numbers beyond it are no longer told apart as floats, and nothing here counts so far
 LARGEST = 2**53
 

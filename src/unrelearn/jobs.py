@@ -18,16 +18,9 @@ from unrelearn.grid.multirun import Cell
 from unrelearn.record import execute
 
 # what submitit calls by the same name on every cluster
-SHARED = {
-    "timeout_min",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "mem_gb",
-    "nodes",
-    "name",
-    "stderr_to_stdout",
-}
+SHARED = (  # noqa: SIM905
+    "timeout_min cpus_per_task gpus_per_node tasks_per_node mem_gb nodes name stderr_to_stdout"
+).split()
 
 
 class Task:

@@ -13,19 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn.advice import NAMES, shell, shown, text
 
-OPTIONS_WITH_VALUE = (
-    "-c",
-    "--cfg",
-    "-p",
-    "--package",
-    "-cp",
-    "--config-path",
-    "-cn",
-    "--config-name",
-    "-cd",
-    "--config-dir",
-    "--experimental-rerun",
-)
+OPTIONS_WITH_VALUE = (  # noqa: SIM905
+    "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir"
+    " --experimental-rerun"
+).split()
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 READABLE = re.compile(r"[\w/.:@%?|+\\$* -]", re.ASCII)  # what Hydra reads without quotes
 UNREADABLE = object()

@@ -118,9 +118,8 @@ def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]
 def _close(option: str, options: Sequence[str]) -> list[str]:
     """What may be meant by an option that there is not."""
     presets = [name for name in options if name.startswith(f"{option}_")]  # of what was one, once
-    return (
-        presets or difflib.get_close_matches(option, options, n=1) or list(options[:1]) or ["..."]
-    )
+    alike = presets or difflib.get_close_matches(option, options, n=1)
+    return alike or list(options[:1]) or ["..."]
 
 
 def _wrong_type(key: str, given: str, cause: BaseException) -> str | None:
@@ -144,20 +143,15 @@ def _several(overrides: Sequence[str]) -> list[str]:
     lines = []
     for word in overrides:
         key, _, values = word.partition("=")
-        if (
-            not word.startswith("-")
-            and OverridesParser.create().parse_override(word).is_sweep_override()
-        ):
-            each = f"-m {shell(word)} for a run each"
-            is_list = key in ("forget", "eval") or isinstance(
-                OmegaConf.select(defaults(), key), ListConfig
-            )
-            name = f", or {typed({key: values})} if that is one name" if key in NAMES else ""
-            advice = (
-                f"{shell(f'{key}=[{values}]')} for all in one run, {each}{name}"
-                if is_list
-                else f"{each}{name}"
-            )
+        if word.startswith("-"):
+            continue
+        if OverridesParser.create().parse_override(word).is_sweep_override():
+            advice = f"-m {shell(word)} for a run each"
+            default = OmegaConf.select(defaults(), key)
+            if key in ("forget", "eval") or isinstance(default, ListConfig):
+                advice = f"{shell(f'{key}=[{values}]')} for all in one run, {advice}"
+            if key in NAMES:
+                advice += f", or {typed({key: values})} if that is one name"
             lines.append(f"{shown(word)}: several values, and one run. Type {advice}")
     return lines
 
