@@ -30,14 +30,11 @@ def network(cfg: Config) -> Problems:
     if not widths or any(width < 1 or width % groups for width in widths):
         positive = widths and min(widths) > 0
         fits = [n for n in (32, 16, 8, 4, 2, 1) if positive and not any(w % n for w in widths)]
-        yield problem(
-            f"{key}.block_out_channels",
-            widths,
-            f"each width must be a positive multiple of {key}.norm_num_groups={groups}",
-            {f"{key}.norm_num_groups": fits[0]}
-            if fits
-            else {f"{key}.block_out_channels": [4 * groups, 8 * groups]},
-        )
+        why = f"each width must be a positive multiple of {key}.norm_num_groups={groups}"
+        typed: dict[str, Any] = {f"{key}.block_out_channels": [4 * groups, 8 * groups]}
+        if fits:
+            typed = {f"{key}.norm_num_groups": fits[0]}
+        yield problem(f"{key}.block_out_channels", widths, why, typed)
     levels = unet.attention_levels
     if any(level not in range(len(widths)) for level in levels):
         why = f"must be levels from 0 to {len(widths) - 1}"

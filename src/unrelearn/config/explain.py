@@ -170,11 +170,9 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
             f" {parent}={', '.join(others)} {'have' if len(others) > 1 else 'has'} it. Type"
             f" {typed({parent: others[0], key: value})}"
         )
-    advice = (
-        f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}"
-        if close
-        else "Type python run.py --cfg job to see their values"
-    )
+    advice = "Type python run.py --cfg job to see their values"
+    if close:
+        advice = f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}"
     return (
         f"{shown(given)}: no such key; allowed{' in ' + parent if parent else ''}:"
         f" {', '.join(siblings) or 'none'}. {advice}"

@@ -190,8 +190,6 @@ def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | Non
 
 def _first_value(word: str) -> str:
     parsed = OverridesParser.create().parse_override(word)
-    return (
-        f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
-        if parsed.is_sweep_override()
-        else word
-    )
+    if not parsed.is_sweep_override():
+        return word
+    return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}"
