@@ -97,7 +97,7 @@ def test_that_a_shell_runs_alone_is_said(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(sys, "argv", ["run.py", "forget=[3,5]"])
-    launch._say_once.cache_clear()
+    launch.say_once.cache_clear()
     launch.join_step()
     launch.join_step()
     (line,) = capsys.readouterr().err.splitlines()

@@ -4,7 +4,9 @@ for the shell.
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 # keys whose values are names: what was typed counts, not the number or truth value that a parser
 # sees in it. The value: whether null means that there is none.
@@ -104,3 +106,9 @@ def shown(text: object) -> str:
         return letter.encode("unicode_escape", "surrogatepass").decode()
 
     return "".join(each if each.isprintable() else escaped(each) for each in str(text))
+
+
+@cache
+def say_once(line: str) -> None:
+    """To the standard error; not again in this process."""
+    print(line, file=sys.stderr, flush=True)

@@ -9,12 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from functools import cache
 from types import SimpleNamespace
 from typing import NoReturn, Protocol
 
 from unrelearn import check
-from unrelearn.advice import command, shown
+from unrelearn.advice import command, say_once, shown
 from unrelearn.errors import UsageError
 
 # names that Slurm gives a job that is a shell
@@ -191,16 +190,11 @@ def join_step() -> None:
         and tasks != "1"
         and slurm_shell(os.environ)
     ):
-        _say_once(
+        say_once(
             "one process: this is a shell of Slurm"
             f" (SLURM_JOB_NAME={os.environ['SLURM_JOB_NAME']}), though of SLURM_NTASKS={tasks}. For"
             f" a run of {tasks} processes type srun --job-name=run {_again()}"
         )
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _again() -> str:

@@ -1,12 +1,11 @@
 """The data set's files, and what else must fit it."""
 
-import sys
 from typing import Any
 
 from hydra.utils import instantiate
 
 from unrelearn import check
-from unrelearn.advice import problem, shown
+from unrelearn.advice import problem, say_once, shown
 from unrelearn.config import classifiers, denoisers, federations
 from unrelearn.config.classes import class_named, doubtful, forget_classes
 from unrelearn.config.groups import name_of
@@ -90,7 +89,8 @@ def _there(key: str, cfg: Config) -> tuple[Any, list[str]]:
     """As `_instantiated`; in a dry run files that are not here yet are no problem, and said."""
     dataset, problems = _instantiated(key, cfg)
     if problems and cfg.dry_run and _named(dataset):
-        print("\n".join(f"not yet: {line}" for line in problems), file=sys.stderr)
+        for line in problems:
+            say_once(f"not yet: {line}")
         return dataset, []
     return dataset, problems
 

@@ -1,6 +1,5 @@
 """Rules of Stable Diffusion: its folder, what of the data fits it, and what needs more than it."""
 
-import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from unrelearn.advice import problem
+from unrelearn.advice import problem, say_once
 from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
@@ -37,7 +36,7 @@ def folder(cfg: Config) -> Problems:
         return
     if given is not None and cfg.dry_run and not Path(given).exists():
         size = "counted is the size of Stable Diffusion 1"
-        print(f"not yet: {KEY}={given}: no such folder; {size}", file=sys.stderr)
+        say_once(f"not yet: {KEY}={given}: no such folder; {size}")
     elif given is None:
         why = "nobody trains Stable Diffusion here"
         yield problem(KEY, "null", why, f"Type {KEY}=FOLDER with one that diffusers wrote")
