@@ -18,7 +18,7 @@ from runs import Cell
 from torch.nn import functional as F
 
 from unrelearn import launch, progress
-from unrelearn.classification.classifying import Classifying, Pretraining, unit
+from unrelearn.classification.classifying import ClassifierPretraining, Classifying, unit
 from unrelearn.fit import FitOptions, fit
 
 FIRST = 20
@@ -27,7 +27,7 @@ FIRST = 20
 def ours(cell: Cell, last: int) -> float:
     stamps = {}
     recipe = cell.cfg.model.pretrain
-    method = Pretraining(
+    method = ClassifierPretraining(
         max_steps=last,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,

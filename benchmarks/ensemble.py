@@ -16,7 +16,7 @@ from unrelearn.gan.federation import Federation
 from unrelearn.gan.layers import Output
 from unrelearn.gan.members import Settings
 from unrelearn.gan.party import Shape
-from unrelearn.gan.privacy.none import Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy
 from unrelearn.gan.wire import Wire
 
 WIDTHS = ((1,) * 6, (1, 1, 1, 1, 1, 6))
@@ -28,7 +28,7 @@ def federation(replicas: int) -> Federation:
     g = torch.Generator().manual_seed(0)
     columns = [(torch.randn(RECORDS, sum(w), generator=g), Output(w, False)) for w in WIDTHS]
     settings = Settings(SHAPE, 10**6, BATCH, 5e-4, 5)
-    privacy = Privacy().prepared(Training(RECORDS, BATCH, settings.max_steps, 2))
+    privacy = Privacy().prepared(AccountedTraining(RECORDS, BATCH, settings.max_steps, 2))
     seeds = list(range(replicas))
     return Federation(VFLGAN(), privacy, settings, list(columns), seeds, Wire())
 

@@ -16,7 +16,7 @@ from common import configuration, interleaved, report
 from unrelearn import launch, progress
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising, DenoisingTask
 from unrelearn.diffusion.kind import recipe
 from unrelearn.fit import FitOptions, fit
 
@@ -52,7 +52,7 @@ def step_seconds(model: str, options: dict) -> float:
     arguments = {**recipe(cfg["pretrain"]), "max_steps": WARM_UP + steps, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            Denoising(Pretraining(**arguments), task),
+            Denoising(DenoiserPretraining(**arguments), task),
             Path(folder),
             model,
             FitOptions(

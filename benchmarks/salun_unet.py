@@ -26,7 +26,7 @@ from unrelearn import launch, progress
 from unrelearn.data import ImageSet, to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising, DenoisingTask
 from unrelearn.diffusion.kind import forward_cost, recipe
 from unrelearn.diffusion.sampling import sample
 from unrelearn.fit import FitOptions, fit
@@ -136,7 +136,7 @@ def our_step(cfg: dict, data: ImageSet, batch_size: int, steps: int, outside: li
         checkpoint_every_n_steps=10**9,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(Timed(Pretraining(**arguments), task), Path(folder), "ours", options)
+        fit(Timed(DenoiserPretraining(**arguments), task), Path(folder), "ours", options)
     seconds = (stamps[WARM_UP + steps] - stamps[WARM_UP]) / steps
     outside.append(sum(drawing[WARM_UP:]) / steps / seconds)
     return seconds

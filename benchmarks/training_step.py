@@ -19,7 +19,7 @@ from unrelearn import launch, progress
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
-from unrelearn.diffusion.denoising import Denoising, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising
 from unrelearn.diffusion.kind import recipe
 from unrelearn.fit import FitOptions, fit
 
@@ -31,7 +31,7 @@ def ours(cell: Cell) -> float:
     arguments = {**recipe(cell.settings["model"]["pretrain"]), "max_steps": LAST}
     options = FitOptions(log_row=lambda step, row: stamps.update({step: time.perf_counter()}))
     with tempfile.TemporaryDirectory() as folder:
-        module = Denoising(Pretraining(**arguments), cell.task(None))
+        module = Denoising(DenoiserPretraining(**arguments), cell.task(None))
         fit(module, Path(folder), "ours", options)
     return (stamps[LAST] - stamps[FIRST]) / (LAST - FIRST)
 

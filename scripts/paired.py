@@ -23,7 +23,7 @@ from typing import Any
 from unrelearn import launch
 from unrelearn.launch import complain
 from unrelearn.paths import given
-from unrelearn.report.classified import COLUMNS, Column, is_classifier, retrained, value_of
+from unrelearn.report.classified import COLUMNS, BoardColumn, is_classifier, retrained, value_of
 from unrelearn.report.files import write_atomically
 from unrelearn.report.groups import LATER, differences, gathered
 from unrelearn.report.pivot import ABSENT, setting
@@ -69,7 +69,7 @@ def others(record: Record, key: str) -> dict[str, str]:
 
 
 def lines(
-    records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
+    records: Sequence[Record], key: str, against: str, columns: Sequence[BoardColumn]
 ) -> list[list[str]]:
     """Rows of each method and combination of the other settings in which there are partners."""
     of_methods = gathered(records, lambda r: None if key == "method" else r["method"])
@@ -78,7 +78,7 @@ def lines(
 
 
 def _of_method(
-    records: Sequence[Record], key: str, against: str, columns: Sequence[Column]
+    records: Sequence[Record], key: str, against: str, columns: Sequence[BoardColumn]
 ) -> Iterator[list[str]]:
     named = [(record, others(record, key)) for record in records]
     alike = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
@@ -99,7 +99,7 @@ def by_seed(records: Sequence[Record]) -> dict[int, Record]:
 
 
 def line(
-    ours: dict[int, Record], theirs: dict[int, Record], columns: Sequence[Column]
+    ours: dict[int, Record], theirs: dict[int, Record], columns: Sequence[BoardColumn]
 ) -> list[str]:
     """Of each column the mean, the difference, what retrained models get; and the seeds."""
     seeds = sorted(ours.keys() & theirs.keys())
@@ -116,16 +116,16 @@ def line(
     return [*cells, str(len(seeds))]
 
 
-def value(record: Record, column: Column) -> float | None:
+def value(record: Record, column: BoardColumn) -> float | None:
     """None of a model that diverged."""
     return value_of(row_of(record, "unlearned"), column.metric, column.field)
 
 
-def mean(values: Sequence[float], column: Column) -> str:
+def mean(values: Sequence[float], column: BoardColumn) -> str:
     return plain(fmean(values) if values else None, column.factor, column.digits)
 
 
-def difference(pairs: Sequence[tuple[float, float]], column: Column, n: int) -> str:
+def difference(pairs: Sequence[tuple[float, float]], column: BoardColumn, n: int) -> str:
     """``+3.0 [0.5, 5.5]*``, with ``(n=2)`` where others of the n seeds have no number."""
     if not pairs:
         return DASH
@@ -138,7 +138,7 @@ def difference(pairs: Sequence[tuple[float, float]], column: Column, n: int) -> 
     return words + (f" (n={len(apart)})" if len(apart) < n else "")
 
 
-def columns_of(words: str) -> list[Column]:
+def columns_of(words: str) -> list[BoardColumn]:
     names = words.split(",")
     if unknown := [name for name in names if name not in COLUMN]:
         raise argparse.ArgumentTypeError(

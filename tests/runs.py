@@ -8,7 +8,7 @@ from unrelearn.config import Config, to_config
 from unrelearn.record import finish, name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import Stage, make, walk
-from unrelearn.stages.classifier import Classifiers
+from unrelearn.stages.classifier import Oracle
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.measure import Evaluate, Reference
 from unrelearn.stages.train import Model, Pretrain, Unlearn
@@ -53,8 +53,8 @@ class Cell(Run):
     def reference(self) -> Reference:
         return Reference(self)
 
-    def classifiers(self, role: str) -> Classifiers:
-        return Classifiers(self, role)
+    def classifiers(self, role: str) -> Oracle:
+        return Oracle(self, role)
 
     def task(self, start: Model | None) -> Task:
         """What a method is given that starts from a model; for None, what pretraining is given."""

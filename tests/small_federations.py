@@ -10,7 +10,7 @@ from unrelearn.gan.federation import Federation
 from unrelearn.gan.layers import Output
 from unrelearn.gan.members import Settings
 from unrelearn.gan.party import Shape
-from unrelearn.gan.privacy.none import Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy
 from unrelearn.gan.wire import Wire
 
 SHAPE = Shape((8, 12), (8, 10), (6,), 4, True, "joint", 10.0, 0.8)
@@ -43,7 +43,7 @@ def federation(
     data, widths = blocks(), list(WIDTHS)
     if design.joined:
         data, widths = [torch.cat(data, 1)], [WIDTHS[0] + WIDTHS[1]]
-    training = Training(
+    training = AccountedTraining(
         len(data[0]),
         settings.batch_size,
         settings.max_steps,

@@ -18,7 +18,7 @@ from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.few_shot import FewShot
 from unrelearn.data import ImageSet, MappedImages
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising, DenoisingTask
 from unrelearn.diffusion.memory import Memory, memory_set
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
@@ -73,7 +73,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
 
 def pretraining(task: DenoisingTask) -> Denoising:
     return denoising(
-        Pretraining(max_steps=7, lr_schedule="one_cycle", ema_decay=0.9, **SMALL), task
+        DenoiserPretraining(max_steps=7, lr_schedule="one_cycle", ema_decay=0.9, **SMALL), task
     )
 
 

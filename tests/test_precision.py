@@ -13,7 +13,7 @@ from runs import Cell
 from tiny import TRAINED, from_yaml, new_task, pretraining, train
 
 from unrelearn.diffusion import denoiser
-from unrelearn.diffusion.denoising import Denoising, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising
 
 
 def losses(module: Denoising) -> list[float]:
@@ -71,7 +71,7 @@ def test_float16_gradients_are_clipped_at_their_true_size():
         dict(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)),
     ):
         module = Watched(
-            Pretraining(max_steps=1, batch_size=8, learning_rate=1e-3), new_task(forget=())
+            DenoiserPretraining(max_steps=1, batch_size=8, learning_rate=1e-3), new_task(forget=())
         )
         trainer = L.Trainer(
             max_steps=1,

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unrelearn import distributed
 from unrelearn.attacks.dimra import DiMRA
-from unrelearn.diffusion.denoising import Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining
 from unrelearn.diffusion.kind import forward_cost
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.finetune import Finetune
@@ -22,7 +22,7 @@ from unrelearn.methods.random_label import RandomLabel
 
 STEPS = dict(batch_size=8, learning_rate=1e-3)
 MADE = {
-    "pretraining": lambda task: denoising(Pretraining(max_steps=1, **STEPS), task),
+    "pretraining": lambda task: denoising(DenoiserPretraining(max_steps=1, **STEPS), task),
     "dimra": lambda task: denoising(DiMRA(budgets=[0, 1], **STEPS), task),
     "dimum": lambda task: denoising(
         DiMUM(memory="fixed_k", memory_weight=2.0, max_steps=1, **STEPS), task

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -306,6 +307,18 @@ def test_rich_is_asked_for_where_it_may_be_missing_and_by_scripts_alone():
         "unrelearn.terminal",
         "unrelearn.progress",  # the bars of a terminal, which is one of rich's
     }
+
+
+# -------------------------------------------------------------------------------------------- names
+
+
+def test_no_class_name_exists_twice():
+    places = defaultdict(list)
+    for path in sorted((HOUSE / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{path.relative_to(HOUSE)}:{node.lineno}")
+    assert {name: twice for name, twice in places.items() if len(twice) > 1} == {}
 
 
 # ------------------------------------------------------------------------------------ file and yaml

@@ -17,7 +17,7 @@ from unrelearn.config.kinds import options as options_of_kind
 from unrelearn.data import ImageSet
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion import denoiser
-from unrelearn.diffusion.denoising import Denoising, DenoisingTask, Pretraining
+from unrelearn.diffusion.denoising import DenoiserPretraining, Denoising, DenoisingTask
 from unrelearn.fit import FitOptions, fit
 from unrelearn.method import Method
 from unrelearn.task import Batch
@@ -166,7 +166,7 @@ def pretraining(*, dropout: float = 0.0, **changes) -> Denoising:
         label_dropout=0.1,
         ema_decay=0.9,
     )
-    return Denoising(Pretraining(**recipe | changes), new_task(forget=(), dropout=dropout))
+    return Denoising(DenoiserPretraining(**recipe | changes), new_task(forget=(), dropout=dropout))
 
 
 def classifier_training(max_steps: int = 12) -> ClassifierTraining:

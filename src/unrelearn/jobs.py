@@ -23,7 +23,7 @@ SHARED = (  # noqa: SIM905
 ).split()
 
 
-class Task:
+class RunTask:
     """What a job does: one run. It raises what the run raised, so that Slurm knows it as FAILED."""
 
     def __call__(self, cell: Cell) -> dict | None:
@@ -90,7 +90,7 @@ def _queued(
     executor = submitit.AutoExecutor(folder, cluster=cluster, **restarts)
     executor.update_parameters(**settings)
     try:
-        return executor.map_array(Task(), cells)
+        return executor.map_array(RunTask(), cells)
     except FailedJobError as error:
         wanted = ("partition", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min")
         given = " ".join(f"hydra.launcher.{key}={asked[key]}" for key in wanted if asked.get(key))

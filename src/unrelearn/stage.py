@@ -99,7 +99,7 @@ class Stage:
         """The artefact, made if it is not there."""
         return self.run.build(self.spec, self.make)
 
-    def track(self, at: str = "") -> AbstractContextManager[tracking.Run]:
+    def track(self, at: str = "") -> AbstractContextManager[tracking.LoggedRun]:
         """The W&B run of this artefact; its group is what went into it."""
         group = "-".join(list(self.run.names.values())[: self.depth])
         about = tracking.About(

@@ -52,7 +52,7 @@ def settle(outputs: Path) -> None:
             os.environ[variable] = str((outputs / "wandb" / "home" / name).absolute())
 
 
-class Run:
+class LoggedRun:
     """What a stage may log to; does nothing when tracking is off or has failed."""
 
     def __init__(self, run=None, mode: str = "", section: str = "", axis: str | None = None):
@@ -167,14 +167,14 @@ class About:
 
 
 @contextlib.contextmanager
-def run(tracking: dict, outputs: Path, about: About) -> Iterator[Run]:
+def run(tracking: dict, outputs: Path, about: About) -> Iterator[LoggedRun]:
     """A W&B run for one artefact, closed in any case. Online if the configuration says so and it
     works, else offline.
     """
     modes = [mode for mode in dict.fromkeys((tracking["mode"], "offline")) if mode not in _failed]
     if tracking["backend"] == "none" or tracking["mode"] == "disabled" or not distributed.is_main():
         modes = []
-    logged = Run()
+    logged = LoggedRun()
     for mode in modes:
         try:
             handle = _init(
@@ -189,7 +189,7 @@ def run(tracking: dict, outputs: Path, about: About) -> Iterator[Run]:
                 dir=outputs,
                 mode=mode,
             )
-            logged = Run(handle, mode, about.section, about.axis)
+            logged = LoggedRun(handle, mode, about.section, about.axis)
             if about.axis:
                 handle.define_metric(about.axis, hidden=True)
                 handle.define_metric(f"{about.section}/*", step_metric=about.axis)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from unrelearn.classification import manifold
 from unrelearn.classification.bank import Bank, Member
 from unrelearn.classification.classifying import unit
-from unrelearn.classification.manifold import Layout, Space, Tuning
+from unrelearn.classification.manifold import FeatureLayout, FeatureSpace, Tuning
 from unrelearn.classification.recipe import Recipe
 
 
@@ -25,12 +25,12 @@ def weights_of(net) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def space() -> Space:
+def space() -> FeatureSpace:
     """30 forgotten and 90 retained images where a trained network puts them."""
     net, train = learned(), data().train
     forget, retain = train.take(torch.arange(30)), train.take(torch.arange(30, 120))
     features = [manifold.features(net, part) for part in (forget, retain)]
-    return Space(manifold.layout(net, *features, 5, generator()), *features)
+    return FeatureSpace(manifold.layout(net, *features, 5, generator()), *features)
 
 
 def test_features_are_those_of_evaluation_mode_in_any_number_of_parts(
@@ -47,7 +47,7 @@ def test_features_are_those_of_evaluation_mode_in_any_number_of_parts(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_neighbours_are_those_of_largest_cosine(space: Space):
+def test_neighbours_are_those_of_largest_cosine(space: FeatureSpace):
     forget, retain = space.forget.double().numpy(), space.retain.double().numpy()
     for u, z in enumerate(forget):
         cosines = [z @ w / np.linalg.norm(z) / np.linalg.norm(w) for w in retain]
@@ -56,7 +56,7 @@ def test_neighbours_are_those_of_largest_cosine(space: Space):
     assert few.shape == (30, 3)  # no more than there are
 
 
-def test_a_layout_holds_predictions_and_pairs_of_different_images(space: Space):
+def test_a_layout_holds_predictions_and_pairs_of_different_images(space: FeatureSpace):
     net = learned().eval()
     with torch.no_grad():
         answers = net(unit(data().train.images[:120])).argmax(1)
@@ -66,7 +66,7 @@ def test_a_layout_holds_predictions_and_pairs_of_different_images(space: Space):
     assert (a != b).all() and set(a.tolist()) == set(b.tolist()) == set(range(90))
 
 
-def brute_margins(space: Space, direction: str) -> list[float]:
+def brute_margins(space: FeatureSpace, direction: str) -> list[float]:
     """One image after the other."""
     forget, retain = space.forget.double().numpy(), space.retain.double().numpy()
     pairs = space.layout.pairs.T.tolist()
@@ -87,16 +87,17 @@ def brute_margins(space: Space, direction: str) -> list[float]:
 
 
 @pytest.mark.parametrize("direction", ["towards", "away"])
-def test_margins_are_those_of_a_loop_over_images(space: Space, direction):
+def test_margins_are_those_of_a_loop_over_images(space: FeatureSpace, direction):
     expected = brute_margins(space, direction)
     assert 0 < np.mean(np.array(expected) == 0) < 1
     np.testing.assert_allclose(space.margins(direction), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_margins_have_no_unit_of_the_features(space: Space):
+def test_margins_have_no_unit_of_the_features(space: FeatureSpace):
     """Nor does where the space has its origin or its axes."""
     turn = torch.linalg.qr(torch.randn(8, 8, generator=generator()))[0]
-    other = Space(space.layout, *(7 * part @ turn + 3 for part in (space.forget, space.retain)))
+    moved = [7 * part @ turn + 3 for part in (space.forget, space.retain)]
+    other = FeatureSpace(space.layout, *moved)
     for direction in ("towards", "away"):
         torch.testing.assert_close(
             other.margins(direction), space.margins(direction), rtol=1e-3, atol=1e-4
@@ -106,8 +107,8 @@ def test_margins_have_no_unit_of_the_features(space: Space):
 def test_an_image_whose_class_no_other_has_is_its_own_centre():
     forget, retain = torch.randn(2, 3, generator=generator()), torch.randn(4, 3)
     near, pairs = torch.tensor([[0], [1]]), torch.tensor([[0], [1]])
-    layout = Layout(near, torch.tensor([7, 0]), torch.tensor([0, 0, 1, 1]), pairs)
-    torch.testing.assert_close(Space(layout, forget, retain).own[0], forget[0])
+    layout = FeatureLayout(near, torch.tensor([7, 0]), torch.tensor([0, 0, 1, 1]), pairs)
+    torch.testing.assert_close(FeatureSpace(layout, forget, retain).own[0], forget[0])
 
 
 def test_a_curve_begins_and_ends_at_its_ends_and_its_weights_sum_to_one():

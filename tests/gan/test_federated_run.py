@@ -111,7 +111,7 @@ def test_the_nearest_of_ten_is_published_and_is_no_guarantee(compose: Callable, 
 def test_each_replica_is_of_its_own_seed(compose: Callable, outputs: Path):
     def tables(*words: str) -> torch.Tensor:
         run = Cell(compose(*TINY, f"paths.outputs={outputs}", "design=vflgan", *words))
-        published = vflgan.Tables(run, vflgan.lines(run)[0])
+        published = vflgan.SyntheticTables(run, vflgan.lines(run)[0])
         return load_file(published.build().path / "tables.safetensors")["tables"]
 
     both, second = tables(), tables("seed=1", "gan.replicas=1")

@@ -12,7 +12,7 @@ from unrelearn.gan.designs.vflgan import VFLGAN, Design
 from unrelearn.gan.draws import Draws
 from unrelearn.gan.federation import Federation
 from unrelearn.gan.privacy.gs import GS
-from unrelearn.gan.privacy.none import Training
+from unrelearn.gan.privacy.none import AccountedTraining
 
 KNOWN = dict(epsilon=None, delta=None, clip=1.0)
 CRITICS, REPLICAS, SIZE = 3, 400, 16
@@ -106,7 +106,7 @@ def test_the_published_accounting_takes_a_batch_for_as_many_draws():
     """
     pytest.importorskip("dp_accounting")
     mode = GS(**{**KNOWN, "delta": 1e-5}, noise_multiplier=1.07 / 32**0.5, critics=1000)
-    account = mode.account(Training(60000, 32, 100000, 5, 1))
+    account = mode.account(AccountedTraining(60000, 32, 100000, 5, 1))
     assert account["epsilon_claimed"] == pytest.approx(9.24, rel=0.01)
     assert account["epsilon_record"] > 1000  # a drawn critic is heard 32 times at once
     assert account["adjacency"] == "replace one record" and "one of 1000" in account["sampling"]
@@ -114,7 +114,7 @@ def test_the_published_accounting_takes_a_batch_for_as_many_draws():
 
 def test_noise_is_chosen_for_an_epsilon_of_a_record_in_all_parties():
     pytest.importorskip("dp_accounting")
-    training = Training(1279, 16, 1000, 5, 2)
+    training = AccountedTraining(1279, 16, 1000, 5, 2)
     mode = GS(epsilon=10, delta=5e-4, noise_multiplier=None, clip=1.0, critics=20)
     account = mode.prepared(training).account(training)
     assert 9.9 < account["epsilon_record"] <= 10 and account["no_guarantee"] == ""

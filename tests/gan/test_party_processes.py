@@ -15,8 +15,8 @@ from unrelearn.gan.designs.vflgan import VFLGAN, Design
 from unrelearn.gan.layers import Output
 from unrelearn.gan.privacy.dpsgd import DPSGD
 from unrelearn.gan.privacy.gs import GS
-from unrelearn.gan.privacy.none import Privacy, Training
-from unrelearn.gan.processes import Job, train_apart
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy
+from unrelearn.gan.processes import FederationJob, train_apart
 
 NOISED = DPSGD(epsilon=None, delta=None, noise_multiplier=1.0, clip=1.0)
 TAUGHT = GS(epsilon=None, delta=None, noise_multiplier=1.0, clip=1.0, critics=2)
@@ -31,9 +31,9 @@ def test_processes_come_to_the_same_bits(design: Design, privacy: Privacy, tmp_p
     for file, rows in zip(files, blocks(), strict=True):
         save_file({"train": rows}, file)
     settings = replace(SETTINGS, shape=replace(SHAPE, heads=design.heads))
-    mode = privacy.prepared(Training(200, 16, 20, 5, 2, design.server))
+    mode = privacy.prepared(AccountedTraining(200, 16, 20, 5, 2, design.server))
     outputs = [Output(widths, False) for widths in WIDTHS]
-    state = train_apart(Job(design, mode, settings, files, outputs, [0, 1]), tmp_path)
+    state = train_apart(FederationJob(design, mode, settings, files, outputs, [0, 1]), tmp_path)
     trained = federation(design, privacy)
     trained.train(20)
     expected = trained.state()
@@ -42,7 +42,7 @@ def test_processes_come_to_the_same_bits(design: Design, privacy: Privacy, tmp_p
     assert (tmp_path / "bytes.json").exists()
 
 
-def work(rank: int, jobs: list[Job], folder: str) -> None:
+def work(rank: int, jobs: list[FederationJob], folder: str) -> None:
     processes._work(rank, jobs[rank], folder)
 
 
@@ -55,8 +55,9 @@ def test_no_process_reads_what_another_party_holds(tmp_path: Path):
             save_file({"train": held}, kept[-1])
     seen = [[files[0], nothing[1]], [nothing[0], files[1]], nothing]  # the server's the last
     outputs = [Output(widths, False) for widths in WIDTHS]
-    mode, settings = Privacy().prepared(Training(200, 16, 6, 5, 2)), replace(SETTINGS, max_steps=6)
-    jobs = [Job(VFLGAN(), mode, settings, told, outputs, [0, 1]) for told in seen]
+    mode = Privacy().prepared(AccountedTraining(200, 16, 6, 5, 2))
+    settings = replace(SETTINGS, max_steps=6)
+    jobs = [FederationJob(VFLGAN(), mode, settings, told, outputs, [0, 1]) for told in seen]
     spawn(work, (jobs, str(tmp_path)), nprocs=3)
     trained = federation(VFLGAN())
     trained.train(6)

@@ -14,7 +14,7 @@ from unrelearn.gan.privacy.dpsgd import DPSGD
 from unrelearn.gan.privacy.first_layer import FirstLayer
 from unrelearn.gan.privacy.first_layer_frozen import FirstLayerFrozen
 from unrelearn.gan.privacy.first_layer_scalar import FirstLayerScalar
-from unrelearn.gan.privacy.none import Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy
 
 KNOWN = dict(epsilon=None, delta=None, noise_multiplier=2.0)
 REPLICAS = 400
@@ -124,7 +124,7 @@ def test_records_are_drawn_by_themselves():
         assert len(set(rows[present].tolist())) == present.sum()
 
 
-TRAINING = Training(1599, 16, 100, 5, 2)
+TRAINING = AccountedTraining(1599, 16, 100, 5, 2)
 
 
 def test_what_has_no_guarantee_says_so_and_why():

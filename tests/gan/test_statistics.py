@@ -13,7 +13,7 @@ from unrelearn.gan.accounting import POISSON, Gaussian
 from unrelearn.gan.columns import Encoding
 from unrelearn.gan.privacy.dpsgd import DPSGD
 from unrelearn.gan.privacy.gs import GS
-from unrelearn.gan.privacy.none import Training
+from unrelearn.gan.privacy.none import AccountedTraining
 from unrelearn.gan.statistics import released
 from unrelearn.tracks import vflgan
 
@@ -79,8 +79,8 @@ def test_a_scale_that_noise_leaves_nothing_of_has_a_least():
     torch.testing.assert_close(encoding.decode(encoding.encode(rows(5)))[:, 0], rows(5)[:, 0])
 
 
-TRAINING = Training(1279, 16, 500, 5, 2)
-RELEASED = Training(1279, 16, 500, 5, 2, True, 4.0)
+TRAINING = AccountedTraining(1279, 16, 500, 5, 2)
+RELEASED = AccountedTraining(1279, 16, 500, 5, 2, True, 4.0)
 
 
 def test_they_are_part_of_every_guarantee():

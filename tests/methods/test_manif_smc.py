@@ -15,7 +15,7 @@ from tiny import moved, train, weights
 
 from unrelearn.classification.bank import Bank, Member
 from unrelearn.classification.classifying import Classifying, ClassifyingTask, unit
-from unrelearn.classification.manifold import Space, features
+from unrelearn.classification.manifold import FeatureSpace, features
 from unrelearn.classification.networks import build
 from unrelearn.classification.recipe import Recipe
 from unrelearn.config.classifiers import FIRST_HALF, FIRST_REFERENCE
@@ -147,7 +147,7 @@ def test_only_the_body_moves_and_statistics_stay(tmp_path: Path):
 def test_away_drives_images_from_their_neighbours_and_keeps_the_neighbours(tmp_path: Path):
     module = train(manif(margin="fixed", max_steps=40, beta=2.0), tmp_path)
     space = module.method.space
-    after = Space(
+    after = FeatureSpace(
         space.layout,
         *(features(module.network, part) for part in (module.task.forget, module.task.retain)),
     )
@@ -210,7 +210,7 @@ def test_retrained_margins_are_means_over_networks_of_a_banks_recipe(margin: str
         network.load_state_dict(bank.state_dict(number))
         layout = module.method.space.layout
         parts = (features(network, part) for part in (module.task.forget, retain))
-        each.append(Space(layout, *parts).margins("away"))
+        each.append(FeatureSpace(layout, *parts).margins("away"))
     torch.testing.assert_close(module.method.margins, (each[0] + each[1]) / 2, rtol=1e-3, atol=1e-5)
     assert not torch.allclose(each[0], each[1], rtol=0.1)
 

@@ -21,7 +21,7 @@ from unrelearn import launch
 from unrelearn.config import kinds
 from unrelearn.grid.account import Account
 from unrelearn.report import matrix
-from unrelearn.report.panel import Cell, Panel
+from unrelearn.report.panel import Panel, PanelCell
 from unrelearn.report.table import results
 
 
@@ -46,7 +46,9 @@ def mean(panel: Panel, column: str, method: str = "DiMUM", guidance: str = "1.0"
     return cell(panel, column, method, guidance).estimate.mean
 
 
-def cell(panel: Panel, column: str, method: str = "DiMUM", guidance: str = "1.0") -> Cell | None:
+def cell(
+    panel: Panel, column: str, method: str = "DiMUM", guidance: str = "1.0"
+) -> PanelCell | None:
     return panel.cell(guidance, method, column)
 
 

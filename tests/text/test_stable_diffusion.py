@@ -31,7 +31,7 @@ from unrelearn.randomness import generator_for
 from unrelearn.record import conclude
 from unrelearn.stage import make
 from unrelearn.stages.images import images, stored
-from unrelearn.stages.latents import Captions, Latents
+from unrelearn.stages.latents import EncodedCaptions, Latents
 from unrelearn.stages.train import Unlearn
 
 NAMES = list(FOLDERS.values())
@@ -99,7 +99,7 @@ def test_the_schedule_of_latent_diffusion():
 
 def test_captions_are_read_as_the_pipeline_reads_them(cell, theirs: Path):
     run = cell()
-    tensors = load_file(Captions(run).build().path / pipelines.TABLE_FILE)
+    tensors = load_file(EncodedCaptions(run).build().path / pipelines.TABLE_FILE)
     pipeline = plain(theirs)
     for label, name in enumerate([*NAMES, None]):
         text = "" if name is None else f"an image of a {name}"

@@ -27,7 +27,7 @@ class Here:
 
 
 @dataclass
-class Local(Here):
+class LocalJobs(Here):
     """slurm_local.yaml: processes of this machine. The names are those of submitit."""
 
     cluster: str = "local"
@@ -43,7 +43,7 @@ class Local(Here):
 
 
 @dataclass
-class Slurm(Local):
+class SlurmJobs(LocalJobs):
     """slurm.yaml: what sbatch is asked for."""
 
     cluster: str = "slurm"
@@ -65,7 +65,7 @@ class Slurm(Local):
     setup: list[str] | None = None
 
 
-for name, schema in {"here": Here, "local": Local, "slurm": Slurm}.items():
+for name, schema in {"here": Here, "local": LocalJobs, "slurm": SlurmJobs}.items():
     ConfigStore.instance().store(group="hydra/launcher", name=f"schema_{name}", node=schema)
 # a GPU for each device, for conf/hydra/launcher
 OmegaConf.register_new_resolver(

@@ -226,7 +226,7 @@ def augmentation_seed(seed: int | str, stage: str, term: str) -> int:
 
 
 @dataclass(kw_only=True)
-class Pretraining(Method):
+class ClassifierPretraining(Method):
     """Ordinary training. Its task has nothing to forget: the retain set is the whole training
     set.
     """

@@ -15,7 +15,7 @@ from unrelearn.classification.canonical import canonical
 from unrelearn.classification.networks import NetworkConfig
 from unrelearn.classification.recipe import Recipe
 from unrelearn.config.classifiers import FIRST_HALF
-from unrelearn.config.models import Network
+from unrelearn.config.models import NetworkSettings
 from unrelearn.data import ImageData
 from unrelearn.kind import Kind
 from unrelearn.method import Method
@@ -45,7 +45,7 @@ class Classifiers(Kind):
         return {"validation": self.held} if self.held["share"] else {}
 
     @property
-    def settings(self) -> Network:
+    def settings(self) -> NetworkSettings:
         assert self.cfg.model.network is not None
         return self.cfg.model.network
 
@@ -128,9 +128,9 @@ class Classifiers(Kind):
         )
 
     def pretraining(self) -> Method:
-        from unrelearn.classification.classifying import Pretraining
+        from unrelearn.classification.classifying import ClassifierPretraining
 
-        return Pretraining(**self.given)
+        return ClassifierPretraining(**self.given)
 
 
 def public_half(count: int) -> Tensor:

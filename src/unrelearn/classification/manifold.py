@@ -52,7 +52,7 @@ def features(network: Network, data: ImageSet) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureLayout:
     """Which images belong together.
 
     Args:
@@ -75,12 +75,14 @@ def nearest(queries: Tensor, base: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def layout(network: Network, forget: Tensor, retain: Tensor, k: int, g: torch.Generator) -> Layout:
+def layout(
+    network: Network, forget: Tensor, retain: Tensor, k: int, g: torch.Generator
+) -> FeatureLayout:
     """Of the original network with features forget (n_f, F), retain (n_r, F)."""
     count = len(retain)
     first = torch.randint(count, (PAIRS,), generator=g)
     second = (first + torch.randint(1, max(2, count), (PAIRS,), generator=g)) % count
-    return Layout(
+    return FeatureLayout(
         nearest(forget, retain, k),
         network.head(forget).argmax(1),
         network.head(retain).argmax(1),
@@ -89,10 +91,10 @@ def layout(network: Network, forget: Tensor, retain: Tensor, k: int, g: torch.Ge
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """Where a network puts the images: forget (n_f, F), retain (n_r, F)."""
 
-    layout: Layout
+    layout: FeatureLayout
     forget: Tensor
     retain: Tensor
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from unrelearn.advice import problem
 from unrelearn.config.groups import name_of
-from unrelearn.config.models import Network
+from unrelearn.config.models import NetworkSettings
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
 from unrelearn.forgotten import names_images
@@ -13,7 +13,7 @@ FIRST_REFERENCE = 100_000  # seeds of references, which no run may have
 FIRST_HALF = 150_000  # and of models that see half of the images; of `manif_smc` from 200,000 on
 
 
-def network_of(cfg: Config) -> Network:
+def network_of(cfg: Config) -> NetworkSettings:
     assert cfg.model.network is not None
     return cfg.model.network
 

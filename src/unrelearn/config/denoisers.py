@@ -6,12 +6,12 @@ from typing import Any
 
 from unrelearn.advice import problem
 from unrelearn.config import given, latents, prompts
-from unrelearn.config.models import Schedule, Unet
+from unrelearn.config.models import Schedule, UnetSettings
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
 
 
-def unet_of(cfg: Config) -> Unet:
+def unet_of(cfg: Config) -> UnetSettings:
     assert cfg.model.unet is not None
     return cfg.model.unet
 

@@ -24,7 +24,7 @@ Beta = Annotated[float, number(0, 0.999, above=True)]
 
 
 @dataclass
-class Unet:
+class UnetSettings:
     architecture: str = of(Literal["unet2d", "salun", "prompt"])
     block_out_channels: list[int] = MISSING
     layers_per_block: int = of(Annotated[int, number(1, 16)])
@@ -44,7 +44,7 @@ class Schedule:
 
 
 @dataclass
-class Pretrain:
+class PretrainSettings:
     max_steps: int = of(Steps)
     batch_size: int = of(Count)
     learning_rate: float = of(Rate)
@@ -57,7 +57,7 @@ class Pretrain:
 
 
 @dataclass
-class Network:
+class NetworkSettings:
     """A classifier, and what all that trains it has in common."""
 
     name: str = of(Literal["fast", "resnet18_cifar", "vgg16_bn"])
@@ -131,15 +131,15 @@ class Gan:
 
 
 @dataclass
-class Model:
+class ModelSettings:
     name: str = MISSING
     kind: str = MISSING
-    unet: Unet | None = MISSING
+    unet: UnetSettings | None = MISSING
     schedule: Schedule | None = MISSING
-    network: Network | None = MISSING
+    network: NetworkSettings | None = MISSING
     text: Text | None = None  # of a denoiser that reads captions
     latent: Latent | None = None  # of Stable Diffusion
     gan: Networks | None = None
-    pretrain: Pretrain = MISSING
+    pretrain: PretrainSettings = MISSING
     weights: str = of(Literal["ema", "raw"])
     checkpoint: str | None = MISSING

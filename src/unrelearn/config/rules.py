@@ -18,7 +18,7 @@ from unrelearn.advice import problem, shown, typed
 from unrelearn.check import at
 from unrelearn.config.choices import files_of
 from unrelearn.config.groups import source
-from unrelearn.config.schema import Config, Trainer, file_of
+from unrelearn.config.schema import Config, TrainerSettings, file_of
 from unrelearn.paths import CONF
 
 Problems = Iterator[str]
@@ -197,7 +197,7 @@ def processes(cfg: Config, elsewhere: bool) -> list[str]:
     return problems
 
 
-def devices(trainer: Trainer) -> Problems:
+def devices(trainer: TrainerSettings) -> Problems:
     """What this machine has not."""
     import torch
 

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from unrelearn import check
-from unrelearn.config.models import Gan, Model, number, of
+from unrelearn.config.models import Gan, ModelSettings, number, of
 from unrelearn.paths import CONF
 from unrelearn.ranges import (
     Count,
@@ -47,7 +47,7 @@ class Augment:
 
 
 @dataclass
-class References:
+class ReferencesSettings:
     count: int = of(Annotated[int, number(2)])
     at_once: int = of(Count)
     halves: int = of(Annotated[int, number(2)])
@@ -55,7 +55,7 @@ class References:
 
 
 @dataclass
-class Predictions:
+class PredictionsSettings:
     features: bool = MISSING
 
 
@@ -109,7 +109,7 @@ class ClassifierShape:
 
 
 @dataclass
-class Oracle:
+class OracleSettings:
     main: ClassifierShape = MISSING
     held_out: ClassifierShape = MISSING
     max_steps: int = of(Steps)
@@ -121,7 +121,7 @@ class Oracle:
 
 
 @dataclass
-class Trainer:
+class TrainerSettings:
     accelerator: str = of(Literal["auto", "cpu", "gpu"])
     devices: int = of(Count)
     strategy: str = of(Literal["auto", "ddp"])
@@ -153,7 +153,7 @@ class Unlearning:
 
 
 @dataclass
-class Relearning:
+class RelearningSettings:
     seed: int = of(Seed)
     budgets: list[int] = MISSING
     batch_size: int = of(Count)
@@ -169,13 +169,13 @@ class Paths:
 
 
 @dataclass
-class Cost:
+class CostSettings:
     device_tflops: float = of(Positive)
     utilisation: float = of(Share)
 
 
 @dataclass
-class Audit:
+class AuditSettings:
     fail_above: float | None = of(Probability)
 
 
@@ -191,9 +191,9 @@ class Config:
     rebuild: bool = MISSING
     dry_run: bool = MISSING
     reference: str | None = of(Literal["retrain"])
-    audit: Audit = MISSING
+    audit: AuditSettings = MISSING
     dataset: dict[str, Any] = MISSING
-    model: Model = MISSING
+    model: ModelSettings = MISSING
     method: dict[str, Any] = MISSING
     attack: dict[str, Any] = MISSING
     eval: dict[str, Any] = MISSING
@@ -202,16 +202,16 @@ class Config:
     held_out: HeldOut = MISSING
     sampler: Sampler = MISSING
     augment: Augment = MISSING
-    references: References = MISSING
-    predictions: Predictions = MISSING
+    references: ReferencesSettings = MISSING
+    predictions: PredictionsSettings = MISSING
     gan: Gan = MISSING
     unlearning: Unlearning = MISSING
-    relearning: Relearning = MISSING
-    oracle: Oracle = MISSING
-    trainer: Trainer = MISSING
+    relearning: RelearningSettings = MISSING
+    oracle: OracleSettings = MISSING
+    trainer: TrainerSettings = MISSING
     tracking: Tracking = MISSING
     paths: Paths = MISSING
-    cost: Cost = MISSING
+    cost: CostSettings = MISSING
 
 
 ConfigStore.instance().store(name="schema", node=Config)

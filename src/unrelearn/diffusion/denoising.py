@@ -183,7 +183,7 @@ class Denoising(Training):
 
 
 @dataclass(kw_only=True)
-class Pretraining(Method):
+class DenoiserPretraining(Method):
     """Ordinary class-conditional training. Its task has nothing to forget: the retain set is the
     whole training set.
     """

@@ -109,14 +109,14 @@ class Denoisers(Kind):
         return None
 
     def pretraining(self) -> Method:
-        from unrelearn.diffusion.denoising import Pretraining
+        from unrelearn.diffusion.denoising import DenoiserPretraining
 
-        return Pretraining(**recipe(asdict(self.cfg.model.pretrain)))
+        return DenoiserPretraining(**recipe(asdict(self.cfg.model.pretrain)))
 
 
 def recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of Pretraining, of a configuration's model.pretrain; the loss itself goes to
-    every stage, through its Task.
+    """The arguments of DenoiserPretraining, of a configuration's model.pretrain; the loss itself
+    goes to every stage, through its Task.
     """
     return {k: v for k, v in settings.items() if k not in ("loss_reduction", "antithetic")}
 

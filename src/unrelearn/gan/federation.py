@@ -9,7 +9,7 @@ from torch import Tensor
 from unrelearn.gan.layers import Weights, hidden_names
 from unrelearn.gan.members import Members
 from unrelearn.gan.party import Party, expanded
-from unrelearn.gan.privacy.none import Batch
+from unrelearn.gan.privacy.none import RowBatch
 from unrelearn.gan.wire import SERVER
 
 FIRST = "E.0.weight"
@@ -54,7 +54,7 @@ class Federation(Members):
         for owner, part in grads.items():
             self._move(owner, part)
 
-    def _scored(self, batch: Batch) -> tuple[dict[str, Weights], dict[str, Tensor]]:
+    def _scored(self, batch: RowBatch) -> tuple[dict[str, Weights], dict[str, Tensor]]:
         """The server's gradients, and each party's by its features."""
         features = {name: self._features(party, batch) for name, party in self.parties.items()}
         at_server = self.gather("features", features)
@@ -78,10 +78,10 @@ class Federation(Members):
         grads = {name: party.slope_grads(told[name]) for name, party in self.parties.items()}
         return self.gather("penalty_grads", grads)
 
-    def _features(self, party: Party, batch: Batch) -> Tensor:
+    def _features(self, party: Party, batch: RowBatch) -> Tensor:
         return party.features(self._critic_weights(party.critic, batch), self._read(party, batch))
 
-    def _read(self, party: Party, batch: Batch) -> Tensor:
+    def _read(self, party: Party, batch: RowBatch) -> Tensor:
         """Real, generated and interpolated records (R, 3B, d); or (R * B, 3, d)."""
         alpha = self.draws.uniform("alpha", self.step, batch.drawn, 1)
         alpha = alpha[:, : batch.rows.shape[1]]
@@ -90,7 +90,7 @@ class Federation(Members):
             return records
         return records.unflatten(1, (3, -1)).transpose(1, 2).flatten(0, 1)
 
-    def _critic_weights(self, weights: Weights, batch: Batch) -> Weights:
+    def _critic_weights(self, weights: Weights, batch: RowBatch) -> Weights:
         return expanded(weights, batch.rows.shape[1]) if self.privacy.per_record else weights
 
     def _noised(self, owner: str, grads: Weights) -> Weights:
@@ -99,7 +99,7 @@ class Federation(Members):
         first, size = grads[FIRST], self.settings.batch_size
         return grads | {FIRST: self.privacy.first_layer(first, size, self.noise(owner))}
 
-    def _clipped(self, grads: dict[str, Weights], batch: Batch) -> dict[str, Weights]:
+    def _clipped(self, grads: dict[str, Weights], batch: RowBatch) -> dict[str, Weights]:
         """Of gradients a record: the clipped sum with its noise, over the expected batch.
 
         The norm is one over all weights of all critics; only its square crosses the wire.

@@ -22,7 +22,7 @@ from unrelearn.gan.wire import SERVER, GlooWire
 
 
 @dataclass(frozen=True)
-class Job:
+class FederationJob:
     """
     Args:
         privacy: a mode with its noise.
@@ -38,7 +38,7 @@ class Job:
     seeds: list[int]
 
 
-def _work(rank: int, job: Job, folder: str) -> None:
+def _work(rank: int, job: FederationJob, folder: str) -> None:
     """What one process does; the last rank is the server's."""
     torch.set_num_threads(1)
     here, parties = Path(folder), len(job.files)
@@ -57,7 +57,7 @@ def _work(rank: int, job: Job, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def train_apart(job: Job, folder: Path) -> dict[str, Tensor]:
+def train_apart(job: FederationJob, folder: Path) -> dict[str, Tensor]:
     """The state that one process would have come to, bit for bit; bytes.json is left in a folder.
 
     An interrupted training starts anew.

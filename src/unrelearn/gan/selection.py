@@ -13,7 +13,7 @@ LOOKS = 10  # over a training
 RECORDS = 1000  # that are published to look at
 
 
-class Best:
+class BestGenerators:
     """
     Args:
         distance: of a table (records, places), all parties' columns side by side, to the real one.

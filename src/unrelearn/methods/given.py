@@ -1,7 +1,7 @@
 """Weights that somebody else unlearned, and how they are to be read; nothing of ours unlearns.
 
 They are the unlearned model of the run, whose original is `model.checkpoint`, or unknown
-(`stages.imported.Given`).
+(`stages.imported.GivenWeights`).
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 
 from unrelearn.classification import manifold
-from unrelearn.classification.manifold import Direction, Layout, Space, State, Tuning
+from unrelearn.classification.manifold import Direction, FeatureLayout, FeatureSpace, State, Tuning
 from unrelearn.classification.networks import Network
 from unrelearn.data import ImageData
 from unrelearn.method import Method
@@ -93,7 +93,7 @@ class ManifSMC(Method):
         )
         g = generator_for(t.task.seed, self.stage, "pairs")
         layout = manifold.layout(t.network, forget, retain, self.neighbours, g)
-        self.space = Space(layout, forget, retain)
+        self.space = FeatureSpace(layout, forget, retain)
         self.margins = self.margins_of(t)
 
     def margins_of(self, t: "Classifying") -> Tensor:
@@ -111,15 +111,15 @@ class ManifSMC(Method):
         g = generator_for(t.task.seed, self.stage, "permutation")
         return margins[torch.randperm(len(margins), generator=g).to(margins.device)]
 
-    def seen_by(self, t: "Classifying", network: Network) -> Space:
+    def seen_by(self, t: "Classifying", network: Network) -> FeatureSpace:
         if network is t.network:
             return self.space
         forget, retain = (
             manifold.features(network, data) for data in (t.task.forget, t.task.retain)
         )
-        return Space(self.space.layout, forget, retain)
+        return FeatureSpace(self.space.layout, forget, retain)
 
-    def others(self, t: "Classifying", layout: Layout) -> list[Network]:
+    def others(self, t: "Classifying", layout: FeatureLayout) -> list[Network]:
         """The networks whose margins are taken."""
         network = t.network
         if self.margin == "own":

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from unrelearn.report.classified import (
     CLASSIFICATION,
     COLUMNS,
-    Column,
+    BoardColumn,
     count_of,
     grey,
     marked,
@@ -209,7 +209,7 @@ def lines(board: Board) -> Iterator[list[str]]:
     yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
 
 
-def _text(board: Board, method: str, column: Column, n: int) -> str:
+def _text(board: Board, method: str, column: BoardColumn, n: int) -> str:
     value = board.estimate(method, column.name)
     text = estimate_text(value, column.factor, column.digits, n)
     return marked(text, column, value and value.mean, board.references["gap"])

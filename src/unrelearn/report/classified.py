@@ -21,7 +21,7 @@ GREY = "#eeeeee"
 
 
 @dataclass(frozen=True)
-class Column:
+class BoardColumn:
     """A number of every model."""
 
     name: str
@@ -33,14 +33,14 @@ class Column:
 
 
 COLUMNS = (
-    Column("ua", "UA %", "gap", "ua"),
-    Column("ra", "RA %", "gap", "ra"),
-    Column("ta", "TA %", "gap", "ta"),
-    Column("mia", "MIA %", "gap", "mia_svc"),
-    Column("gap", "gap", "gap"),
-    Column("agreement", "agree %", "retrain_agreement"),
-    Column("miss_correlation", "miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
-    Column("auc", "AUC", "loss_attack", "value", 1, 2),
+    BoardColumn("ua", "UA %", "gap", "ua"),
+    BoardColumn("ra", "RA %", "gap", "ra"),
+    BoardColumn("ta", "TA %", "gap", "ta"),
+    BoardColumn("mia", "MIA %", "gap", "mia_svc"),
+    BoardColumn("gap", "gap", "gap"),
+    BoardColumn("agreement", "agree %", "retrain_agreement"),
+    BoardColumn("miss_correlation", "miss\ncorr.", "retrain_agreement", "miss_correlation", 1, 2),
+    BoardColumn("auc", "AUC", "loss_attack", "value", 1, 2),
 )
 
 
@@ -80,7 +80,7 @@ def _average(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def marked(text: str, column: Column, value: float | None, floor: float | None) -> str:
+def marked(text: str, column: BoardColumn, value: float | None, floor: float | None) -> str:
     """In brackets where it is a gap that retraining itself shows."""
     within = column.name == "gap" and value is not None and floor is not None and value <= floor
     return f"({text})" if within else text
@@ -106,7 +106,7 @@ def cells(record: Record) -> Cells:
     return ["model", *(column.header for column in COLUMNS)], rows
 
 
-def _cell(row: Row, column: Column, floor: float | None) -> str:
+def _cell(row: Row, column: BoardColumn, floor: float | None) -> str:
     """The number; of a gap its interval over images too."""
     value, low, high = (value_of(row, column.metric, end) for end in (column.field, "low", "high"))
     text = plain(value, column.factor, column.digits)

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from unrelearn.report.figures import Mark, heat_map, scatter_figure
 from unrelearn.report.files import csv_text
-from unrelearn.report.panel import Cell, Panel, panels
-from unrelearn.report.panel_runs import HEADINGS, MAIN, Column
+from unrelearn.report.panel import Panel, PanelCell, panels
+from unrelearn.report.panel_runs import HEADINGS, MAIN, AttackColumn
 from unrelearn.report.render import caption, console_table, markdown, markdown_table
 from unrelearn.report.stats import estimated
 from unrelearn.report.table import Results, pick
@@ -32,7 +32,7 @@ def title(panel: Panel, guidance: str) -> str:
     return f"{panel.table}, {panel.forgotten}, guidance {guidance_label(guidance)}"
 
 
-def cell_text(panel: Panel, guidance: str, method: str, column: Column) -> str:
+def cell_text(panel: Panel, guidance: str, method: str, column: AttackColumn) -> str:
     """``58.2``, ``≥ 58.2``, ``58.2 (n=2)`` where others of the row have more seeds."""
     cell = panel.cells.get((guidance, method, column))
     if cell is None:
@@ -93,7 +93,7 @@ def to_csv(found: Sequence[Panel]) -> str:
     return csv_text(COLUMNS, rows)
 
 
-def _numbers(cell: Cell) -> list[object]:
+def _numbers(cell: PanelCell) -> list[object]:
     e, seeds = cell.estimate, cell.seeds
     return [
         *((e.mean, e.low, e.high, e.n) if e else [""] * 4),
@@ -182,7 +182,7 @@ def heat_maps(panel: Panel) -> list[tuple[str, Figure]]:
     return figures
 
 
-def _heat_text(cell: Cell | None) -> str:
+def _heat_text(cell: PanelCell | None) -> str:
     if cell is None:
         return DASH
     if cell.estimate is None:

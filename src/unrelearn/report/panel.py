@@ -12,7 +12,15 @@ from typing import final
 import numpy as np
 import pandas as pd
 
-from unrelearn.report.panel_runs import ALL, AUDITS, HOLDS_NOTHING, MODEL, WORST, Column, PanelRuns
+from unrelearn.report.panel_runs import (
+    ALL,
+    AUDITS,
+    HOLDS_NOTHING,
+    MODEL,
+    WORST,
+    AttackColumn,
+    PanelRuns,
+)
 from unrelearn.report.records import NONE
 from unrelearn.report.stats import (
     Difference,
@@ -31,7 +39,7 @@ from unrelearn.report.table import Results, pick
 
 @final
 @dataclass(frozen=True)
-class Cell:
+class PanelCell:
     """What attacks of one kind bring back of one method at one guidance."""
 
     tried: pd.DataFrame  # `reported`, a line for each seed that was attacked
@@ -73,7 +81,7 @@ class Panel(PanelRuns):
         return stacked(unlearned, attacked)
 
     @cached_property
-    def cells(self) -> dict[tuple[str, str, Column], Cell]:
+    def cells(self) -> dict[tuple[str, str, AttackColumn], PanelCell]:
         """By guidance, method and column; what was not measured is absent."""
         cells = {}
         of = {column.label: column for column in self.columns if column.heading != WORST}
@@ -81,7 +89,7 @@ class Panel(PanelRuns):
         for (guidance, method, attack), seeds in best.groupby(
             ["guidance", "method_label", "attack_label"], sort=False
         ):
-            cells[guidance, method, of[attack]] = Cell(seeds)
+            cells[guidance, method, of[attack]] = PanelCell(seeds)
         for column in self.columns:
             if column.heading == WORST:
                 attacks = [c for c in of.values() if self._counts(c, column)]
@@ -89,13 +97,13 @@ class Panel(PanelRuns):
         return cells
 
     @staticmethod
-    def _counts(attack: Column, worst: Column) -> bool:
+    def _counts(attack: AttackColumn, worst: AttackColumn) -> bool:
         everything = worst.label == ALL and attack.name not in AUDITS
         return attack.heading in ("", HOLDS_NOTHING) or everything
 
     @property
     def whole(self) -> pd.DataFrame:
-        """The pairs that `Cell.seeds` shows."""
+        """The pairs that `PanelCell.seeds` shows."""
         broke = self.pairs["broke"].astype(bool)
         cell = [self.pairs[name] for name in ("guidance", "method_label", "attack_label")]
         return self.pairs[~broke | broke.groupby(cell).transform("all")]
@@ -105,7 +113,9 @@ class Panel(PanelRuns):
         by = ["method_label", "seed"]
         return reported(strongest_of(pairs, attacks, by), by)
 
-    def _worst(self, attacks: Sequence[Column]) -> Iterator[tuple[tuple[str, str], Cell]]:
+    def _worst(
+        self, attacks: Sequence[AttackColumn]
+    ) -> Iterator[tuple[tuple[str, str], PanelCell]]:
         """A bound where a seed is missing in one of them, or the attack broke it."""
         labels = [column.label for column in attacks]
         by = ["guidance", "method_label"]
@@ -116,9 +126,9 @@ class Panel(PanelRuns):
             same = pick(families, guidance=guidance, method_label=method)
             missing = len(same) < len(labels) * same["seed"].nunique()
             seeds = pick(best, guidance=guidance, method_label=method)
-            yield (guidance, method), Cell(seeds, bool(missing or same["broke"].any()))
+            yield (guidance, method), PanelCell(seeds, bool(missing or same["broke"].any()))
 
-    def cell(self, guidance: str, method: str, attack: str) -> Cell | None:
+    def cell(self, guidance: str, method: str, attack: str) -> PanelCell | None:
         column = next(c for c in self.columns if c.label == attack)
         return self.cells.get((guidance, method, column))
 

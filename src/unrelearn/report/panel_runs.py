@@ -21,7 +21,7 @@ MODEL = ["method_label", "attack_label", "seed"]
 
 
 @dataclass(frozen=True)
-class Column:
+class AttackColumn:
     """One attack, or the worst of several; `heading` is one of HEADINGS."""
 
     label: str
@@ -142,17 +142,17 @@ class PanelRuns:
     # ---- attacks
 
     @cached_property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[AttackColumn]:
         """None, the attacks that hold nothing of the class, those that hold it, the worst cases."""
         holds = set(self.runs.loc[self.runs["holds"], "attack_label"])
         columns = []
         for label in self.runs["attack_label"].unique():
             if label != NONE:
                 heading = HOLDS_CLASS if label in holds else HOLDS_NOTHING
-                columns.append(Column(label, *self.named[label], heading))
+                columns.append(AttackColumn(label, *self.named[label], heading))
         columns.sort(key=lambda c: (HEADINGS.index(c.heading), c.name, c.settings))
-        none = Column(NONE, NONE, "", "")
-        return [none, *columns, *(Column(name, name, "", WORST) for name in (NOTHING, ALL))]
+        none = AttackColumn(NONE, NONE, "", "")
+        return [none, *columns, *(AttackColumn(name, name, "", WORST) for name in (NOTHING, ALL))]
 
     @property
     def attacks(self) -> list[str]:

@@ -12,7 +12,7 @@ from unrelearn.stage import Stage
 from unrelearn.stages.images import files, stored
 
 
-class Classifiers(Stage):
+class Oracle(Stage):
     """A classifier that measures, main or held-out; it sees half of the training images."""
 
     name = "oracle"
@@ -95,4 +95,4 @@ class Classifiers(Stage):
 
 def classifier(run: Run, role: str) -> Classifier:
     """A finished classifier, on the device."""
-    return Classifier.load(Classifiers(run, role).build().path).to(run.device)
+    return Classifier.load(Oracle(run, role).build().path).to(run.device)

@@ -13,7 +13,7 @@ from unrelearn.report.records import ONLY
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.evaluation import Evaluation
-from unrelearn.stages.federated import Columns, Tables, kind_of
+from unrelearn.stages.federated import Columns, SyntheticTables, kind_of
 
 
 class Floor(Stage):
@@ -66,9 +66,9 @@ class Floor(Stage):
 class Compare(Evaluation):
     """What is measured of tables."""
 
-    seen: Tables | Floor
+    seen: SyntheticTables | Floor
 
-    def __init__(self, run: Run, seen: Tables | Floor):
+    def __init__(self, run: Run, seen: SyntheticTables | Floor):
         super().__init__(run)
         self.seen, self.columns = seen, Columns(run)
 

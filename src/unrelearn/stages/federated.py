@@ -23,9 +23,9 @@ from unrelearn.gan.columns import Encoding, partition
 from unrelearn.gan.federation import Federation
 from unrelearn.gan.kind import Federations
 from unrelearn.gan.layers import Output
-from unrelearn.gan.privacy.none import Privacy, Training
-from unrelearn.gan.processes import Job, train_apart
-from unrelearn.gan.selection import Best
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy
+from unrelearn.gan.processes import FederationJob, train_apart
+from unrelearn.gan.selection import BestGenerators
 from unrelearn.gan.statistics import released
 from unrelearn.gan.wire import Wire
 from unrelearn.randomness import generator_for
@@ -165,7 +165,7 @@ class Generators(Stage):
         return Cost(steps=self.run.cfg.model.pretrain.max_steps)
 
     @cached_property
-    def training(self) -> Training:
+    def training(self) -> AccountedTraining:
         """What an accountant reads."""
         settings, parties = kind_of(self.run).settings(True), self.columns.parties
         records = self.columns.build().meta["records"]
@@ -173,7 +173,7 @@ class Generators(Stage):
         joined = self.design.server
         steps, gan = (settings.max_steps, settings.critic_steps), self.run.cfg.gan
         noise = gan.statistics_noise_multiplier if gan.statistics == "dp" else None
-        return Training(records, settings.batch_size, *steps, parts, joined, noise)
+        return AccountedTraining(records, settings.batch_size, *steps, parts, joined, noise)
 
     def held(self) -> list[tuple[Tensor, Output]]:
         """Each party's columns, or those of the one that has them all."""
@@ -198,7 +198,7 @@ class Generators(Stage):
     def _trained(self, federation: Federation, resume: Path) -> dict[str, Tensor]:
         """The state in the end. resume: what an interrupted training left, and this one leaves."""
         chooses = self.run.cfg.gan.select == "best_fd"
-        best = Best(federation, self._distance()) if chooses else None
+        best = BestGenerators(federation, self._distance()) if chooses else None
         if resume.exists():
             state = load_file(resume, device=str(self.run.device))
             federation.load(state)
@@ -226,13 +226,13 @@ class Generators(Stage):
         real = torch.cat([encoding.of_columns(p).encode(rows[:, p]) for p in parts], -1)
         return lambda table: frechet(real, table)
 
-    def _job(self, privacy: Privacy) -> Job:
+    def _job(self, privacy: Privacy) -> FederationJob:
         """The same for processes of their own."""
         kind, columns = kind_of(self.run), self.columns
         count, folder = len(columns.parties), columns.build().path
         files = [folder / party_file(number) for number in range(1, count + 1)]
         outputs, settings = [output for _, output in self.held()], kind.settings(self.design.heads)
-        return Job(self.design, privacy, settings, files, outputs, self.seeds)
+        return FederationJob(self.design, privacy, settings, files, outputs, self.seeds)
 
     def make(self, folder: Path) -> dict[str, Any]:
         privacy = self.mode.prepared(self.training)
@@ -246,7 +246,7 @@ class Generators(Stage):
         return {"weights": "raw", "bytes": federation.bytes_per_step(), "privacy": account}
 
 
-class Tables(Stage):
+class SyntheticTables(Stage):
     """Rows that the generators of all replicas publish, (R, N, columns) in their own units."""
 
     name = "tables"

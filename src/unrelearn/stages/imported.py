@@ -122,7 +122,7 @@ class Import(Imported):
         return {"weights": weights, "schedule_assumed": assumed}
 
 
-class Given(Imported):
+class GivenWeights(Imported):
     """The unlearned model, from weights that somebody else has unlearned.
 
     start: the original model, or None where nobody has it.

@@ -23,7 +23,7 @@ from unrelearn.stages.imported import Import
 FILE, PARTS = "latents.safetensors", ("train", "test")
 
 
-class Captions(OfData):
+class EncodedCaptions(OfData):
     """The states that the text encoder makes of each class's captions, and of the empty one."""
 
     name = "captions"
@@ -98,7 +98,7 @@ class ImportStable(Import):
     """The denoiser, with the captions; it draws images of the data set's size."""
 
     def parents(self) -> list[Stage]:
-        return [Captions(self.run)]
+        return [EncodedCaptions(self.run)]
 
     def weights_read(self) -> dict[str, Any]:
         read = pipelines.hashes(self.path, "unet", "vae", "scheduler")
@@ -107,7 +107,7 @@ class ImportStable(Import):
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
         network = pipelines.network(self.path)
-        network.read_table(Captions(run).build().path)
+        network.read_table(EncodedCaptions(run).build().path)
         side = run.dataset.image_size // factor_of(pipelines.config_of(self.path, "vae"))
         network.register_to_config(sample_size=side)
         if distributed.is_main():

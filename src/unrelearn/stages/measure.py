@@ -21,7 +21,7 @@ from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import Observers, Predictions, first_of_each_class, gather_evidence
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.classifier import Classifiers, classifier
+from unrelearn.stages.classifier import Oracle, classifier
 from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.images import OfData, files, stored
@@ -40,7 +40,7 @@ def observers(run: Run) -> Observers:
 def _observers(run: Run) -> Observers:
     weights = run.cfg.paths.inception_weights
     features = Inception(Path(weights), run.device) if weights and uses_inception(run) else None
-    main, held_out = (classifier(run, role) for role in Classifiers.ROLES)
+    main, held_out = (classifier(run, role) for role in Oracle.ROLES)
     stretch, names = run.cfg.protocol.contrast_stretch, getattr(run.dataset, "attributes", {})
     return Observers(main, held_out, features, stretch, names, _judge(run.dataset, list(names)))
 
@@ -66,7 +66,7 @@ class Reference(OfData):
     seconds = 2.0
 
     def parents(self) -> list[Stage]:
-        return [Classifiers(self.run, role) for role in Classifiers.ROLES]
+        return [Oracle(self.run, role) for role in Oracle.ROLES]
 
     def needs(self) -> list[Stage]:
         return [*files(self.run), *self.parents()]

@@ -30,7 +30,7 @@ def kind_of(run: Run) -> "Classifiers":
     return run.kind
 
 
-class Predictions(OfModel):
+class Predict(OfModel):
     """Logits for all training and test images, and with `predictions.features` what the last layer
     reads: float32 (N, K) in logits.safetensors, (N, F) in features.safetensors, `train` and `test`.
     """

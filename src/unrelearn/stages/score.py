@@ -14,7 +14,7 @@ from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.images import images
-from unrelearn.stages.predict import Predictions, References, kind_of
+from unrelearn.stages.predict import Predict, References, kind_of
 from unrelearn.stages.train import Model
 
 
@@ -27,7 +27,7 @@ class Score(Evaluation):
     def __init__(self, run: Run, model: Model):
         super().__init__(run)
         self.model = model
-        self.seen, self.references = Predictions(run, model), References(run)
+        self.seen, self.references = Predict(run, model), References(run)
         self.depth, self.step = model.stage.depth, model.step
 
     def parents(self) -> list[Stage]:

@@ -14,7 +14,7 @@ from unrelearn.method import Edit, Method
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 from unrelearn.stages.cached import Cached
-from unrelearn.stages.classifier import Classifiers, classifier
+from unrelearn.stages.classifier import Oracle, classifier
 from unrelearn.stages.images import decoded, images
 from unrelearn.stages.text import encoders, new_network
 
@@ -169,7 +169,7 @@ class Trained(Stage):
             class_names=data.class_names,
             seed=run.cfg.seed,
             horizontal_flip=dataset.horizontal_flip,
-            oracle=classifier(run, Classifiers.MAIN) if oracle else None,
+            oracle=classifier(run, Oracle.MAIN) if oracle else None,
             counterparts={
                 c: dataset.counterpart(c, forgotten) for c in forgotten if has_counterparts
             },
@@ -263,7 +263,7 @@ class Unlearn(Changed):
     group = "method"
 
     def parents(self) -> list[Stage]:
-        oracle = [Classifiers(self.run, Classifiers.MAIN)] if self.method.needs_oracle else []
+        oracle = [Oracle(self.run, Oracle.MAIN)] if self.method.needs_oracle else []
         return [*super().parents(), *oracle]
 
     @property

@@ -15,7 +15,7 @@ from unrelearn.config.models import PublishedAudit
 from unrelearn.data.table import TableData
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.federated import Columns, Generators, Row, Tables
+from unrelearn.stages.federated import Columns, Generators, Row, SyntheticTables
 
 WIDE = 4.0  # scales on both sides of a column's location that histograms span
 APART = 1_000_000  # seeds between those of two runs
@@ -73,7 +73,7 @@ class World(Columns):
         return game.targets(self.whole.measured().encode(rows).numpy())[self.target]
 
 
-class Published(Tables):
+class Published(SyntheticTables):
     """Rows of a world's replicas: as many in every world, as their number would tell."""
 
     def __init__(self, run: Run, row: Row, columns: Columns, part: int):

@@ -6,9 +6,9 @@ from typing import Any
 from unrelearn.config.kinds import left_out, options
 from unrelearn.run import Run
 from unrelearn.stage import Stage
-from unrelearn.stages.classifier import Classifiers
+from unrelearn.stages.classifier import Oracle
 from unrelearn.stages.generate import Samples
-from unrelearn.stages.imported import Given, Import, Imported
+from unrelearn.stages.imported import GivenWeights, Import, Imported
 from unrelearn.stages.latents import ImportStable
 from unrelearn.stages.measure import Evaluate
 from unrelearn.stages.rows import rows_of
@@ -19,7 +19,7 @@ def models(run: Run) -> list[Model]:
     reader = Import if run.cfg.model.latent is None else ImportStable
     imported = reader(run) if run.cfg.model.checkpoint is not None else None
     if run.method.elsewhere:
-        unlearned = Given(run, imported)
+        unlearned = GivenWeights(run, imported)
         return [*([Model(imported)] if imported else []), Model(unlearned), *attacked(unlearned)]
     whole = chain(imported or Pretrain(run))
     # where the checkpoint is a model under audit, only its network is taken
@@ -36,12 +36,12 @@ def rows(run: Run) -> list[dict[str, Any]]:
 
 def targets(run: Run) -> list[Stage]:
     asked, measured = set(run.cfg.stages), models(run)
-    classifiers: list[Stage] = [Classifiers(run, role) for role in Classifiers.ROLES]
+    classifiers: list[Stage] = [Oracle(run, role) for role in Oracle.ROLES]
     if Evaluate.name in asked:
         # what is wrong with weights from elsewhere is said before classifiers are trained
-        first: list[Stage] = [m.stage for m in measured if isinstance(m.stage, Given)]
+        first: list[Stage] = [m.stage for m in measured if isinstance(m.stage, GivenWeights)]
         return [*first, *evaluations(run)]
-    wanted = classifiers if Classifiers.name in asked else []
+    wanted = classifiers if Oracle.name in asked else []
     if Samples.name in asked:
         return [*wanted, *(Samples(run, model) for model in measured)]
     order = [Pretrain.name, Unlearn.name, Attack.name]
@@ -61,7 +61,7 @@ def given(run: Run) -> dict[str, Any]:
     """What was audited and by whom: hashes of all that was given, what the attacker holds, and the
     attacks that could not be run.
     """
-    unlearned = next(m.stage for m in models(run) if isinstance(m.stage, Given))
+    unlearned = next(m.stage for m in models(run) if isinstance(m.stage, GivenWeights))
     parts = [unlearned, *([unlearned.start] if unlearned.start else [])]
     original = run.attack.needs_original(run.settings["attack"])
     return {
@@ -77,10 +77,10 @@ def given(run: Run) -> dict[str, Any]:
 
 
 def _classifiers(run: Run) -> dict[str, float]:
-    names = dict(zip(Classifiers.ROLES, ("test_accuracy", "held_out_test_accuracy"), strict=True))
+    names = dict(zip(Oracle.ROLES, ("test_accuracy", "held_out_test_accuracy"), strict=True))
     accuracies = {}
     for role, name in names.items():
-        metrics = Classifiers(run, role).build().path / "metrics.json"
+        metrics = Oracle(run, role).build().path / "metrics.json"
         accuracies[name] = json.loads(metrics.read_text())["test_accuracy"]
     return accuracies
 

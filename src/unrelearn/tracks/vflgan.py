@@ -6,7 +6,7 @@ from typing import Any
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.compare import Compare, Floor
-from unrelearn.stages.federated import Generators, Row, Tables
+from unrelearn.stages.federated import Generators, Row, SyntheticTables
 from unrelearn.stages.worlds import Audit
 
 
@@ -28,7 +28,7 @@ def models(run: Run) -> list[Any]:
 def compared(run: Run) -> list[Compare]:
     """The floors first, then what was trained."""
     floors = [Compare(run, Floor(run, kind)) for kind in Floor.KINDS]
-    return [*floors, *(Compare(run, Tables(run, row)) for row in lines(run))]
+    return [*floors, *(Compare(run, SyntheticTables(run, row)) for row in lines(run))]
 
 
 def audits(run: Run) -> list[Audit]:
@@ -46,7 +46,7 @@ def targets(run: Run) -> list[Stage]:
     asked = set(run.cfg.stages)
     if Compare.name in asked:
         return list(evaluations(run))
-    return [Tables(run, row) for row in lines(run)] if "samples" in asked else models(run)
+    return [SyntheticTables(run, row) for row in lines(run)] if "samples" in asked else models(run)
 
 
 def rows(run: Run) -> list[dict[str, Any]]:

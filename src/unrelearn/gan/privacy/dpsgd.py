@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unrelearn.gan.accounting import POISSON, Gaussian, noise_multiplier
 from unrelearn.gan.draws import Draws
-from unrelearn.gan.privacy.none import Batch, Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Privacy, RowBatch
 from unrelearn.ranges import Positive
 
 
@@ -37,7 +37,7 @@ class DPSGD(Privacy):
     clip: Positive
     parts: int = 1  # that clip by themselves, which the training tells
 
-    def prepared(self, training: Training) -> Privacy:
+    def prepared(self, training: AccountedTraining) -> Privacy:
         super().prepared(training)
         self.parts = 1 if training.joined else training.parties
         if self.noise_multiplier is None:
@@ -50,7 +50,7 @@ class DPSGD(Privacy):
         assert self.noise_multiplier is not None
         return self.noise_multiplier * self.clip * self.parts**0.5
 
-    def batch(self, draws: Draws, step: int, size: int) -> Batch:
+    def batch(self, draws: Draws, step: int, size: int) -> RowBatch:
         """Each record with probability size / N, in every replica by itself; the largest batch
         says how many places there are, of which others leave some empty.
         """
@@ -62,12 +62,12 @@ class DPSGD(Privacy):
         # as many latents whatever was drawn, as BatchNorm would tell
         latents = min(self.records, size + 10 * int(size**0.5) + 10)
         assert places <= latents, "a batch beyond ten standard deviations"
-        return Batch(order[:, :places], present.float(), latents)
+        return RowBatch(order[:, :places], present.float(), latents)
 
     def factors(self, squares: Tensor) -> Tensor:
         return (self.clip / squares.clamp(min=1e-24).sqrt()).clamp(max=1)
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         repeated, sigma = mechanism(training), self.noise_multiplier
         assert sigma is not None
         epsilon = None if self.delta is None else repeated.epsilon(sigma, self.delta)
@@ -83,6 +83,6 @@ class DPSGD(Privacy):
         }
 
 
-def mechanism(training: Training) -> Gaussian:
+def mechanism(training: AccountedTraining) -> Gaussian:
     size, steps = training.batch_size, training.steps
     return Gaussian(POISSON, training.records, size, steps, training.released)

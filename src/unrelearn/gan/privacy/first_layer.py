@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from unrelearn.gan.accounting import WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
-from unrelearn.gan.privacy.none import Noise, Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Noise, Privacy
 from unrelearn.ranges import Positive
 
 NO_GUARANTEE = (
@@ -35,7 +35,7 @@ class FirstLayer(Privacy):
     noise_multiplier: Positive | None
     clip: Positive = 1.5
 
-    def prepared(self, training: Training) -> Privacy:
+    def prepared(self, training: AccountedTraining) -> Privacy:
         super().prepared(training)
         if self.noise_multiplier is None:
             assert self.epsilon is not None and self.delta is not None
@@ -50,7 +50,7 @@ class FirstLayer(Privacy):
         clipped = grad * (bound / norms.clamp(min=1e-12)).clamp(max=1)
         return clipped + 2 * bound * self.noise_multiplier * drawn
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         mechanism, sigma = claimed(training), self.noise_multiplier
         assert sigma is not None
         said = [NO_GUARANTEE]
@@ -72,6 +72,6 @@ class FirstLayer(Privacy):
         }
 
 
-def claimed(training: Training) -> Gaussian:
+def claimed(training: AccountedTraining) -> Gaussian:
     """What the published accounting takes a party's training for."""
     return Gaussian(WITHOUT_REPLACEMENT, training.records, training.batch_size, training.steps)

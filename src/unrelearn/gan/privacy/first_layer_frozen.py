@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unrelearn.gan.accounting import REPLACE
-from unrelearn.gan.privacy.none import Noise, Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Noise, Privacy
 
 
 @dataclass(kw_only=True)
@@ -18,7 +18,7 @@ class FirstLayerFrozen(Privacy):
     def first_layer(self, grad: Tensor, batch_size: int, noise: Noise) -> Tensor:
         return torch.zeros_like(grad)
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         said = "all layers above the first are trained on raw records"
         return super().account(training) | {
             "mechanism": "first layer of each extractor frozen",

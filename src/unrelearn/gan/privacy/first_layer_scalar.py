@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from unrelearn.gan.privacy.first_layer import FirstLayer
-from unrelearn.gan.privacy.none import Training
+from unrelearn.gan.privacy.none import AccountedTraining
 
 
 @dataclass(kw_only=True)
@@ -14,7 +14,7 @@ class FirstLayerScalar(FirstLayer):
     noised_once: ClassVar[bool] = True
     mechanism: ClassVar[str] = "one number for the first layer of each extractor"
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         account = super().account(training)
         said = f"one number is no Gaussian mechanism; {account['no_guarantee']}"
         return account | {"no_guarantee": said}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unrelearn.gan.accounting import WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
 from unrelearn.gan.draws import Draws
-from unrelearn.gan.privacy.none import Batch, Noise, Privacy, Training
+from unrelearn.gan.privacy.none import AccountedTraining, Noise, Privacy, RowBatch
 from unrelearn.ranges import Positive
 
 
@@ -44,7 +44,7 @@ class GS(Privacy):
     critics: Annotated[int, Field(ge=2)]  # type: ignore[misc]  # of the others it is 1
     parties: int = 1  # that hold a part of a record, which the training tells
 
-    def prepared(self, training: Training) -> Privacy:
+    def prepared(self, training: AccountedTraining) -> Privacy:
         super().prepared(training)
         self.parties = training.parties
         if self.noise_multiplier is None:
@@ -54,11 +54,11 @@ class GS(Privacy):
             )
         return self
 
-    def batch(self, draws: Draws, step: int, size: int) -> Batch:
+    def batch(self, draws: Draws, step: int, size: int) -> RowBatch:
         """Shuffled epochs of each critic's rows, (R * K, B)."""
         places = draws.batch(step, self.records // self.critics, size)
         critic = torch.arange(self.critics, device=places.device)[:, None]
-        return Batch((places[:, None] * self.critics + critic).flatten(0, 1), None, size)
+        return RowBatch((places[:, None] * self.critics + critic).flatten(0, 1), None, size)
 
     def drawn(self, draws: Draws, step: int) -> Tensor:
         drawn = (draws.uniform("critic", step) * self.critics).long().clamp(max=self.critics - 1)
@@ -72,12 +72,12 @@ class GS(Privacy):
         factors = (bound / grad.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
         return grad * factors + sigma * sensitivity * noise("records", tuple(grad.shape[1:]))
 
-    def mechanism(self, training: Training) -> Gaussian:
+    def mechanism(self, training: AccountedTraining) -> Gaussian:
         """One critic of K a step of the generators."""
         steps = training.steps // training.critic_steps
         return Gaussian(WITHOUT_REPLACEMENT, self.critics, 1, steps, training.released)
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         """epsilon_claimed: the published accounting, in which each generated record of a batch
         draws a critic of its own, of one party.
         """

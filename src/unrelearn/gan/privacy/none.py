@@ -12,7 +12,7 @@ Noise = Callable[[str, tuple[int, ...]], Tensor]
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Rows (R, B) of one step, which of them count (R, B) in {0, 1}, and for how many records
     latents are drawn.
     """
@@ -23,7 +23,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Training:
+class AccountedTraining:
     """What an accountant reads: N records, batches, critic steps, how many of these there are to a
     step of the generators, the parties that hold a part of each record, whether a server critic
     joins them, and the noise multiplier of the statistics that columns are scaled with, if these
@@ -54,14 +54,14 @@ class Privacy:
     critics: ClassVar[int] = 1  # of a replica
     records: int = 0  # N, which the training tells
 
-    def prepared(self, training: Training) -> "Privacy":
+    def prepared(self, training: AccountedTraining) -> "Privacy":
         """The mode with its noise, for a training."""
         self.records = training.records
         return self
 
-    def batch(self, draws: Draws, step: int, size: int) -> Batch:
+    def batch(self, draws: Draws, step: int, size: int) -> RowBatch:
         """Shuffled epochs."""
-        return Batch(draws.batch(step, self.records, size), None, size)
+        return RowBatch(draws.batch(step, self.records, size), None, size)
 
     def first_layer(self, grad: Tensor, batch_size: int, noise: Noise) -> Tensor:
         """Of E_i's first weight (R, in, out), as the optimiser gets it."""
@@ -81,7 +81,7 @@ class Privacy:
         """Of the squared norms of gradients a record (R, B)."""
         raise NotImplementedError
 
-    def account(self, training: Training) -> dict[str, Any]:
+    def account(self, training: AccountedTraining) -> dict[str, Any]:
         """For the record: mechanism, sampling, adjacency, epsilons; why there is no guarantee."""
         return {
             "mechanism": "none",
