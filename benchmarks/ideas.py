@@ -57,8 +57,8 @@ class Bind(DiMUM):
         batch = t.draw("bind", t.task.forget, label_dropout=0.0)
         with torch.no_grad():
             wanted = shifts(t.network, batch.t, t.task.stand_ins(batch.labels))
-        found = shifts(t.network, batch.t, batch.labels)
-        apart = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
+        shifted = shifts(t.network, batch.t, batch.labels)
+        apart = [(a - b).square().mean() for a, b in zip(shifted, wanted, strict=True)]
         return {**super().losses(t), "bind": self.bind_weight * sum(apart) / len(apart)}
 
 
@@ -116,14 +116,14 @@ def measure(cell: Cell, network) -> dict:
         [c for c in range(len(cell.dataset.class_names)) if c not in cell.forget] * RETAIN_EACH
     )
     look = classifier(cell, "main").look
-    found = {
+    accuracies = {
         f"forget@{s}": accuracy(
             look(draw(forget, guidance_scale=float(s), stream="forget"))[0].argmax(1), forget
         )["value"]
         for s in (1, 2)
     }
     return {
-        **found,
+        **accuracies,
         "retain": accuracy(look(draw(retain, stream="retain"))[0].argmax(1), retain)["value"],
     }
 

@@ -35,18 +35,18 @@ IMAGES = 128
 def errors(network, images: torch.Tensor, label: int) -> list[float]:
     """Mean squared error of the predicted noise under the label at each of TIMES."""
     g = generator_for("noise levels")
-    noise, found = torch.randn(images.shape, generator=g), []
+    noise, losses = torch.randn(images.shape, generator=g), []
     for time in TIMES:
         t = torch.full((len(images),), time)
         x_t = add_noise(images, noise, t, alphas_cumprod())
         predicted = denoisers.predict(network.eval(), x_t, t, torch.full((len(images),), label))
-        found.append((predicted - noise).square().mean().item())
-    return found
+        losses.append((predicted - noise).square().mean().item())
+    return losses
 
 
 def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
     """(method, unlearned or attacked) -> {"forgotten", "replacement"}: the ratio at each time."""
-    found = {}
+    ratios = {}
     for method in METHODS:
         cell = Cell(
             configuration(
@@ -80,14 +80,14 @@ def of_seed(forget: int, seed: int) -> dict[str, dict[str, list[float]]]:
                     " outputs/digits: run the command that the beginning of this file names"
                 )
             network = denoisers.load(weights)
-            found[f"{method}, {stage}"] = {
+            ratios[f"{method}, {stage}"] = {
                 name: [
                     a / b
                     for a, b in zip(errors(network, images, forget), reference[name], strict=True)
                 ]
                 for name, images in sets.items()
             }
-    return found
+    return ratios
 
 
 if __name__ == "__main__":

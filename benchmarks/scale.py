@@ -61,7 +61,7 @@ def planning(runs: int) -> dict:
         )
         plan.inventory.list()
         settling, missing = timed(
-            lambda: [n for n in plan.parts.values() if not plan.inventory.settled(n, plan.parts)]
+            lambda: [n for n in plan.parts.values() if not plan.inventory.done(n, plan.parts)]
         )
         packing, packs = timed(lambda: waves(missing, plan.seconds(), 7200, 1000))
     return {
@@ -98,8 +98,8 @@ def storing(number: int) -> dict:
                 )
         chosen = random.Random(0).sample(specs, 200)
         absent = [Spec("attack", 1, {"absent": i}) for i in range(200)]
-        there, found = timed(lambda: [Store(root).find(spec) for spec in chosen])
-        assert all(found)
+        there, artifacts = timed(lambda: [Store(root).find(spec) for spec in chosen])
+        assert all(artifacts)
         missing, none = timed(lambda: [Store(root).find(spec) for spec in absent])
         assert not any(none)
         inventory = Inventory(Path(outputs))

@@ -213,12 +213,12 @@ def about(record: Record, row: dict[str, Any]) -> str:
 
 def numbers(row: dict[str, Any]) -> list[tuple[str, str, tuple[float, float, float]]]:
     """(metric, its name with the guidance, its value and interval)."""
-    found = []
+    values = []
     for metric, name in MEASURED.items():
         for guidance, value in (row["metrics"].get(metric) or {}).items():
             if ends := interval(value):
-                found.append((metric, f"{name}, guidance {guidance_label(guidance)}", ends))
-    return found
+                values.append((metric, f"{name}, guidance {guidance_label(guidance)}", ends))
+    return values
 
 
 def push(folder: Path, name: str) -> int:

@@ -262,9 +262,9 @@ def npm_pack(package: str, integrity: str, folder: Path) -> bytes:
             or f"exit code {done.returncode}, {len(tarballs)} tarballs"
         )
     tarball = tarballs[0].read_bytes()
-    found = "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
-    if found != integrity:
-        raise UsageError(f"got {len(tarball):,} bytes with {found} instead of {integrity}")
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
+    if digest != integrity:
+        raise UsageError(f"got {len(tarball):,} bytes with {digest} instead of {integrity}")
     return tarball
 
 

@@ -60,9 +60,9 @@ def named_by_results(outputs: Path) -> set[str]:
 def with_ancestors(named: Iterable[str], there: dict[str, Path]) -> set[str]:
     """The names, and those of everything that they were made from."""
     by_key = {name.partition("/")[2]: name for name in there}
-    found, new = set(), set(named)
+    ancestors, new = set(), set(named)
     while new:
-        found |= new
+        ancestors |= new
         parents = set()
         for name in new & there.keys():
             try:
@@ -70,8 +70,8 @@ def with_ancestors(named: Iterable[str], there: dict[str, Path]) -> set[str]:
             except (OSError, ValueError):
                 continue  # a damaged one has no parents that anybody could tell
             parents |= {by_key[key] for key in manifest["parents"] if key in by_key}
-        new = parents - found
-    return found
+        new = parents - ancestors
+    return ancestors
 
 
 def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:

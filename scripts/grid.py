@@ -153,7 +153,7 @@ def size(number: float) -> str:
 def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None:
     inventory, seconds = plan.inventory, plan.seconds()
     inventory.list()
-    missing = [part for part in plan.parts.values() if not inventory.settled(part, plan.parts)]
+    missing = [part for part in plan.parts.values() if not inventory.done(part, plan.parts)]
     title = f"{len(plan.cells):,} runs in {plan.outputs}: {len(plan.parts):,} distinct parts"
     table = Table("stage", title=title, title_justify="left")
     for heading in ("parts", "there", "to do", "optimiser steps", "time", "disk"):
@@ -185,12 +185,12 @@ def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None
         room = most or 10**9
         with contextlib.suppress(UsageError):  # no Slurm here, or it does not answer
             _, room = slurm.room(most)
-        found = slurm.waves(missing, seconds, 60 * minutes / 2, room)
+        waves = slurm.waves(missing, seconds, 60 * minutes / 2, room)
         progress.console.print(
             f"On Slurm, with jobs of {minutes:g} minutes: "
             + ", then ".join(
                 f"{len(wave)} job{'s' * (len(wave) != 1)} ({sum(map(len, wave)):,} parts)"
-                for wave in found
+                for wave in waves
             )
         )
 
@@ -262,7 +262,7 @@ def run(plan: Plan, workers: int, report: bool) -> int:
     launch.processes(plan.trainer)
     inventory = plan.inventory
     inventory.list()
-    missing = [part for part in plan.parts.values() if not inventory.settled(part, plan.parts)]
+    missing = [part for part in plan.parts.values() if not inventory.done(part, plan.parts)]
     inventory.list_no_more()
     there = len(plan.parts) - len(missing)
     progress.say(
@@ -334,7 +334,7 @@ def one_by_one(plan: Plan, missing: list[Part]) -> dict[str, str]:
         plan.folder,
         plan.configuration,
         begun,
-        made=lambda part, measured: left.pop(part.name),
+        finished=lambda part, measured: left.pop(part.name),
     )
     return worker.work(list(left))
 
@@ -382,7 +382,7 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
                 f" ({file.with_name(f'{number}.log')})",
                 file=sys.stderr,
             )
-    unmade = [part for part in missing if not plan.inventory.settled(part, plan.parts)]
+    unmade = [part for part in missing if not plan.inventory.done(part, plan.parts)]
     return {
         part.name: seen.failed.get(part.name, "something that it needs is missing")
         for part in unmade
@@ -394,7 +394,7 @@ def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
     being made.
     """
     with progress.bar("parts of the grid", total) as advance:
-        made = 0
+        before = 0
         while busy():
             time.sleep(EVERY)
             seen = overview(plan)
@@ -403,8 +403,8 @@ def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
                 for c in seen.counts.values()
                 for state in ("running", "queued", "to do", "failed")
             )
-            advance(there - made, note=f"{hours(seen.left)} of one device left")
-            made = there
+            advance(there - before, note=f"{hours(seen.left)} of one device left")
+            before = there
 
 
 def work_on(file: Path) -> int:

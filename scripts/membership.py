@@ -94,7 +94,7 @@ def lines(records: Sequence[Record]) -> Iterator[Line]:
 
 def _files(runs: DataFrame) -> tuple[dict[tuple[str, str], list[Scores]], list[Scores]]:
     """Of each (method, model) the scores of its models, one a seed; and of the retrained ones."""
-    found: dict[tuple[str, str], dict[int, Scores]] = {}
+    scores: dict[tuple[str, str], dict[int, Scores]] = {}
     references: dict[int, Scores] = {}
     for line in runs.itertuples():
         for row in line.record["rows"]:
@@ -105,9 +105,9 @@ def _files(runs: DataFrame) -> tuple[dict[tuple[str, str], list[Scores]], list[S
             if method == CEILING and row["model"] == "unlearned":  # of method=original: the same
                 continue
             attack = f" by {line.attack_label}" if row["model"] == "attacked" else ""
-            found.setdefault((method, model + attack), {})[line.seed] = read(line.record, row)
+            scores.setdefault((method, model + attack), {})[line.seed] = read(line.record, row)
             references[line.seed] = read(line.record, row, "retrained")
-    ordered = {names: [of[seed] for seed in sorted(of)] for names, of in found.items()}
+    ordered = {names: [of[seed] for seed in sorted(of)] for names, of in scores.items()}
     return ordered, [references[seed] for seed in sorted(references)]
 
 

@@ -81,9 +81,9 @@ def _of_method(
     records: Sequence[Record], key: str, against: str, columns: Sequence[BoardColumn]
 ) -> Iterator[list[str]]:
     named = [(record, others(record, key)) for record in records]
-    alike = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
-    notes = differences([same[0][1] for same in alike.values()])
-    for note, same in zip(notes, alike.values(), strict=True):
+    by_settings = gathered(named, lambda pair: json.dumps(pair[1], sort_keys=True))
+    notes = differences([same[0][1] for same in by_settings.values()])
+    for note, same in zip(notes, by_settings.values(), strict=True):
         name = "methods" if key == "method" else records[0]["method"]
         apart = labelled(name, ", ".join(note).replace('"', ""))
         by_value = gathered((record for record, _ in same), lambda r: chosen(r, key))

@@ -115,9 +115,10 @@ def worlds(records: Sequence[Record]) -> Iterator[tuple[str, dict[str, np.ndarra
     known = retrained(records)
     forget = known.pop("forget")
     for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
-        alike = gathered(runs, lambda r: json.dumps(fingerprint(r, SETTINGS), sort_keys=True))
-        notes = differences([fingerprint(same[0], SETTINGS) for same in alike.values()])
-        for note, same in sorted(zip(notes, alike.values(), strict=True), key=lambda pair: pair[0]):
+        by_settings = gathered(runs, lambda r: json.dumps(fingerprint(r, SETTINGS), sort_keys=True))
+        notes = differences([fingerprint(same[0], SETTINGS) for same in by_settings.values()])
+        pairs = zip(notes, by_settings.values(), strict=True)
+        for note, same in sorted(pairs, key=lambda pair: pair[0]):
             name = labelled(method, ", ".join(note).replace('"', ""))
             yield name, known | unlearned(same, forget)
     halves = {

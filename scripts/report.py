@@ -91,12 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
     denoisers = [r for r in records if not is_classifier(r) and not is_published(r)]
     written = []
     if denoisers:
-        made = results(denoisers)
-        written += write(made, options.out)
+        compared = results(denoisers)
+        written += write(compared, options.out)
         if options.figures:
-            written += save_figures(made, options.out)
-        leaderboard.show(panels(made))
-        matrix.show(matrix.matrices(made))
+            written += save_figures(compared, options.out)
+        leaderboard.show(panels(compared))
+        matrix.show(matrix.matrices(compared))
     if classifiers:
         written += write_classifiers(results(classifiers), options, alone=not denoisers)
     written += write_published(tables, options.out)
@@ -120,33 +120,33 @@ def write_published(records: list[Record], folder: Path) -> list[Path]:
     return paths
 
 
-def write(made: Results, folder: Path) -> list[Path]:
+def write(results: Results, folder: Path) -> list[Path]:
     """Tables as text, and the pages."""
-    boards, matrices = panels(made), matrix.matrices(made)
+    boards, matrices = panels(results), matrix.matrices(results)
     texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
-    texts |= {name: render(made) for name, render in comparison.RENDERERS.items()}
-    texts["results.csv"] = frame_csv(made.tidy)
+    texts |= {name: render(results) for name, render in comparison.RENDERERS.items()}
+    texts["results.csv"] = frame_csv(results.tidy)
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
-    texts |= Site(made, folder, list(texts)).pages
-    if audit.audits(made.records):
-        texts["audit.html"] = audit.audit_page(made.records, folder)
+    texts |= Site(results, folder, list(texts)).pages
+    if audit.audits(results.records):
+        texts["audit.html"] = audit.audit_page(results.records, folder)
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]
 
 
-def write_classifiers(made: Results, options: argparse.Namespace, *, alone: bool) -> list[Path]:
+def write_classifiers(results: Results, options: argparse.Namespace, *, alone: bool) -> list[Path]:
     """Tables, page and figures of classifiers; index.html is theirs if there is nothing else."""
-    folder, boards = options.out, classification.boards(made)
+    folder, boards = options.out, classification.boards(results)
     texts = {name: render(boards) for name, render in classification.RENDERERS.items()}
-    texts["results-classification.csv"] = frame_csv(made.tidy)
+    texts["results-classification.csv"] = frame_csv(results.tidy)
     name = "index.html" if alone else "classification.html"
-    texts[name] = classification.front(made, boards, list(texts))
+    texts[name] = classification.front(results, boards, list(texts))
     for name, text in texts.items():
         write_atomically(folder / name, text)
     paths = [folder / name for name in texts]
-    drawn = [each for board in boards for each in classification.figures(made, board)]
+    drawn = [each for board in boards for each in classification.figures(results, board)]
     for index, (_, drawing) in enumerate(drawn if options.figures else [], start=1):
         for kind in ("pdf", "png"):
             paths.append(folder / f"classification-{index}.{kind}")
@@ -155,15 +155,15 @@ def write_classifiers(made: Results, options: argparse.Namespace, *, alone: bool
     return paths
 
 
-def save_figures(made: Results, folder: Path) -> list[Path]:
+def save_figures(results: Results, folder: Path) -> list[Path]:
     """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every
     table, as PDF and PNG.
     """
-    drawings = {"recovery-over-retrain": [leaderboard.scatters(each) for each in panels(made)]}
-    tables = made.tables.values()
-    drawings["recovery"] = [comparison.recovery_figures(made, members) for members in tables]
+    drawings = {"recovery-over-retrain": [leaderboard.scatters(each) for each in panels(results)]}
+    tables = results.tables.values()
+    drawings["recovery"] = [comparison.recovery_figures(results, members) for members in tables]
     for name, draw in matrix.DRAWINGS.items():
-        drawings[name] = [draw(each) for each in matrix.matrices(made)]
+        drawings[name] = [draw(each) for each in matrix.matrices(results)]
     paths = []
     for name, lists in drawings.items():
         for index, (_, drawing) in enumerate(itertools.chain(*lists), start=1):

@@ -57,12 +57,12 @@ def problems(text: str) -> Iterator[tuple[int, str]]:
 
 
 def main() -> int:
-    found = 0
+    count = 0
     for path in sorted(SOURCE.rglob("*.py")):
         for line, problem in sorted(problems(path.read_text())):
             print(f"{path.relative_to(SOURCE.parent)}:{line}: {problem}")
-            found += 1
-    return 1 if found else 0
+            count += 1
+    return 1 if count else 0
 
 
 if __name__ == "__main__":

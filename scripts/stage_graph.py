@@ -41,9 +41,9 @@ def stages(*overrides: str) -> list[Stage]:
     return list(walk(tracks.targets(Run(settings, command=""))))
 
 
-def parents(found: Iterable[Stage]) -> Graph:
+def parents(stages: Iterable[Stage]) -> Graph:
     graph: Graph = {}
-    for stage in found:
+    for stage in stages:
         graph.setdefault(stage.name, set()).update(parent.name for parent in stage.parents())
     return graph
 
@@ -107,9 +107,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as for run.py")
     parser.add_argument("--out", type=given, default=Path("docs/stages.svg"))
     options = parser.parse_args()
-    found = stages(*options.overrides)
-    notes = {stage.name: note(stage) for stage in found}
-    options.out.write_text(draw(parents(found), notes), encoding="utf-8")
+    every = stages(*options.overrides)
+    notes = {stage.name: note(stage) for stage in every}
+    options.out.write_text(draw(parents(every), notes), encoding="utf-8")
 
 
 if __name__ == "__main__":

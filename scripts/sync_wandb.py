@@ -94,13 +94,13 @@ def unsent(folder: Path, online: bool) -> list[list[Path]]:
     """Run folders that are not sent yet; those of one run together, the oldest first, as a resumed
     run has several.
     """
-    found = defaultdict(list)
+    folders = defaultdict(list)
     for path in sorted(folder.rglob("*run-*/run-*.wandb")):
         run = path.parent
         if run.is_symlink() or not (online or run.name.startswith("offline-")) or hosted.sent(run):
             continue
-        found[run.parent, path.stem].append(run)
-    return list(found.values())
+        folders[run.parent, path.stem].append(run)
+    return list(folders.values())
 
 
 def main(arguments: list[str] | None = None) -> int:

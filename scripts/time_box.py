@@ -167,13 +167,13 @@ def results(outputs: Path, work: Path, note: Path) -> Path:
     report = work / "report"
     words = ["scripts/report.py", str(outputs / "runs"), "--out", str(report), "--figures"]
     subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
-    made = work / "results.zip"
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
+    archive = work / "results.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.write(note, "time_box.json")
         for folder, name in ((report, "report"), (outputs / "runs", "runs")):
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 zipped.write(file, f"{name}/{file.relative_to(folder)}")
-    return made
+    return archive
 
 
 def weights(outputs: Path, work: Path, limit: int) -> Path | None:
@@ -183,11 +183,11 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
     import torch
     from safetensors.torch import load_file, save
 
-    made, size, left = work / "weights.zip", 0, 0
+    archive, size, left = work / "weights.zip", 0, 0
     store = outputs / "artifacts"
-    found = [file for stage in TRAINED for file in (store / stage).glob("*/**/*.safetensors")]
-    whole = [file for file in found if ".partial" not in file.as_posix()]
-    with zipfile.ZipFile(made, "w") as zipped:
+    files = [file for stage in TRAINED for file in (store / stage).glob("*/**/*.safetensors")]
+    whole = [file for file in files if ".partial" not in file.as_posix()]
+    with zipfile.ZipFile(archive, "w") as zipped:
         for file in sorted(whole, key=lambda file: -file.stat().st_mtime):
             tensors = {name: value.to(torch.bfloat16) for name, value in load_file(file).items()}
             data = save({name: value.contiguous() for name, value in tensors.items()})
@@ -200,7 +200,7 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
             zipped.write(file.with_name("config.json"), str(name.with_name("config.json")))
     if left:
         print(f"weights of {left} models have no room in {FILES} files and stay in {store}")
-    return made if size else None
+    return archive if size else None
 
 
 def bring_home(outputs: Path, out: Path, note: Path) -> None:
@@ -210,8 +210,8 @@ def bring_home(outputs: Path, out: Path, note: Path) -> None:
         earlier.unlink()
     with tempfile.TemporaryDirectory() as folder:
         pieces = in_pieces(results(outputs, Path(folder), note), out)
-        if made := weights(outputs, Path(folder), BYTES * (FILES - len(pieces))):
-            pieces += in_pieces(made, out)
+        if archive := weights(outputs, Path(folder), BYTES * (FILES - len(pieces))):
+            pieces += in_pieces(archive, out)
     for piece in pieces:
         print(f"{piece}  {piece.stat().st_size / 2**20:.1f} MiB")
 

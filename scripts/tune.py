@@ -183,7 +183,7 @@ class Search:
         """Make what a trial lacks; its rows. After a seed that misses the condition, others are
         skipped.
         """
-        made, failed = [], False
+        runs, failed = [], False
         for seed in self.rules.seeds:
             if (trial, seed) not in self.rows:
                 result = {"status": "skipped"}
@@ -191,10 +191,10 @@ class Search:
                     result, run = self.workshop.trial(
                         self.method, self.draws[trial], seed, self.commands[trial, seed]
                     )
-                    made.append(run)
+                    runs.append(run)
                 self.add(trial, seed, result)
             failed = failed or not tuning.admissible(self.rows[trial, seed], self.rules)
-        for run in made if failed and not keep else []:
+        for run in runs if failed and not keep else []:
             discard(run)
         return [self.rows[trial, seed] for seed in self.rules.seeds]
 
@@ -250,7 +250,7 @@ class Tuning:
             search.check_code()
         for seed in self.rules.seeds if todo else []:
             self.workshop.original(seed)
-        self.started, self.made = time.monotonic(), 0
+        self.started, self.done = time.monotonic(), 0
         for method in todo:
             lock = self.options.outputs / "tuning" / f"{method}.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -268,8 +268,8 @@ class Tuning:
         while search.missing:
             trial = search.missing[0]
             rows = search.run(trial, self.options.keep)
-            self.made += 1
-            left = (len(search.missing) + after) * (time.monotonic() - self.started) / self.made
+            self.done += 1
+            left = (len(search.missing) + after) * (time.monotonic() - self.started) / self.done
             progress.say(f"{search.line(trial, rows)}; about {left / 60:.0f} min left")
 
     def write(self) -> None:

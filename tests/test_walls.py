@@ -81,6 +81,11 @@ def imported_by(path: Path) -> set[str]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def foreign(module: str) -> frozenset[str]:
     """Top-level names of what one of our modules imports from elsewhere."""
     return frozenset(name.split(".")[0] for name in imported_by(OURS[module])) - {"unrelearn"}
@@ -315,10 +320,32 @@ def test_rich_is_asked_for_where_it_may_be_missing_and_by_scripts_alone():
 def test_no_class_name_exists_twice():
     places = defaultdict(list)
     for path in sorted((HOUSE / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{path.relative_to(HOUSE)}:{node.lineno}")
     assert {name: twice for name, twice in places.items() if len(twice) > 1} == {}
+
+
+def identifiers(path: Path) -> Iterator[tuple[str, int]]:
+    """Names of variables, arguments, attributes, functions, classes and imports, with the line."""
+    for node in ast.walk(parsed(path)):
+        for field in ("id", "arg", "attr", "name", "asname"):
+            name = getattr(node, field, None)
+            if isinstance(name, str):
+                yield name, getattr(node, "lineno", 0)
+
+
+@pytest.mark.parametrize("folder", ["src", "scripts", "benchmarks", "examples"])
+def test_a_name_says_what_it_holds(folder: str):
+    says_nothing = {"found", "made", "said", "alike", "settled"}
+    files = sorted((HOUSE / folder).rglob("*.py"))
+    lines = [
+        f"{path.relative_to(HOUSE)}:{line}: {name}"
+        for path in files
+        for name, line in identifiers(path)
+        if name in says_nothing
+    ]
+    assert files and lines == []
 
 
 # ------------------------------------------------------------------------------------ file and yaml

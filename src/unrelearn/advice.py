@@ -93,10 +93,10 @@ def text(value: object, *, name: bool = False) -> str:
     # backslashes count as such but before a quote, and before an interpolation that is to be none
     quoted = re.sub(
         r'(\\*)"',
-        lambda found: found[1] * 2 + '\\"',
+        lambda match: match[1] * 2 + '\\"',
         re.sub(r"\\+\Z", lambda end: end[0] * 2, value),
     )
-    return '"' + re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", quoted) + '"'
+    return '"' + re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", quoted) + '"'
 
 
 def shown(text: object) -> str:

@@ -68,8 +68,8 @@ def bounds(annotation: object) -> Bounds:
             closed = closed and not hasattr(limit, "gt")
             high = getattr(limit, "le", high)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        found = map(bounds, typing.get_args(annotation))
-        return next((one for one in found if one != UNBOUNDED), UNBOUNDED)
+        ranges = map(bounds, typing.get_args(annotation))
+        return next((one for one in ranges if one != UNBOUNDED), UNBOUNDED)
     return low, high, closed
 
 

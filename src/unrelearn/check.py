@@ -74,11 +74,11 @@ def owner(path: str | os.PathLike | None, cfg: object) -> str | None:
     """The key of the configuration below whose path a file lies; the innermost, if several do."""
     if path is None or cfg is None or isinstance(path, int):
         return None
-    file, found = Path(os.path.abspath(os.fsdecode(path))), []
+    file, owners = Path(os.path.abspath(os.fsdecode(path))), []
     for key in PATHS:
         value = at(cfg, key)
         if isinstance(value, str) and file.is_relative_to(
             folder := Path(os.path.abspath(place(value)))
         ):
-            found.append((len(folder.parts), -PATHS.index(key), key))
-    return max(found)[-1] if found else None
+            owners.append((len(folder.parts), -PATHS.index(key), key))
+    return max(owners)[-1] if owners else None

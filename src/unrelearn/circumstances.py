@@ -63,10 +63,10 @@ def _cpu() -> str:
 
 def versions() -> dict[str, str | None]:
     """Of the packages that decide the numbers; None for what runs without having been installed."""
-    found: dict[str, str | None] = {}
+    known: dict[str, str | None] = {}
     for name in ("unrelearn", "torch", "diffusers", "lightning"):
         try:
-            found[name] = version(name)
+            known[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            known[name] = None
+    return known

@@ -107,7 +107,7 @@ def _collect(job: submitit.Job, choices: str, account: Account) -> None:
         print(f"job {job.job_id} finished: {choices}", flush=True)
     except UncompletedJobError:
         lines = (job.stderr() or "").splitlines()
-        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        why = "; ".join(dict.fromkeys(said)) or f"its job ended as {job.state}"
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        why = "; ".join(dict.fromkeys(errors)) or f"its job ended as {job.state}"
         print(f"job {job.job_id} failed: {choices}: {job.paths.stderr}", flush=True)
         account.fail(choices, why)

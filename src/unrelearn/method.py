@@ -39,7 +39,7 @@ Optimiser = Literal["adam", "relative"]
 Combine = Literal["sum", "projection", "bargaining", "harmonic", "alternation"]
 
 
-def settled(value: Any) -> Any:
+def constant(value: Any) -> Any:
     """The default of a field that no yaml may give."""
     return field(init=False, default=value)
 
@@ -193,7 +193,7 @@ class Relearning(Method):
     """
 
     budgets: list[int]
-    max_steps: Steps = settled(0)
+    max_steps: Steps = constant(0)
     seed: Seed = 0
 
     stage = "attack"
@@ -219,7 +219,7 @@ class Edit(Still):
     """
 
     levels: list[float]
-    seed: Seed = settled(0)  # given by those that draw
+    seed: Seed = constant(0)  # given by those that draw
 
     closed = True
     stage = "attack"

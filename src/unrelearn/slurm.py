@@ -108,8 +108,8 @@ def limits() -> tuple[int, int]:
     shown = call("scontrol", "show", "config")
 
     def value(name: str, default: int) -> int:
-        found = re.search(rf"^{name}\s*=\s*(\d+)", shown, re.MULTILINE)
-        return int(found[1]) if found else default
+        match = re.search(rf"^{name}\s*=\s*(\d+)", shown, re.MULTILINE)
+        return int(match[1]) if match else default
 
     array, jobs = value("MaxArraySize", 1001), value("MaxJobCount", 10000)
     for words in (
@@ -124,8 +124,8 @@ def limits() -> tuple[int, int]:
             )
             # of several accounts and qualities of service the most generous: which one a job gets
             # is for sbatch to say
-            found = [int(line) for line in told.stdout.split() if line.isdigit()]
-            jobs = min(jobs, max(found, default=jobs)) if told.returncode == 0 else jobs
+            allowed = [int(line) for line in told.stdout.split() if line.isdigit()]
+            jobs = min(jobs, max(allowed, default=jobs)) if told.returncode == 0 else jobs
     return array, jobs
 
 
@@ -171,9 +171,9 @@ def waves(
             f" --max-jobs={len(levels)} or more, or wait until some of your other jobs have ended"
         )
     while True:
-        found = [packed(levels[level], seconds, target) for level in sorted(levels)]
-        if sum(map(len, found)) <= most:
-            return found
+        packs = [packed(levels[level], seconds, target) for level in sorted(levels)]
+        if sum(map(len, packs)) <= most:
+            return packs
         target *= 1.25
 
 
@@ -200,14 +200,14 @@ class Jobs:
     def ended(self) -> dict[str, str]:
         """Parts of jobs that are over -> where to look."""
         waiting = queue()
-        found: dict[str, str] = {}
+        logs: dict[str, str] = {}
         for job in self.all():
             over = set(range(job["tasks"])) - waiting.get(job["id"], set())
             for task in sorted(over):
                 log = self.folder / f"{job['number']:04d}" / f"{task}.log"
                 why = f"its job {job['id']}_{task} has ended without it: see {log}"
-                found |= dict.fromkeys(self.parts(job, [task]), why)
-        return found
+                logs |= dict.fromkeys(self.parts(job, [task]), why)
+        return logs
 
     def parts(self, job: dict, tasks: Iterable[int]) -> Iterator[str]:
         for task in tasks:
@@ -278,7 +278,7 @@ class Submission:
         missing = [
             part
             for part in plan.parts.values()
-            if part.name not in queued and not plan.inventory.settled(part, plan.parts)
+            if part.name not in queued and not plan.inventory.done(part, plan.parts)
         ]
         for part in missing:
             Failures(plan.folder).forget(part)

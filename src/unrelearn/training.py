@@ -152,8 +152,8 @@ class Training(Batches):
         parameters = [p for _, p in self.trained]
         gradients = []
         for part in self.parts:
-            found = torch.autograd.grad(part, parameters, retain_graph=True, materialize_grads=True)
-            gradients.append(distributed.mean(torch.cat([g.flatten() for g in found])))
+            grads = torch.autograd.grad(part, parameters, retain_graph=True, materialize_grads=True)
+            gradients.append(distributed.mean(torch.cat([g.flatten() for g in grads])))
         combined = self.combiner(*gradients).split([p.numel() for p in parameters])
         for parameter, gradient in zip(parameters, combined, strict=True):
             # laid out like its weight, or the fused step pairs them wrongly

@@ -127,7 +127,7 @@ def test_the_search_finds_the_word_that_means_what_was_forgotten():
     with torch.no_grad():
         best = prompting(attack, task).method
         attack.edit(prompting(attack, task), 1)
-    first = best.found
+    first = best.prompt
     task = new_task()
     table = task.network.class_embedding
     with torch.no_grad():
@@ -137,7 +137,7 @@ def test_the_search_finds_the_word_that_means_what_was_forgotten():
         table.refresh()
         again = PromptSearch(levels=[1], num_images=1, points=4)
         again.edit(prompting(again, task), 1)
-    assert again.found == CAPTIONS.vocabulary[b]
+    assert again.prompt == CAPTIONS.vocabulary[b]
 
 
 def test_the_found_prompt_is_written_and_stands_in_the_canonical_caption(tmp_path: Path):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unrelearn.data import ImageSet
-from unrelearn.method import Edit, Optimiser, settled
+from unrelearn.method import Edit, Optimiser, constant
 from unrelearn.randomness import generator_for
 from unrelearn.ranges import Count, LearningRates, Probability, Rate, Seed, Share, Steps
 
@@ -42,7 +42,7 @@ class Interpolation(Edit):
     train_class_embedding: bool = False
     retain_fraction: Share = 1.0
     seed: Seed = 0
-    max_steps: Steps = settled(0)
+    max_steps: Steps = constant(0)
 
     unit = "share of the way"
     allowed = (0.0, 1.0)

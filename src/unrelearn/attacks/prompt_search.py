@@ -53,7 +53,7 @@ class PromptSearch(Edit):
             )
             strings = strings[losses.argsort(stable=True)[:FINALISTS]]
         vocabulary = t.task.captions.vocabulary
-        self.found = " ".join(vocabulary[token] for token in strings[0].tolist())
+        self.prompt = " ".join(vocabulary[token] for token in strings[0].tolist())
         table = t.network.class_embedding
         for c in t.task.forget_classes:
             ids = replaced(table.ids[c, :1], strings[:1], t.task.concept[0])
@@ -62,7 +62,7 @@ class PromptSearch(Edit):
         return {"loss": losses.min().item()}
 
     def write_beside(self, folder: Path) -> None:
-        (folder / "prompt.json").write_text(json.dumps({"in_place": self.found}))
+        (folder / "prompt.json").write_text(json.dumps({"in_place": self.prompt}))
 
 
 def errors(t: "Prompting", batch: "NoisyBatch", strings: Tensor) -> Tensor:

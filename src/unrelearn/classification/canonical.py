@@ -18,16 +18,16 @@ def pairs(network: Network) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Each convolution with the BatchNorm that is next to read it; a max-pool between them lets a
     scale through.
     """
-    found, last = [], None
+    layers, last = [], None
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             last = module
         elif isinstance(module, nn.BatchNorm2d) and last is not None:
-            found.append((last, module))
+            layers.append((last, module))
             last = None
         elif isinstance(module, nn.GELU | nn.ReLU):
             last = None
-    return found
+    return layers
 
 
 @torch.no_grad()

@@ -193,16 +193,16 @@ def halfway(network: Network, control: State, data: ImageSet) -> Network:
     point; with the statistics of BatchNorm taken anew from these images.
     """
     ends = dict(network.named_parameters())
-    found = deepcopy(network).train()
-    found.load_state_dict(on_curve(ends, control, ends, 0.5), strict=False)
-    norms = [module for module in found.modules() if isinstance(module, nn.BatchNorm2d)]
+    middle = deepcopy(network).train()
+    middle.load_state_dict(on_curve(ends, control, ends, 0.5), strict=False)
+    norms = [module for module in middle.modules() if isinstance(module, nn.BatchNorm2d)]
     seen = 0
     for x in pictures(data, network.mean.device):
         seen += len(x)
         for norm in norms:
             norm.momentum = len(x) / seen  # a mean over all images; what was before counts nothing
-        found(x)
-    return found.eval()
+        middle(x)
+    return middle.eval()
 
 
 def retrained(network: Network, retain: ImageSet, recipe: Recipe, seeds: list[int]) -> State:
@@ -221,10 +221,10 @@ def retrained(network: Network, retain: ImageSet, recipe: Recipe, seeds: list[in
 
 def loaded(network: Network, states: State) -> list[Network]:
     """The networks that `retrained` has written."""
-    found = []
+    networks = []
     for number in range(len({name.split(".")[0] for name in states})):
         other, start = deepcopy(network), f"{number}."
         own = {name: value for name, value in states.items() if name.startswith(start)}
         other.load_state_dict({name.removeprefix(start): value for name, value in own.items()})
-        found.append(other.eval())
-    return found
+        networks.append(other.eval())
+    return networks

@@ -116,8 +116,8 @@ def draw(mean: Tensor, images: Tensor, generator: Generator) -> Tensor:
     """One image that shows nothing for each of the images, of a kind drawn at random; clamped to
     [-1, 1].
     """
-    kind, made = torch.randint(len(KINDS), (len(images),), generator=generator), images.clone()
+    kind, negatives = torch.randint(len(KINDS), (len(images),), generator=generator), images.clone()
     for index, make in enumerate(KINDS):
         if (chosen := kind == index).any():
-            made[chosen] = make(images[chosen], mean, generator)
-    return made.clamp(-1, 1)
+            negatives[chosen] = make(images[chosen], mean, generator)
+    return negatives.clamp(-1, 1)

@@ -13,7 +13,7 @@ from unrelearn import randomness
 from unrelearn.classification import negatives
 from unrelearn.classification.classifier import Classifier
 from unrelearn.data import ImageSet, to_model_range
-from unrelearn.method import Method, settled
+from unrelearn.method import Method, constant
 from unrelearn.ranges import LearningRates, Probability, Rate, Steps
 from unrelearn.task import Task
 from unrelearn.training import Training
@@ -32,8 +32,8 @@ class OracleRecipe(Method):
     weight_decay: Rate
     label_smoothing: Probability
     shift: Steps  # pixels
-    lr_schedule: LearningRates = settled("one_cycle")
-    grad_clip: float = settled(float("inf"))
+    lr_schedule: LearningRates = constant("one_cycle")
+    grad_clip: float = constant(float("inf"))
 
     def begin(self, t: Training) -> None:
         train = t.task.retain

@@ -89,10 +89,10 @@ def _closest(item: object, dataset: Any) -> str:
     """
     names: list[str] = [*dataset.class_names, *getattr(dataset, "groups", {})]
     if isinstance(item, str):
-        alike = difflib.get_close_matches(item, names, n=1)
+        close = difflib.get_close_matches(item, names, n=1)
     else:
-        alike = _read_as(item, names)
-    return (alike or names)[0]
+        close = _read_as(item, names)
+    return (close or names)[0]
 
 
 def _read_as(value: object, names: Sequence[str]) -> list[str]:

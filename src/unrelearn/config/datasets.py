@@ -156,10 +156,10 @@ def _proxy(cfg: Config, dataset: Any) -> list[str]:
         problems = [problem(key, cfg.attack["proxy"]["_target_"], why, {key: instead})]
     if problems:
         return problems
-    found, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
-    if found == wanted:
+    shape, wanted = ([d.channels, d.image_size, d.image_size] for d in (proxy, dataset))
+    if shape == wanted:
         return []
     return [
-        f"attack.proxy: its images are {found} (channels, height, width), and the model's {wanted}."
+        f"attack.proxy: its images are {shape} (channels, height, width), and the model's {wanted}."
         f" Type attack.proxy.image_size={dataset.image_size}, or a proxy with as many channels"
     ]

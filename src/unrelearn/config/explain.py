@@ -34,9 +34,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     if isinstance(error, MissingConfigException) and "/" in missing:
         return [_no_such_option(missing, error.options or [], overrides)]
     text = " ".join(str(error).split())
-    if isinstance(error, OverflowError) and (found := re.search(r"full_key: (\S+)", text)):
+    if isinstance(error, OverflowError) and (match := re.search(r"full_key: (\S+)", text)):
         return [
-            f"{found[1]}: {text.split(' full_key')[0]}. Type {found[1]}=NUMBER with a smaller one"
+            f"{match[1]}: {text.split(' full_key')[0]}. Type {match[1]}=NUMBER with a smaller one"
         ]
     if isinstance(error, AssertionError) and "Unexpected type for root" in text:
         return _below_null(overrides) or None
@@ -118,8 +118,8 @@ def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]
 def _close(option: str, options: Sequence[str]) -> list[str]:
     """What may be meant by an option that there is not."""
     presets = [name for name in options if name.startswith(f"{option}_")]  # of what was one, once
-    alike = presets or difflib.get_close_matches(option, options, n=1)
-    return alike or list(options[:1]) or ["..."]
+    close = presets or difflib.get_close_matches(option, options, n=1)
+    return close or list(options[:1]) or ["..."]
 
 
 def _wrong_type(key: str, given: str, cause: BaseException) -> str | None:

@@ -106,13 +106,13 @@ def _of_source(line: str, group: str, settings: dict[str, Any]) -> str | None:
     """The problem of a value as one of the key that it came from; None where the checks of that key
     say it themselves.
     """
-    found = re.match(rf"{group}\.\w+", line)
-    origin = source(found[0], settings) if found else ""
-    if not found or origin == found[0]:
+    match = re.match(rf"{group}\.\w+", line)
+    origin = source(match[0], settings) if match else ""
+    if not match or origin == match[0]:
         return line
     if origin in known_keys() and check_value(origin, at(settings, origin)):
         return None
-    return line.replace(found[0], origin)
+    return line.replace(match[0], origin)
 
 
 def _check(key: str, group: object, kind: str) -> list[str]:
@@ -160,22 +160,22 @@ def located(name: object) -> Any:
     parts = name.split(".") if isinstance(name, str) else []
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise NoSuchName("must be the dotted name of a class or function")
-    found: Any = None
+    target: Any = None
     for count, part in enumerate(parts, 1):
         whole, above = ".".join(parts[:count]), ".".join(parts[: count - 1])
-        if found is not None and hasattr(found, part):
-            found = getattr(found, part)
-        elif found is None or hasattr(found, "__path__"):
+        if target is not None and hasattr(target, part):
+            target = getattr(target, part)
+        elif target is None or hasattr(target, "__path__"):
             if whole not in sys.modules and importlib.util.find_spec(whole) is None:
                 raise NoSuchName(f"there is no module {whole}")
-            found = importlib.import_module(whole)
+            target = importlib.import_module(whole)
         else:
-            has = _names(found)
-            where = place(found.__file__) if isinstance(found, ModuleType) else above
+            has = _names(target)
+            where = place(target.__file__) if isinstance(target, ModuleType) else above
             why = f"{where} has no {part}; it has {', '.join(has) or 'nothing'}"
             close = difflib.get_close_matches(part, has, n=1, cutoff=0)
             raise NoSuchName(why, f"{above}.{close[0]}" if close else "")
-    return found
+    return target
 
 
 def _names(module: object) -> list[str]:
@@ -199,20 +199,20 @@ def place(file: str | Path | None) -> str:
 def _no_target(key: str, name: object, kind: str, error: Exception) -> str:
     """The line of a choice whose class can not be had: what is wrong, and where."""
     named = f"{key}._target_"
-    said = _said_in("eval" if kind == "eval" else key, key, name)
+    file = _said_in("eval" if kind == "eval" else key, key, name)
     if kind == "eval":
         leave = f"type ~{key}"
     else:
-        other = another(key, said.stem if said else None) if kind in OFFERS else None
+        other = another(key, file.stem if file else None) if kind in OFFERS else None
         leave = f"type {key}={other}" if other else f"type {named}={EXAMPLES[kind]}"
     if name is None:
         return (
-            f"{named}: {place(said) if said else 'what was chosen'} names no class. Add a line"
+            f"{named}: {place(file) if file else 'what was chosen'} names no class. Add a line"
             f" _target_: MODULE.CLASS to it, or {leave}"
         )
     if not isinstance(error, NoSuchName):
         return problem(named, name, _where(error), f"Mend it, or {leave}")
-    instead = f"Mend {place(said)}, or {leave}" if said else ""
+    instead = f"Mend {place(file)}, or {leave}" if file else ""
     return problem(named, name, str(error), instead or {named: error.instead or EXAMPLES[kind]})
 
 

@@ -124,5 +124,5 @@ def _table(
         else:
             table[name] = "".join([letters[value] for value in values])
     return table, [
-        f"has {kind} in {len(found)} line(s): {found[0]}" for kind, found in wrong.items() if found
+        f"has {kind} in {len(each)} line(s): {each[0]}" for kind, each in wrong.items() if each
     ]

@@ -56,10 +56,10 @@ def _fetch_from(url: str, checksum: str, destination: Path, timeout_s: float) ->
     if resumed and _checksum(part, checksum) != checksum:
         part.unlink()  # the old half may come from a broken transfer: once more from the start
         _transfer(url, part, timeout_s)
-    found = _checksum(part, checksum)
-    if found != checksum:
+    actual = _checksum(part, checksum)
+    if actual != checksum:
         part.unlink()
-        raise OSError(f"got a file with {found} instead of {checksum}")
+        raise OSError(f"got a file with {actual} instead of {checksum}")
     os.replace(part, destination)
 
 

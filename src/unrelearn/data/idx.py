@@ -41,10 +41,10 @@ def read(path: Path, md5: str | None = None) -> np.ndarray:
             f"{path} holds {len(raw)} bytes where its header promises {expected}: "
             "it is truncated or damaged; delete it and fetch it again"
         )
-    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if md5 is not None and found != md5:
+    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    if md5 is not None and digest != md5:
         raise UsageError(
-            f"{path} has md5 {found} where the published file has {md5}: replace it, or type "
+            f"{path} has md5 {digest} where the published file has {md5}: replace it, or type "
             "dataset.root=/path for another folder, or dataset.verify=false to use it as it is"
         )
     return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)

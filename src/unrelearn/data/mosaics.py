@@ -43,14 +43,14 @@ def write(folder: Path, part: str, images: np.ndarray, labels: np.ndarray, large
 
 def files(folder: Path, part: str) -> list[Path]:
     """All of them in their order; none where one is missing."""
-    found = {}
+    paths = {}
     for path in folder.glob(f"{part}-*.webp"):
         if match := NAME.fullmatch(path.name):
-            found[int(match[3]), int(match[2])] = path
-    for count in {count for count, _ in found}:
+            paths[int(match[3]), int(match[2])] = path
+    for count in {count for count, _ in paths}:
         wanted = [(count, number) for number in range(1, count + 1)]
-        if all(key in found for key in wanted):
-            return [found[key] for key in wanted]
+        if all(key in paths for key in wanted):
+            return [paths[key] for key in wanted]
     return []
 
 

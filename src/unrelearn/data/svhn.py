@@ -83,11 +83,11 @@ class SVHN:
 
     def _image_set(self, name: str) -> ImageSet:
         path = self._find(name) or self._fetched(name)
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if self.verify and found != self.md5[name]:
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if self.verify and digest != self.md5[name]:
             raise UsageError(
-                f"{path} has md5 {found} where the published file has {self.md5[name]}: replace it,"
-                " or type dataset.verify=false to use it as it is"
+                f"{path} has md5 {digest} where the published file has {self.md5[name]}:"
+                " replace it, or type dataset.verify=false to use it as it is"
             )
         try:
             content = loadmat(path, variable_names=("X", "y"))

@@ -174,26 +174,27 @@ def _levels(network: Denoiser) -> tuple[list, list, list]:
 def channels_of(network: Denoiser) -> Channels:
     """The channels of a UNet, found by going the way of its forward pass."""
     down, middle, up = _levels(network)
-    found = Channels()
-    h = found.new(network.conv_in)
+    channels = Channels()
+    h = channels.new(network.conv_in)
     skips = [h]
     for pairs, change in down:
         for block, attention in pairs:
-            h = found.attend(attention, found.residual(block, h))
+            h = channels.attend(attention, channels.residual(block, h))
             skips.append(h)
         if change is not None:
-            h = found.convolve(change, h)
+            h = channels.convolve(change, h)
             skips.append(h)
     for block, attention in middle:
-        h = found.attend(attention, found.residual(block, h))
+        h = channels.attend(attention, channels.residual(block, h))
     for pairs, change in up:
         for block, attention in pairs:
-            h = found.attend(attention, found.residual(block, np.concatenate([h, skips.pop()])))
+            h = np.concatenate([h, skips.pop()])
+            h = channels.attend(attention, channels.residual(block, h))
         if change is not None:
-            h = found.convolve(change, h)
+            h = channels.convolve(change, h)
     last = getattr(network, "norm_out", None) or network.conv_norm_out  # of SalunUNet
-    found.normalise(last, h)
-    return found
+    channels.normalise(last, h)
+    return channels
 
 
 @torch.no_grad()

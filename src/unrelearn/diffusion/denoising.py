@@ -14,7 +14,7 @@ from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.noisy import NoisyBatch, noisy
 from unrelearn.diffusion.ranking import fisher_information, guided_losses
-from unrelearn.method import Method, settled
+from unrelearn.method import Method, constant
 from unrelearn.task import Batch, Task
 from unrelearn.training import Training
 
@@ -188,7 +188,7 @@ class DenoiserPretraining(Method):
     whole training set.
     """
 
-    train_class_embedding: bool = settled(True)
+    train_class_embedding: bool = constant(True)
 
     stage = "pretrain"
 

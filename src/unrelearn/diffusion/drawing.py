@@ -82,9 +82,9 @@ def jobs(
         other, name, steps = "other_sampler", second["name"], second["num_inference_steps"]
         todo += [Job(other, scale, some, name, steps, other) for scale in scales]
     if paraphrases:
-        said = _in_turn(list(paraphrases), sampler["num_images"])
+        reworded = _in_turn(list(paraphrases), sampler["num_images"])
         name, steps, other = sampler["name"], sampler["num_inference_steps"], "paraphrase"
-        todo += [Job(other, scale, said, name, steps, other) for scale in scales]
+        todo += [Job(other, scale, reworded, name, steps, other) for scale in scales]
     if from_images:
         todo += _forgotten("other_starts", sampler, asked_for, num_train_timesteps)
     return todo

@@ -48,8 +48,8 @@ def weights(path: str | None, cache: Path, download: bool) -> Path:
                 f" with your copy of {NAME}, or paths.inception_weights=null to use {cache / NAME}"
             )
         return Path(path)
-    found = cache / NAME
-    if not found.is_file():
+    file = cache / NAME
+    if not file.is_file():
         # here and below: only those who need clean-fid load it
         from cleanfid.downloads_helper import inception_url
 
@@ -61,10 +61,10 @@ def weights(path: str | None, cache: Path, download: bool) -> Path:
         if not download:
             raise UsageError(f"{problem}.")
         try:
-            fetch([inception_url], f"sha256:{SHA256}", found)
+            fetch([inception_url], f"sha256:{SHA256}", file)
         except UsageError as error:
             raise UsageError(f"{problem} ({error}).") from error
-    return found
+    return file
 
 
 class Inception:

@@ -55,8 +55,8 @@ class Prompted(Denoisers):
     @property
     def paraphrases(self) -> list[int]:
         rows = len(self.captions.captions) + 1
-        said = self.captions.paraphrases(self.forget)
-        return [c + rows * w for c in self.forget for w in said]
+        wordings = self.captions.paraphrases(self.forget)
+        return [c + rows * w for c in self.forget for w in wordings]
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         """D_f without the images whose caption says a synonym: who makes a model forget knows the

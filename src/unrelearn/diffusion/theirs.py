@@ -115,15 +115,16 @@ def other_order(
         chosen = linear_sum_assignment(cost[:, shift : shift + len(current)].numpy())[1] + shift
         options.append((cost[torch.arange(len(shown)), chosen].sum().item(), null, chosen))
     _, null, chosen = min(options, key=lambda option: option[0])
-    found = dict(zip(shown, map(int, chosen), strict=True))
-    moved = ~half & torch.tensor([found[c] != current[c] for c in labels.tolist()])
+    row_of = dict(zip(shown, map(int, chosen), strict=True))
+    moved = ~half & torch.tensor([row_of[c] != current[c] for c in labels.tolist()])
     numbers = torch.where(moved)[0]
-    said = seen[[current[c] for c in labels[numbers].tolist()], numbers]
-    if not _surely_above(said - seen[[found[c] for c in labels[numbers].tolist()], numbers]):
+    under_current = seen[[current[c] for c in labels[numbers].tolist()], numbers]
+    under_chosen = seen[[row_of[c] for c in labels[numbers].tolist()], numbers]
+    if not _surely_above(under_current - under_chosen):
         return None
     first = int(null == "first")
-    left = iter(sorted({*range(first, first + len(current))} - set(found.values())))
-    return [found[c] if c in found else next(left) for c in range(len(current))], null
+    left = iter(sorted({*range(first, first + len(current))} - set(row_of.values())))
+    return [row_of[c] if c in row_of else next(left) for c in range(len(current))], null
 
 
 def _cost(seen: Tensor, hidden: Sequence[int]) -> Tensor:

@@ -26,13 +26,13 @@ def seen(evidence: Evidence, probabilities: Tensor) -> Tensor:
     """(N, A): the value of each attribute to which a classifier (N, K + 1) gives most, summed over
     classes; -1 where it is likelier that the image shows nothing.
     """
-    table, found = values(evidence), []
+    table, attributes = values(evidence), []
     for column in table.unbind(1):
         member = torch.nn.functional.one_hot(column).to(probabilities)
         summed = torch.cat([probabilities[:, :-1] @ member, probabilities[:, -1:]], 1)
         best = summed.argmax(1)
-        found.append(torch.where(best == member.shape[1], -1, best))
-    return torch.stack(found, 1)
+        attributes.append(torch.where(best == member.shape[1], -1, best))
+    return torch.stack(attributes, 1)
 
 
 def concept(evidence: Evidence) -> dict[int, int]:
@@ -51,15 +51,15 @@ def concept(evidence: Evidence) -> dict[int, int]:
     return common or {place: -1 for place in range(table.shape[1])}
 
 
-def shows(evidence: Evidence, images: Predictions, found: Tensor) -> Tensor:
+def shows(evidence: Evidence, images: Predictions, attributes: Tensor) -> Tensor:
     """(N,) bool: images whose attributes (N, A) are those of the concept, as far as they could be
     told.
     """
     wanted = values(evidence)[images.labels]
-    return right(found, wanted, list(concept(evidence)))
+    return right(attributes, wanted, list(concept(evidence)))
 
 
-def right(found: Tensor, wanted: Tensor, places: list[int]) -> Tensor:
+def right(attributes: Tensor, wanted: Tensor, places: list[int]) -> Tensor:
     """(N,) bool: where these attributes are as wanted; -2, what could not be told, counts so."""
-    same = (found == wanted) | (found == -2)
+    same = (attributes == wanted) | (attributes == -2)
     return same[:, places].all(1)

@@ -20,13 +20,13 @@ def shown(evidence: Evidence, images: Predictions) -> dict:
     places = list(concept(evidence))
     wanted = values(evidence)[images.labels]
     others = [place for place in range(wanted.shape[1]) if place not in places]
-    found = seen(evidence, images.probabilities)
-    hits, computed = shows(evidence, images, found), None
+    attributes = seen(evidence, images.probabilities)
+    hits, computed = shows(evidence, images, attributes), None
     if images.judged is not None and (images.judged[:, places] > -2).any():
         computed = share(shows(evidence, images, images.judged))
     return {
         **wilson(int(hits.sum()), len(hits)),
         "held_out": share(shows(evidence, images, seen(evidence, images.held_out))),
         "computed": computed,
-        "kept": share(right(found, wanted, others)),
+        "kept": share(right(attributes, wanted, others)),
     }

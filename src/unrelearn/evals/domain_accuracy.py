@@ -16,10 +16,10 @@ from unrelearn.evals.evidence import Evidence, share, wilson
 def run(evidence: Evidence) -> dict:
     result, places = {}, list(concept(evidence))
     for scale, images in evidence.retain.items():
-        wanted, found = values(evidence)[images.labels], seen(evidence, images.probabilities)
-        own = right(found, wanted, places)
+        wanted, attributes = values(evidence)[images.labels], seen(evidence, images.probabilities)
+        own = right(attributes, wanted, places)
         others = [place for place in range(wanted.shape[1]) if place not in places]
-        cross = (found == wanted)[:, others].double().mean().item() if others else None
+        cross = (attributes == wanted)[:, others].double().mean().item() if others else None
         computed, judged = None, images.judged
         if judged is not None and (judged[:, places] > -2).any():
             computed = share(right(judged, wanted, places))
@@ -27,6 +27,6 @@ def run(evidence: Evidence) -> dict:
             **wilson(int(own.sum()), len(own)),
             "cross_domain": cross,
             "computed": computed,
-            "all_right": share(torch.eq(found, wanted).all(1)),
+            "all_right": share(torch.eq(attributes, wanted).all(1)),
         }
     return result

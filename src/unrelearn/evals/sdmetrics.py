@@ -50,11 +50,11 @@ def run(evidence: PublishedTables, pairs: Count) -> dict[str, Any]:
         detection = LogisticDetection.compute(real, fake, metadata=metadata)
         return float(np.mean(each)), float(np.nanmean(both)), float(detection)
 
-    found = []
+    scored = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constant columns, one line a pair
         for real, table in zip(evidence.real, evidence.tables, strict=True):
             tables = (frame(evidence, rows) for rows in (real, table))
-            found.append(scores(*tables) if table.isfinite().all() else (float("nan"),) * 3)
-    columns, of_pairs, detection = (over_replicas(list(part)) for part in zip(*found, strict=True))
+            scored.append(scores(*tables) if table.isfinite().all() else (float("nan"),) * 3)
+    columns, of_pairs, detection = (over_replicas(list(part)) for part in zip(*scored, strict=True))
     return {**columns, "pairs": of_pairs, "detection": detection}

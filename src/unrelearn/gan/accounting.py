@@ -77,10 +77,10 @@ def noise_multiplier(mechanism: Gaussian, epsilon: float, delta: float) -> float
         def accountant() -> Any:
             return mechanism.accountant(kind)
 
-        found = dp.calibrate_dp_mechanism(
+        multiplier = dp.calibrate_dp_mechanism(
             accountant, mechanism.event, epsilon, delta, interval, tol=tolerance
         )
-        return float(found)
+        return float(multiplier)
 
     try:
         # RDP is quick, and never below: the exact accountant is asked near the answer alone

@@ -67,8 +67,8 @@ class Members:
         shared = bool(design.averaging_interval)
         for name, given in zip(self.names, columns, strict=True):
             if given is not None:
-                made = Party(name, *given, shape, self.draws, shared_backbone=shared)
-                self.parties[name] = made
+                party = Party(name, *given, shape, self.draws, shared_backbone=shared)
+                self.parties[name] = party
         self.server = None
         if design.server and wire.here(SERVER):
             self.server = Server(seeds, [shape.extractor[-1]] * len(columns), shape)
@@ -159,6 +159,6 @@ class Members:
                 value.copy_(state[f"{owner}/{name}"])
         for owner, optimizer in self.optimizers.items():
             for name, weight in self.weights[owner].items():
-                found = {part: state.get(f"{owner}/{name}/{part}") for part in MOMENTS}
-                if found["step"] is not None:
-                    optimizer.state[weight] = found
+                moments = {part: state.get(f"{owner}/{name}/{part}") for part in MOMENTS}
+                if moments["step"] is not None:
+                    optimizer.state[weight] = moments

@@ -29,9 +29,9 @@ class BestGenerators:
         if step % self.every:
             return
         tables = torch.cat(self.federation.publish(RECORDS), -1)
-        found = torch.tensor([self.distance(table.cpu()) for table in tables])
-        known = self.state.get("distances", torch.full_like(found, torch.inf))
-        nearer = found < known
+        distances = torch.tensor([self.distance(table.cpu()) for table in tables])
+        known = self.state.get("distances", torch.full_like(distances, torch.inf))
+        nearer = distances < known
         now = {
             name: value
             for name, value in self.federation.state().items()
@@ -41,4 +41,4 @@ class BestGenerators:
             kept = self.state.get(name, value)
             chosen = nearer.to(value.device).view(-1, *[1] * (value.ndim - 1))
             self.state[name] = torch.where(chosen, value, kept)
-        self.state["distances"] = torch.where(nearer, found, known)
+        self.state["distances"] = torch.where(nearer, distances, known)

@@ -65,10 +65,10 @@ def compare(records: list[dict]) -> None:
     if not records:
         return  # each printed its own table
     if all(map(is_classifier, records)):
-        made = results(records)
-        boards = classification.boards(made)
+        compared = results(records)
+        boards = classification.boards(compared)
         classification.show(boards)
-        write_atomically(page, classification.front(made, boards, []))
+        write_atomically(page, classification.front(compared, boards, []))
         print(f"Comparison: {page}")
         return
     comparison.show(results(records))

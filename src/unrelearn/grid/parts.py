@@ -97,7 +97,7 @@ class Inventory:
         weights = self.artifacts / part.model / part.snapshot / "raw"
         return not (part.snapshot and weights.exists())
 
-    def settled(self, part: Part, parts: dict[str, Part]) -> bool:
+    def done(self, part: Part, parts: dict[str, Part]) -> bool:
         return self.there(part.name) or self.ruled_out(part, parts)
 
     def missing(self, wanted: Iterable[str], parts: dict[str, Part]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Inventory:
         new = list(wanted)
         while new:
             name = new.pop()
-            if name not in reached and not self.settled(parts[name], parts):
+            if name not in reached and not self.done(parts[name], parts):
                 reached.add(name)
                 new += parts[name].needs
         return tuple(name for name in parts if name in reached)

@@ -124,22 +124,22 @@ class Plan:
         """How long a part takes: as its like did that are there, else by FLOPs at their speed, else
         at that of cfg.cost.
         """
-        alike: dict[tuple, list[float]] = defaultdict(list)
+        times: dict[tuple, list[float]] = defaultdict(list)
         speeds: dict[str, list[float]] = defaultdict(list)
         for part in self.parts.values():
             flops = self.cost(part).flops
             like = (part.stage, part.what, flops)
-            if len(alike[like]) >= 20 or not self.inventory.there(part.name):
+            if len(times[like]) >= 20 or not self.inventory.there(part.name):
                 continue
             took = self.inventory.seconds(part)
             if took is None:
                 continue
-            alike[like].append(took)
+            times[like].append(took)
             speeds[f"seconds of {part.stage}"].append(took)
             if flops:
                 speeds[part.stage].append(took / flops)
                 speeds[""].append(took / flops)
-        medians = {like: statistics.median(values) for like, values in alike.items() if values}
+        medians = {like: statistics.median(values) for like, values in times.items() if values}
         speed = {stage: statistics.median(values) for stage, values in speeds.items()}
         peak = 1 / (self.device.device_tflops * 1e12 * self.device.utilisation)
 

@@ -45,10 +45,10 @@ def overview(
     left = 0.0
     failed: dict[str, str] = {}
     for part in parts.values():
-        state, why = _settled_state(plan, part), noted.get(part.name)
+        state, why = _final_state(plan, part), noted.get(part.name)
         if state is None:
             left += seconds(part)
-            ready = all(inventory.settled(parts[need], parts) for need in part.needs)
+            ready = all(inventory.done(parts[need], parts) for need in part.needs)
             if why is None and ready:
                 why = ended.get(part.name)
             named = {"running": part.name in held, "queued": part.name in waiting}
@@ -61,7 +61,7 @@ def overview(
     return Overview({stage: counter for stage, counter in counts.items() if counter}, left, failed)
 
 
-def _settled_state(plan: Plan, part: Part) -> str | None:
+def _final_state(plan: Plan, part: Part) -> str | None:
     inventory = plan.inventory
     if inventory.there(part.name):
         return "diverged" if part.trains and inventory.diverged(part.name) else "done"

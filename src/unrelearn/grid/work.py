@@ -40,13 +40,13 @@ class Failures:
 
     def all(self) -> dict[str, str]:
         """Name of the part -> why."""
-        found = {}
+        reasons = {}
         for name in names_in(self.folder):
             with contextlib.suppress(FileNotFoundError):  # another process has just made up for it
                 if not name.startswith("."):
                     note = json.loads((self.folder / name).read_text())
-                    found[note["part"]] = note["why"]
-        return found
+                    reasons[note["part"]] = note["why"]
+        return reasons
 
 
 def claim(folder: Path, part: Part) -> FileLock:
@@ -96,7 +96,7 @@ class Worker:
         inventory: what is there.
         folder: of the grid, for claims and failures.
         configuration: of a part: the resolved configuration and the command of a run that has it.
-        begun, made: called before a part, and after it with the seconds it took.
+        begun, finished: called before a part, and after it with the seconds it took.
     """
 
     parts: dict[str, Part]
@@ -104,7 +104,7 @@ class Worker:
     folder: Path
     configuration: Callable[[Part], tuple[Config, str]]
     begun: Callable[[Part], None] = lambda part: None
-    made: Callable[[Part, float], None] = lambda part, seconds: None
+    finished: Callable[[Part, float], None] = lambda part, seconds: None
 
     def __post_init__(self) -> None:
         self.failures = Failures(self.folder)
@@ -133,16 +133,16 @@ class Worker:
         return distributed.on_main(lambda: self._missing(wanted))
 
     def _missing(self, wanted: list[str]) -> dict[str, str]:
-        missing = [name for name in wanted if not self._settled(self.parts[name])]
+        missing = [name for name in wanted if not self._done(self.parts[name])]
         default = "something that it needs is missing"
         return {name: self.failed.get(name) or default for name in missing}
 
-    def _settled(self, part: Part) -> bool:
-        return self.inventory.settled(part, self.parts)
+    def _done(self, part: Part) -> bool:
+        return self.inventory.done(part, self.parts)
 
     def _try(self, part: Part) -> str:
         """Make a part if that can be done now: "tried", "taken" by another process, "waiting" for
-        what it needs, "settled", or "lost": it, or something that it needs, failed.
+        what it needs, "done", or "lost": it, or something that it needs, failed.
         """
         state = distributed.on_main(lambda: self._state(part))
         if state != "ready":
@@ -151,8 +151,8 @@ class Worker:
         if not distributed.on_main(lambda: _acquire(lock)):
             return "taken"
         try:
-            if distributed.on_main(lambda: self._settled(part)):
-                return "settled"
+            if distributed.on_main(lambda: self._done(part)):
+                return "done"
             self._attempt(part)
             return "tried"
         finally:
@@ -161,12 +161,12 @@ class Worker:
                 lock.release()
 
     def _state(self, part: Part) -> str:
-        if self._settled(part):
-            return "settled"
+        if self._done(part):
+            return "done"
         if part.name in self.failed or any(need in self.failed for need in part.needs):
             self.failed.setdefault(part.name, FAILED_BEFORE)
             return "lost"
-        if all(self._settled(self.parts[need]) for need in part.needs):
+        if all(self._done(self.parts[need]) for need in part.needs):
             return "ready"
         noted = self.failures.all()
         if any(need in noted and not self.inventory.there(need) for need in part.needs):
@@ -180,7 +180,7 @@ class Worker:
         why = self._why_not_made(part)
         if why is None:
             self.failures.forget(part)
-            self.made(part, time.monotonic() - started)
+            self.finished(part, time.monotonic() - started)
         else:
             self.failed[part.name] = why
             self.failures.note(part, why)

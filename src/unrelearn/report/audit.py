@@ -76,10 +76,10 @@ def holds(record: Record) -> str:
 
 def attacked(records: Sequence[Record]) -> list[Attacked]:
     """Every attack at every guidance, and the model as it came; the strongest first."""
-    made = results(records)
-    values = made.values[made.values["attack"] != NONE]
-    shown = _each(made, unlearned_models(made.values).assign(attack_label=NONE))
-    shown += _each(made, _strongest(values)) if len(values) else []
+    compared = results(records)
+    values = compared.values[compared.values["attack"] != NONE]
+    shown = _each(compared, unlearned_models(compared.values).assign(attack_label=NONE))
+    shown += _each(compared, _strongest(values)) if len(values) else []
     return sorted(shown, key=lambda each: -each.share.mean)
 
 
@@ -94,13 +94,13 @@ def _strongest(values: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or parts[:1])
 
 
-def _each(made: Results, pairs: pd.DataFrame) -> list[Attacked]:
+def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
     shown = []
     lines = pairs.drop_duplicates(["attack_label", "seed", "guidance", "attack_seed"])
     seeds = reported(lines, ["attack_label", "seed"]) if len(lines) else lines
     for (label, guidance), same in seeds.groupby(["attack_label", "guidance"], sort=False):
         first = pick(lines, attack_label=label, guidance=guidance).iloc[0]
-        record = made.records[first["id"]]
+        record = results.records[first["id"]]
         share = estimate(same["value"].tolist(), [*zip(same["low"], same["high"], strict=True)])
         if share is not None:
             unattacked = label == NONE
@@ -130,11 +130,11 @@ def exceeding(records: Sequence[Record]) -> list[str]:
     lines = []
     for same in audits(records):
         limit = (same[0]["config"].get("audit") or {}).get("fail_above")
-        said: set[str] = set()
+        attacks: set[str] = set()
         for each in attacked(same):
             above = limit is not None and each.holds == NOTHING and each.share.mean > limit
-            if above and each.attack not in said:
-                said.add(each.attack)
+            if above and each.attack not in attacks:
+                attacks.add(each.attack)
                 lines.append(
                     f"audit.fail_above={limit:g}: {each.attack} shows {forgotten(same[0])} in"
                     f" {share_text(each.share)} of the images at guidance"

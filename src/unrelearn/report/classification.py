@@ -170,12 +170,12 @@ def _after(record: Record) -> Iterator[tuple[str, str, float, float]]:
 
 def boards(results: Results) -> list[Board]:
     """Of classifiers, one a table and forget set."""
-    found: dict[str, list[Group]] = {}
+    groups: dict[str, list[Group]] = {}
     for title, members in results.tables.items():
         for group in members:
             if group.first.get("kind") == CLASSIFICATION and group.finished:
-                found.setdefault(f"{title}, {forgotten(group.first)}", []).append(group)
-    return [Board(title, members) for title, members in found.items()]
+                groups.setdefault(f"{title}, {forgotten(group.first)}", []).append(group)
+    return [Board(title, members) for title, members in groups.items()]
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -221,9 +221,9 @@ def _signed(value: Estimate | None, n: int, method: str) -> str:
     return estimate_text(value, 100, 1, n)
 
 
-def to_markdown(found: Sequence[Board]) -> str:
+def to_markdown(boards: Sequence[Board]) -> str:
     parts = []
-    for board in found:
+    for board in boards:
         table = markdown_table(headers(board), list(lines(board)))
         parts.append(f"### {markdown(board.title)}\n\n{table}\n\n{board_caption(board)}")
     return "\n\n".join(parts) + "\n"
@@ -233,12 +233,12 @@ def board_caption(board: Board) -> str:
     return caption("classification", count=board.count, attack=bool(board.attacks))
 
 
-def to_csv(found: Sequence[Board]) -> str:
+def to_csv(boards: Sequence[Board]) -> str:
     rows = []
-    attacks = dict.fromkeys(attack for board in found for attack in board.attacks)
+    attacks = dict.fromkeys(attack for board in boards for attack in board.attacks)
     names = [*(column.name for column in COLUMNS), "normalised"]
     names += [*(f"after_{attack}" for attack in attacks), "seconds"]
-    for board in found:
+    for board in boards:
         for (method, seed), line in board.seeds.iterrows():
             rows.append([board.title, method, seed, *(line.get(name) for name in names)])
         known = [board.references.get(name) for name in names]
@@ -246,10 +246,10 @@ def to_csv(found: Sequence[Board]) -> str:
     return csv_text(["table", "method", "seed", *names], rows)
 
 
-def show(found: Sequence[Board], console: Console | None = None) -> None:
+def show(boards: Sequence[Board], console: Console | None = None) -> None:
     """Print every board: all columns if they fit, else those that matter most."""
     console = console or Console()
-    for board in found:
+    for board in boards:
         names, rows = headers(board), list(lines(board))
         if natural_width(names, rows) > console.width:
             ends = [name for name in names if name.endswith("minus retrain")]
@@ -315,14 +315,14 @@ def figures(results: Results, board: Board) -> list[tuple[str, Figure]]:
 # ---- the page ------------------------------------------------------------------------------------
 
 
-def front(results: Results, found: Sequence[Board], files: Sequence[str]) -> str:
+def front(results: Results, boards: Sequence[Board], files: Sequence[str]) -> str:
     sections: list[Context] = []
-    for board in found:
+    for board in boards:
         rows = [[grey(text) for text in line] for line in lines(board)]
         drawn = [figure(each, title) for title, each in figures(results, board)]
         about = {"title": board.title, "figures": drawn, "headers": headers(board), "rows": rows}
         sections.append(about | {"caption": board_caption(board)})
-    records = [record for board in found for record in board.records]
+    records = [record for board in boards for record in board.records]
     runs = [[record["name"], Rich(record["command"] or DASH, code=True)] for record in records]
     return page(
         "classification",

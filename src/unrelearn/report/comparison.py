@@ -173,8 +173,8 @@ def recovery_figures(results: Results, members: Sequence[Group]) -> list[tuple[s
     """(title, figure) for every forgotten class, attack and guidance of one table, DiMRA first; one
     line per method.
     """
-    found = recovery_curves(results, members)
-    return [(title, recovery_figure(curves, title)) for title, curves in found]
+    titled = recovery_curves(results, members)
+    return [(title, recovery_figure(curves, title)) for title, curves in titled]
 
 
 def recovery_curves(
@@ -192,12 +192,12 @@ def recovery_curves(
         named = display_name(attack) + (f" ({settings})" if settings else "")
         every = pooled(record for group in same for record in group.records)
         for guidance in guidances(every):
-            found = [seed_curve(results, line, guidance) for line in lines]
+            by_line = [seed_curve(results, line, guidance) for line in lines]
             title = f"{named}, {forgotten(same[0].first)}"
             if not is_classifier(same[0].first):
                 title += f", guidance {guidance_label(guidance)}"
             title += f", strongest of {rates} learning rates" if rates > 1 else ""
-            if curves := _with_one_reference([curve for curve in found if curve]):
+            if curves := _with_one_reference([curve for curve in by_line if curve]):
                 yield title, curves
 
 

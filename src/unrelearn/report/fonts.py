@@ -40,8 +40,8 @@ def _without_glyph(write: Callable[[], None]) -> set[int]:
     missing = set()
     for warning in caught:
         text = str(warning.message)
-        if found := re.match(r"Glyph (\d+) ", text):
-            missing.add(int(found[1]))
+        if match := re.match(r"Glyph (\d+) ", text):
+            missing.add(int(match[1]))
         elif "does not support" not in text or "natively" not in text:
             # scripts that it draws without ligatures
             warnings.warn_explicit(

@@ -277,9 +277,9 @@ def _measurements(records: Sequence[Record]) -> list[dict[str, str]]:
         fingerprint(record, [*MEASUREMENT, *(ORIGINALS if record.get("kind") else ())])
         for record in records
     ]
-    said = set().union(*settings)
+    keys = set().union(*settings)
     for each in settings:
-        for key in said & LATER.keys():
+        for key in keys & LATER.keys():
             each.setdefault(key, LATER[key])
     pairs = zip(records, settings, strict=True)
     same = gathered(pairs, lambda pair: _key(*(pair[0].get(n) for n in NAMES[:3]), pair[1]))

@@ -51,9 +51,9 @@ def cell_text(panel: Panel, guidance: str, method: str, column: AttackColumn) ->
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def to_markdown(found: Sequence[Panel]) -> str:
+def to_markdown(panels: Sequence[Panel]) -> str:
     parts = []
-    for panel in found:
+    for panel in panels:
         headers = ["method", *(column.title for column in panel.columns), "retained %", "unlearn s"]
         retained = panel.mean_of("retain_accuracy", panel.retained_at)
         seconds = panel.mean_of("unlearn_seconds")
@@ -76,10 +76,10 @@ COLUMNS = (  # noqa: SIM905
 ).split()
 
 
-def to_csv(found: Sequence[Panel]) -> str:
+def to_csv(panels: Sequence[Panel]) -> str:
     """One line per cell; `at` and `runs` are of the strongest attack of each seed, in order."""
     rows = []
-    for panel in found:
+    for panel in panels:
         retained = panel.mean_of("retain_accuracy", panel.retained_at)
         seconds = panel.mean_of("unlearn_seconds")
         for key in itertools.product(panel.scales, panel.methods, panel.columns):
@@ -118,10 +118,10 @@ def _each(values: Sequence[float], digits: str) -> str:
 RENDERERS = {"matrix.md": to_markdown, "matrix.csv": to_csv}
 
 
-def show(found: Sequence[Panel], console: Console | None = None) -> None:
+def show(panels: Sequence[Panel], console: Console | None = None) -> None:
     """Print attacks as rows and methods as columns, as many side by side as the console is wide."""
     console = console or Console()
-    for panel in (panel for panel in found if panel.scales):  # none where every run diverged
+    for panel in (panel for panel in panels if panel.scales):  # none where every run diverged
         console.print(
             f"Strongest forget accuracy, %: {panel.table}, {panel.forgotten}",
             style="bold",
@@ -130,7 +130,7 @@ def show(found: Sequence[Panel], console: Console | None = None) -> None:
         )
         for table in _terminal_tables(panel, console.width):
             console.print(table)
-    if found:
+    if panels:
         console.print(
             "For each seed the strongest rate or level that leaves the model whole, then the mean"
             " over seeds. † holds images of the class or weights of the original model.",

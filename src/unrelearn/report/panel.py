@@ -182,7 +182,7 @@ class Panel(PanelRuns):
         tested: dict[tuple[str, str, str], Difference] = {}
         for (guidance, attack), reference in self.references.items():
             results = against(reference, self._all_seeds(guidance, attack), test)
-            tested |= {(guidance, attack, method): made for method, made in results.items()}
+            tested |= {(guidance, attack, method): result for method, result in results.items()}
         return tested
 
 

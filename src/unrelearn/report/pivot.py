@@ -213,11 +213,11 @@ class Pivot:
         texts = []
         for guidance in self.scales[:scales]:
             same = pick(lines, guidance=guidance)
-            value, made = _mean(same), int(same["value"].notna().sum())
+            value, count = _mean(same), int(same["value"].notna().sum())
             text = DASH if value is None else estimate_text(value, 100, 1, value.n)
             broke = "broke" in same and len(same) and same["broke"].all()
             text = prefixed(BROKE if broke else "", text)
-            texts.append(text + (f" ({made} of {most})" if 0 < made < most else ""))
+            texts.append(text + (f" ({count} of {most})" if 0 < count < most else ""))
         return " / ".join(texts)
 
 

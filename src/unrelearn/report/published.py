@@ -84,16 +84,16 @@ def table_caption(record: Record) -> str:
 
 def reasons(record: Record) -> list[str]:
     """Of each line with a mode of privacy: what was noised, and why nothing is guaranteed."""
-    found = []
+    lines = []
     for row in record["rows"]:
         account = row.get("privacy") or {}
         if account.get("mechanism", "none") == "none":
             continue
-        delta, said = account.get("delta"), account.get("no_guarantee")
+        delta, reason = account.get("delta"), account.get("no_guarantee")
         words = f"{row['model']}: {account['mechanism']}, {account['sampling']},"
         words += f" {account['adjacency']}" + ("" if delta is None else f", delta {delta:g}")
-        found.append(words + (f"; no guarantee: {said}" if said else ""))
-    return found
+        lines.append(words + (f"; no guarantee: {reason}" if reason else ""))
+    return lines
 
 
 def verdict(record: Record) -> str:

@@ -20,8 +20,8 @@ SHOWN = 12  # stitched records
 
 def context(record: Record, outputs: Path) -> Context:
     """What templates/published.html shows besides what it shares with others."""
-    found = {row["model"]: _rows(row, outputs) for row in record["rows"]}
-    tables = {label: rows for label, rows in found.items() if rows is not None}
+    stored = {row["model"]: _rows(row, outputs) for row in record["rows"]}
+    tables = {label: rows for label, rows in stored.items() if rows is not None}
     return {
         "strips": strips(record, tables),
         "dependence": _drawn(dependence(record, tables)),

@@ -35,12 +35,12 @@ def environment() -> Environment:
     """Templates in which everything is escaped; a number keeps its percent sign on its line."""
     loader = PackageLoader("unrelearn.report")
     settings = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    made = Environment(
+    templates = Environment(
         loader=loader, autoescape=lambda name: str(name).endswith(".html"), **settings
     )
-    made.finalize = lambda value: wrap_safe(value) if type(value) is str else value
-    made.filters |= {"sentence": sentence, "guidance": guidance_label, "verbatim": verbatim}
-    return made
+    templates.finalize = lambda value: wrap_safe(value) if type(value) is str else value
+    templates.filters |= {"sentence": sentence, "guidance": guidance_label, "verbatim": verbatim}
+    return templates
 
 
 def verbatim(text: object) -> Markup:

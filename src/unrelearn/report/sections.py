@@ -61,10 +61,10 @@ def comparison_page(
     )
 
 
-def matrix_sections(found: Iterable[Panel]) -> dict[str, Context]:
+def matrix_sections(panels: Iterable[Panel]) -> dict[str, Context]:
     """Heat maps and trade-offs, by the title of the table that they belong to."""
     sections: dict[str, Context] = {}
-    for panel in found:
+    for panel in panels:
         drawings = []
         for draw in (matrix.heat_maps, matrix.trade_offs):
             drawings.append([figure(drawn, title) for title, drawn in draw(panel)])
@@ -139,12 +139,12 @@ def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> l
     return [{"title": title, "headers": headers, "rows": rows}] if rows else []
 
 
-def difference_note(found: Sequence[Panel]) -> str:
+def difference_note(panels: Sequence[Panel]) -> str:
     words = (
         "Forget accuracy: at the strongest learning rate or level that leaves the model whole, for"
         " each seed."
     )
-    return f"{words} {difference_words(found)}"
+    return f"{words} {difference_words(panels)}"
 
 
 def _difference_cells(panel: Panel, method: str, attack: str) -> list[str]:

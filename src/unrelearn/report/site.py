@@ -77,13 +77,13 @@ class Site:
     @cached_property
     def pages(self) -> dict[str, str]:
         """By address below the folder."""
-        made = {FRONT: self.front()}
+        pages = {FRONT: self.front()}
         for (table, method), address in self.methods.items():
             same = [p for p in self.panels if p.table == table and method in p.methods]
-            made[address] = method_page(self.results, same, method, self.folder / "methods")
+            pages[address] = method_page(self.results, same, method, self.folder / "methods")
         for (table, name), address in self.attacks.items():
-            made[address] = self.attack_page(table, name)
-        return made
+            pages[address] = self.attack_page(table, name)
+        return pages
 
     def front(self) -> str:
         sections = matrix_sections(matrix.matrices(self.results))

@@ -174,8 +174,8 @@ def _lines(id_: int, record: Record) -> Iterator[list[object]]:
             number(measured(row, "retain_accuracy", guidance)),
         ]
         for metric, scales in (row.get("metrics") or {}).items():
-            for said in _at_each_scale(metric, scales):
-                yield [*about, *said]
+            for measurement in _at_each_scale(metric, scales):
+                yield [*about, *measurement]
         if attacked and row.get("status") == "diverged":  # tried, and nothing to measure
             yield [*about, "forget_accuracy", "forget_accuracy", None, *Measurement()]
     yield from _whole_run(id_, record)

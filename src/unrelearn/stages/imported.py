@@ -200,9 +200,9 @@ class GivenWeights(Imported):
         given = self.reading
         current = theirs.rows(names, given.labels, given.null_label)[:-1]
         under_rows = torch.stack(seen)[:, theirs.PREDICTIONS.index(kind)]
-        found = theirs.other_order(under_rows, data.labels.cpu(), current, given.null_label)
-        if found:
-            raise UsageError(self._order_line(*found))
+        order = theirs.other_order(under_rows, data.labels.cpu(), current, given.null_label)
+        if order:
+            raise UsageError(self._order_line(*order))
 
     def _order_line(self, order: Sequence[int], null: str) -> str:
         names, first = self.run.dataset.class_names, int(null == "first")

@@ -154,8 +154,8 @@ def settle_inception(cfg: Config) -> None:
         return
     given, data = cfg.paths.inception_weights, Path(cfg.paths.data)
     try:
-        found = distributed.on_main(lambda: inception.weights(given, data, download=True))
-        cfg.paths.inception_weights = str(found)
+        weights = distributed.on_main(lambda: inception.weights(given, data, download=True))
+        cfg.paths.inception_weights = str(weights)
     except UsageError as error:
         if given is not None:
             raise

@@ -70,9 +70,9 @@ def outputs(network: "Network", pictures: Any, asked: list[str]) -> dict[str, Te
     parts: dict[str, list[Tensor]] = {name: [] for name in asked}
     for part in pictures.split(BATCH):
         features = network.features(unit(part.to(network.mean.device)))
-        found = {"logits": network.head(features), "features": features}
+        answers = {"logits": network.head(features), "features": features}
         for name in asked:
-            parts[name].append(found[name].float().cpu())
+            parts[name].append(answers[name].float().cpu())
     return {name: torch.cat(each) for name, each in parts.items()}
 
 

@@ -133,15 +133,15 @@ class Audit(Stage):
         verdicts: list[dict[str, Any]] = []
         kept: dict[str, np.ndarray] = {}
         for target, worlds in self.games.items():
-            about, found = self._played(*worlds)
-            for attack, scores in found.items():
+            about, scored = self._played(*worlds)
+            for attack, scores in scored.items():
                 known: dict[str, Any] = dict(game.verdict(scores, self.delta))
                 if about["replicas"] < bounds.FEWEST_REPLICAS:
                     known |= {"epsilon": None, "epsilon_gaussian": None}
                 verdicts.append({"target": target, "attack": attack, **about, **known})
                 names = (f"{target}/{attack}/{world}" for world in ("in", "out"))
                 kept |= dict(zip(names, scores.seen, strict=True))
-            if not found:
+            if not scored:
                 verdicts.append({"target": target, "attack": "", **about})
         write_json(folder / "verdicts.json", verdicts)
         save_file(kept, folder / "scores.safetensors")

@@ -76,8 +76,8 @@ def _row(run: Run, evaluation: Compare) -> dict[str, Any]:
     if gan.select == "best_fd":
         reasons.append("what is published was chosen by its distance to the training rows")
     if reasons and seen.row.privacy != "none":
-        said = [account["no_guarantee"]] if account["no_guarantee"] else []
-        account |= {"epsilon_record": None, "no_guarantee": "; ".join([*said, *reasons])}
+        of_mode = [account["no_guarantee"]] if account["no_guarantee"] else []
+        account |= {"epsilon_record": None, "no_guarantee": "; ".join([*of_mode, *reasons])}
     crossed = {} if generators.design.joined else trained.meta["bytes"] or {}
     return row | {
         "weights": generators.id,
@@ -101,6 +101,6 @@ def about(run: Run) -> dict[str, Any]:
 
 
 def _audit(audit: Audit) -> dict[str, Any]:
-    made = audit.build()
-    verdicts = json.loads((made.path / "verdicts.json").read_text())
+    artifact = audit.build()
+    verdicts = json.loads((artifact.path / "verdicts.json").read_text())
     return {"model": audit.what, "audit": audit.id, "delta": audit.delta, "verdicts": verdicts}

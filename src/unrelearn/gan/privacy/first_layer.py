@@ -53,13 +53,13 @@ class FirstLayer(Privacy):
     def account(self, training: AccountedTraining) -> dict[str, Any]:
         mechanism, sigma = claimed(training), self.noise_multiplier
         assert sigma is not None
-        said = [NO_GUARANTEE]
+        reasons = [NO_GUARANTEE]
         epsilon = None
         if self.delta is not None:
             epsilon = mechanism.epsilon(sigma, self.delta)
             # sensitivities of parties that hold parts of one record add in squares
             whole = mechanism.epsilon(sigma / training.parties**0.5, self.delta)
-            said.append(f"claimed a party, and the same accounting gives {whole:.1f} a record")
+            reasons.append(f"claimed a party, and the same accounting gives {whole:.1f} a record")
         return {
             "mechanism": self.mechanism,
             "sampling": mechanism.sampling,
@@ -68,7 +68,7 @@ class FirstLayer(Privacy):
             "epsilon_claimed": epsilon,
             "epsilon_record": None,
             "delta": self.delta,
-            "no_guarantee": "; ".join(said),
+            "no_guarantee": "; ".join(reasons),
         }
 
 

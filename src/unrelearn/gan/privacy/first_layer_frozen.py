@@ -19,10 +19,10 @@ class FirstLayerFrozen(Privacy):
         return torch.zeros_like(grad)
 
     def account(self, training: AccountedTraining) -> dict[str, Any]:
-        said = "all layers above the first are trained on raw records"
+        reason = "all layers above the first are trained on raw records"
         return super().account(training) | {
             "mechanism": "first layer of each extractor frozen",
             "adjacency": REPLACE,
             "epsilon_claimed": 0.0,
-            "no_guarantee": said,
+            "no_guarantee": reason,
         }

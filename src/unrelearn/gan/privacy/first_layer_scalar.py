@@ -16,5 +16,5 @@ class FirstLayerScalar(FirstLayer):
 
     def account(self, training: AccountedTraining) -> dict[str, Any]:
         account = super().account(training)
-        said = f"one number is no Gaussian mechanism; {account['no_guarantee']}"
-        return account | {"no_guarantee": said}
+        reason = f"one number is no Gaussian mechanism; {account['no_guarantee']}"
+        return account | {"no_guarantee": reason}
