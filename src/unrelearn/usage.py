@@ -14,9 +14,16 @@ OWN = ("hydra", "tune")  # of Hydra's own plugins, and of scripts/tune.py
 
 
 def usage() -> str:
-    text = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]
-    template = text["template"].replace("${hydra.help.header}", text["header"])
-    return template.replace("$APP_CONFIG_GROUPS", "\n".join(groups()))
+    config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    text = config["hydra"]["help"]
+    parts = {
+        "${hydra.help.header}": text["header"],
+        "${stages}": ", ".join(config["stages"]),
+        "$APP_CONFIG_GROUPS": "\n".join(groups()),
+    }
+    for name, part in parts.items():
+        text["template"] = text["template"].replace(name, part)
+    return str(text["template"])
 
 
 def groups() -> list[str]:

@@ -1,11 +1,12 @@
 """Rules of a classifier: its network, its references, and the images that are to be forgotten."""
 
+from functools import partial
 from typing import Any
 
 from unrelearn.advice import problem
 from unrelearn.config.groups import name_of
 from unrelearn.config.models import NetworkSettings
-from unrelearn.config.rules import Problems, Rules
+from unrelearn.config.rules import Problems, Rules, stages
 from unrelearn.config.schema import Config
 from unrelearn.forgotten import names_images
 
@@ -35,13 +36,6 @@ def checkpoint(cfg: Config) -> Problems:
     if (decay := model.pretrain.ema_decay) is not None:
         key, why = "model.pretrain.ema_decay", "references keep no average, so no other model does"
         yield problem(key, decay, why, {key: None})
-
-
-def stages(cfg: Config) -> Problems:
-    known = ["pretrain", "unlearn", "attack", "evaluate"]
-    if not set(known) & set(cfg.stages):
-        why = f"a classifier has none of these; allowed: {', '.join(known)}"
-        yield problem("stages", cfg.stages, why, {"stages": known})
 
 
 def validation(cfg: Config) -> Problems:
@@ -99,7 +93,7 @@ RULES: Rules = (
     (network, ("model.network.",)),
     (checkpoint, ("model.checkpoint", "model.weights")),
     (seed, ("seed",)),
-    (stages, ("stages",)),
+    (partial(stages, whose="a classifier has"), ("stages",)),
     (validation, ("validation.",)),
     (halves, ("references.halves",)),
     (half, ("references.half", "references.count")),

@@ -1,5 +1,6 @@
 """Rules of federated generators: what is published, who holds what, what may be claimed."""
 
+from functools import partial
 from typing import Any
 
 from hydra.utils import get_object
@@ -8,7 +9,7 @@ from unrelearn.advice import problem
 from unrelearn.config.audited import check_targets
 from unrelearn.config.groups import name_of
 from unrelearn.config.models import Networks
-from unrelearn.config.rules import Problems, Rules
+from unrelearn.config.rules import Problems, Rules, stages
 from unrelearn.config.schema import Config
 
 
@@ -71,20 +72,13 @@ def transport(cfg: Config) -> Problems:
         yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
 
 
-def stages(cfg: Config) -> Problems:
-    known = ["pretrain", "samples", "evaluate"]
-    if not set(known) & set(cfg.stages):
-        why = f"federated generators have none of these; allowed: {', '.join(known)}"
-        yield problem("stages", cfg.stages, why, {"stages": known})
-
-
 RULES: Rules = (
     (identity, ("method", "attack")),
     (widths, ("model.gan.",)),
     (rows, ("design", "privacy", "gan.")),
     (privacy, ("privacy", "gan.")),
     (transport, ("gan.",)),
-    (stages, ("stages",)),
+    (partial(stages, whose="federated generators have"), ("stages",)),
 )
 
 

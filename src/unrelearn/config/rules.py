@@ -161,6 +161,15 @@ def audited(cfg: Config) -> Problems:
         yield problem("audit", "published", why, "Type experiment=vflgan, or audit=none")
 
 
+def stages(cfg: Config, whose: str) -> Problems:
+    """Of a kind of model that has some of them only; its track says which."""
+    track = get_object(cfg.model.kind).track
+    known = list(get_object(f"unrelearn.tracks.{track}.STAGES"))
+    if not set(known) & set(cfg.stages):
+        why = f"{whose} none of these; allowed: {', '.join(known)}"
+        yield problem("stages", cfg.stages, why, {"stages": known})
+
+
 RULES: Rules = (
     (logging, ("trainer.checkpoint_every", "trainer.log_every")),
     (budgets, ("attack.budgets", "relearning.budgets")),

@@ -126,6 +126,7 @@ class Generators(Stage):
     """
 
     name = "federation"
+    asked = "pretrain"  # its word in `stages`
     trains = True
 
     def __init__(
@@ -250,6 +251,7 @@ class SyntheticTables(Stage):
     """Rows that the generators of all replicas publish, (R, N, columns) in their own units."""
 
     name = "tables"
+    asked = "samples"  # its word in `stages`
 
     def __init__(self, run: Run, row: Row, generators: Generators | None = None):
         super().__init__(run)

@@ -1,6 +1,7 @@
 """What kinds of model there are: which stages a run of each has.
 
-A file for each, which offers these five functions; a run's kind of model says which.
+A file for each, which offers these five functions, and STAGES, the words of `stages` that a run of
+it knows; a run's kind of model says which.
 """
 
 from importlib import import_module

@@ -9,6 +9,8 @@ from unrelearn.stages.rows import rows_of
 from unrelearn.stages.score import Score
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, chain
 
+STAGES = (Pretrain.name, Unlearn.name, Attack.name, Score.name)  # that can be left out
+
 
 def models(run: Run) -> list[Model]:
     return chain(Pretrain(run))

@@ -14,6 +14,10 @@ from unrelearn.stages.measure import Evaluate
 from unrelearn.stages.rows import rows_of
 from unrelearn.stages.train import Attack, Model, Pretrain, Unlearn, attacked, chain
 
+STAGES = tuple(  # that can be left out
+    stage.name for stage in (Pretrain, Oracle, Unlearn, Attack, Samples, Evaluate)
+)
+
 
 def models(run: Run) -> list[Model]:
     reader = Import if run.cfg.model.latent is None else ImportStable

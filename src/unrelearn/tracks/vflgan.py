@@ -9,6 +9,8 @@ from unrelearn.stages.compare import Compare, Floor
 from unrelearn.stages.federated import Generators, Row, SyntheticTables
 from unrelearn.stages.worlds import Audit
 
+STAGES = (Generators.asked, SyntheticTables.asked, Compare.name)  # that can be left out
+
 
 def lines(run: Run) -> list[Row]:
     """Every design without privacy; the protected one under every other mode."""
@@ -46,7 +48,9 @@ def targets(run: Run) -> list[Stage]:
     asked = set(run.cfg.stages)
     if Compare.name in asked:
         return list(evaluations(run))
-    return [SyntheticTables(run, row) for row in lines(run)] if "samples" in asked else models(run)
+    if SyntheticTables.asked in asked:
+        return [SyntheticTables(run, row) for row in lines(run)]
+    return models(run)
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
