@@ -35,7 +35,15 @@ from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import Group, control_first
 from unrelearn.report.page import figure
-from unrelearn.report.records import NONE, Record, row_of, rows_of, troubles, versions_line
+from unrelearn.report.records import (
+    NONE,
+    Record,
+    row_of,
+    rows_of,
+    troubles,
+    unlearning,
+    versions_line,
+)
 from unrelearn.report.relearning import relearning_figure
 from unrelearn.report.render import (
     Context,
@@ -153,9 +161,8 @@ def _line(record: Record) -> dict[str, Any]:
         line[column.name] = value_of(unlearned, column.metric, column.field)
     before = value_of(original, "gap")
     line["normalised"] = line["gap"] / before if line["gap"] is not None and before else None
-    for stage in record.get("stages") or []:
-        if stage["stage"] == "unlearn":
-            line["seconds"] = stage.get("seconds")
+    for stage in unlearning(record):
+        line["seconds"] = stage.get("seconds")
     return line
 
 

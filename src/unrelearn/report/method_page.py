@@ -23,6 +23,7 @@ from unrelearn.report.records import (
     measured,
     retained_guidance,
     row_of,
+    unlearning,
 )
 from unrelearn.report.render import Context, Line, Rich, caption, page
 from unrelearn.report.samples import replacement_figure, sample_files
@@ -195,11 +196,10 @@ def _changes(record: Record) -> list[float] | None:
 def _cost(panel: Panel, method: str) -> list[list[str]]:
     lines = []
     for record in panel.records(method):
-        for stage in record.get("stages") or []:
-            if stage["stage"] == "unlearn":
-                cost = [plain(stage["seconds"]), plain(stage.get("peak_memory_mib") or 0, digits=0)]
-                where = [stage.get("device") or DASH, f"unlearn/{stage['key']}"]
-                lines.append([panel.forgotten, str(record["seed"]), *cost, *where])
+        for stage in unlearning(record):
+            cost = [plain(stage["seconds"]), plain(stage.get("peak_memory_mib") or 0, digits=0)]
+            where = [stage.get("device") or DASH, f"{stage['stage']}/{stage['key']}"]
+            lines.append([panel.forgotten, str(record["seed"]), *cost, *where])
     return lines
 
 

@@ -208,6 +208,11 @@ def rows_of(record: Record, model: str) -> list[Record]:
     return [row for row in record["rows"] if row["model"] == model]
 
 
+def unlearning(record: Record) -> list[Row]:
+    """Of the table of stages, what the method made; nothing where it changes nothing."""
+    return [stage for stage in record.get("stages") or [] if stage["stage"] == "unlearn"]
+
+
 def attack_unit(record: Record) -> str:
     """What budgets count: optimiser ``steps``, or the levels of an edit, ``bits``."""
     return record.get("attack_unit") or "steps"

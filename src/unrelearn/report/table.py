@@ -21,6 +21,7 @@ from unrelearn.report.records import (
     sees_forgotten,
     shows_class,
     takes_steps,
+    unlearning,
 )
 from unrelearn.report.stats import (
     MEASURED,
@@ -227,9 +228,9 @@ def _whole_run(id_: int, record: Record) -> Iterator[list[object]]:
         if takes_steps(record) and shows_class(record, guidance):
             half = number(curve.get("steps_to_half"))
             yield [*about, "steps_to_half", "steps_to_half", guidance, *Measurement(half)]
-    for stage in record.get("stages") or []:
+    for stage in unlearning(record):
         seconds = number(stage.get("seconds"))
-        if stage["stage"] == "unlearn" and seconds is not None:
+        if seconds is not None:
             about[2] = "unlearned"
             yield [*about, "unlearn_seconds", "unlearn_seconds", None, *Measurement(seconds)]
 
