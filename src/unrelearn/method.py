@@ -88,6 +88,7 @@ class Method:
     elsewhere: ClassVar[bool] = False  # True: its model is read and not made (stages.imported)
     closed: ClassVar[bool] = False  # True: takes no key but those that it names itself
     stage: ClassVar[str] = "unlearn"  # names the random streams
+    attacks: ClassVar[bool] = False  # True: it starts from the unlearned model
     unit: ClassVar[str] = "steps"  # of the numbers at which an attacked model is measured
     by_class: ClassVar[bool] = False  # it has no meaning where single images are forgotten
     holds_public: ClassVar[bool] = False  # half of the test images, which then measure nothing
@@ -197,6 +198,7 @@ class Relearning(Method):
     seed: Seed = 0
 
     stage = "attack"
+    attacks = True
 
     def __post_init__(self) -> None:
         self.max_steps = self.budgets[-1]
@@ -223,6 +225,7 @@ class Edit(Still):
 
     closed = True
     stage = "attack"
+    attacks = True
     allowed: ClassVar[tuple[float, float]]
 
     @property

@@ -50,8 +50,8 @@ class Classifying(Training):
 
     def __init__(self, method: Method, task: Task):
         super().__init__(method, task)
-        held, fresh = self.task.validation, method.stage == "pretrain" or method.from_scratch
-        self.best = Best(held) if held is not None and fresh else None
+        held = self.task.validation
+        self.best = Best(held) if held is not None and method.from_scratch else None
 
     @property
     def num_classes(self) -> int:
@@ -64,8 +64,10 @@ class Classifying(Training):
     def place(self, term: str) -> str:
         """Where images of a term are augmented: as a key of `augment`."""
         method = self.method
-        if method.stage != "unlearn":
-            return "base" if method.stage == "pretrain" else "attack"
+        if isinstance(method, ClassifierPretraining):
+            return "base"
+        if method.attacks:
+            return "attack"
         if method.from_scratch:
             return "retrain"
         return "forget" if term == "forget" else "retain"
@@ -169,11 +171,10 @@ class Classifying(Training):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        fresh = self.method.stage == "pretrain" or self.method.from_scratch
         for module in self.network.modules():
             if isinstance(module, GlobalBatchNorm):
                 module.shared = distributed.world_size() > 1
-                module.train(fresh or self.task.batch_norm == "train")
+                module.train(self.method.from_scratch or self.task.batch_norm == "train")
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
         super().optimizer_step(*arguments, **keywords)
@@ -232,6 +233,7 @@ class ClassifierPretraining(Method):
     """
 
     stage = "pretrain"
+    from_scratch = True
 
     def losses(self, t: Classifying) -> dict[str, Tensor]:
         return t.losses(data=t.draw("data", t.task.retain))

@@ -70,7 +70,7 @@ class Classifiers(Kind):
 
     def followed(self, method: Method) -> dict[str, Any]:
         augment = asdict(self.cfg.augment)
-        if method.stage == "attack":
+        if method.attacks:
             return {"augment": augment["attack"]}
         places = ["retrain"] if method.from_scratch else ["retain", "forget"]
         return {"augment": {place: augment[place] for place in places}}

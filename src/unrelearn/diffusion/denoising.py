@@ -191,6 +191,7 @@ class DenoiserPretraining(Method):
     train_class_embedding: bool = constant(True)
 
     stage = "pretrain"
+    from_scratch = True
 
     def losses(self, t: Denoising) -> dict[str, Tensor]:
         return t.losses(denoising=t.draw("data", t.task.retain))
