@@ -38,7 +38,7 @@ from unrelearn.report.told import tell
 from unrelearn.report.words import labelled
 from unrelearn.run import Run
 from unrelearn.stages.images import images
-from unrelearn.stages.predict import HALVES
+from unrelearn.stages.predict import HALVES, References
 
 FLOOR = "retrained"
 FEWEST = 8  # models of each world: of fewer nothing can be fitted
@@ -76,7 +76,7 @@ def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
     run = Run(to_config(settings), command="")
     data = images(run)
     forget = run.kind.mask(data).cpu()  # type: ignore[attr-defined]  # a classifier's
-    folder = outputs / "artifacts" / "references" / references(first[0])
+    folder = outputs / "artifacts" / References.name / references(first[0])
     half = HALVES[run.cfg.references.half]
     logits = load_file(folder / "logits.safetensors")
     return {
@@ -90,7 +90,8 @@ def retrained(records: Sequence[Record]) -> dict[str, np.ndarray]:
 
 def references(record: Record) -> str:
     """Key of the artefact."""
-    return next(stage["key"] for stage in record["stages"] if stage["stage"] == "references")
+    stages = record["stages"]
+    return next(stage["key"] for stage in stages if stage["stage"] == References.name)
 
 
 def unlearned(records: Sequence[Record], forget: np.ndarray) -> dict[str, np.ndarray]:

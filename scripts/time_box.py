@@ -40,14 +40,15 @@ from unrelearn.grid.parts import Part
 from unrelearn.grid.plan import Plan
 from unrelearn.paths import given
 from unrelearn.run import Run
-from unrelearn.stages.train import Pretrain, fit_options
+from unrelearn.stages.predict import References
+from unrelearn.stages.train import Attack, Pretrain, Unlearn, fit_options
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED_FROM, MEASURED_TO = 30, 80  # steps; compilation is over by then
 PRETRAINING, CHANGING, MEASURING = 1 / 2, 1 / 3, 1 / 6  # of a box
 GATHERING = 0.05  # of a box, kept free at its end for the report and the files
 PATIENCE = 60.0  # seconds for what is interrupted to end by itself
-TRAINED = ("pretrain", "unlearn", "attack")  # stages whose weights come out
+TRAINED = (Pretrain.name, Unlearn.name, Attack.name)  # stages whose weights come out
 FEWEST = 100  # pretraining steps
 FILES, BYTES = 8, 16 * 2**20  # that come out
 
@@ -69,8 +70,8 @@ class Box:
 
 def from_scratch(plan: Plan, part: Part) -> bool:
     """Whether a part is trained like the original: the original, references, retraining."""
-    if part.stage != "unlearn":
-        return part.stage in ("pretrain", "references")
+    if part.stage != Unlearn.name:
+        return part.stage in (Pretrain.name, References.name)
     method = plan.configuration(part)[0].method["_target_"]
     return get_object(method).from_scratch
 
@@ -113,10 +114,11 @@ def first_box(plan: Plan, minutes: float) -> Box:
 
 def divided(plan: Plan, box: Box, minutes: float) -> str:
     """How a box is meant to be spent, in words."""
-    original = plan.cost(next(part for part in plan.parts.values() if part.stage == "pretrain"))
+    parts = plan.parts.values()
+    original = plan.cost(next(part for part in parts if part.stage == Pretrain.name))
     speed = box.seconds * original.steps / original.flops
     flops = [0.0] * len(plan.targets)
-    for part in plan.parts.values():
+    for part in parts:
         if part.trains and not from_scratch(plan, part):
             flops[part.cell] += plan.cost(part).flops
     spent, fit = 0.0, 0
@@ -234,7 +236,7 @@ def box_of(words: list[str], experiment: str, minutes: float) -> tuple[Plan, Box
         UsageError: what does not hold.
     """
     plan = Plan.of(words)
-    originals = [part for part in plan.parts.values() if part.stage == "pretrain"]
+    originals = [part for part in plan.parts.values() if part.stage == Pretrain.name]
     if len(originals) > 1:
         raise UsageError(
             f"{experiment}: {len(originals)} pretrainings, and a box has one. Type seed=0; later"

@@ -74,9 +74,9 @@ def _latents(run: Run) -> "list[Latents]":
 def images(run: Run) -> ImageData:
     """The images of a run, as its models see them, and what is known of them."""
     encoded = _latents(run)
-    data = run.once("latents", encoded[0].read) if encoded else stored(run)
+    data = run.once(encoded[0].name, encoded[0].read) if encoded else stored(run)
     for known in _known(run):
-        scores = run.once("memorisation", known.read)
+        scores = run.once(known.name, known.read)
         data = replace(data, memorisation=scores)
     return run.once("split", lambda: run.kind.divided(data))
 
