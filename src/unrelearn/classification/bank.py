@@ -22,6 +22,7 @@ from unrelearn.classification.epochs import epoch_indexes
 from unrelearn.classification.networks import NetworkConfig, build
 from unrelearn.classification.recipe import Recipe
 from unrelearn.data import ImageSet
+from unrelearn.method import Method
 
 State = dict[str, Tensor]
 
@@ -153,7 +154,7 @@ def batches(data: ImageSet, member: Member, recipe: Recipe) -> Iterator[tuple[Te
     """Images float32 (B, C, S, S) in [0, 1] and labels (B,), without end: the member's images in an
     order of each epoch's own, batches running on from one into the next.
     """
-    seed, stage, term = member.seed, "unlearn", "retain"  # the names that `retrain` draws by
+    seed, stage, term = member.seed, Method.stage, "retain"  # the names that `retrain` draws by
     for step in itertools.count():
         start, size = step * recipe.batch_size, recipe.batch_size
         within = epoch_indexes((seed, stage, term), len(member.indexes), start, size)
