@@ -17,7 +17,7 @@ from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.weights import compare
 from unrelearn.errors import UsageError
 from unrelearn.methods.projection_swap import ProjectionSwap
-from unrelearn.tracks.diffusion import weight_changes
+from unrelearn.stages.about import weight_changes
 
 NETWORKS = {
     "unet2d": {},
@@ -206,7 +206,7 @@ def test_the_record_says_in_which_units_a_method_wrote(compose):
     )
     run = Cell(cfg, "test")
     run.complete()
-    found = weight_changes(run)
+    found = weight_changes(run, run.models)
     assert found["norm_ratio"][1] == pytest.approx(100, rel=0.05)
     assert found["norm_ratio"][0] == pytest.approx(1, rel=0.05)
     assert not found["class_rows_changed"]
