@@ -27,15 +27,6 @@ from unrelearn.masks import Mask
 from unrelearn.method import Edit, Method
 from unrelearn.task import Task
 
-# what method.parameters says of a parameter's name; attn2 is diffusers' cross-attention, which
-# reads the caption through to_k and to_v
-CHOSEN: dict[str, Callable[[str], bool]] = {
-    "all": lambda name: True,
-    "cross_attention": lambda name: ".attn2." in name,
-    "key_value": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
-    "not_cross_attention": lambda name: ".attn2." not in name,
-}
-
 
 def total(losses: Iterable[Tensor]) -> Tensor:
     return reduce(add, losses)
@@ -68,6 +59,14 @@ def _described(value: object) -> str:
     return shown(repr(value))[:80]
 
 
+def no_such_block(method: Method, network: nn.Module) -> UsageError:
+    known = [name for name, _ in network.named_children()]
+    return UsageError(
+        f"{method.stage}: blocks={method.blocks}: no parameter begins so; allowed:"
+        f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"
+    )
+
+
 class Training(Batches):
     """Train `task.network` by the sum of `method.losses(self)`.
 
@@ -88,16 +87,16 @@ class Training(Batches):
         self._freeze_all_but_chosen()
         self.begin()
 
+    def may_move(self, name: str) -> bool:
+        """Whether a parameter of this name may, as far as its kind of network says."""
+        return True
+
     def _freeze_all_but_chosen(self) -> None:
-        blocks, chosen = self.method.blocks, CHOSEN[self.method.parameters]
+        beginnings = tuple(self.method.blocks or [""])
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(chosen(name) and name.startswith(tuple(blocks or [""])))
+            parameter.requires_grad_(self.may_move(name) and name.startswith(beginnings))
         if not any(p.requires_grad for p in self.network.parameters()):
-            known = [name for name, _ in self.network.named_children()]
-            raise UsageError(
-                f"{self.method.stage}: blocks={blocks}: no parameter begins so; allowed:"
-                f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"
-            )
+            raise no_such_block(self.method, self.network)
 
     # its course
 

@@ -26,6 +26,12 @@ BAD = {
         "retain set empty",
     ],
     "method=esd": ["method=esd: ", "another kind of model", "method="],
+    "stages=[oracle]": ["stages=", "a classifier has none", "pretrain, unlearn, attack, evaluate"],
+    "+method.parameters=key_value": [
+        "method.parameters=key_value: ",
+        "no cross-attention",
+        "Leave method.parameters out",
+    ],
     "audit.fail_above=0.05": ["audit.fail_above=0.05: ", "only weights from elsewhere"],
     "augment.base=foo": ["augment.base=foo: ", "crop_flip", "Type augment.base=none"],
     "augment.base=null": ["augment.base=null: ", "crop_flip", "Type augment.base=none"],

@@ -87,6 +87,14 @@ def retained_only(cfg: Config) -> Problems:
         yield problem("attack.data", "retain", why, {"attack.data": "public"})
 
 
+def parameters(cfg: Config) -> Problems:
+    """The names that method.parameters stands for are those of cross-attention."""
+    for group in ("method", "attack"):
+        value, key = getattr(cfg, group).get("parameters", "all"), f"{group}.parameters"
+        if value != "all":
+            yield problem(key, value, "a classifier has no cross-attention", f"Leave {key} out")
+
+
 RULES: Rules = (
     (retained_only, ("forget", "attack")),
     (passes, ("trainer.batch_size_per_device",)),
@@ -98,6 +106,7 @@ RULES: Rules = (
     (halves, ("references.halves",)),
     (half, ("references.half", "references.count")),
     (held_out, ("held_out.",)),
+    (parameters, ("method.parameters", "attack.parameters")),
 )
 
 

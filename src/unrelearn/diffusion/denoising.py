@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,15 @@ from unrelearn.diffusion.ranking import fisher_information, guided_losses
 from unrelearn.method import Method, constant
 from unrelearn.task import Batch, Task
 from unrelearn.training import Training
+
+# what method.parameters says of a parameter's name; attn2 is diffusers' cross-attention, which
+# reads the caption through to_k and to_v
+CHOSEN: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "cross_attention": lambda name: ".attn2." in name,
+    "key_value": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    "not_cross_attention": lambda name: ".attn2." not in name,
+}
 
 
 @dataclass(kw_only=True)
@@ -49,6 +58,9 @@ class Denoising(Training):
         self.loss_scale = math.prod(shape) if self.task.loss_reduction == "sum" else 1
         self.register_buffer("alphas_cumprod", maths.alphas_of(schedule), persistent=False)
         super().begin()
+
+    def may_move(self, name: str) -> bool:
+        return CHOSEN[self.method.parameters](name)
 
     @property
     def null_label(self) -> int:

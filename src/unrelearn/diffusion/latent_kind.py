@@ -60,7 +60,7 @@ class StableDiffusion(Prompted):
         return Captioned(method, task)
 
     def memory(self, method: Method) -> dict[str, int]:
-        from unrelearn.training import CHOSEN
+        from unrelearn.diffusion.denoising import CHOSEN
 
         if method.identity or not method.max_steps:
             return {}
