@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import drawing, sampling
+from unrelearn.diffusion import drawing
 from unrelearn.diffusion.maths import alphas_cumprod, target
 from unrelearn.diffusion.sampling import SAMPLERS, make_scheduler, sample
 from unrelearn.randomness import generator_for
@@ -277,16 +277,9 @@ class SmallMemory(torch.nn.Module):
         return self.network(x_t, t, class_labels=class_labels, return_dict=return_dict)
 
 
-@pytest.fixture
-def fitting(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """What this process has found out about batch sizes: nothing, and forgotten afterwards."""
-    monkeypatch.setattr(sampling, "_fitting", {})
-    return sampling._fitting
-
-
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_batch_that_does_not_fit_is_halved_and_the_images_stay_the_same(
-    network: UNet2DModel, way: dict, fitting: dict
+    network: UNet2DModel, way: dict
 ):
     small, counted = SmallMemory(network, room=3).eval(), []
     images = draw(small, progress=counted.append, **way)
@@ -295,17 +288,17 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_images_stay_the_same(
 
 
 def test_the_size_that_fitted_is_tried_first_from_then_on_for_this_network_alone(
-    network: UNet2DModel, fitting: dict
+    network: UNet2DModel,
 ):
-    labels = LABELS.repeat(3)
+    labels, known = LABELS.repeat(3), {"fitting": {}}
     small = SmallMemory(network, room=6).eval()
-    draw(small, labels)
+    draw(small, labels, **known)
     assert small.attempts == [21, 10, 5, 1]
     small.attempts.clear()
-    draw(small, labels, guidance_scale=2.0)  # of twice the size
+    draw(small, labels, guidance_scale=2.0, **known)  # of twice the size
     assert small.attempts == [10, 4, 2]
     small.attempts.clear()
-    draw(small, labels)
+    draw(small, labels, **known)
     assert small.attempts == [2, 1]
     other = SmallMemory(
         denoisers.build(
@@ -320,11 +313,14 @@ def test_the_size_that_fitted_is_tried_first_from_then_on_for_this_network_alone
         ).eval(),
         room=99,
     )
-    draw(other, labels)
+    draw(other, labels, **known)
     assert other.attempts == [21]
+    small.attempts.clear()
+    draw(small, labels)  # of what was found elsewhere nothing is known
+    assert small.attempts[0] == 21
 
 
-def test_an_image_that_does_not_fit_alone_is_an_error(network: UNet2DModel, fitting: dict):
+def test_an_image_that_does_not_fit_alone_is_an_error(network: UNet2DModel):
     small = SmallMemory(network, room=0).train()
     with pytest.raises(torch.OutOfMemoryError):
         draw(small)

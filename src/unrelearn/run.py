@@ -50,6 +50,8 @@ class Run:
         self.tracking = self.settings["tracking"]
         self.used: dict[str, dict] = {}  # artefact key -> what the stage table says of it
         self._kept: dict[str, Any] = {}
+        # kind of network -> the largest batch of images that this device could draw, once found
+        self.fitting: dict[tuple, int] = after.fitting if after else {}
         same = ("dataset", "trainer")
         if after and all(self.settings[key] == after.settings[key] for key in same):
             self._kept["images"] = after._kept.get("images")

@@ -50,6 +50,7 @@ class Task:
     # model and these settings and then kept; for what is dear and the same in many runs
     cached: Cached = lambda name, settings, compute: compute()
     original: Callable[[], nn.Module] = _no_original  # the original model's network, a new copy
+    fitting: dict[tuple, int] = field(default_factory=dict)  # of diffusion.sampling, as the run's
 
     @property
     def name_of_forgotten(self) -> Any:

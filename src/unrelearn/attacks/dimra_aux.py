@@ -53,6 +53,7 @@ class DiMRAAux(Relearning):
             guidance_scale=self.guidance_scale,
             seed=t.task.seed,
             stream="attacker's data",
+            fitting=t.task.fitting,
         )
         self.auxiliary = ImageSet(images, labels).to(t.task.retain.labels.device)
 

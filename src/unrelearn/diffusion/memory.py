@@ -61,7 +61,8 @@ def _images(
         else:
             seed = int(torch.randint(2**31, (), generator=g))
             labels = torch.full((n,), other)
-            images = sample(task.network, labels, schedule=task.schedule, seed=seed)
+            options = {"schedule": task.schedule, "seed": seed, "fitting": task.fitting}
+            images = sample(task.network, labels, **options)
         images = images.to(task.retain.labels.device)
         return ImageSet(images, torch.full((n,), other, device=images.device))
     every = memory in ("all_retain", "fixed_k")

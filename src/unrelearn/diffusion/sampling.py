@@ -9,7 +9,7 @@ the size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,9 +42,6 @@ def make_scheduler(name: str, schedule: dict, clip_sample: bool = True):
     return kind(**schedule, **own, timestep_spacing="trailing")
 
 
-_fitting: dict[tuple, int] = {}  # kind of network -> the largest batch that fitted, once found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How images are drawn.
@@ -55,6 +52,8 @@ class Sampling:
             stream).
         batch_size: images drawn at once; None: as many as make a forward pass of 250 on the CPU; on
             a GPU 2048, halved while they do not fit.
+        fitting: kind of network -> the largest batch that fitted, once found; who hands in the same
+            at every call has it found once.
         progress: called with the number of images finished since the last call.
         start: images uint8 (M, C, H, W) to start from, noised, instead of pure noise; image k of
             the stream starts from number k mod M (SDEdit, Meng et al. 2022, arXiv 2108.01073).
@@ -75,6 +74,7 @@ class Sampling:
     stream: str = "image"
     first: int = 0
     batch_size: int | None = None
+    fitting: dict[tuple, int] = field(default_factory=dict)
     progress: Callable[[int], None] = lambda images: None
     start: Tensor | None = None
     start_time: float = 1.0
@@ -154,7 +154,7 @@ def sample(denoiser: Denoiser, labels: Tensor, **settings: Any) -> Tensor:
     # on a CPU 250 images in one forward pass are faster than 500, which leave its caches
     default = 250 if sampling.guidance_scale == 1.0 else 125
     default = 2048 if device.type == "cuda" else default
-    size = sampling.batch_size or _fitting.get(kind, default)
+    size = sampling.batch_size or sampling.fitting.get(kind, default)
     # a process may have no image to draw
     images, done = [sampling.finished(denoiser, torch.empty((0, *shape)))], 0
     training = denoiser.training
@@ -164,7 +164,7 @@ def sample(denoiser: Denoiser, labels: Tensor, **settings: Any) -> Tensor:
             part = labels[done : done + size].to(device)
             drawn = _if_it_fits(sampling, denoiser, part, done)
             if drawn is None:
-                size = _fitting[kind] = len(part) // 2
+                size = sampling.fitting[kind] = len(part) // 2
                 continue
             images.append(drawn)
             sampling.progress(len(part))

@@ -72,6 +72,7 @@ class SelectiveAmnesia(Method):
             guidance_scale=self.replay_guidance_scale,
             seed=t.task.seed,
             stream="replay",
+            fitting=t.task.fitting,
         )
 
     def losses(self, t: "Denoising") -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ class Samples(OfModel):
                 self.model.step,
                 schedule=run.slice(cfg.model.schedule),
                 batch_size=cfg.trainer.sampling_batch_size,
+                fitting=run.fitting,
                 progress=advance,
                 finish=kind.finish(run.device),
             )

@@ -175,6 +175,7 @@ class Trained(Stage):
             },
             cached=self.cached,
             original=lambda: written(self.original().network()).to(run.device),
+            fitting=run.fitting,
         )
 
     def cached(
