@@ -1,4 +1,4 @@
-"""The keys of every artefact of 141 configurations, as they were when they were last accepted.
+"""The keys of every artefact of 176 configurations, as they were when they were last accepted.
 
 What was computed is found again by its key: whoever moves code must not move a key. Whoever changes
 on purpose what a key stands for raises the version of its stage, writes the new ones with
@@ -19,6 +19,7 @@ from tiny import ATTACKS, CLASSIFIERS, METHODS
 
 from unrelearn import tracks
 from unrelearn.config import to_config
+from unrelearn.config.schema import file_of
 from unrelearn.record import name_of_run
 from unrelearn.run import Run
 from unrelearn.stage import walk
@@ -68,6 +69,37 @@ OF_CLASSIFIERS = (
     "dataset=digits",
     "method=retrain augment.retain=augmix",
 )
+# without the files of a data set its content is in no key, as in a dry run
+OTHER_DATA = (
+    "dataset=cifar100",
+    "dataset=svhn",
+    "dataset=shapes model=unet_16 forget=red",
+    "dataset=imagenette dataset.image_size=64 model=ddpm_celeba64 forget=church",
+    "experiment=classification dataset=cifar100 forget=class:3",
+)
+OF_WORDS = (
+    *(f"method={name}" for name in ("uce", "forget_me_not", "token_swap", "row_swap")),
+    *(f"method={name}" for name in ("dimum", "retrain", "salun +method.parameters=key_value")),
+    *(f"attack={name}" for name in ("textual_inversion", "prompt_search", "encoder_transplant")),
+    "forget=circle",
+    "model.text.seed=1",
+)
+STABLE = "experiment=imagenette model.checkpoint=/nowhere"
+OF_STABLE = ("method=uce", "method=forget_me_not attack=few_shot", "precision=32-true")
+FEDERATED = "experiment=vflgan"
+OF_FEDERATIONS = (
+    "seed=1",
+    "design=[vflgan] privacy=[none,dpsgd]",
+    "design=[vflgan] privacy=[first_layer,first_layer_scalar,first_layer_frozen]",
+    "design=[vflgan] privacy=[gs] gan.privacy.gs.critics=2",
+    "design=[vflgan] audit=published",
+    "audit=published gan.audit.change=replace gan.audit.targets=[outlier,3]",
+    "design=[vflgan,vertigan] gan.partition=left_right gan.penalty=factorised",
+    "design=[vflgan] gan.select=best_fd gan.records=100",
+    "design=[vflgan] dataset=gauss_pair",
+    "design=[vflgan] dataset=gauss_pair gan.statistics=dp",
+    "design=[vflgan] dataset=mnist_halves",
+)
 CONFIGURATIONS = [
     *(f"{CLASSIFIER} {g}={name}" for g, names in CLASSIFIERS.items() for name in names),
     *(f"{CLASSIFIER} {words}" for words in OF_CLASSIFIERS),
@@ -76,6 +108,10 @@ CONFIGURATIONS = [
     *(f"attack={name}" for name in ATTACKS),
     *(f"dataset={name}" for name in DATASETS),
     *SINGLE,
+    *OTHER_DATA,
+    *(f"experiment=text {words}" for words in OF_WORDS),
+    *(f"{STABLE} {words}" for words in OF_STABLE),
+    *(f"{FEDERATED} {words}" for words in OF_FEDERATIONS),
 ]
 
 FILES = (
@@ -83,6 +119,10 @@ FILES = (
     "a folder of weights from elsewhere",
     "a file of weights from elsewhere",
     "features of Inception",
+    "weights that somebody else unlearned",
+    "folders of Tiny ImageNet",
+    "a table of one's own",
+    "a file of German credit",
 )
 
 
@@ -128,6 +168,46 @@ def test_an_imported_checkpoint_has_its_keys(compose, tmp_path: Path):
     compare("a folder of weights from elsewhere", keys(cfg))
     cfg["model"]["checkpoint"] = str(folder / "sub" / "weights.safetensors")
     compare("a file of weights from elsewhere", keys(cfg))
+
+
+def test_weights_that_somebody_else_unlearned_have_their_keys(compose, tmp_path: Path):
+    cfg = compose("dry_run=true")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    cfg["method"] = {**file_of("method", "given"), "checkpoint": str(folder)}
+    compare("weights that somebody else unlearned", keys(cfg))
+
+
+def test_folders_of_tiny_imagenet_have_their_keys(compose, tmp_path: Path):
+    folder = tmp_path / "tiny-imagenet-200"
+    for name in ("n01", "n02"):
+        (folder / "train" / name / "images").mkdir(parents=True)
+        (folder / "train" / name / "images" / f"{name}_0.JPEG").write_bytes(name.encode())
+    (folder / "val" / "images").mkdir(parents=True)
+    (folder / "val" / "images" / "val_0.JPEG").write_bytes(b"test")
+    (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\n")
+    (folder / "wnids.txt").write_text("n01\nn02\n")
+    (folder / "words.txt").write_text("n01\tgoldfish, carp\nn02\tnewt\n")
+    chosen = ("dataset=tiny_imagenet", f"dataset.root={tmp_path}", "forget=newt")
+    compare("folders of Tiny ImageNet", keys(compose("dry_run=true", *chosen)))
+
+
+def test_a_table_of_ones_own_has_its_keys(compose, tmp_path: Path):
+    rows = [f"{20 + k % 50},{100 * k},{k % 2}" for k in range(400)]
+    (tmp_path / "table.csv").write_text("\n".join(["age,income,disease", *rows, ""]))
+    chosen = ("experiment=vflgan", "dataset=table", f"dataset.root={tmp_path / 'table.csv'}")
+    given = ("design=[vflgan]", "dataset.categorical=[disease]", "gan.statistics=own")
+    compare("a table of one's own", keys(compose("dry_run=true", *chosen, *given)))
+
+
+def test_a_file_of_german_credit_has_its_keys(compose, tmp_path: Path):
+    row = "A11 {} A34 A43 {} A65 A75 4 A93 A101 4 A121 67 A143 A152 2 A173 1 A192 A201 {}\n"
+    rows = [row.format(4 + k % 60, 300 + k, 1 + k % 2) for k in range(400)]
+    (tmp_path / "german.data").write_text("".join(rows))
+    chosen = ("experiment=vflgan", "dataset=credit", f"dataset.root={tmp_path}", "design=[vflgan]")
+    compare("a file of German credit", keys(compose("dry_run=true", *chosen)))
 
 
 def test_features_of_inception_have_their_keys(compose, tmp_path: Path):
