@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cifar_files import cifar_batches, write_cifar
 from command import ROOT
 from PIL import Image
-from test_data import cifar_batches, write_cifar
 
 from unrelearn.data import mosaics
 from unrelearn.data.cifar10 import CIFAR10, CLASS_NAMES

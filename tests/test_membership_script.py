@@ -1,5 +1,5 @@
-"""Many denoisers against many, of made-up scores; that it reads real runs, tests/test_membership.py
-shows.
+"""Many denoisers against many, of made-up scores; that it reads real runs, shows
+tests/evals/test_membership.py.
 """
 
 import importlib.util

@@ -10,10 +10,9 @@ import forked
 import pytest
 import torch
 import twice
-from command import ROOT, environment, weights_of
+from command import ROOT, environment, numbers, weights_of
 from safetensors.torch import load_file
 from test_ddp import close
-from test_grid import numbers
 from test_tracking import columns, read
 
 from unrelearn.report.records import ONLY

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data import Malicious, python2_pickle
+from cifar_files import python2_pickle
+from test_data import Malicious
 
 from unrelearn.data.cifar100 import CIFAR100, CLASS_NAMES
 from unrelearn.errors import UsageError

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from cifar_files import write_cifar
 from command import ROOT
-from test_data import one_line, tiny_cifar, write_cifar
+from test_data import one_line, tiny_cifar
 
 from unrelearn.data import ImageData
 from unrelearn.data.cifar10 import CIFAR10, CLASS_NAMES, SHA256

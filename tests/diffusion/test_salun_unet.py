@@ -24,7 +24,7 @@ from unrelearn.diffusion.salun_unet import (
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 
-CONF = Path(__file__).parents[1] / "conf" / "model"
+CONF = Path(__file__).parents[2] / "conf" / "model"
 SCHEDULE = dict(
     num_train_timesteps=1000,
     beta_start=1e-4,

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import forked
 import pytest
-from command import ROOT, TINY, environment, run, weights_of
+from command import ROOT, TINY, environment, numbers, run, weights_of
 from runs import Cell
 
 from unrelearn.errors import UsageError
@@ -63,12 +63,6 @@ def grid(
 
 def plan(outputs: Path, choices: list[str] = CHOICES) -> Plan:
     return Plan.of([*FIXED, *choices, f"paths.outputs={outputs}"])
-
-
-def numbers(outputs: Path) -> dict[str, dict]:
-    """What every run of a folder measured, by its name; not when, by whom and how fast."""
-    records = [json.loads(path.read_text()) for path in (outputs / "runs").glob("*/result.json")]
-    return {record["name"]: record["rows"] for record in records}
 
 
 def finished(outputs: Path) -> dict[str, int]:

@@ -2,7 +2,7 @@
 the published file.
 
 The published file is 96 MB and not here; where it is, `UNRELEARN_INCEPTION=FILE python -m pytest
-tests/test_inception.py` also compares the whole of it with clean-fid.
+tests/diffusion/test_inception.py` also compares the whole of it with clean-fid.
 """
 
 import os
