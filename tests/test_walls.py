@@ -407,7 +407,8 @@ def test_every_file_has_a_yaml_of_its_name_and_every_yaml_a_file(group: str):
     assert files
 
 
-def composed(group: str, name: str, *overrides: str):
+@cache
+def composed(group: str, name: str):
     """The configuration with this choice; Hydra's own object, every key given and every
     interpolation resolvable.
     """
@@ -419,7 +420,7 @@ def composed(group: str, name: str, *overrides: str):
     given += ["method.checkpoint=/weights"] if name == "given" else []
     given += ["dataset.root=/table.csv"] if name == "table" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", overrides=["tracking=none", *given, *overrides])
+        return hydra_compose("config", overrides=["tracking=none", *given])
 
 
 def arguments_of(group: str, name: str, cfg) -> dict:
