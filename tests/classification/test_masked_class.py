@@ -61,6 +61,19 @@ def test_its_gap_is_the_smallest_of_the_board(record: Callable[..., dict]):
     assert gaps["logit_mask"] < 0.5 * gaps.drop("logit_mask").min()
 
 
+def test_the_board_has_test_images_of_the_class_before_and_after(record: Callable[..., dict]):
+    runs = [record(method, "prototype") for method in ("logit_mask", "retrain")]
+    (board,) = classification.boards(results(runs))
+    _, masked, back = right_in_test(runs[0])
+    line = board.seeds.loc["logit mask"]
+    assert (line["unseen"].item(), line["unseen_prototype"].item()) == (masked, pytest.approx(back))
+    headers, (first, *_) = classification.headers(board), classification.lines(board)
+    shown = dict(zip(headers, first, strict=True))
+    assert shown["method"] == "retrain" and shown["unseen %"].startswith("0.0")
+    assert "unseen after\nprototype %" in shown
+    assert "Unseen: share" in classification.to_markdown([board])
+
+
 @pytest.mark.parametrize("attack", ["prototype", "linear_probe"])
 def test_who_holds_images_of_the_class_brings_it_back_and_far_less_of_it_to_a_retrained_model(
     attack: str, record: Callable[..., dict]

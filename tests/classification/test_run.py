@@ -158,6 +158,7 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     lines = {line[0]: line for line in classification.lines(board)}
     assert {"retrain", "random label", "original", "3 retrained"} <= set(lines)
     header = classification.headers(board)
+    assert "unseen %" not in header  # images, and no class, are forgotten
     place = header.index("gap")
     floor = board.references["gap"]
     for method in board.methods:

@@ -20,6 +20,7 @@ from unrelearn.report.classified import (
     grey,
     marked,
     retrained,
+    unseen,
     value_of,
 )
 from unrelearn.report.comparison import recovery_curves
@@ -81,8 +82,9 @@ class Board:
     @cached_property
     def seeds(self) -> pd.DataFrame:
         """A line a method and seed: the columns, `normalised`, and of each attack `after_ATTACK`,
-        the share of the forgotten images that is right then: at the rate and budget where it is
-        largest, of a mean over seeds of the attack.
+        the share of the forgotten images that is right then, and `unseen_ATTACK`, that of test
+        images of a forgotten class: each at the rate and budget where it is largest, of a mean over
+        seeds of the attack.
         """
         lines: dict[tuple[str, int], dict[str, Any]] = {}
         after: list[tuple[Any, ...]] = []
@@ -105,6 +107,11 @@ class Board:
         """Relearning first."""
         run = {group.first["attack"] for group in self.members} - {NONE}
         return sorted(run, key=lambda name: (name not in RELEARN, name))
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether there are test images of what was forgotten."""
+        return bool(self.seeds["unseen"].notna().any())
 
     @property
     def attack(self) -> str | None:
@@ -159,6 +166,7 @@ def _line(record: Record) -> dict[str, Any]:
     line: dict[str, Any] = {}
     for column in COLUMNS:
         line[column.name] = value_of(unlearned, column.metric, column.field)
+    line["unseen"] = unseen(unlearned)
     before = value_of(original, "gap")
     line["normalised"] = line["gap"] / before if line["gap"] is not None and before else None
     for stage in unlearning(record):
@@ -168,11 +176,12 @@ def _line(record: Record) -> dict[str, Any]:
 
 def _after(record: Record) -> Iterator[tuple[str, str, float, float]]:
     """Column, rate, budget and the share of the forgotten images that is right then."""
-    rate = str(record["config"]["attack"].get("learning_rate"))
+    attack, rate = record["attack"], str(record["config"]["attack"].get("learning_rate"))
     for row in rows_of(record, "attacked"):
-        share = value_of(row, "forget_accuracy")
-        if share is not None:
-            yield f"after_{record['attack']}", rate, row["step"], share
+        shares = {"after": value_of(row, "forget_accuracy"), "unseen": unseen(row)}
+        for name, share in shares.items():
+            if share is not None:
+                yield f"{name}_{attack}", rate, row["step"], share
 
 
 def boards(results: Results) -> list[Board]:
@@ -191,8 +200,10 @@ def boards(results: Results) -> list[Board]:
 def headers(board: Board) -> list[str]:
     names = [column.header for column in COLUMNS]
     names.insert(RATIO, NORMALISED)
+    names += ["unseen %"] * board.of_classes
     names += [f"{display_name(attack)}\nminus retrain" for attack in board.attacks]
     names += [f"{display_name(board.attack)} gain\nminus retrain"] if board.attack else []
+    names += [f"unseen after\n{name} %" for name in board.attacks if board.of_classes]
     return ["method", *names, "unlearn\ns", "seeds"]
 
 
@@ -203,17 +214,21 @@ def lines(board: Board) -> Iterator[list[str]]:
         texts = [_text(board, method, column, n) for column in COLUMNS]
         ratio = estimate_text(board.estimate(method, "normalised"), 1, 2, n)
         texts.insert(RATIO, ratio)
+        if board.of_classes:
+            texts.append(estimate_text(board.estimate(method, "unseen"), 100, 1, n))
         for attack in board.attacks:
             texts.append(_signed(board.minus_retrain(method, attack), n, method))
         if board.attack:
             texts.append(_signed(board.gained(method), n, method))
+        for attack in board.attacks if board.of_classes else []:
+            texts.append(estimate_text(board.estimate(method, f"unseen_{attack}"), 100, 1, n))
         seconds = board.estimate(method, "seconds")
         yield [method, *texts, plain(seconds and seconds.mean), str(n)]
     known = board.references
     texts = [plain(known[column.name], column.factor, column.digits) for column in COLUMNS]
     texts.insert(RATIO, DASH)
-    extra = [DASH] * (2 + len(board.attacks) + bool(board.attack))
-    yield [f"{board.count} retrained", *texts, *extra[:-1], str(board.count)]
+    extra = [DASH] * (len(headers(board)) - len(texts) - 2)
+    yield [f"{board.count} retrained", *texts, *extra, str(board.count)]
 
 
 def _text(board: Board, method: str, column: BoardColumn, n: int) -> str:
@@ -237,7 +252,8 @@ def to_markdown(boards: Sequence[Board]) -> str:
 
 
 def board_caption(board: Board) -> str:
-    return caption("classification", count=board.count, attack=bool(board.attacks))
+    shown = {"attack": bool(board.attacks), "unseen": board.of_classes}
+    return caption("classification", count=board.count, **shown)
 
 
 def to_csv(boards: Sequence[Board]) -> str:
@@ -245,6 +261,8 @@ def to_csv(boards: Sequence[Board]) -> str:
     attacks = dict.fromkeys(attack for board in boards for attack in board.attacks)
     names = [*(column.name for column in COLUMNS), "normalised"]
     names += [*(f"after_{attack}" for attack in attacks), "seconds"]
+    if any(board.of_classes for board in boards):
+        names += ["unseen", *(f"unseen_{attack}" for attack in attacks)]
     for board in boards:
         for (method, seed), line in board.seeds.iterrows():
             rows.append([board.title, method, seed, *(line.get(name) for name in names)])

@@ -80,6 +80,12 @@ def _average(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def unseen(row: Row | None) -> float | None:
+    """Share of the test images of forgotten classes that are classified right."""
+    forgotten = (measured(row, "test_accuracy", ONLY) or {}).get("forgotten") or {}
+    return number(forgotten.get("value"))
+
+
 def marked(text: str, column: BoardColumn, value: float | None, floor: float | None) -> str:
     """In brackets where it is a gap that retraining itself shows."""
     within = column.name == "gap" and value is not None and floor is not None and value <= floor
