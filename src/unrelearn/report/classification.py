@@ -190,8 +190,15 @@ def boards(results: Results) -> list[Board]:
     for title, members in results.tables.items():
         for group in members:
             if group.first.get("kind") == CLASSIFICATION and group.finished:
-                groups.setdefault(f"{title}, {forgotten(group.first)}", []).append(group)
+                name = f"{title}{_augmented(title, group.first)}, {forgotten(group.first)}"
+                groups.setdefault(name, []).append(group)
     return [Board(title, members) for title, members in groups.items()]
+
+
+def _augmented(title: str, record: Record) -> str:
+    """How the original's images were augmented, where the title does not say it."""
+    base = (record["config"].get("augment") or {}).get("base", NONE)
+    return "" if base == NONE or "augment.base" in title else f", augment.base={base}"
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -294,9 +301,12 @@ RENDERERS = {"classification.md": to_markdown, "classification.csv": to_csv}
 
 @styled
 def gap_figure(board: Board, title: str = "") -> Figure:
-    """Gap against agreement: what the gap can not see. The cross: retrained models themselves."""
+    """Gap against agreement: what the gap can not see. The cross: retrained models themselves.
+
+    A method looks the same in the figures of all boards that have the same methods.
+    """
     _, axes = new_axes(height=3.4 + 0.19 * (len(board.methods) // 2))
-    for place, method in enumerate(board.methods):
+    for place, method in enumerate(sorted(board.methods)):
         seeds = board.seeds.loc[method]
         style: Style = {
             "color": LINE_COLORS[place % len(LINE_COLORS)],
@@ -313,7 +323,7 @@ def gap_figure(board: Board, title: str = "") -> Figure:
         axes.plot([100 * gap], [100 * agreement], label=label, **cross)
         axes.axvspan(0, 100 * gap, color="#dddddd", zorder=0)
     axes.set(xlabel="gap to retraining (points)", ylabel="agreement with retraining (%)")
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # what lies at nought is seen whole
     return title_and_legend(axes, title, 3)
 
 
@@ -333,7 +343,7 @@ def figures(results: Results, board: Board) -> list[tuple[str, Figure]]:
         wanted = [group for group in board.members if group.first["attack"] == board.attack]
         for title, curves in recovery_curves(results, wanted):
             drawn.append((title, _relearning(curves, title)))
-    title = "Gap and agreement"
+    title = f"Gap and agreement, {forgotten(board.records[0])}"
     return [*drawn, (title, gap_figure(board, title))]
 
 
