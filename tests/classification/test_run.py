@@ -187,6 +187,7 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     (board,) = classification.boards(results(records))
     name = classification.headers(board)[header.index("relearn\nminus retrain") + 1]
     assert name == "quantisation\nminus retrain" and board.attacks == ["relearn", "quantize"]
+    assert board.records[0]["attack"] == "relearn"  # whose models before an attack are the lines'
     found = board.minus_retrain("random label", "quantize")
     expected = strongest(records[-1]) - strongest(records[-2])
     assert found is not None and found.mean == pytest.approx(expected)
