@@ -138,8 +138,8 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/choose.py outputs/classification-cifar10-tuning/runs --out $(PAGE)_cifar10/tuning.csv --write
 	$(SMALL_TABLE) forget=random:0.1 method=original,retrain --workers 2
 	$(SMALL_TABLE) forget=random:0.1 +tuned=$(SMALL_CHOSEN) --workers 2
-	$(SMALL_TABLE) forget=class:3 method=original,retrain --workers 2
-	$(SMALL_TABLE) forget=class:3 +tuned=$(SMALL_CHOSEN) --workers 2
+	$(SMALL_TABLE) forget=class:3 method=original,retrain,logit_mask attack=relearn,prototype,linear_probe --workers 2
+	$(SMALL_TABLE) forget=class:3 +tuned=$(SMALL_CHOSEN) attack=relearn,prototype,linear_probe --workers 2
 	$(SMALL_TABLE) forget=random:0.5 method=original,retrain --workers 2
 	$(SMALL_TABLE) forget=random:0.5 +tuned=$(SMALL_CHOSEN) --workers 2
 	$(SMALL_AUGMENTED) method=original,retrain --workers 2
