@@ -156,9 +156,9 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/report.py outputs/classification-controls/runs/*-relearn-* --out $(PAGE)_again --figures
 	$(BIN)/python scripts/paired.py outputs/classification-controls/runs/*-none-* --by method --against salun --out $(PAGE)_again/masks.md
 	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget_random_0.1-* --out $(PAGE)_cifar10 --figures
-	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget3-* --out $(PAGE)_cifar10/class --figures
-	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget_random_0.5-* --out $(PAGE)_cifar10/half --figures
-	$(BIN)/python scripts/report.py outputs/classification-cifar10-augmented/runs --out $(PAGE)_cifar10/augmented --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget3-* --out $(PAGE)_cifar10_class --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10/runs/*-forget_random_0.5-* --out $(PAGE)_cifar10_half --figures
+	$(BIN)/python scripts/report.py outputs/classification-cifar10-augmented/runs --out $(PAGE)_cifar10_augmented --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
 MEMBERS := $(GRID) experiment=membership tracking=none paths.outputs=outputs/membership attack=dimra

@@ -18,11 +18,14 @@ from unrelearn.errors import UsageError
 from unrelearn.paths import CONF, given
 from unrelearn.report.classified import is_classifier, value_of
 from unrelearn.report.files import csv_text, write_atomically
-from unrelearn.report.groups import gathered
+from unrelearn.report.groups import differences, fingerprint, gathered
 from unrelearn.report.records import Record, collect, newest, row_of
+from unrelearn.report.words import forgotten
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
 PRESETS = CONF / "tuned"
+# what gaps that are compared have in common, besides what is forgotten and the attack
+PROBLEM = ("dataset", "model", "precision", "protocol", "references", "augment", "validation")
 MEASURED = {
     "gap": ("gap", "value"),
     "floor": ("gap", "floor"),
@@ -32,6 +35,26 @@ MEASURED = {
 HEADER = ("method", "settings", "seed", *MEASURED, "chosen", "command")
 
 Setting = tuple[tuple[str, object], ...]  # key of the method -> value
+
+
+def check_one_problem(records: Sequence[Record]) -> None:
+    """Gaps of different problems can not be compared.
+
+    Raises:
+        UsageError: one line, with what sets them apart.
+    """
+    settings = [
+        {**fingerprint(each, PROBLEM), "forget": forgotten(each), "attack": each["attack"]}
+        for each in records
+    ]
+    apart = map(", ".join, differences(settings))
+    first = dict(zip(apart, (each["name"] for each in records), strict=True))
+    if len(first) > 1:
+        (one, name), (other, another), *_ = first.items()
+        raise UsageError(
+            f"a choice is of one problem, and these runs are of {len(first)}: {name} ({one}) and"
+            f" {another} ({other}). Type a folder with the runs of one"
+        )
 
 
 def searched(runs: Sequence[Record]) -> list[str]:
@@ -117,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not records:
         where = ", ".join(map(str, options.results))
         raise UsageError(f"{where}: no run of a classifier there. Type make results-classification")
+    check_one_problem(records)
     rows: list[list[object]] = []
     for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
         chosen = choice(runs)

@@ -15,12 +15,12 @@ corrected for the number of rows. Methods are compared at equal steps, batch and
 import argparse
 import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 from unrelearn import launch
+from unrelearn.errors import UsageError
 from unrelearn.launch import complain
 from unrelearn.paths import given
 from unrelearn.report.classified import COLUMNS, BoardColumn, is_classifier, retrained, value_of
@@ -95,7 +95,20 @@ def _of_method(
 
 
 def by_seed(records: Sequence[Record]) -> dict[int, Record]:
-    return {record["seed"]: record for record in records}
+    """One run of each seed: of several attacks, before which one model was measured, any.
+
+    Raises:
+        UsageError: two of them have other numbers.
+    """
+    runs: dict[int, Record] = {}
+    for record in records:
+        one = runs.setdefault(record["seed"], record)
+        if value(one, COLUMN["gap"]) != value(record, COLUMN["gap"]):
+            names = f"{one['name']} and {record['name']}"
+            raise UsageError(
+                f"{names}: one setting and seed, and other numbers. Type the runs of one attack"
+            )
+    return runs
 
 
 def line(
@@ -160,7 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.by != "method":
         records = [record for record in records if setting(record, options.by) is not ABSENT]
     if not records:
-        return complain([f"--by {options.by}: no run of a classifier there has this setting"])
+        where = ", ".join(map(str, options.results))
+        wrong = f"--by {options.by}: no run of a classifier in {where} has this setting"
+        return complain([f"{wrong}. Type a folder of runs, and --by method or --by forget"])
     known = sorted({chosen(record, options.by) for record in records})
     if options.against not in known:
         wrong = f"--against {options.against}: no run has this {options.by}"
@@ -184,4 +199,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.script(main)

@@ -64,6 +64,13 @@ class Kind:
         return {kind: content, "seed": self.cfg.forget_seed}
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What is forgotten, for records. A file may have other contents another day."""
+        asked = {"forget": str(self.cfg.forget), "forget_seed": self.cfg.forget_seed}
+        content = self.forgotten.get("file") if self.by_image else None
+        return {**asked, "content": content[:8]} if content else asked
+
+    @property
     def label(self) -> str:
         """What is forgotten, for names of folders."""
         if self.by_image:

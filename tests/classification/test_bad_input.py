@@ -20,6 +20,7 @@ BAD = {
         "1 indexes are repeated, the first is 5",
         "each once, by numpy.save",
     ],
+    "forget=file:{}": ["forget=file:{}: is a folder", "Type forget=file:/path/indexes.npy"],
     "forget=[0,1,2,3,4,5,6,7,8,9]": [
         "forget=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]: ",
         "every class",

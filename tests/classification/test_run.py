@@ -11,11 +11,13 @@ import torch
 from runs import Cell, execute
 from safetensors.torch import load_file
 
+from unrelearn import tracks
 from unrelearn.report import classification, classified
 from unrelearn.report.figures import curves_of, recovery_figure
 from unrelearn.report.page import run_page
 from unrelearn.report.records import ONLY, collect
 from unrelearn.report.table import results
+from unrelearn.report.words import forgotten
 from unrelearn.stage import make
 
 TINY = [
@@ -141,6 +143,17 @@ def test_a_search_and_its_table_share_no_reference(run: Callable[..., dict]):
     assert banks[0] == banks[1]
     found = classification.boards(results([whole, tuning, table]))
     assert sorted(board.count for board in found) == [2, 3, 5]
+
+
+def test_a_file_with_other_contents_is_another_forget_set(
+    compose: Callable[..., dict], tmp_path: Path
+):
+    said = []
+    for first in (0, 100):
+        np.save(tmp_path / "i.npy", np.arange(first, first + 20))
+        about = tracks.about(Cell(compose(*TINY, f"forget=file:{tmp_path / 'i.npy'}")))
+        said.append(forgotten({"forget_classes": [], **about}))
+    assert len(set(said)) == 2 and all("i.npy (sha256 " in each for each in said)
 
 
 def test_a_forgotten_class_is_left_out_of_the_test_images(run: Callable[..., dict]):

@@ -54,6 +54,9 @@ def test_the_setting_nearest_to_retraining_is_chosen(
     assert preset["unlearning"] == {"max_steps": int(best["settings"].split("=")[1])}
     assert preset["defaults"] == [{"override /method": "random_label"}]
     assert "random_label max_steps=" in capsys.readouterr().out
+    execute(compose(*words, "forget=random:0.2"), "another problem")
+    with pytest.raises(UsageError, match=r"of one problem, and these runs are of 2: .*random:0\.2"):
+        choose.main([str(tmp_path / "runs"), "--out", str(out)])
 
 
 def test_a_preset_gives_a_method_its_own_rate(compose: Callable[..., dict]):
@@ -192,6 +195,7 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
             "gap": {ONLY: {"gap": 1 - agreement, "value": 1 - agreement, "floor": 0.02}},
         }
         return {
+            "name": f"{margin}-{direction}-{split}-{seed}",
             "seed": seed,
             "method": "manif_smc",
             "config": {
@@ -224,6 +228,9 @@ def test_a_setting_is_compared_with_the_run_that_differs_in_nothing_else():
     assert paired.lines(newer, "method.margin", "zero", columns) == [zero, own]
     for each in records:
         each["method"] = each["config"]["method"]["margin"]  # as if they were methods
+    with pytest.raises(UsageError, match="own-away-1-0 and own-towards-1-0: one setting and seed"):
+        paired.lines(records, "method", "zero", columns)
+    records = [r for r in records if r["config"]["method"]["direction"] == "away"]
     zero, own = paired.lines(records, "method", "zero", columns)
     assert [zero[1], own[1]] == ["zero", "own"]
     assert own[0] == "methods (validation.seed=1)"  # their own settings are not compared

@@ -134,7 +134,7 @@ def test_a_file_of_anything_else_is_refused(content: object, why: str, examples,
 
 def test_a_file_that_is_no_array_is_refused(tmp_path: Path, examples: Examples):
     path = tmp_path / "i.npy"
-    for content in (b"", b"1 2 3", b"\x93NUMPY"):
+    for content in (b"", b"1 2 3", b"\x93NUMPY", b"PK\x03\x04 cut short"):
         path.write_bytes(content)
         assert "can not be read" in refused(f"file:{path}", examples)
     np.savez(tmp_path / "i.npz", a=np.arange(3))

@@ -43,7 +43,8 @@ def check_images(cfg: Config, dataset: Any) -> list[str]:
 
     kind, _, value = str(cfg.forget).partition(":")
     if kind == "file" and not Path(value).expanduser().is_file():
-        why = "no such file; save indexes of training images by numpy.save"
+        why = "is a folder" if Path(value).expanduser().is_dir() else "no such file"
+        why += "; save indexes of training images by numpy.save"
         return [problem("forget", cfg.forget, why, "Type forget=file:/path/indexes.npy")]
     is_share = 0 < _number(value) < 1
     if is_share and kind in ("random", "memorised"):

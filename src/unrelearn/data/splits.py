@@ -12,6 +12,7 @@ Every choice is a function of the specification, the labels and a seed of its ow
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -172,7 +173,7 @@ def _from_file(path: Path, n: int) -> Tensor:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise _Refused(f"there is no such file; {save}, and type forget=file:/path") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise _Refused(f"can not be read ({error}); {save}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
         raise _Refused(f"is no list of whole numbers; {save}")

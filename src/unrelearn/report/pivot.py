@@ -29,9 +29,13 @@ MODEL = ["row_label", "seed", "classes"]  # an unlearned model: its learning rat
 
 
 def setting(record: Record, key: str) -> object:
-    """What a run has at ``attack.learning_rate``, or its classes at ``forget``; or ABSENT."""
-    value = record["forget_classes"] if key == "forget" else record["config"]
-    for part in key.split(".") if key != "forget" else ():
+    """What a run has at ``attack.learning_rate``, or ABSENT; at ``forget`` its classes, or what
+    names its images.
+    """
+    if key == "forget":
+        return tuple(record["forget_classes"]) or forgotten(record)
+    value = record["config"]
+    for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return ABSENT
         value = value[part]

@@ -76,6 +76,8 @@ def forgotten(record: Record) -> str:
     """``class 7``, ``class airplane``, ``classes 3 and 7``, ``"red"``, ``random:0.1``."""
     if not record["forget_classes"] and record.get("forgotten"):
         named, seed = str(record["forgotten"]["forget"]), record["forgotten"]["forget_seed"]
+        content = record["forgotten"].get("content")
+        named += f" (sha256 {content})" if content else ""
         return named + (f" (seed {seed})" if seed else "")
     names = [class_name(record, index) for index in record["forget_classes"]]
     if len(names) == 1:

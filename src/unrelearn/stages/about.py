@@ -14,7 +14,7 @@ def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
     """models: in the order of the table."""
     known = {"oracle": _classifiers(run), "weights": weight_changes(run, models)}
     if run.kind.by_image:
-        known["forgotten"] = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+        known["forgotten"] = run.kind.asked
     return {**known, "given": given(run, models)} if run.method.elsewhere else known
 
 

@@ -34,7 +34,7 @@ def targets(run: Run) -> list[Stage]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    kept: dict[str, Any] = {"forget": str(run.cfg.forget), "forget_seed": run.cfg.forget_seed}
+    kept = run.kind.asked
     if kept["forget"].startswith("memorised:"):  # which models say so decides which images
         kept |= {"halves": run.cfg.references.halves, "seeds": FIRST_HALF}
     return {"kind": "classification", "forgotten": kept}
