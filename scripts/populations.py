@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     records = [r for r in collect(options.results) if is_classifier(r) and row_of(r, "unlearned")]
     if not records:
         where = ", ".join(map(str, options.results))
-        raise UsageError(f"{where}: no run of a classifier there. Type outputs/.../runs")
+        raise UsageError(f"{where}: no run of a classifier there. Type a folder of runs")
     tell(HEADER, lines(records), options.out and options.out / "populations")
     return 0
 

@@ -38,10 +38,12 @@ def check_kind(cfg: Config) -> list[str]:
         why = f"is for another kind of model than model={cfg.model.name}, {track}"
         instead = f"Type one of {group}={others}"
         problems.append(problem(group, name_of(given), why, instead))
+    known = (CONF / "experiment" / f"{track}.yaml").is_file()  # the default is one of none
+    fitting = f"or experiment={track}" if known else "or leave experiment=... out"
     for name, given in cfg.eval.items():
         if not _reads(get_object(given["_target_"]), evidence):
             why = f"measures another kind of model than model={cfg.model.name}, {track}"
-            instead = f"Type ~eval.{name}, or experiment={track} for all that fits"
+            instead = f"Type ~eval.{name}, {fitting} for all that fits"
             problems.append(f"eval.{name}: {why}. {instead}")
     return problems
 

@@ -178,7 +178,9 @@ def _attack_words(record: Record, unlearned: Row | None) -> str:
     known = [(row, value_of(row, "forget_accuracy")) for row in rows]
     shares = [(row, share) for row, share in known if share is not None]
     attack = display_name(record["attack"])
-    if not shares or before is None:
+    if before is None:
+        return f"What {attack} brought back was not measured: eval has no forget_accuracy."
+    if not shares:
         return f"{sentence(attack)} left nothing to measure."
     row, after = max(shares, key=lambda pair: pair[1])
     gap = (measured(unlearned, "gap", ONLY) or {}).get("references") or []
