@@ -133,9 +133,15 @@ def divided(plan: Plan, box: Box, minutes: float) -> str:
     )
 
 
+def interruptible() -> None:
+    """A shell that starts something in the background takes SIGINT away, from its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def work(words: list[str], until: float) -> int:
     """Make the runs until the box ends; the exit code, 0 where the box ended them."""
-    process = subprocess.Popen([sys.executable, "run.py", "-m", *words], cwd=ROOT)
+    run = [sys.executable, "run.py", "-m", *words]
+    process = subprocess.Popen(run, cwd=ROOT, preexec_fn=interruptible)
     try:
         return process.wait(max(1.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -4,10 +4,12 @@ goes on from there, where neither rich nor wandb is installed.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,8 +76,11 @@ class Ended(subprocess.Popen):
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Python as on a device that has torch and little else."""
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Python as on a device that has torch and little else, started by a shell in the background,
+    which takes SIGINT away.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "sitecustomize.py").write_text(MISSING)
     path = os.pathsep.join([str(tmp_path / "bare"), os.environ.get("PYTHONPATH", "")])
@@ -83,6 +88,8 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     names = {name: getattr(subprocess, name) for name in ("run", "TimeoutExpired", "DEVNULL")}
     monkeypatch.setattr(time_box, "subprocess", SimpleNamespace(Popen=Ended, **names))
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_box_that_ends_in_any_stage_goes_on_and_brings_everything_home(
