@@ -185,7 +185,9 @@ def _attack_words(record: Record, unlearned: Row | None) -> str:
     row, after = max(shares, key=lambda pair: pair[1])
     gap = (measured(unlearned, "gap", ONLY) or {}).get("references") or []
     retrained = _average([1 - each["ua"] for each in gap])
-    never = "" if retrained is None else f"; models that never saw them: {100 * retrained:.0f} %"
+    never = ""
+    if retrained is not None:
+        never = f"; models that never saw them: {100 * retrained:.0f} %, without it"
     where = budget_words(record, row["step"]) if row.get("step") is not None else DASH
     return (
         f"{sentence(attack)}: {100 * before:.0f} % of them are classified right before it and"
