@@ -20,6 +20,7 @@ lightning-utilities; and data/ by `scripts/fetch_data.py cifar10 --pack`.
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import signal
@@ -48,6 +49,7 @@ MEASURED_FROM, MEASURED_TO = 30, 80  # steps; compilation is over by then
 PRETRAINING, CHANGING, MEASURING = 1 / 2, 1 / 3, 1 / 6  # of a box
 GATHERING = 0.05  # of a box, kept free at its end for the report and the files
 PATIENCE = 60.0  # seconds for what is interrupted to end by itself
+AGAIN = 10.0  # seconds until it is interrupted again
 TRAINED = (Pretrain.name, Unlearn.name, Attack.name)  # stages whose weights come out
 FEWEST = 100  # pretraining steps
 FILES, BYTES = 8, 16 * 2**20  # that come out
@@ -145,14 +147,21 @@ def work(words: list[str], until: float) -> int:
     try:
         return process.wait(max(1.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        end(process)
     print("the box has ended; the same command goes on from here", flush=True)
     return 0
+
+
+def end(process: subprocess.Popen) -> None:
+    """Interrupt it, and again: Python ignores what is raised while it deletes an object."""
+    last = time.monotonic() + PATIENCE
+    while time.monotonic() < last:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(AGAIN)
+            return
+    process.kill()
+    process.wait()
 
 
 # ---- what comes out ------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Ended(subprocess.Popen):
     stage: str
 
     def wait(self, timeout: float | None = None) -> int:
-        if timeout == time_box.PATIENCE or not self.stage:
+        if timeout == time_box.AGAIN or not self.stage:
             return super().wait(timeout)
         while self.there() <= self.before:  # what has been begun leaves a file in any case
             assert self.poll() is None, f"ended before there was anything of {self.stage}"
@@ -86,6 +86,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     path = os.pathsep.join([str(tmp_path / "bare"), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(time_box, "AGAIN", 1.0)
     names = {name: getattr(subprocess, name) for name in ("run", "TimeoutExpired", "DEVNULL")}
     monkeypatch.setattr(time_box, "subprocess", SimpleNamespace(Popen=Ended, **names))
     yield
