@@ -96,8 +96,7 @@ OF_FEDERATIONS = (
     "audit=published gan.audit.change=replace gan.audit.targets=[outlier,3]",
     "design=[vflgan,vertigan] gan.partition=left_right gan.penalty=factorised",
     "design=[vflgan] gan.select=best_fd gan.records=100",
-    "design=[vflgan] dataset=gauss_pair",
-    "design=[vflgan] dataset=gauss_pair gan.statistics=dp",
+    "design=[vflgan] gan.statistics=dp",
     "design=[vflgan] dataset=mnist_halves",
 )
 CONFIGURATIONS = [
