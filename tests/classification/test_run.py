@@ -221,6 +221,18 @@ def test_the_table_has_the_floor_beside_every_method(run: Callable[..., dict], o
     assert board.seeds.loc["random label"]["after_relearn"].tolist() == [pytest.approx(best)]
 
 
+def test_a_table_names_augmentation_and_a_verdict_what_was_not_measured(run: Callable[..., dict]):
+    record = copy.deepcopy(run("method=random_label"))
+    (plain,) = classification.boards(results([record]))
+    record["config"]["augment"]["base"] = "crop_flip"
+    (augmented,) = classification.boards(results([record]))
+    assert "augment" not in plain.title and ", augment.base=crop_flip, random:" in augmented.title
+    assert " %, without it" in classified.verdict(record)
+    for row in record["rows"]:
+        row["metrics"].pop("forget_accuracy")
+    assert "was not measured: eval has no forget_accuracy" in classified.verdict(record)
+
+
 def test_a_gap_that_retraining_shows_is_in_brackets_and_grey(run: Callable[..., dict]):
     record = copy.deepcopy(run("method=random_label"))
     for row in range(len(record["rows"])):
