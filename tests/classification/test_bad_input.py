@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unrelearn.errors import UsageError
+
 # {} is the folder of the test, which holds lists of indexes and nothing else
 BAD = {
     "forget=random:0": ["forget=random:0: ", "more than 0 and less than 1", "forget=random:0.1"],
@@ -63,3 +65,14 @@ def test_one_line_says_what_is_wrong_and_what_to_type(
     key, *parts = (part.format(folder) for part in BAD[overrides])
     assert line.startswith(f"error: {key}"), line
     assert all(part in line for part in parts), line
+
+
+def test_measurements_of_another_kind_say_what_fits(compose: Callable[..., dict]):
+    for words, fitting in (
+        (["experiment=classification", "model=unet_tiny"], "or leave experiment=... out for all"),
+        (["model=fast"], "or experiment=classification for all that fits"),
+    ):
+        with pytest.raises(UsageError) as error:
+            compose(*words)
+        said = [line for line in error.value.problems if "measures another kind" in line]
+        assert said and all(fitting in line for line in said)
