@@ -11,11 +11,9 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
 from unrelearn import launch, tracks
-from unrelearn.config import validate
-from unrelearn.paths import CONF, given
+from unrelearn.config import composed, validate
+from unrelearn.paths import given
 from unrelearn.run import Run
 from unrelearn.stage import Stage, walk
 
@@ -36,8 +34,7 @@ Graph = dict[str, set[str]]  # a stage's name -> the names of those that it is m
 
 def stages(*overrides: str) -> list[Stage]:
     """All stages of the run that `python run.py OVERRIDES` would do."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = validate(compose("config", overrides=["tracking=none", *overrides]))
+    settings = validate(composed(["tracking=none", *overrides]))
     return list(walk(tracks.targets(Run(settings, command=""))))
 
 

@@ -12,8 +12,6 @@ import slurm_cluster as slurm
 import tiny
 import torch
 from command import ROOT
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from unrelearn import config
@@ -31,15 +29,12 @@ def compose(tmp_path: Path) -> Callable[..., dict]:
     """
 
     def composed(*overrides: str) -> dict:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(tiny.CONF), version_base="1.3"):
-            fixed = [
-                "tracking=none",
-                "trainer.accelerator=cpu",
-                f"paths.outputs={tmp_path / 'outputs'}",
-            ]
-            cfg = config.validate(hydra_compose("config", overrides=[*fixed, *overrides]))
-            return asdict(cfg)
+        fixed = [
+            "tracking=none",
+            "trainer.accelerator=cpu",
+            f"paths.outputs={tmp_path / 'outputs'}",
+        ]
+        return asdict(config.validate(config.composed([*fixed, *overrides])))
 
     return composed
 

@@ -5,12 +5,9 @@ exposed.
 import numpy as np
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from runs import Cell
-from tiny import CONF, SMALL
+from tiny import SMALL
 
 from unrelearn import config
 from unrelearn.report.panel import Panel, panels
@@ -90,9 +87,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Panel:
 
 
 def record_of(words: list[str]) -> dict:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = config.validate(hydra_compose("config", overrides=words))
+    cfg = config.validate(config.composed(words))
     torch.set_num_threads(1)
     return Cell(cfg, " ".join(words)).complete()
 

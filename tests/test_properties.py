@@ -13,9 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -198,21 +195,18 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Configurations:
         (root / name).mkdir()
         for shade in range(3):
             Image.new("RGB", (8, 8), (shade, shade, shade)).save(root / name / f"{shade}.png")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        default = hydra_compose("config", overrides=["dry_run=true", "trainer.accelerator=cpu"])
-        folder = hydra_compose(
-            "config",
-            overrides=[
-                "dry_run=true",
-                "dataset=folder",
-                f"dataset.root={root}",
-                "model=unet_tiny",
-                "dataset.image_size=8",
-                "forget=cat",
-                "tracking=none",
-            ],
-        )
+    default = config.composed(["dry_run=true", "trainer.accelerator=cpu"])
+    folder = config.composed(
+        [
+            "dry_run=true",
+            "dataset=folder",
+            f"dataset.root={root}",
+            "model=unet_tiny",
+            "dataset.image_size=8",
+            "forget=cat",
+            "tracking=none",
+        ]
+    )
     found = Configurations(default=default, folder=folder)
     for group, options in (("method", METHODS), ("attack", ATTACKS)):
         for option in options:

@@ -15,13 +15,12 @@ import pytest
 import torch
 from command import ROOT, TINY, command, environment, run, weights_of
 from filelock import FileLock
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from runs import Cell, execute
 from safetensors.torch import load_file
 from slurm_cluster import Cluster
-from tiny import CONF
+
+from unrelearn.config import composed
 
 SHORT = [
     "unlearning.max_steps=10",
@@ -260,11 +259,6 @@ def test_what_sbatch_refuses_is_said_with_what_was_asked_for(
 def test_what_a_job_asks_for_follows_from_the_trainer(
     given: list[str], gpus: int | None, tasks: int
 ):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra_compose(
-            "config", overrides=["hydra/launcher=slurm", *given], return_hydra_config=True
-        )
-    asked = config.hydra.launcher
+    asked = composed(["hydra/launcher=slurm", *given], whole=True).hydra.launcher
     assert (asked.gpus_per_node, asked.tasks_per_node, asked.nodes) == (gpus, tasks, 1)
     assert asked.mem_gb > 0 and asked.max_num_timeout > 0

@@ -295,7 +295,7 @@ def test_nothing_is_chosen_before_all_trials_were_run():
 def test_a_preset_is_the_chosen_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given = shutil.ignore_patterns("tuned")  # what the search has left
     shutil.copytree(CONF, tmp_path / "conf", ignore=given)
-    monkeypatch.setattr("unrelearn.config.sweep.CONF", tmp_path / "conf")
+    monkeypatch.setattr("unrelearn.config.composition.CONF", tmp_path / "conf")
     tables = {
         "dimum": table(*GOOD),
         "esd": table(*GOOD, method="esd"),

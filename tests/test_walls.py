@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 import tiny
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from runs import Cell
@@ -412,15 +409,13 @@ def composed(group: str, name: str):
     """The configuration with this choice; Hydra's own object, every key given and every
     interpolation resolvable.
     """
-    GlobalHydra.instance().clear()
     given = {"eval": [f"eval=[{name}]"], "dataset": [f"dataset={name}"]}.get(
         group, [f"{group}={name}"]
     )
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
     given += ["method.checkpoint=/weights"] if name == "given" else []
     given += ["dataset.root=/table.csv"] if name == "table" else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", overrides=["tracking=none", *given])
+    return config.composed(["tracking=none", *given])
 
 
 def arguments_of(group: str, name: str, cfg) -> dict:

@@ -6,6 +6,7 @@ is computed.
 """
 
 from unrelearn.config.classes import forget_classes
+from unrelearn.config.composition import composed
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import constructor_arguments, name_of, needs_inception
 from unrelearn.config.protocol import protocol_label
@@ -16,6 +17,7 @@ from unrelearn.config.validation import every_problem, validate
 __all__ = [
     "Config",
     "Sweep",
+    "composed",
     "constructor_arguments",
     "every_problem",
     "every_stage",

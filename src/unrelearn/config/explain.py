@@ -5,9 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import ListConfig, OmegaConf
@@ -16,6 +13,7 @@ from yaml import YAMLError
 
 from unrelearn.advice import NAMES, shell, shown, typed
 from unrelearn.config import choices, groups
+from unrelearn.config.composition import composed
 from unrelearn.config.schema import Config, defaults, groups_of, leaves
 from unrelearn.config.values import known_keys, must_be
 from unrelearn.paths import CONF
@@ -198,10 +196,8 @@ def _known_keys(chosen: Sequence[str] = ()) -> list[str]:
     """Every key of the configuration, dotted, with these options of groups or, where they do not
     hold, the default ones.
     """
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            config = hydra_compose("config", overrides=list(chosen))
-        except (HydraException, OmegaConfBaseException, YAMLError):
-            config = hydra_compose("config")
-        return [key for key, _ in leaves(OmegaConf.to_container(config))]
+    try:
+        config = composed(chosen)
+    except (HydraException, OmegaConfBaseException, YAMLError):
+        config = composed()
+    return [key for key, _ in leaves(OmegaConf.to_container(config))]

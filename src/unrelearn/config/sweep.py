@@ -2,20 +2,17 @@
 
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unrelearn import check
+from unrelearn.config.composition import composed
 from unrelearn.config.explain import explain
 from unrelearn.config.schema import Config, plain, to_config
 from unrelearn.config.validation import validate
 from unrelearn.errors import UsageError
-from unrelearn.paths import CONF
 from unrelearn.words import keep_names, unreadable
 
 
@@ -32,8 +29,6 @@ class Sweep:
 
     def __init__(self, words: list[str], *, elsewhere: bool = False):
         self.elsewhere = elsewhere
-        GlobalHydra.instance().clear()
-        initialize_config_dir(str(CONF), version_base="1.3")
         self.axes: dict[str, list[str]] = {}
         self.fixed: list[str] = []
         try:
@@ -47,7 +42,7 @@ class Sweep:
                 else:
                     self.axes[key] = values
             given = {word.lstrip("+~").split("=")[0] for word in self.fixed} | set(self.axes)
-            whole = hydra_compose("config", overrides=self.fixed, return_hydra_config=True)
+            whole = composed(self.fixed, whole=True)
             for key, value in (whole.hydra.sweeper.params or {}).items():
                 if key not in given:
                     _, values = _swept(keep_names(f"{key}={value}"))
@@ -63,7 +58,7 @@ class Sweep:
         """The validated configuration of one run, and what it was resolved from."""
         words = self.words(chosen)
         try:
-            config = hydra_compose("config", overrides=words)
+            config = composed(words)
         except Exception as error:
             raise _explained(error, words) from error
         return validate(config, elsewhere=self.elsewhere, words=words), config

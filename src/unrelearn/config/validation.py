@@ -6,9 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unrelearn import check, hub
 from unrelearn.advice import problem, shown
 from unrelearn.config import given, images
+from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
@@ -24,7 +22,6 @@ from unrelearn.config.rules import RULES, processes
 from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
 from unrelearn.config.values import check_types, check_values, said_once
 from unrelearn.errors import RefusedCommand, UsageError
-from unrelearn.paths import CONF
 from unrelearn.words import separated
 
 
@@ -171,15 +168,9 @@ def every_problem(error: BaseException, words: Sequence[str]) -> list[str] | Non
         ]
         if not bad or roots & {"experiment", "dataset"}:  # what else holds depends on them
             return problems
-        GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                validate(
-                    hydra_compose(
-                        "config", overrides=[_first_value(w) if several_runs else w for w in left]
-                    ),
-                    words=left,
-                )
+            one = [_first_value(word) if several_runs else word for word in left]
+            validate(composed(one), words=left)
             return problems
         except UsageError as more:
             return problems + [line for line in more.problems if not line.startswith(tuple(roots))]
