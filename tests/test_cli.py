@@ -153,6 +153,11 @@ BAD = {
     "eval=null": ["eval=null: no such eval; allowed: agreement", "Type eval=forget_accuracy"],
     "dataset=null": ["dataset=null: no such dataset; allowed: celeba", "Type dataset=digits"],
     "model.unet=null": ["model.unet=null: a model of diffusion has one", "Leave model.unet out"],
+    f"method=given method.checkpoint={'a' * 300}": ["can not be a path (File name too long)"],
+    "model.gan={design:null}": [
+        "model.gan={design:null}: model.gan is null with what is chosen here",
+        "Leave model.gan out",
+    ],
     "experiment=classification model.network=null": ["model.network=null", "classification has"],
     "experiment=classification model.unet.dropout=0.1": [
         "model.unet.dropout=0.1: model.unet is null with what is chosen here",
@@ -247,6 +252,16 @@ def test_mistyped_keys_hide_no_other_problem(complaint):
         f"error: {key}"
         for key in ("method.lerning_rate", "trainer.device", "sampler.name", "forget")
     ]
+
+
+def test_a_bad_attack_does_not_hide_that_the_model_lacks_its_network(complaint):
+    lines = complaint("model.unet=null", "attack.batch_size=null")
+    assert [line.split(": ")[1] for line in lines] == ["attack.batch_size=null", "model.unet=null"]
+
+
+def test_a_path_that_no_file_can_have_hides_no_other_problem(complaint):
+    lines = complaint(f"model.checkpoint={'a' * 300}", "attack=null")
+    assert [line.split("=")[0] for line in lines] == ["error: attack", "error: model.checkpoint"]
 
 
 def test_an_element_of_a_list_hides_no_other_problem(complaint):

@@ -302,7 +302,7 @@ def test_any_value_of_any_key_is_taken_or_refused_in_lines(
             value = value.replace("/", "").replace("..", "")
         try:
             OmegaConf.update(changed, key, value, force_add=True)
-        except (OmegaConfBaseException, OverflowError) as error:
+        except (OmegaConfBaseException, OverflowError, AttributeError) as error:
             one_line_each(config.explain(error, [f"{key}={text(value)}"]))
         except AssertionError:  # of OmegaConf, below what is null by now: tests/test_cli.py
             continue

@@ -19,6 +19,9 @@ from unrelearn.config.values import known_keys, must_be
 from unrelearn.paths import CONF
 from unrelearn.words import UNREADABLE, read
 
+# what OmegaConf says of a key, and of a dictionary, where a structured node is null
+BELOW_NULL = "Unexpected type for root|'NoneType' object has no attribute 'get' full_key"
+
 
 def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     """One line for each problem when Hydra or OmegaConf could not compose the configuration; None
@@ -36,7 +39,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         return [
             f"{match[1]}: {text.split(' full_key')[0]}. Type {match[1]}=NUMBER with a smaller one"
         ]
-    if isinstance(error, AssertionError) and "Unexpected type for root" in text:
+    if isinstance(error, AssertionError | AttributeError) and re.search(BELOW_NULL, text):
         return _below_null(overrides) or None
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
@@ -186,7 +189,8 @@ def _below_null(overrides: Sequence[str]) -> list[str]:
     lines = []
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
-        for none in [name for name in above if key.startswith(f"{name}.")]:
+        keys = f"{key}." if "={" in word else key  # a dictionary is the keys below it
+        for none in [name for name in above if keys.startswith(f"{name}.")]:
             why = f"{none} is null with what is chosen here"
             lines.append(f"{shown(word.lstrip('+'))}: {why}. Leave {key} out")
     return lines

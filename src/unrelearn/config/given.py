@@ -160,12 +160,12 @@ def _folder(word: str) -> Path | None:
     value = read(word) if word else None
     if not isinstance(value, str) or value is UNREADABLE:
         return None
-    if hub.ID.fullmatch(value) and not Path(value).exists():
-        value = hub.fetched(value)[0] or "/nowhere"
-    path = Path(check.place(value))
     try:
+        if hub.ID.fullmatch(value) and not Path(value).exists():
+            value = hub.fetched(value)[0] or "/nowhere"
+        path = Path(check.place(value))
         return path if path.is_dir() and checkpoint.networks(path) else None
-    except UsageError:  # said where all is validated
+    except (UsageError, OSError, ValueError):  # said where all is validated
         return None
 
 

@@ -19,17 +19,23 @@ HOOKS = ("begin", "prepare", "losses", "moving", "edit")
 
 
 def check_kind(cfg: Config) -> list[str]:
-    """Problems of model.kind, and of what is for another kind of model."""
+    """Problems of model.kind, and of the parts of such a model."""
     key = "model.kind"
     try:
         kind = get_object(cfg.model.kind)
-        track, batches, evidence = kind.track, kind.batches, kind.evidence
+        track, parts = kind.track, kind.parts
     except Exception as error:  # whatever the import of such a name raises
         why = f"no such kind of model ({' '.join(str(error).split())[:100]})"
         return [problem(key, cfg.model.kind, why, {"model": "unet_tiny"})]
-    missing = [f"model.{part}" for part in kind.parts if getattr(cfg.model, part) is None]
+    missing = [f"model.{part}" for part in parts if getattr(cfg.model, part) is None]
     why = f"a model of {track} has one"
-    problems = [problem(key, "null", why, f"Leave {key} out") for key in missing]
+    return [problem(key, "null", why, f"Leave {key} out") for key in missing]
+
+
+def check_others(cfg: Config) -> list[str]:
+    """Problems of what is for another kind of model."""
+    kind, problems = get_object(cfg.model.kind), []
+    track, batches, evidence = kind.track, kind.batches, kind.evidence
     for group in ("method", "attack"):
         given = getattr(cfg, group)
         if works(get_object(given["_target_"]), batches):

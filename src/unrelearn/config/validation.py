@@ -17,7 +17,7 @@ from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
-from unrelearn.config.kinds import check_kind
+from unrelearn.config.kinds import check_kind, check_others
 from unrelearn.config.rules import RULES, processes
 from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
 from unrelearn.config.values import check_types, check_values, said_once
@@ -92,8 +92,10 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
         if stage not in stages:
             why = f"no such stage; allowed: {', '.join(stages)}"
             problems.append(problem("stages", stage, why, {"stages": stages}))
-    if unless("model.kind", "method", "attack", "eval"):
+    if unless("model.kind"):
         problems += check_kind(cfg)
+    if unless("model.kind", "method", "attack", "eval"):
+        problems += check_others(cfg)
     parts = ("model.kind", "model.unet=", "model.schedule=", "model.network=", "model.gan=")
     model = cfg.model
     whole = model.network or model.gan or model.schedule

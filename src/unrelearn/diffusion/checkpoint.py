@@ -283,7 +283,7 @@ def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int)
     try:
         folders = networks(path).values() if path.is_dir() else ()
         configs = {folder: network_config(folder) for folder in folders}
-    except UsageError:
+    except (UsageError, OSError, ValueError):
         return []
     for folder, config in configs.items():
         made_for = [config.get(key) for key in keys]
