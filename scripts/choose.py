@@ -136,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--write", action="store_true", help="write conf/tuned/FOLDER of --out/")
     options = parser.parse_args(arguments)
+    if options.out.is_dir():
+        raise UsageError(f"--out {options.out}: is a folder. Type --out {options.out}/tuning.csv")
     records = [record for record in collect(options.results) if is_classifier(record)]
     if not records:
         where = ", ".join(map(str, options.results))

@@ -68,6 +68,14 @@ def others(record: Record, key: str) -> dict[str, str]:
     return flat
 
 
+def differing(records: Sequence[Record]) -> str:
+    """What runs could be compared by, for who asked for something else."""
+    flat = [others(record, "") for record in records]
+    keys = sorted({key for each in flat for key in each})
+    apart = [key for key in keys if len({each.get(key) for each in flat}) > 1]
+    return f"one of --by {', '.join(['method', *apart])}" if records else "a folder of runs"
+
+
 def lines(
     records: Sequence[Record], key: str, against: str, columns: Sequence[BoardColumn]
 ) -> list[list[str]]:
@@ -168,14 +176,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--metric", type=columns_of, default=DEFAULT, help=", ".join(COLUMN))
     parser.add_argument("--out", type=given, metavar="FILE", help="a .md; else it is printed")
     options = parser.parse_args(arguments)
+    if options.by == "seed":
+        return complain(["--by seed: runs are paired by their seeds. Type --by method"])
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    records = [record for record in collect(options.results) if is_classifier(record)]
+    every = [record for record in collect(options.results) if is_classifier(record)]
+    records = every
     if options.by != "method":
-        records = [record for record in records if setting(record, options.by) is not ABSENT]
+        records = [record for record in every if setting(record, options.by) is not ABSENT]
     if not records:
         where = ", ".join(map(str, options.results))
         wrong = f"--by {options.by}: no run of a classifier in {where} has this setting"
-        return complain([f"{wrong}. Type a folder of runs, and --by method or --by forget"])
+        return complain([f"{wrong}. Type {differing(every)}"])
     known = sorted({chosen(record, options.by) for record in records})
     if options.against not in known:
         wrong = f"--against {options.against}: no run has this {options.by}"

@@ -57,6 +57,12 @@ def test_the_setting_nearest_to_retraining_is_chosen(
     execute(compose(*words, "forget=random:0.2"), "another problem")
     with pytest.raises(UsageError, match=r"of one problem, and these runs are of 2: .*random:0\.2"):
         choose.main([str(tmp_path / "runs"), "--out", str(out)])
+    with pytest.raises(UsageError, match=r"is a folder\. Type --out .*/tuning\.csv"):
+        choose.main([str(tmp_path / "runs"), "--out", str(tmp_path)])
+    paired = script("paired")
+    assert paired.main([str(tmp_path / "runs"), "--by", "method.nonsense", "--against", "0"]) == 2
+    assert "Type one of --by method, forget, method.max_steps" in capsys.readouterr().err
+    assert paired.main([str(tmp_path / "runs"), "--by", "seed", "--against", "0"]) == 2
 
 
 def test_a_preset_gives_a_method_its_own_rate(compose: Callable[..., dict]):
