@@ -2,6 +2,7 @@
 
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from html import unescape
@@ -10,6 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from command import ROOT, environment
+
+from unrelearn.config import Sweep
+from unrelearn.errors import UsageError
 
 SINGLE = ("README.md", "CONTRIBUTING.md", "outputs/README.md")
 FOLDERS = ("docs", "examples")
@@ -55,6 +59,60 @@ def test_every_script_and_target_that_a_page_names_exists(page: Path):
         assert (ROOT / script).exists(), f"{page}: {script}"
     for target in re.findall(r"`make ([a-z-]+)`", text):
         assert re.search(rf"^([a-z-]+ )*{target}( [a-z-]+)*:", MAKEFILE, flags=re.M), target
+
+
+# what a reader puts in, and what a page adds to the house
+THEIRS = ("FOLDER", "theirs", "/path", "/models/sd15", "outputs/elsewhere", "PRESETS")
+OWN = ("method=to_null", "method=any_class", "attack=one_class", "method=even_odds")
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """(script, words) of each command of ours, on a line of its own or within a sentence."""
+    text = re.sub(r"\\\n\s*", " ", re.sub(r"\$\(.*?\)", "0,1", text))
+    begin = r"(?:\w+=\w+ )?python\s+((?:run|scripts/\w+|benchmarks/\w+)\.py)\b"
+    lines = re.findall(rf"^ {{4}}{begin}(.*?)(?: +#.*)?$", text, flags=re.M)
+    lines += re.findall(rf"`{begin}([^`]*)`", text)
+    return [(script, shlex.split(rest)) for script, rest in lines]
+
+
+def test_commands_are_seen_over_two_lines_and_within_a_sentence():
+    page = "    python run.py a=1 \\\n        b=2   # why\nor `X=1 python\nrun.py seed=$(seq 0 9)`"
+    assert commands(page) == [("run.py", ["a=1", "b=2"]), ("run.py", ["seed=0,1"])]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_option_of_a_script_on_a_page_is_one(page: Path):
+    for script, words in commands(page.read_text()):
+        known = (ROOT / script).read_text() + '"--help" "--cfg"'
+        for word in words:
+            if option := re.fullmatch(r"\[?(--[\w-]+)\]?", word):
+                assert f'"{option[1]}"' in known, words
+
+
+def choices(script: str, words: list[str]) -> list[str] | None:
+    """What a command of runs chooses; None of another command, or of what a page adds."""
+    if script == "scripts/grid.py":
+        words = words[1:]
+        words = words[: next((n for n, w in enumerate(words) if w.startswith("--")), len(words))]
+    elif script != "run.py" or {"--help", "--cfg"} & set(words) or "method=given" in words:
+        return None
+    words = [word for word in words if "=" in word and not word.startswith(("hydra", "dry_run"))]
+    adds = any(word.startswith(OWN) for word in words)
+    return None if adds else [word.replace("=all", "=none") for word in words]
+
+
+COMMANDS = [command for page in PAGES for command in commands(page.read_text())]
+RUNS = {" ".join(chosen): chosen for command in COMMANDS if (chosen := choices(*command))}
+
+
+@pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
+def test_every_run_of_a_page_is_one(words: list[str]):
+    """The first of several; but for what only the reader has."""
+    try:
+        sweep = Sweep([*words, "dry_run=true"], elsewhere=True)
+        sweep.compose({key: values[0] for key, values in sweep.axes.items()})
+    except UsageError as error:
+        assert all(any(name in line for name in THEIRS) for line in error.problems), error
 
 
 def test_the_ten_types_of_the_api_page_have_docstrings():
