@@ -420,7 +420,8 @@ def test_help_is_readable_by_a_newcomer():
     ):
         assert part in text
     assert run("-h").stdout == text and "${" not in text and "$APP" not in text
-    assert "\ntune:" not in text and max(map(len, text.splitlines())) <= 130
+    assert "\n\nOften used:" in text and "\ntune:" not in text
+    assert max(map(len, text.splitlines())) <= 130
 
 
 def test_cfg_job_shows_the_whole():

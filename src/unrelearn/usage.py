@@ -19,7 +19,7 @@ def usage() -> str:
     parts = {
         "${hydra.help.header}": text["header"],
         "${stages}": ", ".join(config["stages"]),
-        "$APP_CONFIG_GROUPS": "\n".join(groups()),
+        "$APP_CONFIG_GROUPS": "\n".join([*groups(), ""]),
     }
     for name, part in parts.items():
         text["template"] = text["template"].replace(name, part)
