@@ -283,7 +283,17 @@ def test_the_largest_retained_accuracy_among_the_admissible_is_chosen():
 def test_no_admissible_setting_is_a_result():
     rows = table(*[((0.99, 2.0), "skipped")] * 23, ((0.9, 1.0), (0.9, 1.4)))
     assert "dimum,,,0,,,no admissible setting in 24" in tuned.chosen({"dimum": rows}, RULES, 24)
-    assert "| dimum | 0 | no admissible setting in 24 |" in tuned.table({"dimum": rows}, RULES, 24)
+    line = "| dimum | 0 | no admissible setting in 24: 24 unlearn, the nearest with |"
+    assert line in (text := tuned.table({"dimum": rows}, RULES, 24))
+    assert text.splitlines()[-1].endswith(" | 90.0 | 1.00 | |")  # of the first seed
+
+
+def test_a_method_that_never_unlearns_has_no_nearest_trial():
+    rows = table(*[((0.99, 1.0), "skipped")] * 24)
+    for row in rows:
+        row |= {name: "0.5" for name in row if name.startswith(tuning.ACCURACY) and row[name]}
+    text = tuned.table({"dimum": rows}, RULES, 24)
+    assert text.endswith("| dimum | 0 | no admissible setting in 24: none unlearns | | | | |\n")
 
 
 def test_nothing_is_chosen_before_all_trials_were_run():

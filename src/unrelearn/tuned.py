@@ -15,6 +15,7 @@ from unrelearn.tuning import (
     over_original,
     ranking,
     settings_of,
+    unlearned,
 )
 
 HEADER = ["method", "place", "trial", "admissible", "retain_accuracy"]
@@ -62,7 +63,7 @@ def table(tables: Tables, rules: Rules, trials: int) -> str:
                 f"| {method} | {len(ranked)} so far | {begun} of {trials} trials begun | | | | |"
             )
         elif not ranked:
-            lines.append(f"| {method} | 0 | {none_admissible(trials)} | | | | |")
+            lines.append(f"| {method} | 0 | {none_admissible(trials)}{_nearest(rows, rules)} | |")
         else:
             best = ranked[0]
             settings = ", ".join(
@@ -74,6 +75,19 @@ def table(tables: Tables, rules: Rules, trials: int) -> str:
                 f" | {retained[0]} | {over_original(best):.2f} | {', '.join(retained[1:])} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _nearest(rows: Sequence[Row], rules: Rules) -> str:
+    """Of the trials that unlearn on the first seed the one whose distance is least."""
+    first = [row for row in rows if row["seed"] == str(rules.seeds[0]) and unlearned(row, rules)]
+    if not first:
+        return ": none unlearns | | |"
+    row = min(first, key=lambda row: over_original([row]))
+    retained = f"{100 * mean([row], 'retain_accuracy'):.1f}"
+    return (
+        f": {len(first)} unlearn{'s' * (len(first) == 1)}, the nearest with | {accuracies([row])}"
+        f" | {retained} | {over_original([row]):.2f}"
+    )
 
 
 def accuracies(rows: Sequence[Row]) -> str:
