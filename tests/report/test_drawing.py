@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -136,6 +137,11 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula():
         "",
         "",
     ]
+
+
+def test_numbers_are_written_as_they_are_whatever_stands_in_their_column():
+    rows = [[1, 0.1 + 0.2, None], [None, math.nan, True], [2.0, 1e22, "a,b"]]
+    assert csv_text("nxt", rows) == 'n,x,t\n1,0.30000000000000004,\n,nan,True\n2.0,1e+22,"a,b"\n'
 
 
 def test_latex_holds_the_names_as_they_are():
