@@ -159,9 +159,9 @@ ONLY_IN_STIX = "\u1d81"
 
 
 @pytest.fixture
-def untold(monkeypatch):
+def untold():
     fonts.covering.cache_clear()
-    monkeypatch.setattr(fonts, "_told", set())
+    fonts._warn.cache_clear()
     yield
     fonts.covering.cache_clear()
 
@@ -173,13 +173,13 @@ def svg_of(name: str) -> bytes:
         return drawing.svg(samples.replacement_figure(record, "1.0"))
 
 
-def test_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):
+def test_the_same_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):
     own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
     monkeypatch.setattr(fontManager, "ttflist", own)
     for name in ("猫", "猫", "猫狗"):
         svg_of(name)
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and "letters 猫:" in said[0] and "letters 狗:" in said[1]
+    assert len(said) == 2 and "letters 猫:" in said[0] and "letters 狗 猫:" in said[1]
 
 
 def test_letters_that_another_font_has_are_drawn_with_it(untold, monkeypatch, capsys):
