@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import YAMLError
 
 from unrelearn.advice import NAMES, shell, shown, typed
-from unrelearn.config import choices, groups
+from unrelearn.config import choices, groups, kinds
 from unrelearn.config.composition import composed
 from unrelearn.config.schema import Config, defaults, groups_of, leaves
 from unrelearn.config.values import known_keys, must_be
@@ -102,7 +102,7 @@ def _undecodable(overrides: Sequence[str]) -> Path | None:
 
 def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]) -> str:
     group, word, names = _typed(missing, overrides)
-    options = sorted({*known, *choices.options_of(group)})
+    options = _fitting(group, sorted({*known, *choices.options_of(group)}), overrides)
     unknown = [name for name in names if name not in options]
     which = f": {', '.join(map(shown, unknown))}" if len(names) > 1 else ""
     instead = [[name] if name in options else _close(name, options) for name in names]
@@ -114,6 +114,15 @@ def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]
     else:
         advice = " or ".join(f"{key}={name}" for name in instead[0])
     return f"{shown(word)}: no such {group}{which}; allowed: {', '.join(options)}. Type {advice}"
+
+
+def _fitting(group: str, options: list[str], overrides: Sequence[str]) -> list[str]:
+    """Without the methods and attacks of conf/ that are for another kind of model."""
+    if group not in ("method", "attack"):
+        return options
+    fitting = {*kinds.options(group, kinds.kind_typed(overrides).batches)}
+    others = {*choices.options_of(group)} - fitting
+    return [option for option in options if option not in others]
 
 
 def _close(option: str, options: Sequence[str]) -> list[str]:
