@@ -123,6 +123,8 @@ BAD = {
         """Type 'forget="naïve"'""",
     ],
     "paths.data=~nobody-here": ["paths.data=~nobody-here", "no such user", "Type 'paths.data="],
+    "seed=3 seed=abc": ["seed=abc: must be a whole number", "Type seed=0"],
+    "seed=abc seed=3": ["seed=abc: must be a whole number", "Type seed=0"],
     "seed=abc": ["seed=abc", "a whole number, between 0 and", "Type seed=0"],
     "seed=1e3": ["seed=1e3", "a whole number, between 0 and", "Type seed=1000"],
     "seed=null": ["seed=null", "a whole number", "Type seed=0"],

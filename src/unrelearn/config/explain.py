@@ -49,7 +49,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     match = re.search(r"Could not override '([^']+)'", text)
     key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
     key = re.sub(r"\[\d+\].*", "", key)  # of an element, the list that was typed
-    given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
+    words = [word for word in overrides if key and word.lstrip("+~").split("=")[0] == key]
+    refused = [word for word in words if f"Value '{word.partition('=')[2]}'" in str(cause)]
+    given = [key, *words, *refused][-1]  # of a key that is typed twice, the one that is wrong
     if match or "not in" in str(cause):
         return [_no_such_key(key, given, overrides)]
     if line := _wrong_type(key, given, cause):
