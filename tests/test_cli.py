@@ -23,6 +23,8 @@ BAD = {
     "forget=12": ["forget=12", "allowed: 0, 1", "Type forget=0"],
     "forget=cat": ["forget=cat", "allowed: 0, 1"],
     "forget=[0,1,2,3,4,5,6,7,8,9]": ["every class", "retain set empty"],
+    "forget=random": ["forget=random: no such class", "Type forget=random:0.1"],
+    "forget=class:99": ["forget=class:99: no such class", "Type forget=9"],
     "forget=[]": ["forget=[]", "names no class"],
     "method.max_steps=-3": ["method.max_steps=-3", "at least 0"],
     "model.pretrain.max_steps=-3": ["model.pretrain.max_steps=-3", "at least 0"],
@@ -121,6 +123,8 @@ BAD = {
         """Type 'forget="naïve"'""",
     ],
     "paths.data=~nobody-here": ["paths.data=~nobody-here", "no such user", "Type 'paths.data="],
+    "seed=3 seed=abc": ["seed=abc: must be a whole number", "Type seed=0"],
+    "seed=abc seed=3": ["seed=abc: must be a whole number", "Type seed=0"],
     "seed=abc": ["seed=abc", "a whole number, between 0 and", "Type seed=0"],
     "seed=1e3": ["seed=1e3", "a whole number, between 0 and", "Type seed=1000"],
     "seed=null": ["seed=null", "a whole number", "Type seed=0"],
@@ -173,6 +177,7 @@ BAD = {
     "method={}": ["method={}: no such method; allowed", "Type method=original"],
     "attack=[none,dimra]": ["attack=[none,dimra]: attack takes one. Type -m attack=none,dimra"],
     "method=[salun]": ["method=[salun]: method takes one. Type method=salun"],
+    "eval=[]": ["eval=[]: none is chosen", "Type eval=forget_accuracy"],
     "eval=[nope]": ["eval=[nope]: no such eval; allowed: agreement, ", "Type 'eval=["],
     "eval=[kid,nope,entrop]": ["no such eval: nope, entrop; allowed", "Type 'eval=[kid,"],
     "experiment=nope": ["experiment=nope: no such experiment", "grid/celeba, grid/cifar10, "],
@@ -213,6 +218,14 @@ def test_a_choice_that_there_is_not_hides_no_other_problem(complaint, first: str
     assert sorted(line.split(": ")[1] for line in lines) == sorted(
         [first, "trainer=nope", "method.max_stepps=3"]
     )
+
+
+def test_only_what_is_for_the_chosen_model_is_listed(complaint):
+    (line,) = complaint("experiment=classification", "method=scrubb")
+    assert line.endswith(". Type method=scrub")
+    assert "bad_teacher" in line and "salun" in line and "dimum" not in line
+    (line,) = complaint("attack=relern")
+    assert "dimra" in line and "relearn" not in line and "linear_probe" not in line
 
 
 def test_of_several_runs_the_choice_that_there_is_not_is_named(complaint):

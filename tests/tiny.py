@@ -41,6 +41,7 @@ TRAINED = [
     if name not in NO_TRAINING
 ]
 
+SHAPE = dict(image_size=8, channels=1, num_classes=10)
 UNET = dict(
     block_out_channels=[8, 16],
     layers_per_block=1,
@@ -61,10 +62,11 @@ SCHEDULE = dict(
     beta_schedule="linear",
     prediction_type="epsilon",
 )
+SHORT_SCHEDULE = SCHEDULE | dict(num_train_timesteps=100, beta_start=1e-3, beta_end=0.1)
 
 
 def network(seed: int = 0, **changes):
-    built = denoiser.build(image_size=8, channels=1, num_classes=10, **{**UNET, **changes})
+    built = denoiser.build(**{**SHAPE, **UNET, **changes})
     denoiser.reinitialise(built, seed)
     return built
 

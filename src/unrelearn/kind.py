@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from unrelearn.artifact import sha256
 from unrelearn.config import Config, forget_classes
-from unrelearn.config.classes import class_named
 from unrelearn.data import ImageData, ImageSet
 from unrelearn.data.splits import Examples, divided, forget_indexes
 from unrelearn.forgotten import names_images
@@ -43,10 +42,7 @@ class Kind:
     def __init__(self, cfg: Config, dataset: Any):
         self.cfg, self.dataset = cfg, dataset
         self.by_image = names_images(cfg.forget)
-        named = cfg.forget
-        if isinstance(named, str) and named.startswith("class:"):
-            named = class_named(named, dataset)
-        self.forget = [] if self.by_image else forget_classes(named, dataset)
+        self.forget = [] if self.by_image else forget_classes(cfg.forget, dataset)
 
     # what decides a result
 

@@ -21,15 +21,13 @@ for stream in (sys.stdout, sys.stderr):
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 110  # a log file has no width of its own
-
-
-_said = [0.0]  # when the last line was printed
+console.printed_at = 0.0  # when the last line was
 
 
 def say(line: str) -> None:
     """Print one line, once, however many processes there are."""
     if distributed.is_main():
-        _said[0] = time.monotonic()
+        console.printed_at = time.monotonic()
         console.print(line, markup=False)
 
 
@@ -56,13 +54,13 @@ def alive(description: str) -> Iterator[None]:
     started, ended = time.monotonic(), threading.Event()
 
     def beat() -> None:
-        while not ended.wait(max(OFTEN, QUIET - (time.monotonic() - _said[0]))):
-            if time.monotonic() - _said[0] >= QUIET:
+        while not ended.wait(max(OFTEN, QUIET - (time.monotonic() - console.printed_at))):
+            if time.monotonic() - console.printed_at >= QUIET:
                 say(f"{description}: goes on, {spell(time.monotonic() - started)} so far")
 
     thread = threading.Thread(target=beat, daemon=True)
     if not console.is_terminal:
-        _said[0] = started
+        console.printed_at = started
         thread.start()
     try:
         yield

@@ -3,6 +3,7 @@ seed.
 """
 
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def test_a_word_names_the_combinations_whose_caption_holds_it(word: str, count: 
 def test_a_word_that_no_canonical_caption_holds_is_refused(word: str):
     with pytest.raises(UsageError, match="no such class"):
         forget_classes(word, Shapes())
+
+
+def test_class_may_stand_before_a_name_or_an_index():
+    dataset = SimpleNamespace(class_names=("cat", "class:0", "dog", "0"))
+    named = {"class:cat": [0], "class:2": [2], "class:0": [1], "class:class:0": [1]}
+    assert {word: forget_classes(word, dataset) for word in named} == named
+    assert forget_classes(["class:2", "class:cat", 0], dataset) == [0, 2, 3]
+    with pytest.raises(UsageError, match=r"forget=class:dig: no such class; .*Type forget=dog"):
+        forget_classes("class:dig", dataset)
 
 
 def test_all_values_of_an_attribute_leave_no_retain_set():

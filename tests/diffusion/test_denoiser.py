@@ -4,41 +4,22 @@ follow the seed.
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
+from tiny import SHORT_SCHEDULE as SCHEDULE
+from tiny import network as new_network
 
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 from unrelearn.randomness import generator_for
 
-SCHEDULE = dict(
-    num_train_timesteps=100,
-    beta_start=1e-3,
-    beta_end=0.1,
-    beta_schedule="linear",
-    prediction_type="epsilon",
-)
-SHAPE = dict(
-    image_size=8,
-    channels=3,
-    num_classes=4,
-    block_out_channels=[8, 16],
-    layers_per_block=1,
-    norm_num_groups=4,
-    attention_levels=[1],
-    dropout=0.1,
-)
-
-
-def tiny(seed: int = 0, **changes) -> UNet2DModel:
-    network = denoisers.build(**{**SHAPE, **changes})
-    denoisers.reinitialise(network, seed)
-    return network
+tiny = partial(new_network, channels=3, num_classes=4, attention_levels=[1], dropout=0.1)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -148,7 +129,7 @@ def test_initial_values_are_a_function_of_the_seed_alone():
 
 
 def test_initialising_leaves_the_global_generator_alone():
-    network = denoisers.build(**SHAPE)
+    network = tiny()
     torch.manual_seed(5)
     before = torch.get_rng_state()
     denoisers.reinitialise(network, 0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from tiny import SCHEDULE
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,13 +26,6 @@ from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-SCHEDULE = dict(
-    num_train_timesteps=1000,
-    beta_start=1e-4,
-    beta_end=0.02,
-    beta_schedule="linear",
-    prediction_type="epsilon",
-)
 CLASSES, WIDTHS, GROUPS = 4, [8, 16, 24], 4  # three widths, so that no two levels can be confused
 SHAPE = dict(
     image_size=8,

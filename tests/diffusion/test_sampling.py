@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import UNet2DModel
+from tiny import SHORT_SCHEDULE as SCHEDULE
+from tiny import network as new_network
 
 from unrelearn.data import to_model_range
 from unrelearn.diffusion import denoiser as denoisers
@@ -15,13 +17,6 @@ from unrelearn.diffusion.maths import alphas_cumprod, target
 from unrelearn.diffusion.sampling import SAMPLERS, make_scheduler, sample
 from unrelearn.randomness import generator_for
 
-SCHEDULE = dict(
-    num_train_timesteps=100,
-    beta_start=1e-3,
-    beta_end=0.1,
-    beta_schedule="linear",
-    prediction_type="epsilon",
-)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
 WAYS = [dict(name="ddim"), dict(name="ddim", eta=1.0), dict(name="ddpm"), dict(name="dpmsolver++")]
 STOCHASTIC = WAYS[1:3]
@@ -29,18 +24,7 @@ STOCHASTIC = WAYS[1:3]
 
 @pytest.fixture(scope="module")
 def network() -> UNet2DModel:
-    built = denoisers.build(
-        image_size=8,
-        channels=1,
-        num_classes=3,
-        block_out_channels=[8, 16],
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_levels=[],
-        dropout=0.5,
-    )
-    denoisers.reinitialise(built, 0)
-    return built.eval()
+    return new_network(num_classes=3, dropout=0.5).eval()
 
 
 def draw(network: torch.nn.Module, labels: torch.Tensor = LABELS, **arguments) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -138,6 +139,11 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula():
     ]
 
 
+def test_numbers_are_written_as_they_are_whatever_stands_in_their_column():
+    rows = [[1, 0.1 + 0.2, None], [None, math.nan, True], [2.0, 1e22, "a,b"]]
+    assert csv_text("nxt", rows) == 'n,x,t\n1,0.30000000000000004,\n,nan,True\n2.0,1e+22,"a,b"\n'
+
+
 def test_latex_holds_the_names_as_they_are():
     assert (
         render.latex("US_$5 & 10% #{~^\\}")
@@ -153,9 +159,9 @@ ONLY_IN_STIX = "\u1d81"
 
 
 @pytest.fixture
-def untold(monkeypatch):
+def untold():
     fonts.covering.cache_clear()
-    monkeypatch.setattr(fonts, "_told", set())
+    fonts._warn.cache_clear()
     yield
     fonts.covering.cache_clear()
 
@@ -167,13 +173,13 @@ def svg_of(name: str) -> bytes:
         return drawing.svg(samples.replacement_figure(record, "1.0"))
 
 
-def test_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):
+def test_the_same_letters_that_no_font_has_are_said_once(untold, monkeypatch, capsys):
     own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
     monkeypatch.setattr(fontManager, "ttflist", own)
     for name in ("猫", "猫", "猫狗"):
         svg_of(name)
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and "letters 猫:" in said[0] and "letters 狗:" in said[1]
+    assert len(said) == 2 and "letters 猫:" in said[0] and "letters 狗 猫:" in said[1]
 
 
 def test_letters_that_another_font_has_are_drawn_with_it(untold, monkeypatch, capsys):

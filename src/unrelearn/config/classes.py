@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unrelearn.advice import INDEX, problem, shown, typed
 from unrelearn.config.schema import plain
 from unrelearn.errors import UsageError
+from unrelearn.forgotten import KINDS
 from unrelearn.words import UNREADABLE, read
 
 # for a parser
@@ -38,8 +39,10 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
         indices = _meant(item, dataset)
         chosen.update(indices or ())
         if indices is None:
-            why, instead = f"no such class; {allowed}", {"forget": _closest(item, dataset)}
-            problems.append(problem("forget", item, why, instead))
+            instead = f"Type {typed({'forget': _closest(item, dataset)})}"
+            if str(item) in KINDS:  # random, without its share
+                instead = f"Type forget={KINDS[str(item)]}"
+            problems.append(problem("forget", item, f"no such class; {allowed}", instead))
     if not problems and not chosen:
         problems = [problem("forget", forget, f"names no class; {allowed}", {"forget": names[0]})]
     if not problems and len(chosen) == len(names):
@@ -50,15 +53,9 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
     return sorted(chosen)
 
 
-def class_named(forget: str, dataset: Any) -> int | str:
-    """The class of class:NAME, as `forget` has it elsewhere: a number unless that is a name."""
-    name = forget.removeprefix("class:")
-    return int(name) if INDEX.fullmatch(name) and name not in dataset.class_names else name
-
-
 def _meant(item: object, dataset: Any) -> list[int] | None:
-    """The classes that one element of `forget` stands for, by its text; a number is an index if its
-    text is no name.
+    """The classes that one element of `forget` stands for, by its text, with class: before it or
+    without; a number is an index if its text is no name.
 
     What came here as a truth value, null or a fraction has lost its text, and stands for nothing.
     """
@@ -66,6 +63,8 @@ def _meant(item: object, dataset: Any) -> list[int] | None:
     groups: dict[str, list[int]] = getattr(dataset, "groups", {})
     if isinstance(item, bool) or not isinstance(item, str | int):
         return None
+    if text not in names:
+        text = text.removeprefix("class:")
     if text in names:
         return [names.index(text)]
     if text in groups:
@@ -89,7 +88,7 @@ def _closest(item: object, dataset: Any) -> str:
     """
     names: list[str] = [*dataset.class_names, *getattr(dataset, "groups", {})]
     if isinstance(item, str):
-        close = difflib.get_close_matches(item, names, n=1)
+        close = difflib.get_close_matches(item.removeprefix("class:"), names, n=1)
     else:
         close = _read_as(item, names)
     return (close or names)[0]

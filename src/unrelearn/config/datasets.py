@@ -7,12 +7,12 @@ from hydra.utils import instantiate
 from unrelearn import check
 from unrelearn.advice import problem, say_once, shown
 from unrelearn.config import classifiers, denoisers, federations
-from unrelearn.config.classes import class_named, doubtful, forget_classes
+from unrelearn.config.classes import doubtful, forget_classes
 from unrelearn.config.groups import name_of
 from unrelearn.config.images import check_images
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
-from unrelearn.forgotten import names_examples, names_images
+from unrelearn.forgotten import names_images
 
 
 def of_kind(cfg: Config) -> Any:
@@ -51,16 +51,13 @@ def _other_kind(cfg: Config, dataset: Any) -> str:
 
 def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
     """Problems of `forget`, and of what reads it."""
-    by_class = cfg.forget
     if names_images(cfg.forget):
         return check_images(cfg, dataset)
-    if names_examples(cfg.forget):
-        by_class = class_named(str(cfg.forget), dataset)
     try:
-        forgotten = forget_classes(by_class, dataset)
+        forgotten = forget_classes(cfg.forget, dataset)
     except UsageError as error:
         return error.problems
-    method, problems = cfg.method, doubtful(by_class, dataset) if in_doubt else []
+    method, problems = cfg.method, doubtful(cfg.forget, dataset) if in_doubt else []
     problems += _before(cfg, dataset, forgotten)
     images, key = cfg.sampler.num_images, "sampler.num_images"
     if images < len(forgotten):

@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import YAMLError
 
 from unrelearn.advice import NAMES, shell, shown, typed
-from unrelearn.config import choices, groups
+from unrelearn.config import choices, groups, kinds
 from unrelearn.config.composition import composed
 from unrelearn.config.schema import Config, defaults, groups_of, leaves
 from unrelearn.config.values import known_keys, must_be
@@ -49,7 +49,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     match = re.search(r"Could not override '([^']+)'", text)
     key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
     key = re.sub(r"\[\d+\].*", "", key)  # of an element, the list that was typed
-    given = next((o for o in overrides if key and o.lstrip("+~").split("=")[0] == key), key)
+    words = [word for word in overrides if key and word.lstrip("+~").split("=")[0] == key]
+    refused = [word for word in words if f"Value '{word.partition('=')[2]}'" in str(cause)]
+    given = [key, *words, *refused][-1]  # of a key that is typed twice, the one that is wrong
     if match or "not in" in str(cause):
         return [_no_such_key(key, given, overrides)]
     if line := _wrong_type(key, given, cause):
@@ -102,7 +104,7 @@ def _undecodable(overrides: Sequence[str]) -> Path | None:
 
 def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]) -> str:
     group, word, names = _typed(missing, overrides)
-    options = sorted({*known, *choices.options_of(group)})
+    options = _fitting(group, sorted({*known, *choices.options_of(group)}), overrides)
     unknown = [name for name in names if name not in options]
     which = f": {', '.join(map(shown, unknown))}" if len(names) > 1 else ""
     instead = [[name] if name in options else _close(name, options) for name in names]
@@ -114,6 +116,15 @@ def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]
     else:
         advice = " or ".join(f"{key}={name}" for name in instead[0])
     return f"{shown(word)}: no such {group}{which}; allowed: {', '.join(options)}. Type {advice}"
+
+
+def _fitting(group: str, options: list[str], overrides: Sequence[str]) -> list[str]:
+    """Without the methods and attacks of conf/ that are for another kind of model."""
+    if group not in ("method", "attack"):
+        return options
+    fitting = {*kinds.options(group, kinds.kind_typed(overrides).batches)}
+    others = {*choices.options_of(group)} - fitting
+    return [option for option in options if option not in others]
 
 
 def _close(option: str, options: Sequence[str]) -> list[str]:

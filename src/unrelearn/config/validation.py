@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unrelearn import check, hub
 from unrelearn.advice import problem, shown
 from unrelearn.config import given, images
+from unrelearn.config.choices import default_of
 from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
@@ -47,8 +48,8 @@ def validate(
     needed: list[str] = []
     try:
         missing = tuple(sorted(OmegaConf.missing_keys(config)))
-        needed += [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
-        filled = _without(config, missing) if missing else config
+        needed += [_required(key, words) for key in missing]
+        filled = _without(config, missing, needed) if missing else config
         settings = plain(filled)
     except OmegaConfBaseException as error:
         raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
@@ -112,7 +113,15 @@ def _check_rules(cfg: Config, known: list[str], elsewhere: bool, in_doubt: bool)
     return problems
 
 
-def _without(config: DictConfig, missing: Sequence[str]) -> DictConfig:
+def _required(key: str, words: Sequence[str]) -> str:
+    """The line of a key, or a whole group, without a value."""
+    if default := default_of(key):
+        chosen = next((word for word in words if word.startswith(f"{key}=")), key)
+        return f"{shown(chosen)}: none is chosen, and a run needs one. Type {key}={default}"
+    return f"{key}: has no default, it must be given. Type {key}=..."
+
+
+def _without(config: DictConfig, missing: Sequence[str], needed: list[str]) -> DictConfig:
     """The configuration with defaults for what must be given, so that everything else in it can be
     checked as well.
 
@@ -129,9 +138,7 @@ def _without(config: DictConfig, missing: Sequence[str]) -> DictConfig:
         elif parent:
             del OmegaConf.select(filled, parent)[name]  # pop() refuses what is missing
         else:
-            raise UsageError(
-                [f"{key}: has no default, it must be given. Type {key}=..." for key in missing]
-            )
+            raise UsageError(needed)
     return filled
 
 

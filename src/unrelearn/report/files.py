@@ -1,8 +1,6 @@
 """How text becomes a file: whole or not at all, and no cell of it is taken for a formula."""
 
 import contextlib
-import csv
-import io
 import os
 import tempfile
 from collections.abc import Iterable
@@ -13,15 +11,15 @@ import pandas as pd
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """CSV with the cells of `csv_cell`."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in [header, *rows])
-    return buffer.getvalue()
+    names, *lines = ([csv_cell(value) for value in row] for row in [header, *rows])
+    frame = pd.DataFrame(lines, columns=names, dtype=object)
+    return str(frame.to_csv(index=False, na_rep="nan"))
 
 
 def csv_cell(value: object) -> object:
     """Behind an apostrophe if a spreadsheet would run the text as a formula."""
     if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
+        return "" if value is None else value
     try:
         for word in value.split(" "):
             float(word)

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager, get_font
 from matplotlib.text import Text
 
-_told: set[int] = set()  # letters of which it was said that no font has them
-
 
 def draw(figure: Figure, write: Callable[[], None]) -> None:
     """Call write(), and once more in further fonts where letters were missing."""
@@ -22,14 +20,18 @@ def draw(figure: Figure, write: Callable[[], None]) -> None:
         for text in figure.findobj(Text):
             text.set_fontfamily([*text.get_fontfamily(), *families])
         missing = _without_glyph(write)
-    if new := sorted(missing - _told):
-        _told.update(new)
-        print(
-            f"warning: no font of this system has the letters {' '.join(map(chr, new[:20]))}:"
-            " figures show them as boxes. Install one that does, such as Noto Sans CJK for"
-            " Chinese, Japanese and Korean",
-            file=sys.stderr,
-        )
+    if missing:
+        _warn("".join(map(chr, sorted(missing))))
+
+
+@cache  # once, however many figures lack them
+def _warn(letters: str) -> None:
+    print(
+        f"warning: no font of this system has the letters {' '.join(letters[:20])}: figures show"
+        " them as boxes. Install one that does, such as Noto Sans CJK for Chinese, Japanese and"
+        " Korean",
+        file=sys.stderr,
+    )
 
 
 def _without_glyph(write: Callable[[], None]) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -115,13 +116,7 @@ TABLE = r"""\begin{table}
 \centering
 \caption{CAPTION}
 \resizebox{\linewidth}{!}{%
-\begin{tabular}{COLUMNS}
-\toprule
-HEAD
-\midrule
-BODY
-\bottomrule
-\end{tabular}}
+TABULAR}
 \end{table}
 """
 
@@ -135,7 +130,7 @@ def latex_table(
     text: str, headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> str:
     """A booktabs table below its caption; needs ``\\usepackage{booktabs,graphicx}``."""
-    head, *body = (" & ".join(map(latex, row)) + r" \\" for row in [headers, *rows])
+    names, *lines = (list(map(latex, row)) for row in [headers, *rows])
     columns = "l" * left + "r" * (len(headers) - left)
-    table = TABLE.replace("COLUMNS", columns).replace("HEAD", head)
-    return table.replace("BODY", "\n".join(body)).replace("CAPTION", latex(text))
+    tabular = pd.DataFrame(lines, columns=names).to_latex(index=False, column_format=columns)
+    return TABLE.replace("TABULAR", tabular.rstrip()).replace("CAPTION", latex(text))
