@@ -155,7 +155,7 @@ BAD = {
     "attack=null": ["attack=null: no such attack; allowed: context_probe", "Type attack=none"],
     "method=null": ["method=null: no such method; allowed: ", "Type method=original"],
     "eval=null": ["eval=null: no such eval; allowed: agreement", "Type eval=forget_accuracy"],
-    "dataset=null": ["dataset=null: no such dataset; allowed: celeba", "Type dataset=digits"],
+    "dataset=null": ["dataset=null: no such dataset; allowed: avatars", "Type dataset=digits"],
     "model.unet=null": ["model.unet=null: a model of diffusion has one", "Leave model.unet out"],
     f"method=given method.checkpoint={'a' * 300}": ["can not be a path (File name too long)"],
     "model.gan={design:null}": [

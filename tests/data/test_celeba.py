@@ -129,6 +129,13 @@ def test_classes_are_signed_combinations():
     assert len(set(CelebA("nowhere", list("abcdef")).class_names)) == 64
 
 
+def test_attributes_are_what_the_names_of_classes_say():
+    dataset = new(Path(), "Male", "Smiling", "Young")
+    signs = zip(*dataset.attributes.values(), strict=True)
+    names = ["".join(s + n for s, n in zip(one, dataset.attributes, strict=True)) for one in signs]
+    assert tuple(names) == dataset.class_names
+
+
 def test_groups_of_two():
     assert new(Path()).groups == {
         "-Male-Smiling": [0],

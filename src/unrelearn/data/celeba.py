@@ -51,6 +51,7 @@ class CelebA:
 
     channels = 3
     horizontal_flip = True
+    whole = (178, 218)  # width and height in pixels of every image
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class CelebA:
         self.skip_broken = skip_broken
         self.classes = Combinations(condition)
         self.files = Files(self.root)
-        self.square = Square(crop, image_size)
+        self.square = Square(crop, image_size, self.whole)
 
     # what can be asked for
 
@@ -80,20 +81,35 @@ class CelebA:
         """What `forget=` may name -> its classes."""
         return self.classes.groups
 
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """Attribute -> its value in each class, "+" or "-"."""
+        return self.classes.shown
+
     def counterpart(self, label: int, forgotten: list[int]) -> int:
         """The retained class under which DiMUM's alternative images for `label` are taken."""
         return self.classes.counterpart(label, forgotten)
 
     # what is there
 
+    @property
+    def source(self) -> str:
+        """What to do where there is nothing."""
+        return f"put them into {self.root / 'celeba'}"
+
+    @property
+    def again(self) -> str:
+        """What to do where some images are missing."""
+        return "unpack img_align_celeba.zip there again"
+
     @names_what_can_not_be_read
     def check(self) -> list[str]:
         problems = self.square.check() + self.classes.check_number()
         if missing := self.files.missing():
-            put = f"put them into {self.root / 'celeba'}, or type dataset.root=/path for a folder"
             return [
                 *problems,
-                f"dataset.root={self.root}: missing {', '.join(missing)}; {put} which holds them",
+                f"dataset.root={self.root}: missing {', '.join(missing)}; {self.source}, or type"
+                " dataset.root=/path for a folder which holds them",
             ]
         lists = self.files.lists
         give = "replace it by the published file, or type dataset.root=/path for a folder which"
@@ -199,8 +215,8 @@ class CelebA:
         if missing := [name for name in names if name not in there]:
             lacks = f"{self.files.images} lacks {len(missing)} of {len(names)} images"
             return [
-                f"dataset.root={self.root}: {lacks}: {some(missing)}; unpack img_align_celeba.zip"
-                " there again, or type dataset.root=/path for a folder which holds them"
+                f"dataset.root={self.root}: {lacks}: {some(missing)}; {self.again}, or type"
+                " dataset.root=/path for a folder which holds them"
             ]
         return self._check_classes(labels, partition)
 

@@ -38,6 +38,13 @@ class Combinations:
         del groups[""]  # no attribute at all: every class
         return groups | {name: groups[f"+{name}"] for name in self.attributes}
 
+    @property
+    def shown(self) -> dict[str, list[str]]:
+        """Attribute -> whether each class has it, "+" or "-"."""
+        columns = zip(*self.values, strict=True)
+        pairs = zip(self.attributes, columns, strict=True)
+        return {name: ["-+"[value] for value in column] for name, column in pairs}
+
     def counterpart(self, label: int, forgotten: list[int]) -> int:
         """The retained class under which DiMUM's alternative images for `label` are taken; `label`
         itself if retained.

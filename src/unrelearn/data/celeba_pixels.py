@@ -10,7 +10,6 @@ from PIL import Image
 
 from unrelearn.data import size_problems
 
-WIDTH, HEIGHT = 178, 218  # of every aligned image
 CHUNK = 1024  # images in memory at a time
 
 
@@ -21,17 +20,20 @@ class Square:
     Args:
         crop: side in pixels of the square in the middle.
         size: its side after it was resized (bicubic, antialiased).
+        whole: width and height in pixels of every image.
     """
 
     crop: int
     size: int
+    whole: tuple[int, int] = (178, 218)
 
     def check(self) -> list[str]:
         problems = size_problems(self.size, 64)
-        if not isinstance(self.crop, int) or not 1 <= self.crop <= WIDTH:
+        width, height = self.whole
+        if not isinstance(self.crop, int) or not 1 <= self.crop <= width:
             problems.append(
-                f"dataset.crop={self.crop}: must be 1 to {WIDTH} pixels, the images are"
-                f" {WIDTH}x{HEIGHT}; type dataset.crop={WIDTH}"
+                f"dataset.crop={self.crop}: must be 1 to {width} pixels, the images are"
+                f" {width}x{height}; type dataset.crop={width}"
             )
         return problems
 
@@ -62,11 +64,12 @@ class Square:
 
     def read(self, path: Path, out: np.ndarray) -> str | None:
         """Fill out, uint8 (3, size, size); or say why not."""
-        left, top = (WIDTH - self.crop) // 2, (HEIGHT - self.crop) // 2
+        width, height = self.whole
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
         try:
             with Image.open(path) as file:
-                if file.size != (WIDTH, HEIGHT):
-                    return f"is {file.width}x{file.height} instead of {WIDTH}x{HEIGHT}"
+                if file.size != self.whole:
+                    return f"is {file.width}x{file.height} instead of {width}x{height}"
                 image = file.convert("RGB").crop((left, top, left + self.crop, top + self.crop))
         except Exception as error:  # broken files raise almost anything in PIL
             return f"can not be decoded ({error})"

@@ -29,7 +29,7 @@ def memory_set(
             nearest_class   real images of the retained class whose mean is nearest in the oracle's
                             feature space
             counterpart     real images with the forgotten attribute flipped and the others kept
-                            (CelebA)
+                            (CelebA, avatars)
             all_retain      real images of every retained class
             fixed_k         `size` (default 10) real images drawn once from the retain set:
                             memorisation taken literally

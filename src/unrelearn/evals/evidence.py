@@ -79,6 +79,8 @@ class Evidence:
     All three may be empty. attributes: attribute -> its value in each class, by name; without
     attributes the class itself.
     records, retrained: by this model and by one that never saw D_f, where a measurement reads them.
+    drawn: the images, as drawing.draw_all has them. original: the same of the original model, where
+    a measurement compares with them.
     """
 
     forget: dict[str, Predictions]
@@ -94,6 +96,8 @@ class Evidence:
     records: Records | None = None
     retrained: Records | None = None
     attributes: dict[str, list[str]] = field(default_factory=dict)
+    drawn: dict[str, Tensor] = field(default_factory=dict)
+    original: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def gather_evidence(
         num_classes=real_train.probabilities.shape[1] - 1,  # the last column is "nothing"
         second=second,
         attributes=observers.attributes,
+        drawn=samples,
     )
 
 

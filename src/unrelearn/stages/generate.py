@@ -80,6 +80,10 @@ class Samples(OfModel):
                 logged.images(**{name.replace("/", "_"): grid for name, grid in grids.items()})
         return {}
 
+    def read(self) -> dict[str, torch.Tensor]:
+        """As `draw_all` has them."""
+        return load_file(self.build().path / "samples.safetensors")
+
     def cost(self) -> Cost:
         dataset, todo = self.run.dataset, self.jobs()
         forward, _ = self.run.kind.cost()

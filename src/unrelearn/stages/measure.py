@@ -26,6 +26,7 @@ from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.generate import Samples
 from unrelearn.stages.images import OfData, files, stored
 from unrelearn.stages.records import RecordScores, retrained
+from unrelearn.stages.train import Model
 
 
 def uses_inception(run: Run) -> bool:
@@ -98,6 +99,7 @@ class Evaluate(Evaluation):
     """All that is measured of what a model has drawn."""
 
     version = 4
+    seen: Samples
 
     def __init__(self, run: Run, samples: Samples):
         super().__init__(run)
@@ -108,11 +110,17 @@ class Evaluate(Evaluation):
         return [self.seen, self.reference, *self.kept.values()]
 
     @cached_property
-    def kept(self) -> dict[str, RecordScores]:
-        """Scores of records by this model and by a retrained one, where they are measured."""
-        if "membership" not in self.run.cfg.eval:
-            return {}
-        return {"records": RecordScores(self.run, self.model), "retrained": retrained(self.run)}
+    def kept(self) -> dict[str, RecordScores | Samples]:
+        """What else is read: scores of records by this model and by a retrained one, what the
+        original draws; each where it is measured.
+        """
+        run = self.run
+        kept: dict[str, RecordScores | Samples] = {}
+        if "membership" in run.cfg.eval:
+            kept = {"records": RecordScores(run, self.model), "retrained": retrained(run)}
+        if "outside_region" in run.cfg.eval and run.original_known:
+            kept["original"] = Samples(run, Model(self.model.stage.original()))
+        return kept
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "forget": self.run.forget}
@@ -122,7 +130,7 @@ class Evaluate(Evaluation):
 
     def make(self, folder: Path) -> dict[str, Any]:
         run = self.run
-        drawn = load_file(self.seen.build().path / "samples.safetensors")
+        drawn = self.seen.read()
         real = load_file(self.reference.build().path / "reference.safetensors")
         names = [f.name for f in fields(Predictions)]
         train, test = (
@@ -138,8 +146,8 @@ class Evaluate(Evaluation):
             observers(run),
             sampler_words(run.slice(second)) if second else None,
         )
-        records: dict[str, Any] = {name: each.read() for name, each in self.kept.items()}
-        evidence = replace(evidence, **records)
+        others: dict[str, Any] = {name: each.read() for name, each in self.kept.items()}
+        evidence = replace(evidence, **others)
         if distributed.is_main():
             self.keep(folder, dict(self.measured(evidence)))
         return {}
