@@ -28,7 +28,8 @@ def federation(replicas: int) -> Federation:
     g = torch.Generator().manual_seed(0)
     columns = [(torch.randn(RECORDS, sum(w), generator=g), Output(w, False)) for w in WIDTHS]
     settings = Settings(SHAPE, 10**6, BATCH, 5e-4, 5)
-    privacy = Privacy().prepared(AccountedTraining(RECORDS, BATCH, settings.max_steps, 2))
+    training = AccountedTraining(RECORDS, BATCH, settings.max_steps, settings.critic_steps, 2)
+    privacy = Privacy().prepared(training)
     seeds = list(range(replicas))
     return Federation(VFLGAN(), privacy, settings, list(columns), seeds, Wire())
 

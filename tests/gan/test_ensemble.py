@@ -1,7 +1,10 @@
 """Replicas: each is the same alone and among others, and training goes on from what it kept."""
 
+import runpy
+
 import pytest
 import torch
+from command import ROOT
 from small_federations import federation
 
 from unrelearn.gan.designs.local_shared_z import LocalSharedZ
@@ -92,3 +95,8 @@ def test_vertigan_shares_hidden_layers_and_no_heads():
     assert first[name].equal(second[name])
     assert not first["head.0.weight"][..., :3].equal(second["head.0.weight"][..., :3])
     assert {kind for kind, *_ in trained.wire.sent} == {"seeds", "backbone"}
+
+
+def test_what_a_stack_costs_is_measured():
+    milliseconds = runpy.run_path(str(ROOT / "benchmarks" / "ensemble.py"))["milliseconds"]
+    assert milliseconds(2, 3) > 0
