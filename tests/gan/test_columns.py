@@ -59,13 +59,13 @@ def test_columns_are_shared_in_halves_sides_and_lists(table: Table):
 
 
 def test_files_of_parties_must_have_the_same_rows_and_no_column_twice(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n5,6\n")
     (tmp_path / "b.csv").write_text("z\n1\n")
-    (tmp_path / "c.csv").write_text("y,z\n1,2\n3,4\n")
-    (tmp_path / "d.csv").write_text("u,v\n1,2\n3,5\n")
+    (tmp_path / "c.csv").write_text("y,z\n1,2\n3,4\n5,6\n")
+    (tmp_path / "d.csv").write_text("u,v\n1,2\n3,5\n4,4\n")
     roots = {name: str(tmp_path / f"{name}.csv") for name in "abcd"}
     (line,) = Table([roots["a"], roots["b"]]).check()
-    assert "parties must hold the same rows, and these have [2, 1]" in line
+    assert "parties must hold the same rows, and these have [3, 1]" in line
     (line,) = Table([roots["a"], roots["c"]]).check()
     assert "y is in two" in line
     both = Table([roots["a"], roots["d"]])
@@ -77,28 +77,56 @@ def test_files_of_parties_must_have_the_same_rows_and_no_column_twice(tmp_path: 
     [
         (dict(names=["age", "size"]), "there is no column size; there are age, income, class"),
         (dict(categorical=["kind"]), "there is no column kind"),
+        (dict(categorical={"kind": [1]}), "dataset.categorical=[kind]: there is no column kind"),
+        (dict(categorical={"class": [0, 1]}), "class=[0.0,1.0]: the rows have 2 as well"),
+        (dict(names=["age", "age"]), "dataset.names=[age,age]: each once"),
+        (dict(target="age"), "dataset.target=age: is no category"),
+        (dict(test_share=1.0), "dataset.test_share=1.0: leaves 30 of 30 rows to test on"),
     ],
 )
-def test_columns_that_are_not_there_are_named(tmp_path: Path, changes: dict, said: str):
+def test_what_does_not_fit_the_columns_is_one_line(tmp_path: Path, changes: dict, said: str):
     (tmp_path / "table.csv").write_text(CSV)
     (line,) = Table(str(tmp_path / "table.csv"), **changes).check()
     assert said in line
 
 
-def test_text_is_no_number(tmp_path: Path):
-    (tmp_path / "table.csv").write_text("age,name\n20,Ann\n30,Bob\n")
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("age,name\n20,Ann\n30,Bob\n", "must hold finite numbers alone, and name does not"),
+        ("age,size\n20,inf\n30,1\n", "must hold finite numbers alone, and size does not"),
+        ("age,size\n", "no rows below the line of names"),
+        ("age,size\n1,2\n", "leaves 0 of 1 rows to test on"),
+        ("", "is no CSV file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(text: str, why: str, tmp_path: Path):
+    (tmp_path / "table.csv").write_text(text)
     (line,) = Table(str(tmp_path / "table.csv")).check()
-    assert "must hold numbers alone, and name does not" in line
+    assert why in line
+
+
+def test_values_of_a_category_are_known_or_read_from_the_rows(table: Table):
+    known = Table(table.root, categorical={"class": [2, 1, 0, 0, 3]}, target="class")
+    assert known.check() == [] and known.columns[2].values == (2.0, 1.0, 0.0, 3.0)
+    assert [column.read for column in known.columns] == [False] * 3
+    assert [column.read for column in table.columns] == [False, False, True]
+    again = Table(table.root, categorical={"class": [0, 1, 2]}, target="class")
+    assert again.fingerprint() == table.fingerprint()  # the same rows of the same columns
 
 
 def test_wine_is_looked_for_in_a_folder_or_as_a_file(tmp_path: Path):
     assert "winequality-red.csv: no such file" in WineRed(str(tmp_path)).check()[0]
     names = [*WineRed.public, "quality"]
-    lines = [",".join(names), *(",".join(str(i + k) for k in range(12)) for i in range(10))]
+    lines = [
+        ",".join(names),
+        *(",".join(str(i + k) for k in range(11)) + f",{3 + i % 6}" for i in range(10)),
+    ]
     (tmp_path / "winequality-red.csv").write_text("\n".join(lines))
     for root in (tmp_path, tmp_path / "winequality-red.csv"):
         wine = WineRed(str(root))
         assert wine.check() == [] and len(wine.load().train) == 8
+        assert not any(column.read for column in wine.columns)
         assert [len(part) for part in partition("columns", wine)] == [6, 6]
 
 

@@ -143,6 +143,28 @@ def test_what_has_no_guarantee_says_so_whatever_the_statistics(compose: Callable
             assert account["epsilon_record"] is None and "raw records" in account["no_guarantee"]
 
 
+def test_values_that_were_read_from_the_rows_are_no_part_of_a_guarantee(
+    compose: Callable, tmp_path: Path
+):
+    pytest.importorskip("dp_accounting")
+    rows = "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(100))
+    (tmp_path / "table.csv").write_text("age,size,kind\n" + rows)
+    table = ["dataset=table", f"dataset.root={tmp_path / 'table.csv'}", "gan.statistics=dp"]
+    table += ["dataset.bounds={age:[0,7],size:[0,5]}", "privacy=dpsgd"]
+    tiny = [word for word in TINY if not word.startswith("dataset")]
+    tiny += [f"gan.privacy.dpsgd.{word}" for word in ("noise_multiplier=1", "epsilon=null")]
+
+    def account(word: str) -> dict:
+        cfg = compose(*tiny, *table, f"paths.outputs={tmp_path}", "eval=[cross_dependence]", word)
+        record = execute(cfg, "test")
+        return record["rows"][-1]["privacy"]
+
+    known, read = (account(f"dataset.categorical={one}") for one in ("{kind:[0,1]}", "[kind]"))
+    assert known["epsilon_record"] > 0 and known["no_guarantee"] == ""
+    assert read["epsilon_record"] is None
+    assert read["no_guarantee"] == "the values of kind were read from the rows"
+
+
 def test_released_statistics_are_a_key_of_their_own(compose: Callable, tmp_path: Path):
     def columns(*words: str) -> vflgan.Generators:
         run = Cell(compose(*TINY, f"paths.outputs={tmp_path}", *words))

@@ -10,6 +10,9 @@ class DigitsHalves(PixelTables):
     def __init__(self) -> None:
         super().__init__(Digits.image_size)
 
+    def training_rows(self) -> int:
+        return 1297
+
     def fingerprint(self) -> str:
         return "digits_halves"
 

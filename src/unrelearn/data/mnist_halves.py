@@ -16,6 +16,9 @@ class MNISTHalves(PixelTables):
     def check(self) -> list[str]:
         return self.mnist.check()
 
+    def training_rows(self) -> int:
+        return 60000
+
     def fingerprint(self) -> str:
         return f"{self.mnist.fingerprint()}_halves"
 

@@ -8,11 +8,12 @@ and
     image_size: int | None            where columns are pixels, row by row
 """
 
+import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,12 +32,15 @@ class Column:
         values: of a categorical column; () if it is continuous.
         public: (location, scale), known without looking at the rows; None if nobody knows them.
         bounds: (low, high), between which values are known to lie; None if nobody knows them.
+        read: whether the values of a category were read from the rows, which no accountant sees.
     """
 
     name: str
     values: tuple[float, ...] = ()
     public: tuple[float, float] | None = None
-    bounds: tuple[float, float] | None = field(default=None, repr=False)  # nothing of the rows
+    # what is no part of a fingerprint, as it changes nothing of the rows
+    bounds: tuple[float, float] | None = field(default=None, repr=False)
+    read: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class Tables:
     def load(self) -> TableData:
         raise NotImplementedError
 
+    def training_rows(self) -> int:
+        """How many there are."""
+        return len(self.load().train)
+
     def fingerprint(self) -> str:
         """sha256 of columns and rows."""
         data = self.load()
@@ -80,9 +88,15 @@ class Tables:
 
 
 def split(rows: Tensor, test_share: float) -> TableData:
-    """A drawn part of the rows, always the same, is kept for testing."""
+    """A drawn part of the rows, always the same, is kept for testing.
+
+    Raises: UsageError: a part would have none.
+    """
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(rows)))
     count = round(test_share * len(rows))
+    if not 0 < count < len(rows):
+        key, why = "dataset.test_share", f"leaves {count} of {len(rows)} rows to test on"
+        raise UsageError(problem(key, test_share, why, {key: 0.5}))
     return TableData(rows[order[count:].sort().values], rows[order[:count].sort().values])
 
 
@@ -111,7 +125,8 @@ class Table(Tables):
     Args:
         root: the file; or a list of them, one a party, whose rows are the same individuals.
         names: of the columns that are used, in order; None: all.
-        categorical: names of those that are categories.
+        categorical: categories and their values, known without looking at the rows; of none, or of
+            a list of names, they are read from the rows.
         target: name of the categorical column that a classifier is to predict.
         test_share: of the rows, kept for measuring.
         parties: names of each party's columns, for gan.partition=columns; of several files it is
@@ -125,7 +140,7 @@ class Table(Tables):
 
     root: str | list[str]
     names: list[str] | None = None
-    categorical: list[str] | None = None
+    categorical: dict[str, list[float]] | list[str] | None = None
     target: str | None = None
     test_share: Share = 0.2
     parties: list[list[str]] | None = None
@@ -136,16 +151,19 @@ class Table(Tables):
         self.files = [Path(one).expanduser() for one in roots]
         self.party_columns = self.parties or []
         self.known: dict[str, Sequence[float]] = {**self.ranges, **(self.bounds or {})}
+        given = self.categorical or {}
+        listed = given if isinstance(given, dict) else {name: [] for name in given}
+        self.categories = {name: _exact(values) for name, values in listed.items()}
         self._rows: Tensor | None = None
 
     def check(self) -> list[str]:
         """Also of the rows, which are few enough to be read."""
-        for file in self.files:
+        for file in self.files or [Path()]:
             if not file.is_file():
                 why = "no such file; a CSV file with a line of names"
                 return [problem("dataset.root", file, why, "Type dataset.root=/path/table.csv")]
         try:
-            self._read()
+            self.load()
         except UsageError as error:
             return error.problems
         return []
@@ -159,49 +177,92 @@ class Table(Tables):
             return self._rows
         import pandas as pd
 
-        frames = [pd.read_csv(file, sep=None, engine="python") for file in self.files]
+        whole = self._joined()
+        names = [str(name) for name in whole.columns]
+        chosen = self.names or names
+        self._check_names(names, chosen)
+        values = whole[chosen].apply(pd.to_numeric, errors="coerce").astype("float32")
+        if bad := [name for name in chosen if not np.isfinite(values[name]).all()]:
+            why = f"must hold finite numbers alone, and {', '.join(bad)} does not"
+            raise UsageError(problem("dataset.names", _list(chosen), why, "Leave it out"))
+        for name in filter(self.categories.get, chosen):
+            listed = self.categories[name]
+            if other := {*values[name].unique().tolist()} - {*listed}:
+                key, why = "dataset.categorical", f"the rows have {min(other):g} as well"
+                instead = {key: {name: sorted({*listed, *other})}}
+                raise UsageError(problem(f"{key}.{name}", _list(listed), why, instead))
+        self._rows = torch.tensor(values.to_numpy())
+        self.columns = tuple(self._column(name, i) for i, name in enumerate(chosen))
+        return self._rows
+
+    def _joined(self) -> Any:
+        """The columns of all files, side by side; sets those of each party."""
+        frames = [_frame(file) for file in self.files]
         lengths, names = [len(f) for f in frames], [str(c) for f in frames for c in f.columns]
         if len(set(lengths)) > 1:
             why = f"parties must hold the same rows, and these have {lengths}"
             raise UsageError(problem("dataset.root", _list(self.files), why, "Align the files"))
+        if not lengths[0]:
+            why = "there are no rows below the line of names"
+            raise UsageError(problem("dataset.root", _list(self.files), why, "Name another file"))
         if twice := sorted({name for name in names if names.count(name) > 1}):
             why = f"a column has one party, and {', '.join(twice)} is in two"
             raise UsageError(problem("dataset.root", _list(self.files), why, "Rename one of them"))
         if len(frames) > 1:
             self.party_columns = [[*map(str, frame.columns)] for frame in frames]
-        whole = pd.concat(frames, axis=1)
-        chosen = self.names or names
+        return frames[0].join(frames[1:])
+
+    def _check_names(self, names: list[str], chosen: list[str]) -> None:
+        """Raises: UsageError: a column that is not there, or bounds that are none."""
         given = (
             ("names", chosen),
-            ("categorical", self.categorical or []),
+            ("categorical", [*self.categories]),
             ("bounds", [*self.known]),
         )
-        for key, listed in given:
+        for word, listed in given:
+            key = f"dataset.{word}"
             if unknown := [name for name in listed if name not in names]:
                 why = f"there is no column {', '.join(unknown)}; there are {', '.join(names)}"
-                key = f"dataset.{key}"
                 raise UsageError(problem(key, _list(listed), why, {key: names[:2]}))
+        if len(set(chosen)) < len(chosen):
+            once = {"dataset.names": [*dict.fromkeys(chosen)]}
+            raise UsageError(problem("dataset.names", _list(chosen), "each once", once))
+        categories = [name for name in chosen if name in self.categories]
+        if self.target is not None and self.target not in categories:
+            why = "is no category; a classifier predicts one"
+            instead = {"dataset.target": next(iter(categories), None)}
+            raise UsageError(problem("dataset.target", self.target, why, instead))
         for name, pair in self.known.items():
             if len(pair) != 2 or not pair[0] < pair[1]:
                 key, why = f"dataset.bounds.{name}", "must be two numbers, the lower one first"
                 raise UsageError(problem(key, _list(pair), why, {key: [0, 100]}))
-        values = whole[chosen].apply(pd.to_numeric, errors="coerce")
-        if bad := [str(name) for name in chosen if values[name].isna().any()]:
-            why = f"must hold numbers alone, and {', '.join(bad)} does not"
-            raise UsageError(problem("dataset.names", _list(chosen), why, "Leave it out"))
-        self._rows = torch.tensor(values.to_numpy(), dtype=torch.float32)
-        self.columns = tuple(self._column(name, i) for i, name in enumerate(chosen))
-        return self._rows
 
     def _column(self, name: str, place: int) -> Column:
         assert self._rows is not None
-        values, bounds = (), None
-        if name in (self.categorical or []):
+        values, bounds = self.categories.get(name, ()), None
+        read = name in self.categories and not values
+        if read:
             values = tuple(self._rows[:, place].unique().tolist())
         if name in self.known:
             low, high = self.known[name]
             bounds = float(low), float(high)
-        return Column(name, values, self.public.get(name), bounds)
+        return Column(name, values, self.public.get(name), bounds, read)
+
+
+def _exact(values: Sequence[float]) -> tuple[float, ...]:
+    """As float32 has them, which rows are."""
+    return tuple(dict.fromkeys(np.array(values, np.float32).tolist()))
+
+
+def _frame(file: Path) -> Any:
+    """Raises: UsageError: no table."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(file, sep=None, engine="python")
+    except (ValueError, csv.Error) as error:
+        why = f"is no CSV file with a line of names ({error})"
+        raise UsageError(problem("dataset.root", file, why, "Name another file")) from error
 
 
 def _list(items: Sequence[object]) -> str:

@@ -31,6 +31,7 @@ class WineRed(Table):
         "sulphates": (0.7, 0.17),
         "alcohol": (10.4, 1.1),
     }
+    grades: ClassVar[list[float]] = [3, 4, 5, 6, 7, 8]  # that occur, as it prints them
     # round numbers that no table wine exceeds, of either colour
     ranges: ClassVar = {
         "fixed acidity": (3.0, 16.0),
@@ -50,6 +51,6 @@ class WineRed(Table):
         folder = Path(root).expanduser()
         file = folder / self.file if folder.is_dir() else folder
         target = "quality"
-        super().__init__(str(file), None, [target], target, test_share)
+        super().__init__(str(file), None, {target: self.grades}, target, test_share)
         names = [*self.public, "quality"]
         self.party_columns = [names[:6], names[6:]]

@@ -22,3 +22,4 @@ class WineWhite(WineRed):
         "sulphates": (0.5, 0.11),
         "alcohol": (10.5, 1.2),
     }
+    grades: ClassVar[list[float]] = [3, 4, 5, 6, 7, 8, 9]

@@ -32,6 +32,8 @@ def row_of(evaluation: Compare) -> dict[str, Any]:
         reasons.append("columns are scaled by the parties' own statistics, outside the accountant")
     if gan.select == "best_fd":
         reasons.append("what is published was chosen by its distance to the training rows")
+    if read := [column.name for column in run.dataset.columns if column.read]:
+        reasons.append(f"the values of {', '.join(read)} were read from the rows")
     if reasons and seen.row.privacy != "none":
         of_mode = [account["no_guarantee"]] if account["no_guarantee"] else []
         account |= {"epsilon_record": None, "no_guarantee": "; ".join([*of_mode, *reasons])}
