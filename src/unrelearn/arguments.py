@@ -108,6 +108,9 @@ def wording(annotation: object) -> tuple[str, object]:
     if origin in (typing.Union, types.UnionType):
         words = [wording(argument) for argument in arguments]
         return " or ".join(word for word, _ in words), words[0][1]
+    if origin is dict:
+        word, example = wording(arguments[1])
+        return f"names, each with {word}", {"name": example}
     if origin is list:
         word, example = wording(arguments[0])
         return f"a list, each {word}", [example]

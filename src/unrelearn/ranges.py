@@ -11,6 +11,7 @@ Share = Annotated[float, Field(gt=0, le=1)]  # of a whole, of which there must b
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]  # of a term of a loss; a guidance scale
 Positive = Annotated[float, Field(gt=0)]
+Delta = Annotated[float, Field(gt=0, le=0.1)]  # of (epsilon, delta)-privacy
 Rate = Annotated[float, Field(ge=0, le=10)]  # of learning
 Steps = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

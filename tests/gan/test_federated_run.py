@@ -147,6 +147,10 @@ BAD = {
     "stages=[oracle]": ["stages=", "pretrain, samples, evaluate"],
     "eval=[fd_oracle]": ["eval.fd_oracle: ", "another kind of model"],
     "dataset=wine_red dataset.root=/nowhere": ["dataset.root=/nowhere: ", "no such file"],
+    "model.pretrain.batch_size=1298": ["batch_size=1298: there are 1297 training rows", "=648"],
+    "audit=published model.pretrain.batch_size=1297": ["batch_size=1297: there are 1296"],
+    "model.gan.server=[0]": ["model.gan.server=[0]: ", "one or more widths"],
+    "design=[]": ["design=[]: nothing would be trained"],
 }
 
 

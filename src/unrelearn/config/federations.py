@@ -28,9 +28,9 @@ def identity(cfg: Config) -> Problems:
 
 
 def widths(cfg: Config) -> Problems:
-    for name in ("generator", "extractor"):
+    for name in ("generator", "extractor", "server"):  # a server may be one linear layer
         value, key = getattr(networks_of(cfg), name), f"model.gan.{name}"
-        if not value or any(width < 1 for width in value):
+        if not (value or name == "server") or any(width < 1 for width in value):
             yield problem(key, value, "must be one or more widths", {key: [32, 64]})
 
 
@@ -58,9 +58,6 @@ def privacy(cfg: Config) -> Problems:
         if given["epsilon"] is not None and given["delta"] is None:
             why = "an epsilon is one of a delta, below one over the number of rows"
             yield problem(f"{key}.delta", "null", why, {f"{key}.delta": 1e-5})
-        if (delta := given["delta"]) is not None and not 0 < delta < 1:
-            why = "must be more than 0 and less than 1"
-            yield problem(f"{key}.delta", delta, why, {f"{key}.delta": 1e-5})
         if get_object(given["_target_"]).guaranteed and cfg.gan.select == "best_fd":
             why = f"looks at the training rows outside the accountant of privacy={name}"
             yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
@@ -92,15 +89,16 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     except UsageError as error:
         return error.problems
     problems = check_targets(cfg, dataset)
-    if not all(parts):
-        why, instead = "leaves a party without columns", {"gan.partition": "halves"}
+    if len(parts) < 2 or not all(parts):
+        why = "leaves a party without columns" if len(parts) > 1 else "there must be two parties"
+        instead = {"gan.partition": "halves"}
         problems.append(problem("gan.partition", cfg.gan.partition, why, instead))
     unknown = [column.name for column in dataset.columns if not column.values and not column.public]
     if unknown and cfg.gan.statistics == "public":
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
     problems += _bounds(cfg, dataset)
-    return [*problems, *_critics(cfg, dataset)]
+    return [*problems, *_batches(cfg, dataset)]
 
 
 def _bounds(cfg: Config, dataset: Any) -> Problems:
@@ -114,13 +112,18 @@ def _bounds(cfg: Config, dataset: Any) -> Problems:
         yield problem("gan.statistics", "dp", why, instead)
 
 
-def _critics(cfg: Config, dataset: Any) -> Problems:
-    """Modes of privacy that share rows out among critics."""
+def _batches(cfg: Config, dataset: Any) -> Problems:
+    """Whether there are rows for a batch; a mode of privacy may share them out among critics."""
     size = cfg.model.pretrain.batch_size
+    rows = dataset.training_rows() - (cfg.gan.audit is not None)  # of the smaller world
+    if rows < size:
+        key, why = "model.pretrain.batch_size", f"there are {rows} training rows"
+        yield problem(key, size, why, {key: max(1, rows // 2)})
+        return
     for name, given in cfg.gan.privacy.items():
         if not (critics := given.get("critics")):
             continue
-        rows, key = len(dataset.load().train), f"gan.privacy.{name}.critics"
+        key = f"gan.privacy.{name}.critics"
         if rows // critics < size:
             why = f"leaves {rows // critics} of {rows} rows to a critic, whose batches have {size}"
             yield problem(key, critics, why, {key: max(2, rows // size)})

@@ -116,8 +116,8 @@ class PublishedAudit:
 class Gan:
     """How columns are held, and what is trained of them."""
 
-    design: dict[str, Any] = MISSING
-    privacy: dict[str, Any] = MISSING
+    design: dict[str, Any] = field(default_factory=dict)
+    privacy: dict[str, Any] = field(default_factory=dict)
     protected: str = MISSING
     partition: str = of(Literal["halves", "left_right", "interleaved", "columns"])
     penalty: str = of(Literal["joint", "factorised"])

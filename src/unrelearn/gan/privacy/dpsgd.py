@@ -13,7 +13,7 @@ from torch import Tensor
 from unrelearn.gan.accounting import POISSON, Gaussian, noise_multiplier
 from unrelearn.gan.draws import Draws
 from unrelearn.gan.privacy.none import AccountedTraining, Privacy, RowBatch
-from unrelearn.ranges import Positive
+from unrelearn.ranges import Delta, Positive
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ class DPSGD(Privacy):
     per_record: ClassVar[bool] = True
     guaranteed: ClassVar[bool] = True
     epsilon: Positive | None
-    delta: Positive | None
+    delta: Delta | None
     noise_multiplier: Positive | None
     clip: Positive
     parts: int = 1  # that clip by themselves, which the training tells

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unrelearn.gan.accounting import WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
 from unrelearn.gan.privacy.none import AccountedTraining, Noise, Privacy
-from unrelearn.ranges import Positive
+from unrelearn.ranges import Delta, Positive
 
 NO_GUARANTEE = (
     "all layers above the first are trained on raw records, and one clip is of a whole batch"
@@ -31,7 +31,7 @@ class FirstLayer(Privacy):
     noised_once: ClassVar[bool] = False  # one number for a whole weight
     mechanism: ClassVar[str] = "Gaussian, first layer of each extractor"
     epsilon: Positive | None
-    delta: Positive | None
+    delta: Delta | None
     noise_multiplier: Positive | None
     clip: Positive = 1.5
 

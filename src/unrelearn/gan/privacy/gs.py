@@ -17,7 +17,7 @@ from torch import Tensor
 from unrelearn.gan.accounting import WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
 from unrelearn.gan.draws import Draws
 from unrelearn.gan.privacy.none import AccountedTraining, Noise, Privacy, RowBatch
-from unrelearn.ranges import Positive
+from unrelearn.ranges import Delta, Positive
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class GS(Privacy):
 
     guaranteed: ClassVar[bool] = True
     epsilon: Positive | None
-    delta: Positive | None
+    delta: Delta | None
     noise_multiplier: Positive | None
     clip: Positive
     critics: Annotated[int, Field(ge=2)]  # type: ignore[misc]  # of the others it is 1
