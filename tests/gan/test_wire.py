@@ -126,6 +126,30 @@ def test_gradients_over_the_wire_are_those_of_one_graph(design: type, penalty: s
             assert right.abs().max() > 0 or name in ("S.1.bias", "P.0.bias")
 
 
+@pytest.mark.parametrize("design", [VFLGAN, VFLGANBase, Local])
+def test_gradients_of_generators_are_those_of_one_graph(design: type, double: None):
+    trained = federation(design())
+    moved: dict[str, dict[str, Tensor]] = {}
+    trained._move = lambda owner, grads: moved.update({owner: grads})
+    parts = []
+    for party in trained.parties.values():
+        for weight in party.generator.weights.values():
+            weight.requires_grad_()
+        z, uniform = trained.latent(party, 16), party.uniform("generator", 0, 16)
+        parts.append(party.generator(z, uniform))
+    loss = -Monolith(trained, "joint").value(parts).mean(1).sum()
+    owned = {f"{p.name} generator": p.generator.weights for p in trained.parties.values()}
+    expected = {
+        owner: torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
+        for owner, weights in owned.items()
+    }
+    trained._generators()
+    for owner, grads in expected.items():
+        for (name, got), right in zip(moved[owner].items(), grads, strict=True):
+            torch.testing.assert_close(got, right, rtol=1e-6, atol=1e-9, msg=f"{owner} {name}")
+        assert grads[0].abs().max() > 0
+
+
 @pytest.mark.parametrize("design", [VFLGAN, Local])
 def test_a_generator_learns_through_the_server_what_the_other_party_holds(design: type):
     gradients = []
