@@ -104,7 +104,7 @@ def wording(annotation: object) -> tuple[str, object]:
         number = example_within(bounds(annotation))
         return word, float(number) if isinstance(example, float) else number
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments)), arguments[0]
+        return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments)), arguments[0]
     if origin in (typing.Union, types.UnionType):
         words = [wording(argument) for argument in arguments]
         return " or ".join(word for word, _ in words), words[0][1]

@@ -15,6 +15,7 @@ Delta = Annotated[float, Field(gt=0, le=0.1)]  # of (epsilon, delta)-privacy
 Rate = Annotated[float, Field(ge=0, le=10)]  # of learning
 Steps = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Devices = Count | Literal["auto"]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 ImageSize = Annotated[int, Field(ge=4, le=1024)]  # pixels
 # over the steps of a training

@@ -7,6 +7,7 @@ ranges.
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -204,6 +205,29 @@ def processes(cfg: Config, elsewhere: bool) -> list[str]:
             key, multiple = source(f"{group}.batch_size", cfg), -(-size // number) * number
             problems.append(problem(key, size, f"{why}, {number}", {key: multiple}))
     return problems
+
+
+def settle_devices(trainer: dict[str, Any], *, elsewhere: bool) -> list[str]:
+    """Put a number for trainer.devices=auto: of the processes that are there, or of this machine's
+    GPUs; without any, one. Several are data-parallel.
+
+    Returns:
+        The problem if only another machine can tell.
+    """
+    if trainer["devices"] != "auto":
+        return []
+    number = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 0
+    if not number and trainer["accelerator"] != "cpu":
+        import torch
+
+        number = torch.cuda.device_count()
+        if elsewhere and not number:
+            why = "this machine has no GPU, and how many a job will have can not be told from here"
+            return [problem("trainer.devices", "auto", why, "Type trainer.devices=NUMBER")]
+    trainer["devices"] = max(1, number)
+    if number > 1:
+        trainer["strategy"] = "ddp"
+    return []
 
 
 def devices(trainer: TrainerSettings) -> Problems:

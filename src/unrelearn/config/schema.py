@@ -18,6 +18,7 @@ from unrelearn.config.models import Gan, ModelSettings, number, of
 from unrelearn.paths import CONF
 from unrelearn.ranges import (
     Count,
+    Devices,
     LearningRates,
     Positive,
     Probability,
@@ -123,7 +124,7 @@ class OracleSettings:
 @dataclass
 class TrainerSettings:
     accelerator: str = of(Literal["auto", "cpu", "gpu"])
-    devices: int = of(Count)
+    devices: Any = of(Devices)  # noqa: RUF009 - a number once it is validated
     strategy: str = of(Literal["auto", "ddp"])
     timeout_minutes: float = of(Positive)
     channels_last: bool = MISSING

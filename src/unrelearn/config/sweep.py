@@ -7,11 +7,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn import check
 from unrelearn.config.composition import composed
 from unrelearn.config.explain import explain
 from unrelearn.config.schema import Config, plain, to_config
-from unrelearn.config.validation import validate
+from unrelearn.config.validation import expand, validate
 from unrelearn.errors import UsageError
 from unrelearn.words import keep_names, unreadable
 
@@ -83,5 +82,5 @@ def resolved(config: DictConfig, changes: dict[str, Any]) -> Config:
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
     settings = plain(config)
-    check.expand_paths(settings)
+    expand(settings)
     return to_config(settings)

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +20,7 @@ from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import explain
 from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind, check_others
-from unrelearn.config.rules import RULES, processes
+from unrelearn.config.rules import RULES, processes, settle_devices
 from unrelearn.config.schema import Config, defaults, every_stage, plain, to_config
 from unrelearn.config.values import check_types, check_values, said_once
 from unrelearn.errors import RefusedCommand, UsageError
@@ -56,10 +57,10 @@ def validate(
     settings.pop("experiment", None)
     if wrong := check_types(settings):
         raise UsageError([*needed, *said_once(wrong, filled)])
-    if multirun:
+    problems = check_values(settings) + check_groups(settings)
+    problems += expand(settings, elsewhere=elsewhere)
+    if multirun and not any(line.startswith("trainer.devices=") for line in problems):
         _refuse_processes(to_config(settings))
-    problems = check_values(settings) + check_groups(settings) + check.expand_paths(settings)
-    problems += hub.settle(settings)
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)
@@ -68,6 +69,14 @@ def validate(
     if needed or problems:
         raise UsageError(list(dict.fromkeys([*needed, *problems])))
     return cfg
+
+
+def expand(settings: dict[str, Any], *, elsewhere: bool = False) -> list[str]:
+    """Put what is meant for the home folder, user/name of the hub and all devices; problems of what
+    there is not.
+    """
+    problems = check.expand_paths(settings) + hub.settle(settings)
+    return problems + settle_devices(settings["trainer"], elsewhere=elsewhere)
 
 
 def _refuse_processes(cfg: Config) -> None:

@@ -93,6 +93,8 @@ def check_value(key: str, value: object) -> list[str]:
     kind = declared.metadata.get("kind", declared.type)
     if key == "forget":  # a class may be called nan
         return []
+    if declared.type is Any and arguments.error_of(value, kind):
+        return [f"{key}={arguments.printed(value)}: {must_be(key, value)}"]
     if typing.get_origin(kind) is typing.Literal:
         allowed = typing.get_args(kind)
         listed = ", ".join(allowed)
