@@ -15,7 +15,9 @@ from runs import Cell
 from safetensors.torch import load_file, save_file
 
 from unrelearn import hub
+from unrelearn.config import composed
 from unrelearn.config.given import completed
+from unrelearn.config.sweep import resolved
 from unrelearn.diffusion import theirs
 from unrelearn.diffusion.salun_unet import SalunUNet, to_lineage
 from unrelearn.errors import UsageError
@@ -193,6 +195,19 @@ def test_what_is_no_denoiser_is_refused(compose: Callable, broken: Path):
         assert line.startswith(f"method.checkpoint={broken}: can not be read") and named in line
 
 
+def test_a_shape_that_is_none_is_refused(compose: Callable, broken: Path):
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"down_block_types": 3}))
+    assert refused(compose, broken).startswith(f"method.checkpoint={broken}: can not be read")
+
+
+def test_weights_that_are_no_numbers_are_refused(compose: Callable, broken: Path):
+    state = load_file(broken / FILE)
+    state["conv_in.bias"][0] = float("nan")
+    save_file(state, broken / FILE, metadata={"format": "pt"})
+    assert "not finite" in refused(compose, broken)
+
+
 def test_another_number_of_classes_is_refused(compose: Callable, made: Path, tmp_path: Path):
     line = refused(compose, with_rows(made / "theirs", tmp_path / "five", [0, 1, 2, 3, 4]))
     assert "[8, 1, 1, 5]" in line and "[8, 1, 1, 11]" in line
@@ -217,6 +232,10 @@ def test_a_folder_that_was_half_downloaded_is_refused(
     last = sorted(pieces.glob("*.safetensors"))[-1]
     last.unlink()
     assert f"{last.name} is missing: download it again" in refused(compose, pieces)
+    index = pieces / f"{FILE}.index.json"
+    for listed in ([3], {"weight_map": 3}, {"weight_map": {"conv_in.bias": 3}}, {}):
+        index.write_text(json.dumps(listed))
+        assert index.name in refused(compose, pieces)
 
 
 def test_a_file_of_salun_is_read_with_its_average(compose: Callable, tmp_path: Path):
@@ -273,3 +292,5 @@ def test_a_name_of_the_hub_is_read_from_its_cache(compose: Callable, made: Path,
     shutil.copytree(made / "theirs", place / "snapshots" / commit)
     assert os.path.isdir(hub.fetched("someone/forgot-7")[0])
     assert equal(read(compose, Path("someone/forgot-7")), load_file(made / "theirs" / FILE))
+    of_a_grid = resolved(composed(words(Path("someone/forgot-7"))), {"seed": 1})
+    assert of_a_grid.method["checkpoint"] == str(place / "snapshots" / commit)

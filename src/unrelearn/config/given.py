@@ -202,8 +202,12 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
     if config["_class_name"] == "SalunUNet":
         levels = config.get("attention_levels", [])
         return {**shape, "architecture": "salun", "attention_levels": levels}
-    blocks = config.get("down_block_types", ())
-    if not blocks or any(block not in PLAIN_BLOCKS for block in blocks):
+    blocks = config.get("down_block_types")
+    if (
+        not isinstance(blocks, list)
+        or not blocks
+        or any(block not in PLAIN_BLOCKS for block in blocks)
+    ):
         return {}
     levels = [level for level, block in enumerate(blocks) if block.startswith("Attn")]
     head = config.get("attention_head_dim") if levels else None

@@ -161,8 +161,11 @@ def _check_whole(file: Path) -> None:
 
     parts = [file]
     if file.suffix == ".json":
-        listed = _json(file).get("weight_map") or {}
-        parts = [file.parent / name for name in sorted({*listed.values()})]
+        listed = _json(file).get("weight_map")
+        names = list(listed.values()) if isinstance(listed, dict) else []
+        if not names or not all(isinstance(name, str) for name in names):
+            raise Unreadable(file.parent, f"{file.name} names no files of weights")
+        parts = [file.parent / name for name in sorted({*names})]
     for part in parts:
         if not part.is_file():
             raise Unreadable(part.parent, f"{part.name} is missing: download it again")

@@ -193,6 +193,10 @@ class GivenWeights(Imported):
         network.cpu()
         kind = schedule["prediction_type"]
         mean = torch.stack(seen).mean(0)
+        if not mean.isfinite().all():
+            why = "its answers to real images are not finite, so some of its weights are not either"
+            instead = f"Type {self.setting}=FOLDER with another one"
+            raise UsageError(problem(self.setting, self.path, why, instead))
         if other := theirs.other_prediction(mean, kind):
             key, whose = "model.schedule.prediction_type", f"{self.setting}={self.path}"
             why = f"the network of {whose} answers as one that predicts {other}"
