@@ -39,6 +39,7 @@ from rich.table import Table
 
 from unrelearn import distributed, launch, progress, slurm, tracking
 from unrelearn.advice import command as command_line
+from unrelearn.config.given import completed
 from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import KnownInception
@@ -46,7 +47,8 @@ from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import STATES, Overview, overview
 from unrelearn.grid.work import Failures, Worker
-from unrelearn.report.records import collect
+from unrelearn.record import judge
+from unrelearn.report.records import Record, collect
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
@@ -124,7 +126,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if hasattr(options, "words"):  # choices may also stand behind options
         options.words = [
             word
-            for word in launch.every_attack(options.words + more, every_attack_of)
+            for word in launch.every_attack(completed(options.words + more), every_attack_of)
             if word != "-m"
         ]
     for name in ("workers", "minutes", "parallel", "max_jobs"):
@@ -238,7 +240,7 @@ def status(plan: Plan, watch: bool) -> int:
     seen = look(plan)
     if not watch:
         progress.console.print(status_table(plan, seen, None))
-        return 1 if seen.failed else 0
+        return 1 if seen.failed else judge(records_of(plan)) if seen.done else 0
     with Live(console=progress.console, auto_refresh=False) as live:
         live.update(status_table(plan, seen, None), refresh=True)
         while any(
@@ -249,7 +251,7 @@ def status(plan: Plan, watch: bool) -> int:
             with contextlib.suppress(UsageError):
                 seen = look(plan)
             live.update(status_table(plan, seen, None), refresh=True)
-    return 0 if seen.done else 1
+    return judge(records_of(plan)) if seen.done else 1
 
 
 def run(plan: Plan, workers: int, report: bool) -> int:
@@ -285,17 +287,21 @@ def run(plan: Plan, workers: int, report: bool) -> int:
             " these",
             file=sys.stderr,
         )
-    cells = [
-        plan.outputs / "runs" / part.key / "result.json"
-        for part in plan.parts.values()
-        if part.stage == RECORD
-    ]
-    if records := collect(path for path in cells if path.exists()):
+    code = 1 if lost else 0
+    if records := records_of(plan):
         tracking.grid(records, plan.outputs, plan.tracking)
         if report:
             print()
             show(plan.outputs)
-    return 1 if lost else 0
+        code = judge(records) or code
+    return code
+
+
+def records_of(plan: Plan) -> list[Record]:
+    """Those that are there."""
+    names = [part.key for part in plan.parts.values() if part.stage == RECORD]
+    files = (plan.outputs / "runs" / name / "result.json" for name in names)
+    return collect(file for file in files if file.exists())
 
 
 def show(outputs: Path) -> None:

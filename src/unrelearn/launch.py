@@ -279,8 +279,8 @@ class Trainer(Protocol):
 
 
 def processes(trainer: Trainer) -> None:
-    """Become one process per device: join the group that torchrun or Slurm started, or replace this
-    process by torchrun.
+    """Become one process per device: join the group that torchrun or Slurm started, or become
+    torchrun, which starts them.
 
     The whole program runs in every process from its start, in step; nothing is launched in the
     middle of a run. Who is through calls `leave`. A process that is lost ends the others after
@@ -308,5 +308,21 @@ def processes(trainer: Trainer) -> None:
         threads = max(1, (os.cpu_count() or 1) // trainer.devices)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         sys.stdout.flush()
-        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        os.execv(sys.executable, [*run, f"--nproc_per_node={trainer.devices}", *sys.argv])
+        sys.exit(torchrun(trainer.devices))
+
+
+def torchrun(devices: int) -> int:
+    """Run this command in so many processes; the exit code, which torchrun itself has as 1 whatever
+    they end with.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    try:
+        main(["--standalone", f"--nproc_per_node={devices}", *sys.argv])
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        if code not in (2, 3):  # bad input, a limit that is exceeded: the process has said so
+            raise
+        return code
+    return 0

@@ -4,12 +4,14 @@ run, the verdict, its exit code, a reference, export, and a second request.
 
 import json
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 import torch
-from command import ROOT, run
+from command import ROOT, TINY, environment, run
 from diffusers import DDPMScheduler, UNet2DModel
 from elsewhere import made_elsewhere
 from huggingface_hub import ModelCard
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 from unrelearn.artifact import sha256
 from unrelearn.config.kinds import left_out, options
 from unrelearn.errors import UsageError
+from unrelearn.grid.cells import Swept
 from unrelearn.report import audit
 
 SMALL = [
@@ -110,6 +113,44 @@ def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(
     for record in limited:
         record["config"]["audit"]["fail_above"] = highest - 1e-6
     assert len(audit.exceeding(limited)) >= 1
+
+
+ON_A_FALSE_CLAIM = ["method=given", "forget=0", "audit.fail_above=0.05"]
+
+
+def test_processes_of_torchrun_end_with_the_code_of_the_limit(without_original: tuple, made: Path):
+    """torchrun itself has 1, whatever the processes that it starts end with."""
+    there = [f"method.checkpoint={made / 'theirs'}/", f"paths.outputs={without_original[0]}"]
+    two = ["trainer=ddp", "trainer.devices=2"]
+    done = run(*ON_A_FALSE_CLAIM, *there, "attack=none", *two, *SMALL, expect=3)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("audit.fail_above=")]
+    (record,) = [r for r in records(without_original[0]) if r["attack"] == "none"]
+    assert line.endswith(f"({record['name']})") and record["config"]["trainer"]["devices"] == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_grid_ends_with_the_code_of_the_limit_and_names_the_runs(
+    without_original: tuple, made: Path
+):
+    there = [f"method.checkpoint={made / 'theirs'}/", f"paths.outputs={without_original[0]}"]
+    choices = [*ON_A_FALSE_CLAIM, *there, "attack=none,quantize", *TINY, *SMALL, "tracking=none"]
+    for command in ("run --no-report", "status"):
+        words = [sys.executable, "scripts/grid.py", *command.split(), *choices]
+        done = forked.finish(words, cwd=ROOT, env=environment())
+        assert done.returncode == 3, done.stdout + done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("audit.fail_above=")]
+        names = [
+            r["name"] for r in records(without_original[0]) if r["attack"] in ("none", "quantize")
+        ]
+        assert {line.rpartition(" (")[2] for line in lines} <= {f"{name})" for name in names}
+        assert lines
+    assert "everything is done" in done.stdout
+
+
+def test_a_grid_has_no_run_besides_its_own(made: Path, tmp_path: Path):
+    words = [*ON_A_FALSE_CLAIM, f"method.checkpoint={made / 'theirs'}", "reference=retrain"]
+    with pytest.raises(UsageError, match="reference=retrain: a grid has no run"):
+        Swept([*words, "attack=none", *SMALL, "tracking=none", f"paths.outputs={tmp_path}"])
 
 
 def test_a_reference_is_the_same_network_trained_and_attacked_alike(made: Path, tmp_path: Path):

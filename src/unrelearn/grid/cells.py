@@ -93,7 +93,13 @@ class Swept(Cells):
         self._values = {key: self._read(key) for key in PLAIN if key in axes}
         # of the combinations that are being worked on
         self._composed = lru_cache(maxsize=64)(self._compose)
-        stages = self.configuration(0).stages
+        first = self.configuration(0)
+        stages = first.stages
+        if first.reference:
+            raise UsageError(
+                f"reference={first.reference}: a grid has no run besides its own. Leave reference"
+                " out, or type python run.py -m with the same choices"
+            )
         if any(stage not in stages for stage in every_stage()):
             raise UsageError(
                 f"stages=[{','.join(stages)}]: a grid runs all of them. Leave stages out"

@@ -54,6 +54,7 @@ class Attacked:
     share: Estimate
     where: str  # rate and budget
     broke: bool  # no attacked model still drew the retained classes
+    runs: tuple[str, ...]  # names, one a seed
 
 
 def audits(records: Sequence[Record]) -> list[list[Record]]:
@@ -99,7 +100,8 @@ def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
     lines = pairs.drop_duplicates(["attack_label", "seed", "guidance", "attack_seed"])
     seeds = reported(lines, ["attack_label", "seed"]) if len(lines) else lines
     for (label, guidance), same in seeds.groupby(["attack_label", "guidance"], sort=False):
-        first = pick(lines, attack_label=label, guidance=guidance).iloc[0]
+        seen = pick(lines, attack_label=label, guidance=guidance)
+        first, names = seen.iloc[0], [results.records[each]["name"] for each in seen["id"]]
         record = results.records[first["id"]]
         share = estimate(same["value"].tolist(), [*zip(same["low"], same["high"], strict=True)])
         if share is not None:
@@ -112,6 +114,7 @@ def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
                     share=share,
                     where="" if unattacked else _where(record, first),
                     broke=bool(same["broke"].any()),
+                    runs=tuple(dict.fromkeys(names)),
                 )
             )
     return shown
@@ -138,7 +141,7 @@ def exceeding(records: Sequence[Record]) -> list[str]:
                 lines.append(
                     f"audit.fail_above={limit:g}: {each.attack} shows {forgotten(same[0])} in"
                     f" {share_text(each.share)} of the images at guidance"
-                    f" {guidance_label(each.guidance)}"
+                    f" {guidance_label(each.guidance)} ({', '.join(each.runs)})"
                 )
     return lines
 
