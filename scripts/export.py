@@ -3,12 +3,13 @@ Face hub or for anybody: weights, schedule, protocol, numbers with intervals, co
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, HfApi, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCardData, get_token
 
 from unrelearn import launch
 from unrelearn.artifact import sha256
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--partial", action="store_true", help="of Stable Diffusion, only the weights that changed"
     )
-    parser.add_argument("--push", metavar="USER/NAME", help="also send it to the hub")
+    parser.add_argument("--push", metavar="USER/NAME", help="also to the hub, for all to see")
     return parser.parse_args(arguments)
 
 
@@ -184,8 +185,11 @@ def made_of(record: Record) -> str:
             f' were "{caption}" with {names}.'
         )
     count = len(record["class_names"])
+    null = "is no class"
+    if record["config"]["method"].get("null_label") == "none":
+        null = "is not to be asked for: the network that was given has no label for no class"
     return (
-        f"Made by `unrelearn`. Labels 0 to {count - 1} are {names}; label {count} is no class."
+        f"Made by `unrelearn`. Labels 0 to {count - 1} are {names}; label {count} {null}."
         " Images are in [-1, 1]."
     )
 
@@ -223,16 +227,18 @@ def numbers(row: dict[str, Any]) -> list[tuple[str, str, tuple[float, float, flo
 
 def push(folder: Path, name: str) -> int:
     """Send the folder to the hub, as whoever is logged in there."""
+    again = f"hf upload {name} {shlex.quote(str(folder))}"
+    if get_token() is None:
+        why = "nobody is logged in at the hub"
+        return launch.complain([f"--push {name}: {why}. Type hf auth login, and then {again}"])
     try:
         api = HfApi()
         api.create_repo(name, exist_ok=True)
         print(api.upload_folder(repo_id=name, folder_path=folder))
         return 0
     except Exception as error:  # of the hub or of http
-        why = " ".join(str(error).split())[:200]
-        return launch.complain(
-            [f"--push {name}: {why}. Type hf auth login, and then hf upload {name} {folder}"]
-        )
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        return launch.complain([f"--push {name}: {why}. The folder is there: type {again}"])
 
 
 if __name__ == "__main__":

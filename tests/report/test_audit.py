@@ -11,6 +11,7 @@ from pathlib import Path
 import forked
 import pytest
 import torch
+import yaml
 from command import ROOT, TINY, environment, run
 from diffusers import DDPMScheduler, UNet2DModel
 from elsewhere import made_elsewhere
@@ -214,6 +215,80 @@ def test_a_model_that_is_not_there_is_not_exported(
     assert export([record["path"], str(tmp_path / "x"), "--model", "original"]) == 2
     assert export([record["path"], str(tmp_path / "x"), "--model", "attacked", "--at", "3"]) == 2
     assert "--at 8, 4" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+class Hub:
+    """What stands for the hub: notes what is asked of it, and fails if it is told to."""
+
+    def __init__(self, *asked: str | Exception):
+        self.asked = list(asked)
+
+    def __call__(self) -> "Hub":
+        return self
+
+    def create_repo(self, name: str, *, exist_ok: bool) -> None:
+        for error in self.asked:
+            raise error
+        self.asked.append(f"create {name} {exist_ok}")
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path) -> str:
+        files = " ".join(sorted(file.name for file in folder_path.iterdir()))
+        self.asked.append(f"upload {repo_id} {files}")
+        return f"https://example.org/{repo_id}"
+
+
+@pytest.mark.parametrize(
+    ("token", "error", "says"),
+    [
+        ("hf_x", None, None),
+        (None, None, "--push me/it: nobody is logged in at the hub. Type hf auth login"),
+        ("hf_x", OSError(-2, "no\nname"), "--push me/it: [Errno -2] no name. The folder is there"),
+        ("hf_x", ValueError(), "--push me/it: ValueError. The folder is there"),
+    ],
+)
+def test_what_is_pushed_and_what_is_said_where_that_can_not_be(
+    without_original: tuple,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    token: str | None,
+    error: Exception | None,
+    says: str | None,
+):
+    export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    hub, folder = Hub(*filter(None, [error])), tmp_path / "a folder"
+    monkeypatch.setitem(export.__globals__, "HfApi", hub)
+    monkeypatch.setitem(export.__globals__, "get_token", lambda: token)
+    (record,) = [r for r in records(without_original[0]) if r["attack"] == "none"]
+    code = export([str(Path(record["path"]).parent), str(folder), "--push", "me/it"])
+    assert load_file(folder / FILE)  # whatever becomes of the push
+    printed = capsys.readouterr()
+    if says is None:
+        files = f"README.md config.json {FILE} scheduler_config.json"
+        assert code == 0 and hub.asked == ["create me/it True", f"upload me/it {files}"]
+        assert printed.out.endswith("https://example.org/me/it\n")
+        return
+    (line,) = printed.err.splitlines()
+    assert code == 2 and line.startswith(f"error: {says}")
+    assert line.endswith(f"hf upload me/it '{folder}'") and len(hub.asked) == bool(error)
+
+
+def test_the_front_matter_of_a_card_is_what_the_hub_reads(without_original: tuple, tmp_path: Path):
+    export = runpy.run_path(str(ROOT / "scripts" / "export.py"))
+    (record,) = [r for r in records(without_original[0]) if r["attack"] == "none"]
+    card = ModelCard(export["model_card"](record, record["rows"][0], tmp_path))
+    front = yaml.safe_load(card.content.split("---\n")[1])
+    assert front.keys() == {"library_name", "tags", "model-index"}
+    (model,) = front["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == record["name"] and result["dataset"]["type"] == "digits"
+    assert result["task"] == {"type": "unconditional-image-generation"}
+    shares = {m["type"]: m["value"] for m in result["metrics"]}
+    measured = record["rows"][0]["metrics"]
+    assert shares == {name: measured[name]["1.0"]["value"] for name in shares} and len(shares) == 2
+    assert "label 10 is no class" in card.text
+    record["config"]["method"]["null_label"] = "none"
+    assert "label 10 is not to be asked for" in export["made_of"](record)
 
 
 # ------------------------------------------------------------------------------- a second request
