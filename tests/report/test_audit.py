@@ -188,6 +188,47 @@ def test_without_the_original_only_the_shape_of_the_network_is_lent(made: Path, 
     assert network.config.block_out_channels == [16, 32]  # theirs, and not that of model=...
 
 
+def retrained(record: dict, **changes: object) -> dict:
+    """What stands for the same run on a model that never saw the class; changes: of its config."""
+    config = {**record["config"], **changes}
+    name = record["name"].replace("given", "retrain")
+    return {**record, "method": "retrain", "name": name, "given": None, "config": config}
+
+
+def test_only_the_same_attack_at_the_same_settings_stands_beside(without_original: tuple):
+    given = [
+        r for r in records(without_original[0]) if r["attack"] in ("none", "quantize", "prune")
+    ]
+    by = {record["attack"]: record for record in given}
+    folder = without_original[0] / "report"
+
+    def page(*references: dict) -> str:
+        return " ".join(audit.audit_page([*given, *references], folder).split())
+
+    one = page(retrained(by["quantize"]))
+    assert "Nothing stands beside prune (not run): what these attacks teach" in one
+    both = page(retrained(by["quantize"]), retrained(by["prune"]))
+    assert "beyond it" in both and "Nothing stands beside" not in both
+    fewer = by["quantize"]["config"]["attack"] | {"levels": [8]}
+    other = page(retrained(by["quantize"], attack=fewer), retrained(by["prune"]))
+    assert "Nothing stands beside quantize (with other settings)" in other
+    (section,) = [
+        audit._section(g, [*given, retrained(by["quantize"])], folder) for g in audit.audits(given)
+    ]
+    (table,) = [kind["tables"] for kind in section["classes"] if kind["tables"]]
+    beyond = {row[0]: row[-1] for row in table["rows"]}
+    assert beyond.pop("Pruning") == "–" and set(beyond.values()) == {"+0 points"}
+
+
+def test_a_model_of_another_shape_is_no_reference(without_original: tuple):
+    given = [r for r in records(without_original[0]) if r["attack"] in ("none", "quantize")]
+    for section, key, value in (("model", "unet", {"layers_per_block": 9}), ("oracle", "seed", 5)):
+        other = given[0]["config"][section] | {key: value}
+        references = [retrained(record, **{section: other}) for record in given]
+        page = audit.audit_page([*given, *references], without_original[0])
+        assert "Nothing stands beside these numbers" in page and "beyond it" not in page
+
+
 def test_what_is_exported_is_read_by_diffusers_alone(without_original: tuple, tmp_path: Path):
     export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
     for attack, more in (("none", []), ("quantize", ["--model", "attacked", "--at", "4"])):

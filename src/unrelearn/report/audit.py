@@ -2,12 +2,13 @@
 what each class of attacker brought back, beside `retrain` where that was trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from unrelearn.report.groups import fingerprint
 from unrelearn.report.method_page import what_it_is
 from unrelearn.report.records import NONE, Record, main_of, troubles
 from unrelearn.report.render import Context, page
@@ -28,6 +29,8 @@ from unrelearn.report.words import (
 )
 
 NOTHING, IMAGES, ORIGINAL = "nothing", "images", "original"
+# what a reference and the given weights have in common
+COMMON = ("model.unet", "model.schedule", "oracle", "sampler", "precision")
 HOLDERS = {
     NOTHING: "Whoever holds nothing of the class",
     IMAGES: "Whoever holds real images of the class",
@@ -75,10 +78,13 @@ def holds(record: Record) -> str:
     return IMAGES if record.get("attack_sees_forgotten") else NOTHING
 
 
-def attacked(records: Sequence[Record]) -> list[Attacked]:
-    """Every attack at every guidance, and the model as it came; the strongest first."""
+def attacked(records: Sequence[Record], without: Collection[str] = ()) -> list[Attacked]:
+    """Every attack at every guidance, and the model as it came; the strongest first.
+
+    without: attacks that are left out.
+    """
     compared = results(records)
-    values = compared.values[compared.values["attack"] != NONE]
+    values = compared.values[~compared.values["attack"].isin([NONE, *without])]
     shown = _each(compared, unlearned_models(compared.values).assign(attack_label=NONE))
     shown += _each(compared, _strongest(values)) if len(values) else []
     return sorted(shown, key=lambda each: -each.share.mean)
@@ -187,7 +193,8 @@ def audit_page(records: Sequence[Record], folder: Path) -> str:
 def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) -> Context:
     first, shown = same[0], attacked(same)
     retrained = of_retrain(first, records)
-    beside = attacked(retrained) if retrained else []
+    unlike = unlike_attacks(same, retrained) if retrained else {}
+    beside = attacked(retrained, unlike) if retrained else []
     scales = scales_of(results(same).values)
     names = {record["attack"] for record in same}
     given = first["given"]
@@ -215,6 +222,7 @@ def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) ->
             if r["attack"] != NONE
         },
         "not_run": sorted((name, why) for name, why in not_run.items() if name not in names),
+        "unlike": sorted(unlike.items()),
         "troubles": troubles(same),
         "oracle": oracle_line(first),
         "weights": given["weights"],
@@ -229,9 +237,33 @@ def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) ->
 
 
 def of_retrain(first: Record, records: Sequence[Record]) -> list[Record]:
-    """Runs of a model that never saw the class, under the same protocol."""
-    same = ("dataset", "forget_classes", "protocol")
-    return [r for r in records if r["method"] == "retrain" and all(r[k] == first[k] for k in same)]
+    """Runs of a model of the same shape that never saw the class, measured in the same way."""
+    same, wanted = ("dataset", "forget_classes", "protocol"), fingerprint(first, COMMON)
+    retrained = [
+        r for r in records if r["method"] == "retrain" and fingerprint(r, COMMON) == wanted
+    ]
+    return [r for r in retrained if all(r[name] == first[name] for name in same)]
+
+
+def unlike_attacks(same: Sequence[Record], retrained: Sequence[Record]) -> dict[str, str]:
+    """Attacks of the given weights that nothing of `retrain` stands beside, and why: the strongest
+    of other rates or budgets is another attacker.
+    """
+    there, here = _ways(retrained), _ways(same)
+    return {
+        name: "with other settings" if name in there else "not run"
+        for name in here
+        if name != NONE and there.get(name) != here[name]
+    }
+
+
+def _ways(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Attack -> all settings with which it was run, its rate among them."""
+    ways: dict[str, set[str]] = {}
+    for record in records:
+        settings = fingerprint(record, ("attack",))
+        ways.setdefault(record["attack"], set()).add(repr(sorted(settings.items())))
+    return ways
 
 
 def _tables(
