@@ -89,6 +89,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help='of sbatch: "--partition=gpu --gpus=1 --mem=32G"',
     )
     submit.add_argument("--parallel", type=int, help="at most so many jobs of an array at once")
+    submit.add_argument(
+        "--mix-devices", action="store_true", help="also where jobs may come to several GPUs"
+    )
     submit.add_argument("--dry-run", action="store_true", help="only say what would be submitted")
     for command in (plan, submit):
         command.add_argument(
@@ -458,7 +461,12 @@ def submit(plan: Plan, options: argparse.Namespace) -> int:
         show_plan(plan, options.minutes, options.max_jobs)
         return 0
     submission = slurm.Submission(
-        options.minutes, options.sbatch, options.max_jobs, options.parallel, progress.say
+        options.minutes,
+        options.sbatch,
+        options.max_jobs,
+        options.parallel,
+        progress.say,
+        options.mix_devices,
     )
     ids = submission.submit(plan)
     again = shlex.join(["python", "scripts/grid.py", "status", *options.words, "--watch"])

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from unrelearn import partitions
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
 from unrelearn.grid.parts import Part, closure
@@ -241,6 +242,7 @@ class Submission:
         max_jobs: of this user at once, at most; None: what the cluster says.
         parallel: jobs of an array that run at once, at most.
         say: prints one line for the user.
+        mix_devices: jobs may come to several kinds of GPU.
     """
 
     minutes: float
@@ -248,10 +250,12 @@ class Submission:
     max_jobs: int | None
     parallel: int | None
     say: Callable[[str], None]
+    mix_devices: bool = False
 
     def submit(self, plan: Plan) -> list[str]:
         """Submit what is missing and not queued; returns the ids of the arrays."""
         jobs = Jobs(plan.folder)
+        kinds = self._kinds(plan, jobs)
         plan.keep()
         # of two planners the second one sees what the first has queued
         with FileLock(plan.folder / "submit.lock"):
@@ -267,7 +271,7 @@ class Submission:
             for wave in waves(missing, plan.seconds(), target, most) if missing else ():
                 starts = range(0, len(wave), array)
                 packs = [wave[start : start + array] for start in starts]
-                before = [self._array(plan, jobs, part, before) for part in packs]
+                before = [self._array(plan, jobs, part, before, kinds) for part in packs]
                 ids += before
             return ids
 
@@ -284,7 +288,33 @@ class Submission:
             Failures(plan.folder).forget(part)
         return missing
 
-    def _array(self, plan: Plan, jobs: "Jobs", packs: list[list[Part]], before: list[str]) -> str:
+    def _kinds(self, plan: Plan, jobs: "Jobs") -> list[str]:
+        """Kinds of GPU that jobs may come to.
+
+        Raises:
+            UsageError: they are several, with those of the grid's former jobs.
+        """
+        if plan.trainer.accelerator == "cpu" or not shutil.which("sinfo"):
+            return []
+        now = partitions.kinds(self.options, call("sinfo", "--noheader", "--format=%P|%G"))
+        known = now.union(*(job.get("kinds", ()) for job in jobs.all()))
+        if len(known) > 1 and not self.mix_devices:
+            before = " with those of the jobs before" * (len(now) < 2)
+            raise UsageError(
+                f"--sbatch {shlex.quote(self.options)}: its jobs may come to several kinds of"
+                f" device{before} ({', '.join(sorted(known))}), and a seed is another draw on each."
+                " Type --sbatch --partition=NAME with nodes of one kind, or --mix-devices"
+            )
+        return sorted(now)
+
+    def _array(
+        self,
+        plan: Plan,
+        jobs: "Jobs",
+        packs: list[list[Part]],
+        before: list[str],
+        kinds: list[str],
+    ) -> str:
         """Submit one array, a task for each pack, to start when others have ended; its id."""
         number = max((job["number"] for job in jobs.all()), default=-1) + 1
         level, folder = packs[0][0].level, jobs.folder / f"{number:04d}"
@@ -296,7 +326,7 @@ class Submission:
         together = f"%{self.parallel}" if self.parallel else ""
         words = [f"--array=0-{len(packs) - 1}{together}", *after, *shlex.split(self.options)]
         job = call("sbatch", "--parsable", *words, str(script)).split(";")[0].strip()
-        note = {"id": job, "number": number, "level": level, "tasks": len(packs)}
+        note = {"id": job, "number": number, "level": level, "tasks": len(packs), "kinds": kinds}
         write_json(folder / "job.json", note)
         self.say(
             f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
