@@ -80,9 +80,11 @@ class Kind:
         return label
 
     @property
-    def paraphrases(self) -> list[int]:
-        """Conditions that mean what is forgotten in other words, which are measured too."""
-        return []
+    def paraphrases(self) -> dict[int, str]:
+        """Conditions that mean what is forgotten in other words, which are measured too, and their
+        captions.
+        """
+        return {}
 
     def followed(self, method: Method) -> dict[str, Any]:
         """What a method or attack reads besides its own settings, for keys."""

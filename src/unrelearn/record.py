@@ -14,7 +14,7 @@ from unrelearn import cost, distributed, progress, tracking, tracks
 from unrelearn.artifact import Spec, write_json
 from unrelearn.circumstances import circumstances, versions
 from unrelearn.config import Config, protocol_label
-from unrelearn.report.records import PAGE
+from unrelearn.report.records import PAGE, presence
 from unrelearn.run import Run
 from unrelearn.stage import make, walk
 from unrelearn.stages.measure import Evaluate, settle_inception
@@ -78,7 +78,8 @@ def share_of_pretraining(run: Run) -> float | None:
 
 
 def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = None) -> dict:
-    """How forget accuracy comes back with the attack's budget, per guidance scale.
+    """How forget accuracy comes back with the attack's budget, per guidance scale; of a word its
+    concept accuracy, under that name.
 
     Args:
         num_classes: an original model that shows the forgotten class in fewer images than one in so
@@ -92,12 +93,13 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
         original does not show the class, there is no half, and "nothing_to_recover" is true.
     """
     known = rows[0].get("model") != "unlearned"  # whether the original is
-    original = rows[0]["metrics"].get("forget_accuracy", {})  # or the first that is known
-    curve = [row for row in rows[known:] if row["metrics"].get("forget_accuracy")]
+    shown = presence({"rows": rows}).name
+    original = rows[0]["metrics"].get(shown, {})  # or the first that is known
+    curve = [row for row in rows[known:] if row["metrics"].get(shown)]
     result = {}
     for scale in original if curve else ():
         x = [row["step"] or 0 for row in curve]
-        y = [row["metrics"]["forget_accuracy"][scale]["value"] for row in curve]
+        y = [row["metrics"][shown][scale]["value"] for row in curve]
         segments = list(zip(x, x[1:], y, y[1:], strict=False))
         area = sum((b - a) * (p + q) / 2 for a, b, p, q in segments) / x[-1] if x[-1] else y[0]
         half = original[scale]["value"] / 2 if known else math.inf
@@ -106,7 +108,7 @@ def recovery(rows: list[dict], unit: str = "steps", num_classes: int | None = No
         reached = 0.0 if y[0] >= half else next(places, None)
         result[scale] = {
             "budgets": x,
-            "forget_accuracy": y,
+            shown: y,
             "area": area if unit == "steps" else None,
             "steps_to_half": reached if unit == "steps" and not absent else None,
             **({"nothing_to_recover": True} if absent else {}),

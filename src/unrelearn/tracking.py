@@ -20,7 +20,15 @@ from pathlib import Path
 from torch import Tensor
 
 from unrelearn import distributed, progress
-from unrelearn.report.records import MODELS, guidances, measured, number, row_of, takes_steps
+from unrelearn.report.records import (
+    MODELS,
+    guidances,
+    measured,
+    number,
+    presence,
+    row_of,
+    takes_steps,
+)
 from unrelearn.report.words import guidance_label
 
 SETTINGS = {
@@ -267,7 +275,7 @@ def _accuracies(row: dict, record: dict) -> dict:
     """{"forget_accuracy@1": 0.93, ...} of one model, at each guidance scale."""
     return {
         f"{metric}@{guidance_label(scale)}": value
-        for metric in ("forget_accuracy", "retain_accuracy")
+        for metric in dict.fromkeys((presence(record).name, "forget_accuracy", "retain_accuracy"))
         for scale in guidances(record, metric)
         if (value := number(measured(row, metric, scale))) is not None
     }

@@ -63,6 +63,7 @@ ASKED = [
 def test_the_concept_is_what_counts_whatever_else_is_shown():
     result = concept_accuracy.run(evidence(forget=drawn(ASKED)))["1.0"]
     assert (result["value"], result["held_out"], result["computed"]) == (0.5, 0.5, 0.5)
+    assert result["hits"] == "1100"
     assert result["kept"] == 0.5  # size, texture and shape are right in the first and the third
 
 
@@ -120,6 +121,7 @@ def test_damage_is_told_by_what_is_shared_and_by_what_stands_there():
     result = nearby_damage.run(evidence("red circle", retain=drawn(pairs)))["1.0"]
     assert result["shared"] == {"0": 1.0, "1": 0.5}
     assert result["values"]["red"] == 0.0 and result["values"]["green"] == 1.0
+    assert result["value"] == 0.0
 
 
 def test_a_data_set_without_attributes_has_its_classes():

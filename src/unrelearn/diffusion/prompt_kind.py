@@ -53,10 +53,10 @@ class Prompted(Denoisers):
         return network
 
     @property
-    def paraphrases(self) -> list[int]:
-        rows = len(self.captions.captions) + 1
-        wordings = self.captions.paraphrases(self.forget)
-        return [c + rows * w for c in self.forget for w in wordings]
+    def paraphrases(self) -> dict[int, str]:
+        captions = self.captions.captions
+        wordings, rows = self.captions.paraphrases(self.forget), len(captions) + 1
+        return {c + rows * w: captions[c][w] for c in self.forget for w in wordings}
 
     def split(self, data: ImageData) -> tuple[ImageSet, ImageSet]:
         """D_f without the images whose caption says a synonym: who makes a model forget knows the

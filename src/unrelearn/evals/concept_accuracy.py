@@ -5,10 +5,13 @@ Where red is forgotten, a red square in place of a red circle is red. Three judg
 the held-out classifier, their probabilities summed over the classes of an attribute's value, and
 what is computed of the pixels where the data set can (`computed`; null: no part of the concept
 can). `kept`: the share whose other attributes are all as asked for, the price at the prompt itself.
+`hits`: as of forget_accuracy.
 """
 
 from unrelearn.evals.attributes import concept, right, seen, shows, values
-from unrelearn.evals.evidence import Evidence, Predictions, share, wilson
+from unrelearn.evals.evidence import Evidence, Predictions, marks, share, wilson
+
+VERSION = 2
 
 
 def run(evidence: Evidence) -> dict:
@@ -26,6 +29,7 @@ def shown(evidence: Evidence, images: Predictions) -> dict:
         computed = share(shows(evidence, images, images.judged))
     return {
         **wilson(int(hits.sum()), len(hits)),
+        "hits": marks(hits),
         "held_out": share(shows(evidence, images, seen(evidence, images.held_out))),
         "computed": computed,
         "kept": share(right(attributes, wanted, others)),

@@ -207,6 +207,11 @@ def accuracy(predicted: Tensor, labels: Tensor) -> dict:
     return wilson(int((predicted == labels).sum()), len(labels))
 
 
+def marks(mask: Tensor) -> str:
+    """Of (N,) bool "1" for each that is set, "0" for the others, in order."""
+    return "".join("01"[one] for one in mask.tolist())
+
+
 def share(mask: Tensor) -> float:
     """Of (N,) bool the part that is set."""
     return mask.double().mean().item()

@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from unrelearn.evals.answers import Answers, ClassifierEvidence
-from unrelearn.evals.evidence import Evidence, Predictions, accuracy, share
+from unrelearn.evals.evidence import Evidence, Predictions, accuracy, marks, share
 
 
 def shares_of_starts(seen: Predictions | Answers) -> Tensor:
@@ -63,7 +63,7 @@ def run(evidence: Evidence | ClassifierEvidence) -> dict:
             **accuracy(seen.predicted, seen.labels),
             "another": share(~hit & ~nothing),
             "nothing": share(nothing),
-            "hits": "".join("01"[one] for one in hit.tolist()),
+            "hits": marks(hit),
             "mean_probability": seen.probabilities.gather(1, seen.labels[:, None]).mean().item(),
         }
         if seen.off_grid is not None and seen.off_grid.any():

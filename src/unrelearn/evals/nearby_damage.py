@@ -4,11 +4,13 @@ of the concept they share, and by what stands in its place.
 `shared`: number of the concept's words that a caption has -> share of images with every attribute
 right; where "red circle" is forgotten, a red square shares one. `values`: word in the place of the
 forgotten one -> that share; where red is forgotten, of green, blue and yellow, of which some are
-nearer.
+nearer. `value`: the lowest of these.
 """
 
 from unrelearn.evals.attributes import columns, concept, seen, values
 from unrelearn.evals.evidence import Evidence, share
+
+VERSION = 2
 
 
 def run(evidence: Evidence) -> dict:
@@ -24,4 +26,5 @@ def run(evidence: Evidence) -> dict:
             for value in wanted[:, place].unique().tolist():
                 word = list(dict.fromkeys(names[place]))[value]
                 result[scale]["values"][word] = share(hit[wanted[:, place] == value])
+        result[scale]["value"] = min(result[scale]["values"].values())
     return result

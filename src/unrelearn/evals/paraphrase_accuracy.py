@@ -7,6 +7,8 @@ In all, and of each wording. Empty where no caption says the forgotten word othe
 from unrelearn.evals.concept_accuracy import shown
 from unrelearn.evals.evidence import Evidence
 
+VERSION = 2
+
 
 def run(evidence: Evidence) -> dict:
     result = {}

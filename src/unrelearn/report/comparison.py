@@ -11,13 +11,16 @@ from unrelearn.report.classified import is_classifier
 from unrelearn.report.figures import Curve, recovery_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.groups import Group, forgotten_key, gathered
+from unrelearn.report.panel import panels, presences
 from unrelearn.report.records import (
     MODELS,
     NONE,
+    OF_WORDS,
     attack_unit,
     guidances,
     main_of,
     pooled,
+    presence,
     retained_guidance,
     row_of,
     takes_steps,
@@ -57,7 +60,7 @@ def cells(
     known = [(group, results.estimates[group.number]) for group in members]
     every = pooled(record for group in members for record in group.records)
     scales, retain = guidances(every), retained_guidance(every)
-    main = main_of(scales)
+    main, shown = main_of(scales), presence(every)
 
     def texts(column: str, scale: float = 100, digits: int = 1) -> list[str]:
         return [estimate_text(own.get(column), scale, digits, group.n) for group, own in known]
@@ -71,11 +74,11 @@ def cells(
     left = len(columns)
     for g in [main] if brief else scales:
         where = f"%\n(s={guidance_label(g)})"
-        columns[f"unlearned {where}"] = texts(f"unlearned_forget_accuracy@{g}")
-        attacked = zip(members, texts(f"attacked_forget_accuracy@{g}"), strict=True)
+        columns[f"unlearned {where}"] = texts(f"unlearned_{shown.name}@{g}")
+        attacked = zip(members, texts(f"attacked_{shown.name}@{g}"), strict=True)
         columns[f"attacked {where}"] = [_if_broken(group) + text for group, text in attacked]
     if not brief:
-        for field in ("another", "nothing"):
+        for field in ("nothing",) if shown.of_word else ("another", "nothing"):
             column = f"unlearned_{field}@{main}"
             if any(column in own for _, own in known):
                 columns[f"{field} %\n(s={guidance_label(main)})"] = texts(column)
@@ -83,7 +86,11 @@ def cells(
     halves = [(own.get(f"steps_to_half@{main}"), group.budgets) for group, own in known]
     columns["steps\nto half"] = [half_text(half, budgets) for half, budgets in halves]
     distance = _distance(members, [own for _, own in known], retain)
-    for metric, short, scale, digits in (("retain_accuracy", "retain %", 100, 1), distance):
+    pairs = [("retain_accuracy", "retain %", 100, 1), distance]
+    for each in reversed(OF_WORDS):
+        if any(f"unlearned_{each.name}@{retain}" in own for _, own in known):
+            pairs.insert(0, (each.name, f"{each.label} %", 100, 1))
+    for metric, short, scale, digits in pairs:
         for model, when in () if brief else (("unlearned", "before"), ("attacked", "after")):
             column = f"{model}_{metric}@{retain}"
             columns[f"{short}\n{when}"] = texts(column, scale, digits)
@@ -118,11 +125,15 @@ def to_markdown(results: Results, brief: bool = False) -> str:
     for title, members in results.tables.items():
         headers, rows, left = cells(results, members, brief)
         parts.append(f"### {markdown(title)}\n\n{markdown_table(headers, rows, left)}")
-    parts.append(caption("comparison"))
+    parts.append(legend(results))
     if unfinished := troubles(results.records):
         lines = "\n".join(f"- {markdown(line)}" for line in unfinished)
         parts.append(f"Runs that did not finish:\n\n{lines}")
     return "\n\n".join(parts) + "\n"
+
+
+def legend(results: Results) -> str:
+    return caption("comparison", shown=presences(panels(results)))
 
 
 def show(results: Results, console: Console | None = None) -> None:
@@ -159,11 +170,11 @@ def to_latex(results: Results) -> str:
     parts = []
     for title, members in results.tables.items():
         headers, rows, left = cells(results, members)
-        parts.append(latex_table(f"{title}. {caption('comparison')}", headers, rows, left))
+        parts.append(latex_table(f"{title}. {legend(results)}", headers, rows, left))
     return "\n".join(parts)
 
 
-RENDERERS = {"table.csv": to_csv, "table.tex": to_latex}
+RENDERERS = {"comparison.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -216,8 +227,9 @@ def _with_one_reference(curves: Sequence[Curve]) -> list[Curve]:
 def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curve | None:
     """The mean recovery curve of the finished seeds of groups that differ in the rate alone."""
     groups = list(groups)
+    shown = presence(pooled(record for group in groups for record in group.records))
     first, places = groups[0], [group.number for group in groups]
-    lines = pick(results.values, group_id=places, base="forget_accuracy", guidance=guidance)
+    lines = pick(results.values, group_id=places, present=True, guidance=guidance)
     lines = lines[(lines["model"] != "original") & (lines["status"] == "finished")]
     lines = lines.dropna(subset=["value", "low", "high"])
     start = 0.0 if takes_steps(first.first) else -np.inf  # 0 may be a level
@@ -230,7 +242,7 @@ def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curv
     if len(order) < 2:
         return None
     averages = [e for step in order if (e := estimated(best[best["step"] == step]))]
-    reference = results.estimates[places[0]].get(f"original_forget_accuracy@{guidance}")
+    reference = results.estimates[places[0]].get(f"original_{shown.name}@{guidance}")
     note = f" ({first.method_note})" if first.method_note else ""
     return Curve(
         f"{display_name(first.first['method'])}{note}, n={best['seed'].nunique()}",
@@ -241,4 +253,5 @@ def seed_curve(results: Results, groups: Iterable[Group], guidance: str) -> Curv
         reference and reference.mean,
         first.style,
         attack_unit(first.first),
+        words=shown.words,
     )

@@ -24,12 +24,14 @@ from unrelearn.report.drawing import (
     titled,
 )
 from unrelearn.report.records import (
+    CLASS,
     Record,
     attack_unit,
     guidances,
     interval,
     measured,
     number,
+    presence,
     recovery_points,
     row_of,
 )
@@ -40,26 +42,27 @@ from unrelearn.report.words import guidance_label
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a recovery figure: forget accuracy in [0, 1] over the attack's steps or levels."""
+    """A line of a recovery figure: `presence` in [0, 1] over the attack's steps or levels."""
 
     label: str
     budgets: Sequence[float | None]  # None: the unlearned model, among levels
     middle: Sequence[float]
     low: Sequence[float | None]
     high: Sequence[float | None]
-    reference: float | None = None  # the original model's forget accuracy
+    reference: float | None = None  # the original model's
     style: int | None = None  # colour and marker; by default the place in the figure
     unit: str = "steps"
+    words: str = CLASS.words  # what the axis is of
     floor: float | None = None  # that of retrained models before any attack, where they are known
 
 
 def curves_of(record: Record) -> list[Curve]:
     """One curve per guidance; the band is the Wilson interval over the images of each budget."""
-    curves = []
+    curves, shown = [], presence(record)
     for guidance in guidances(record):
         points = recovery_points(record, guidance)
         if len(points) > 1:
-            original = measured(row_of(record, "original"), "forget_accuracy", guidance)
+            original = measured(row_of(record, "original"), shown.name, guidance)
             reference = number(original) if interval(original) else None
             classifier = is_classifier(record)
             wrong = retrained(record)["ua"] if classifier else None
@@ -68,7 +71,8 @@ def curves_of(record: Record) -> list[Curve]:
             budgets = [budget for budget, _ in points]
             unit = attack_unit(record)
             middle, low, high = zip(*(ends for _, ends in points), strict=True)
-            curves.append(Curve(label, budgets, middle, low, high, reference, None, unit, floor))
+            ends = reference, None, unit, shown.words, floor
+            curves.append(Curve(label, budgets, middle, low, high, *ends))
     return curves
 
 
@@ -106,7 +110,7 @@ def recovery_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         axes.set_xticks(range(len(budgets)), names)
         axes.set_xlim(0, len(budgets) - 1)
     label = "attack budget (optimiser steps)" if steps else f"attack level ({unit})"
-    axes.set(ylim=(0, 102), ylabel="forget accuracy (%)", xlabel=label)
+    axes.set(ylim=(0, 102), ylabel=f"{curves[0].words} (%)", xlabel=label)
     return title_and_legend(axes, title, columns)
 
 

@@ -15,9 +15,9 @@ from unrelearn.report.figures import Mark, scatter_figure
 from unrelearn.report.files import csv_text
 from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
-from unrelearn.report.panel import Panel
+from unrelearn.report.panel import Panel, presences
 from unrelearn.report.panel_runs import WORST
-from unrelearn.report.records import NONE
+from unrelearn.report.records import NONE, OF_WORDS, WORD
 from unrelearn.report.render import (
     Cells,
     caption,
@@ -32,7 +32,8 @@ from unrelearn.report.verdicts import gap, notes, ranked, verdict
 from unrelearn.report.words import DASH, display_name, guidance_label, joined
 from unrelearn.terminal import Console
 
-BESIDE = (("held_out", "held-out"), ("other_sampler", "other sampler"))
+PARAPHRASE = "paraphrase_accuracy"
+BESIDE = {"held_out": "held-out", "other_sampler": "other sampler", PARAPHRASE: "paraphrase"}
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -45,9 +46,10 @@ class TextColumn:
     attack: str | None  # the attack whose runs it comes from; None: all of them
 
 
+WORDS = (WORD.name, *(each.name for each in OF_WORDS))  # first where they were measured
 WANTED = (  # noqa: SIM905
-    "unlearning_accuracy another nothing unlearning_accuracy_held_out retain_accuracy fid fd_oracle"
-    " kid kid_oracle unlearn_seconds"
+    "concept_accuracy_held_out unlearning_accuracy another nothing unlearning_accuracy_held_out"
+    " retain_accuracy fid fd_oracle kid kid_oracle unlearn_seconds"
 ).split()
 
 
@@ -58,6 +60,8 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
     ordered: list[TextColumn | None] = []
     if panel.heads:
         ordered.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
+    for name in WORDS:
+        ordered += [_column(panel, guidance, m) for m in shown if m.name == name]
     for attack in panel.heads:
         of = [m for m in shown if m.name in heads and m.attack == attack]
         ordered += [_column(panel, guidance, measure) for measure in of]
@@ -68,7 +72,7 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
         worst = next(column for column in panel.columns if column.heading == WORST)
         text = partial(cell_text, panel, guidance, column=worst)
         ordered.append(TextColumn("worst case %\nholding nothing", text, None))
-    rest = [measure for measure in shown if measure.name not in (*heads, *WANTED)]
+    rest = [measure for measure in shown if measure.name not in (*heads, *WORDS, *WANTED)]
     ordered += [_column(panel, guidance, measure) for measure in rest]
     seeds = TextColumn("seeds", lambda method: str(panel.count(method)), NONE)
     return [column for column in [*ordered, seeds] if column]
@@ -81,15 +85,15 @@ def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
     """Means of the held-out classifier, and of another sampler's images, for the same models."""
     known = set(panel.values["base"])
-    metrics = {"held_out": "agreement_held_out_forget_accuracy", "other_sampler": "other_sampler"}
-    beside = [(name, header) for name, header in BESIDE if metrics[name] in known]
+    metrics = {"held_out": panel.presence.held_out}
+    beside = {name: text for name, text in BESIDE.items() if metrics.get(name, name) in known}
 
     def text(method: str) -> str:
         cell = panel.cell(guidance, method, attack)
-        means = [cell and cell.mean(name) for name, _ in beside]
+        means = [cell and cell.mean(name) for name in beside]
         return " / ".join(DASH if mean is None else f"{100 * mean:.1f}" for mean in means)
 
-    header = " /\n".join(header for _, header in beside)
+    header = " /\n".join(beside.values())
     return TextColumn(header, text, attack) if beside else None
 
 
@@ -120,7 +124,8 @@ def difference_text(panel: Panel, guidance: str, attack: str, method: str) -> st
 def legend(panels: Sequence[Panel]) -> str:
     """What a reader of these boards needs to know, and no more than they show."""
     heads = list(dict.fromkeys(attack for panel in panels for attack in panel.heads))
-    words = [caption("leaderboard", heads=heads), difference_words(panels), caption("seconds")]
+    about = {"heads": heads, "shown": presences(panels)}
+    words = [caption("leaderboard", **about), difference_words(panels), caption("seconds")]
     return " ".join([*filter(None, words), *(note for panel in panels for note in notes(panel))])
 
 
@@ -160,7 +165,10 @@ def to_brief(panels: Sequence[Panel]) -> str:
     for panel, guidance, name in boards(panels):
         own = {measure.name: measure for measure in measures(panel, guidance)}
         main = {measure.name: measure for measure in measures(panel, panel.guidances[0])}
-        chosen = [own["unlearning_accuracy"], main["retain_accuracy"]]
+        names = ("unlearning_accuracy", "retain_accuracy")
+        if panel.presence.of_word:
+            names = (WORD.name, PARAPHRASE)
+        chosen = [(main | own)[name] for name in names if name in main | own]
         shown: list[TextColumn | None] = [_column(panel, guidance, measure) for measure in chosen]
         shown += [difference_column(panel, guidance, attack) for attack in panel.heads]
         shown.append(TextColumn("verdict", partial(verdict, panel, guidance), None))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from unrelearn.report.figures import Mark, heat_map, scatter_figure
 from unrelearn.report.files import csv_text
-from unrelearn.report.panel import Panel, PanelCell, panels
+from unrelearn.report.panel import Panel, PanelCell, panels, presences
 from unrelearn.report.panel_runs import HEADINGS, MAIN, AttackColumn
 from unrelearn.report.render import caption, console_table, markdown, markdown_table
 from unrelearn.report.stats import estimated
@@ -66,7 +66,12 @@ def to_markdown(panels: Sequence[Panel]) -> str:
                 rows.append([method, *cells])
             table = markdown_table(headers, rows)
             parts.append(f"### {markdown(title(panel, guidance))}\n\n{table}")
-    return "\n\n".join([*parts, f"{caption('matrix')} {caption('matrix_columns')}"]) + "\n"
+    words = [legend(panels), caption("matrix_columns")]
+    return "\n\n".join([*parts, " ".join(words)]) + "\n"
+
+
+def legend(panels: Sequence[Panel]) -> str:
+    return caption("matrix", shown=presences(panels))
 
 
 COLUMNS = (  # noqa: SIM905
@@ -123,7 +128,7 @@ def show(panels: Sequence[Panel], console: Console | None = None) -> None:
     console = console or Console()
     for panel in (panel for panel in panels if panel.scales):  # none where every run diverged
         console.print(
-            f"Strongest forget accuracy, %: {panel.table}, {panel.forgotten}",
+            f"Strongest {panel.presence.words}, %: {panel.table}, {panel.forgotten}",
             style="bold",
             markup=False,
             highlight=False,
@@ -175,7 +180,7 @@ def heat_maps(panel: Panel) -> list[tuple[str, Figure]]:
             panel.methods,
             [column.label for column in panel.columns],
             ([controls, len(panel.methods) - controls], [(h, kinds.count(h)) for h in HEADINGS]),
-            f"Strongest forget accuracy (%), {panel.forgotten}, guidance"
+            f"Strongest {panel.presence.words} (%), {panel.forgotten}, guidance"
             f" {guidance_label(guidance)}",
         )
         figures.append((title(panel, guidance), drawing))

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from unrelearn.report.panel import Panel
-from unrelearn.report.records import NONE, QUALITY, Quality, shows_class, takes_steps
+from unrelearn.report.records import (
+    CLASS,
+    NONE,
+    OF_WORDS,
+    QUALITY,
+    WORD,
+    Quality,
+    shows_class,
+    takes_steps,
+)
 from unrelearn.report.stats import (
     MEASURED,
     Estimate,
@@ -79,16 +88,7 @@ def _budgets(panel: Panel, method: str, attack: str) -> list[float]:
 def measures(panel: Panel, guidance: str) -> list[Measure]:
     """At one guidance; what does not depend on it stands beside the main one."""
     main, retain = guidance == panel.guidances[0], panel.retained_at
-    accuracy = _missed(panel.of_models("forget_accuracy", guidance))
-    columns = [Measure("unlearning_accuracy", "UA %", accuracy, 100)]
-    held_out = _missed(panel.of_models("agreement_held_out_forget_accuracy", guidance))
-    for name, header, lines in (
-        ("another", "another\n%", panel.of_models("forget_accuracy_another", guidance)),
-        ("nothing", "nothing\n%", panel.of_models("forget_accuracy_nothing", guidance)),
-        ("unlearning_accuracy_held_out", "UA %\nheld-out", held_out),
-    ):
-        if lines["value"].notna().any():
-            columns.append(Measure(name, header, lines, 100))
+    columns = [*_of_words(panel, guidance), *_of_classes(panel, guidance)]
     if main:
         lines = panel.of_models("retain_accuracy", retain)
         columns.append(Measure("retain_accuracy", "retained\n%", lines, 100))
@@ -100,6 +100,31 @@ def measures(panel: Panel, guidance: str) -> list[Measure]:
         seconds = panel.of_models("unlearn_seconds")
         columns.append(Measure("unlearn_seconds", "unlearn\ns", seconds))
     return columns
+
+
+def _of_words(panel: Panel, guidance: str) -> Iterator[Measure]:
+    """Nothing where no word was forgotten."""
+    named = {WORD.name: "concept\n%", WORD.held_out: "held-out\n%"}
+    named |= {each.name: f"{each.label}\n%" for each in OF_WORDS}
+    for name, header in named.items():
+        lines = panel.of_models(name, guidance)
+        if lines["value"].notna().any():
+            yield Measure(name, header, lines, 100)
+
+
+def _of_classes(panel: Panel, guidance: str) -> Iterator[Measure]:
+    """Of a word, which is more than one class, all but the share of nothing is for the CSV file."""
+    whole = not panel.presence.of_word
+    accuracy = _missed(panel.of_models("forget_accuracy", guidance))
+    yield Measure("unlearning_accuracy", "UA %", accuracy, 100, shown=whole)
+    held_out = _missed(panel.of_models(CLASS.held_out, guidance))
+    for name, header, lines in (
+        ("another", "another\n%", panel.of_models("forget_accuracy_another", guidance)),
+        ("nothing", "nothing\n%", panel.of_models("forget_accuracy_nothing", guidance)),
+        ("unlearning_accuracy_held_out", "UA %\nheld-out", held_out),
+    ):
+        if lines["value"].notna().any():
+            yield Measure(name, header, lines, 100, shown=whole or name == "nothing")
 
 
 def _missed(lines: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +195,7 @@ def _curves(panel: Panel, attack: str, guidance: str, best: pd.DataFrame) -> Ite
     few = [budgets[0], budgets[len(budgets) // 2], budgets[-1]] if budgets else []
     few = budgets if len(budgets) <= MAX_BUDGETS else few
     keys = ["method_label", "seed"]
-    whole = pick(lines, base="forget_accuracy").dropna(subset=["low", "high"])
+    whole = pick(lines, present=True).dropna(subset=["low", "high"])
     means = over_attack_seeds(whole, ["step", *keys])
     for budget in budgets:
         seeds = best[keys].merge(pick(means, step=budget), on=keys, how="left")

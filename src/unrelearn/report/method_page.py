@@ -60,7 +60,7 @@ def method_page(results: Results, same: Sequence[Panel], method: str, folder: Pa
         numbers=_own_rows(same, method),
         legend=legend(same),
         matrix=_matrix_rows(same, method),
-        matrix_caption=f"{caption('matrix')} {caption('matrix_columns')}",
+        matrix_caption=f"{matrix.legend(same)} {caption('matrix_columns')}",
         differences=differences,
         differences_note=difference_note(same),
         figures=[_figures(results, panel, method) for panel in same],

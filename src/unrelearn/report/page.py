@@ -20,6 +20,7 @@ from unrelearn.report.records import (
     interval,
     main_guidance,
     measured,
+    presence,
     retained_guidance,
     row_of,
     takes_steps,
@@ -53,9 +54,28 @@ from unrelearn.report.words import (
 )
 
 TABLE_WIDTH = 127  # characters that the page holds without scrolling sideways, in a wide font
-FORGOTTEN = ("forget_accuracy", "nothing", "other_sampler", "off_grid", "entropy", "agreement")
+FORGOTTEN = (
+    "presence",
+    "paraphrase_accuracy",
+    "concept_accuracy_kept",
+    "nothing",
+    "other_sampler",
+    "off_grid",
+    "entropy",
+    "agreement",
+)
 MEMBERSHIP = ("membership",)
-DISTANCES = ("retain_accuracy", "fid", "fd_oracle", "kid", "kid_oracle", "inception_score")
+DISTANCES = (
+    "domain_accuracy",
+    "domain_accuracy_cross_domain",
+    "nearby_damage",
+    "retain_accuracy",
+    "fid",
+    "fd_oracle",
+    "kid",
+    "kid_oracle",
+    "inception_score",
+)
 MANIFOLDS = ("precision_recall", "density_coverage")
 
 
@@ -132,6 +152,7 @@ def _denoiser(record: Record, outputs: Path) -> str:
         protocol=name,
         verdict=verdict(record),
         numbers=_numbers(record),
+        word=presence(record).of_word,
         main=main_guidance(record),
         tables=_tables(record) if record["rows"] else [],
         caption=summary_caption(record),
@@ -160,7 +181,7 @@ def _numbers(record: Record) -> list[Context]:
     items = []
     for model in MODELS:
         row = row_of(record, model)
-        value = interval(measured(row, "forget_accuracy", main_guidance(record)))
+        value = interval(measured(row, presence(record).name, main_guidance(record)))
         if row and value:
             items.append(
                 {
@@ -195,9 +216,10 @@ def sample_grids(record: Record, outputs: Path) -> list[Context]:
     main, retain = main_guidance(record), retained_guidance(record)
     scales = sorted(guidances(record), key=lambda scale: scale != main)
     wanted = [("forget", scale, forgotten(record)) for scale in scales]
-    grids = []
+    wanted.append(("paraphrase", main, f"{forgotten(record)} in other words"))
+    grids, columns = [], 10 if presence(record).of_word else 12
     for part, scale, what in [*wanted, ("retain", retain, "retained classes")]:
-        if strips := sample_strips(record, outputs, part, scale):
+        if strips := sample_strips(record, outputs, part, scale, columns):
             title = f"Generated under {what}, guidance {guidance_label(scale)}"
             names = next(strip.names for strip in strips if strip.images is not None)
             names = names if len(set(names)) > 1 else ()

@@ -21,7 +21,7 @@ from unrelearn.report.panel_runs import (
     AttackColumn,
     PanelRuns,
 )
-from unrelearn.report.records import NONE
+from unrelearn.report.records import CLASS, NONE
 from unrelearn.report.stats import (
     Difference,
     Estimate,
@@ -184,6 +184,11 @@ class Panel(PanelRuns):
             results = against(reference, self._all_seeds(guidance, attack), test)
             tested |= {(guidance, attack, method): result for method, result in results.items()}
         return tested
+
+
+def presences(panels: Sequence[Panel]) -> list[str]:
+    """What their numbers are of, in words."""
+    return list(dict.fromkeys(panel.presence.words for panel in panels)) or [CLASS.words]
 
 
 @cache

@@ -6,10 +6,10 @@ from functools import cached_property
 import pandas as pd
 
 from unrelearn.report.groups import CONTROLS, control_first
-from unrelearn.report.records import NONE, Record, main_of, row_of, takes_steps
+from unrelearn.report.records import NONE, Presence, Record, main_of, row_of, takes_steps
 from unrelearn.report.stats import MEASURED, Estimate, estimated, intact
 from unrelearn.report.strongest import strongest
-from unrelearn.report.table import pick, retained_scale, scales_of
+from unrelearn.report.table import pick, presence_in, retained_scale, scales_of
 
 HOLDS_NOTHING, HOLDS_CLASS, WORST = "holds nothing of the class", "holds the class", "worst case"
 HEADINGS = ("", HOLDS_NOTHING, HOLDS_CLASS, WORST)  # of columns, from left to right
@@ -49,6 +49,10 @@ class PanelRuns:
     def scales(self) -> list[str]:
         """Guidances, ascending."""
         return scales_of(self.values)
+
+    @cached_property
+    def presence(self) -> Presence:
+        return presence_in(self.values)
 
     @cached_property
     def guidances(self) -> list[str]:

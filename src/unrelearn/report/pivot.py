@@ -21,7 +21,7 @@ from unrelearn.report.stats import (
     over_attack_seeds,
 )
 from unrelearn.report.strongest import reported, strongest, unlearned_models
-from unrelearn.report.table import Results, pick, scales_of
+from unrelearn.report.table import Results, pick, presence_in, scales_of
 from unrelearn.report.words import BROKE, DASH, forgotten, guidance_label, labelled, prefixed
 
 ABSENT = object()
@@ -136,9 +136,9 @@ class Pivot:
 
     @property
     def caption(self) -> str:
-        first = guidance_label(self.scales[0])
+        first, shown = guidance_label(self.scales[0]), presence_in(self.values).words
         scales = [guidance_label(scale) for scale in self.scales]
-        return caption("pivot", scales=scales, first=first, pooled=self.pooled)
+        return caption("pivot", shown=shown, scales=scales, first=first, pooled=self.pooled)
 
     @property
     def table(self) -> str:

@@ -49,6 +49,33 @@ QUALITY = (
     Quality("coverage", "density_coverage", "coverage", "coverage", ".2f"),
 )
 
+# of a word, beside its presence; a run has those that were measured
+OF_WORDS = (
+    Quality("paraphrase_accuracy", "paraphrase_accuracy", "value", "paraphrase", "share"),
+    Quality("concept_accuracy_kept", "concept_accuracy", "kept", "others kept", "share"),
+    Quality("domain_accuracy", "domain_accuracy", "value", "in-domain", "share"),
+    Quality(
+        "domain_accuracy_cross_domain", "domain_accuracy", "cross_domain", "cross-domain", "share"
+    ),
+    Quality("nearby_damage", "nearby_damage", "value", "nearby", "share"),
+)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Share of images under the forgotten captions that show what was to be forgotten."""
+
+    name: str  # its measurement
+    held_out: str  # the same by the classifier that no method has seen
+    words: str
+    of_word: bool
+
+
+CLASS = Presence(
+    "forget_accuracy", "agreement_held_out_forget_accuracy", "forget accuracy", of_word=False
+)
+WORD = Presence("concept_accuracy", "concept_accuracy_held_out", "concept accuracy", of_word=True)
+
 
 # ---- reading -------------------------------------------------------------------------------------
 
@@ -160,13 +187,21 @@ def every(record: Record, metric: str) -> list[Any]:
     return [value for scale in scales for value in scale.values() if value]
 
 
-def guidances(record: Record, metric: str = "forget_accuracy") -> list[str]:
-    """Guidance scales at which the metric was measured, ascending, as their JSON keys."""
+def presence(record: Record) -> Presence:
+    """Of a word the images that show it, whatever else they show, where that was measured."""
+    return WORD if guidances(record, WORD.name) else CLASS
+
+
+def guidances(record: Record, metric: str | None = None) -> list[str]:
+    """Guidance scales at which the metric, or `presence`, was measured, ascending, as their JSON
+    keys.
+    """
+    metric = metric or presence(record).name
     scales = [(row.get("metrics") or {}).get(metric) or {} for row in record["rows"]]
     return sorted(set().union(*scales), key=float)
 
 
-def main_guidance(record: Record, metric: str = "forget_accuracy") -> str:
+def main_guidance(record: Record, metric: str | None = None) -> str:
     """Of columns that show one guidance: 1 where measured, else the smallest."""
     return main_of(guidances(record, metric))
 
@@ -239,12 +274,12 @@ def curve_of(record: Record, guidance: str) -> dict[str, Any]:
 
 def shows_class(record: Record, guidance: str) -> bool:
     """Whether the original draws the class at all, so that there is something to recover."""
-    drawn = number(measured(row_of(record, "original"), "forget_accuracy", guidance))
+    drawn = number(measured(row_of(record, "original"), presence(record).name, guidance))
     return drawn != 0 and not curve_of(record, guidance).get("nothing_to_recover")
 
 
 def recovery_points(record: Record, guidance: str) -> list[tuple[float | None, Interval]]:
-    """(budget, forget accuracy with its interval) from the unlearned model, budget 0, through the
+    """(budget, `presence` with its interval) from the unlearned model, budget 0, through the
     attacked ones.
 
     Levels (8 bits, 4 bits) stay in the order of the rows; there the unlearned model is at None, as
@@ -252,7 +287,7 @@ def recovery_points(record: Record, guidance: str) -> list[tuple[float | None, I
     """
     start, points = 0 if takes_steps(record) else None, []
     for row in record["rows"]:
-        ends = interval(measured(row, "forget_accuracy", guidance))
+        ends = interval(measured(row, presence(record).name, guidance))
         if row["model"] != "original" and ends is not None:
             points.append((start if row["model"] == "unlearned" else row["step"], ends))
     return points

@@ -39,7 +39,9 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
 def sample_strips(
     record: Record, outputs: Path, part: str, guidance: str, columns: int = 12
 ) -> list[Strip]:
-    """Of ``forget`` or ``retain``: a row a model, from the same noise column by column."""
+    """Of ``forget``, ``paraphrase`` or ``retain``: a row a model, from the same noise column by
+    column.
+    """
     key, strips = f"{part}/{guidance}", []
     for row in _sampled_rows(record):
         strips.append(_strip(record, row, outputs, key, columns))
@@ -71,8 +73,14 @@ def _strip(record: Record, row: Row, outputs: Path, key: str, columns: int) -> S
     if key not in samples:
         return Strip(label, None, missing="not sampled")
     images, labels = samples[key], samples[f"{key}/labels"]
-    chosen = _spread(labels, columns)
-    names = tuple(class_name(record, int(label)) for label in labels[chosen])
+    wording = samples.get(f"{key}/wording")
+    if wording is None:
+        chosen = _spread(labels, columns)
+        names = tuple(class_name(record, int(label)) for label in labels[chosen])
+    else:  # drawn in turn: each class in each wording
+        chosen = np.arange(len(labels))[:columns]
+        rows, captions = len(record["class_names"]) + 1, record.get("paraphrases") or {}
+        names = tuple(captions.get(str(k), "") for k in (labels + rows * wording)[chosen])
     return Strip(label, images[chosen].transpose(0, 2, 3, 1), names)
 
 
@@ -115,7 +123,7 @@ def replacement_figure(record: Record, guidance: str) -> Figure | None:
     shares = {model: np.asarray(c, float) / max(sum(c), 1) for model, c in counts.items() if c}
     if not shares:
         return None
-    names, shares = _shown_shares(record, shares)
+    names, shares = _by_word(record, shares) or _shown_shares(record, shares)
     _, axes = new_axes()
     width = 0.8 / len(shares)
     for index, (model, values) in enumerate(shares.items()):
@@ -131,9 +139,33 @@ def replacement_figure(record: Record, guidance: str) -> Figure | None:
             label=row_label(record, rows[model]),
         )
     axes.set(ylim=(0, 102), ylabel="share of images (%)", xlabel="class seen by the oracle")
-    _class_axis(axes, names, [class_name(record, index) for index in record["forget_classes"]])
+    marked = {class_name(record, index) for index in record["forget_classes"]}
+    _class_axis(axes, names, [*marked, str((record.get("config") or {}).get("forget"))])
     title = f"What {forgotten(record)} is replaced by (guidance {guidance_label(guidance)})"
     return title_and_legend(axes, title)
+
+
+def _by_word(
+    record: Record, shares: dict[str, np.ndarray]
+) -> tuple[list[str], dict[str, np.ndarray]] | None:
+    """Of too many classes those of one word in the place of the forgotten one in one bar; None
+    where forgotten classes have no word in common.
+    """
+    classes = [name.split() for name in record.get("class_names") or []]
+    if len(classes) <= MAX_CLASSES or len({len(words) for words in classes}) > 1:
+        return None
+    own = [classes[index] for index in record["forget_classes"]]
+    places = [
+        place
+        for place, words in enumerate(zip(*classes, strict=True))
+        if len({words[place] for words in own}) == 1 < len(set(words))
+    ]
+    words = [" ".join(name[place] for place in places) for name in classes] + ["nothing"]
+    names = list(dict.fromkeys(words))
+    if not places or len(names) > MAX_CLASSES:
+        return None
+    member = np.array([[word == name for name in names] for word in words], float)
+    return names, {model: share @ member[: len(share)] for model, share in shares.items()}
 
 
 def _shown_shares(

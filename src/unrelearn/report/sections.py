@@ -6,16 +6,24 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unrelearn.report import matrix
-from unrelearn.report.comparison import cells, recovery_figures
+from unrelearn.report.comparison import cells, legend, recovery_figures
 from unrelearn.report.groups import Group
 from unrelearn.report.leaderboard import TextColumn, difference_text, difference_words
 from unrelearn.report.page import figure
-from unrelearn.report.panel import Panel
+from unrelearn.report.panel import Panel, presences
 from unrelearn.report.records import NONE, PAGE, Record, row_of, troubles
 from unrelearn.report.render import Context, Line, Rich, caption, page
 from unrelearn.report.stats import Difference, estimate_text
 from unrelearn.report.table import Results
-from unrelearn.report.words import BROKE, DASH, display_name, guidance_label, prefixed, significant
+from unrelearn.report.words import (
+    BROKE,
+    DASH,
+    display_name,
+    guidance_label,
+    prefixed,
+    sentence,
+    significant,
+)
 
 
 def comparison_page(
@@ -55,7 +63,7 @@ def comparison_page(
         heading=heading or f"Comparison of {len(records)} runs",
         back=back,
         tables=shown,
-        caption=caption("comparison"),
+        caption=legend(results),
         unfinished=troubles(records),
         runs=run_rows(sorted(records, key=lambda record: record["name"]), folder),
     )
@@ -73,7 +81,7 @@ def matrix_sections(panels: Iterable[Panel]) -> dict[str, Context]:
             "maps": drawings[0],
             "scatters": drawings[1],
         }
-        section |= {"note": caption("trade_off"), "caption": caption("matrix")}
+        section |= {"note": caption("trade_off"), "caption": matrix.legend([panel])}
         sections.setdefault(panel.table, {"matrices": []})["matrices"].append(section)
     return sections
 
@@ -126,10 +134,10 @@ def linked(panel: Panel, method: str, columns: Sequence[TextColumn], page: str =
 
 def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> list[Context]:
     """A line for each (first cell, method, attack) that was measured."""
-    headers = [""]
+    headers, share = [""], panel.presence.words.split()[0]
     for guidance in panel.guidances:
         scale = guidance_label(guidance)
-        headers += [f"forget %\n(s={scale})", "minus\nreference", "p\n(Holm)"]
+        headers += [f"{share} %\n(s={scale})", "minus\nreference", "p\n(Holm)"]
     rows = []
     for label, method, attack in lines:
         if panel.records(method, attack):
@@ -140,11 +148,9 @@ def difference_tables(panel: Panel, lines: Sequence[tuple[Rich, str, str]]) -> l
 
 
 def difference_note(panels: Sequence[Panel]) -> str:
-    words = (
-        "Forget accuracy: at the strongest learning rate or level that leaves the model whole, for"
-        " each seed."
-    )
-    return f"{words} {difference_words(panels)}"
+    of = sentence(" or ".join(presences(panels)))
+    at = "at the strongest learning rate or level that leaves the model whole, for each seed."
+    return f"{of}: {at} {difference_words(panels)}"
 
 
 def _difference_cells(panel: Panel, method: str, attack: str) -> list[str]:

@@ -13,16 +13,18 @@ from statistics import fmean
 
 import pandas as pd
 
+from unrelearn.report.records import OF_WORDS
 from unrelearn.report.stats import MEASURED, Measurement, first_half, over_attack_seeds, second_half
-from unrelearn.report.table import pick, scales_of
+from unrelearn.report.table import pick, presence_in, scales_of
 
 # measured of the same models, and reported beside
 BESIDE = {
-    "agreement_held_out_forget_accuracy": "held_out",
     "other_sampler": "other_sampler",
     "forget_accuracy_other_starts": "other_starts",
     "forget_accuracy_difference": "difference",
+    **{each.name: each.name for each in OF_WORDS},
 }
+NAMES = ("held_out", *BESIDE.values())
 
 
 def strongest(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -36,7 +38,7 @@ def strongest(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             budgets are not among them. Guidance scales are kept apart as well.
     """
     by = [*by, "guidance"]
-    attacked = pick(values, model="attacked", measurement="forget_accuracy")
+    attacked = pick(values, model="attacked", present=True)
     scored = attacked.dropna(subset=["value", "low", "high"])
     scored = scored.drop_duplicates([*by, "rate", "step", "attack_seed"])
     ended = scored["end"].astype(bool) & (scored["admissible"] != False)  # noqa: E712
@@ -88,15 +90,16 @@ def scores(lines: pd.DataFrame) -> list[float]:
 
 
 def _with_beside(pairs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    lines = pick(values, measurement=list(BESIDE))
+    beside = {presence_in(values).held_out: "held_out", **BESIDE}
+    lines = pick(values, measurement=list(beside))
     wide = lines.pivot(index=["row", "guidance"], columns="measurement", values="value")
-    wide = wide.rename(columns=BESIDE).reindex(columns=list(BESIDE.values()))
+    wide = wide.rename(columns=beside).reindex(columns=NAMES)
     return pairs.merge(wide, left_on=["row", "guidance"], right_index=True, how="left")
 
 
 def unlearned_models(values: pd.DataFrame) -> pd.DataFrame:
     """The models before any attack, as `strongest` gives those after."""
-    lines = pick(values, model="unlearned", last=True, measurement="forget_accuracy")
+    lines = pick(values, model="unlearned", last=True, present=True)
     lines = lines.dropna(subset=["value"])
     lines = lines.assign(score=scores(lines), chosen=False, broke=False, step=None)
     return _with_beside(lines, values)
@@ -133,6 +136,6 @@ def reported(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     seeds["broke"] = groups["broke"].first()
     seeds["runs"] = groups["run"].agg(lambda runs: "+".join(runs.dropna()))
     seeds["ids"] = groups["id"].agg(tuple)
-    for name in ("retained", *BESIDE.values()):
+    for name in ("retained", *NAMES):
         seeds[name] = pairs[name].astype(float).groupby([pairs[n] for n in by], sort=False).mean()
     return seeds.reset_index().sort_values("seed", kind="stable", ignore_index=True)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from unrelearn.report import classified, published, worlds
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
+    CLASS,
+    OF_WORDS,
     ONLY,
     QUALITY,
     Quality,
@@ -19,6 +21,7 @@ from unrelearn.report.records import (
     interval,
     main_guidance,
     number,
+    presence,
     retained_guidance,
 )
 from unrelearn.report.render import Cells, caption, console_table, natural_width
@@ -65,9 +68,7 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
         return published.cells(record)
     wide = intervals == "all"
     columns = [*_forgotten(record, intervals), *_retained(record, wide)]
-    known = by_row(record, "agreement", main_guidance(record))
-    held_out = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
-    columns.append(ModelColumn("agreement", "held-out\nforget %", held_out))
+    columns.append(_held_out(record, wide))
     columns += _membership(record)
     if not record["forget_classes"]:  # nothing is drawn under no class
         columns = [column for column in columns if set(column.texts) != {DASH}]
@@ -83,12 +84,17 @@ def summary_cells(record: Record, intervals: str = "all", leave_out: Sequence[st
 
 def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
     main, wide, columns = main_guidance(record), intervals == "all", []
+    shown = presence(record)
     for g in guidances(record):
-        header = f"forget acc. %\nguidance {guidance_label(g)}"
+        header = f"{shown.words.split()[0]} acc. %\nguidance {guidance_label(g)}"
         ends = intervals != "main" or g == main
-        texts = [_accuracy(value, ends) for value in by_row(record, "forget_accuracy", g)]
-        columns.append(ModelColumn("forget_accuracy", header, texts))
-    known = by_row(record, "forget_accuracy", main)
+        texts = [_accuracy(value, ends) for value in by_row(record, shown.name, g)]
+        columns.append(ModelColumn("presence", header, texts))
+    known = by_row(record, CLASS.name, main)
+    if shown.of_word:  # what else is measured of the class speaks of its exact combination
+        columns += _of_words(record, OF_WORDS[:2], main, wide)
+        texts = [plain(number(value, "nothing"), 100) for value in known]
+        return [*columns, ModelColumn("nothing", "nothing\n%", texts)]
     if any(number(value, "nothing") is not None for value in known):
         columns.append(ModelColumn("nothing", "another,\nnothing %", [*map(_shares, known)]))
     if guidances(record, "other_sampler"):
@@ -101,10 +107,38 @@ def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
     return [*columns, ModelColumn("entropy", "entropy\nnats", texts)]
 
 
+def _held_out(record: Record, wide: bool) -> ModelColumn:
+    shown, main = presence(record), main_guidance(record)
+    if shown.of_word:
+        known = [number(value, "held_out") for value in by_row(record, shown.name, main)]
+        texts = [plain(value, 100) for value in known]
+    else:
+        known = by_row(record, "agreement", main)
+        texts = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
+    return ModelColumn("agreement", f"held-out\n{shown.words.split()[0]} %", texts)
+
+
+def _of_words(
+    record: Record, shares: Sequence[Quality], guidance: str, wide: bool
+) -> list[ModelColumn]:
+    """Those of the shares that were measured."""
+    columns = []
+    for share in shares:
+        known = by_row(record, share.metric, guidance)
+        whole = wide and share.field == "value"
+        if any(number(value, share.field) is not None for value in known):
+            texts = [
+                _accuracy(v, whole) if whole else plain(number(v, share.field), 100) for v in known
+            ]
+            columns.append(ModelColumn(share.name, f"{share.label}\n%", texts))
+    return columns
+
+
 def _retained(record: Record, wide: bool) -> list[ModelColumn]:
     guidance = retained_guidance(record)
+    columns = _of_words(record, OF_WORDS[2:], guidance, wide)
     texts = [_accuracy(value, wide) for value in by_row(record, "retain_accuracy", guidance)]
-    columns = [ModelColumn("retain_accuracy", "retain\nacc. %", texts)]
+    columns.append(ModelColumn("retain_accuracy", "retain\nacc. %", texts))
     for quality in QUALITY:
         if guidances(record, quality.metric):
             known = by_row(record, quality.metric, guidance)
@@ -158,23 +192,25 @@ def summary_caption(record: Record, leave_out: Sequence[str] = ()) -> str:
         return classified.table_caption(record)
     if published.is_published(record):
         return published.table_caption(record)
-    values = every(record, "forget_accuracy")
+    shown = presence(record)
+    values = every(record, shown.name)
     counts = [value["n"] for value in values if value.get("n")]
     samplers = [v["sampler"] for v in every(record, "other_sampler") if v.get("sampler")]
     qualities = [q for q in QUALITY if guidances(record, q.metric) and q.metric not in leave_out]
     sources = {q.metric: foreign_features(record, q.metric) for q in qualities}
     beside = {q.beside for q in qualities if not sources[q.metric]}
-    shown = {"nothing", "other_sampler", "off_grid"} - set(leave_out)
+    beside_it = {"nothing", "other_sampler", "off_grid"} - set(leave_out)
     return caption(
         "summary",
         protocol=protocol_name(record),
         what=forgotten(record),
         by_class=bool(record["forget_classes"]),
+        shown=shown.words,
         membership=any(by_row(record, "membership", ONLY)),
         n=counts[0] if counts else None,
-        shares="nothing" in shown and any(number(v, "nothing") is not None for v in values),
-        sampler=samplers[0] if samplers and "other_sampler" in shown else None,
-        off_grid="off_grid" in shown and any(value.get("off_grid") for value in values),
+        shares="nothing" in beside_it and any(number(v, "nothing") is not None for v in values),
+        sampler=samplers[0] if samplers and "other_sampler" in beside_it else None,
+        off_grid="off_grid" in beside_it and any(value.get("off_grid") for value in values),
         forget_at=guidance_label(main_guidance(record)),
         retained_at=guidance_label(retained_guidance(record)),
         floor="floor" in beside,

@@ -8,14 +8,19 @@ import pandas as pd
 
 from unrelearn.report.groups import Group, comparison, gathered, settings_of
 from unrelearn.report.records import (
+    CLASS,
     MODELS,
+    OF_WORDS,
     QUALITY,
+    WORD,
+    Presence,
     Record,
     Row,
     attack_seed,
     measured,
     number,
     pooled,
+    presence,
     retained_guidance,
     row_of,
     sees_forgotten,
@@ -48,7 +53,8 @@ TIDY += ["value", "low", "high", "n"]
 
 
 MODEL, WHOLE = "model", "whole"  # measured of each model, or no matter of which
-COMPARED = {name: MODEL for name in ("forget_accuracy", "retain_accuracy")}
+COMPARED = {name: MODEL for name in ("forget_accuracy", "concept_accuracy", "retain_accuracy")}
+COMPARED |= {each.name: MODEL for each in OF_WORDS}
 SHORT = {f"forget_accuracy_{name}": name for name in ("another", "nothing")}
 COMPARED |= dict.fromkeys(SHORT, MODEL) | {quality.name: MODEL for quality in QUALITY}
 COMPARED |= {f"{q.name}_{q.beside}": WHOLE for q in QUALITY if q.beside}
@@ -85,7 +91,7 @@ class Results:
         ):
             if average := estimated(same, base):
                 of[group][column] = average
-        attacked = pick(lines, model="attacked", base="forget_accuracy")
+        attacked = pick(lines, model="attacked", present=True)
         for (group, column), same in attacked.groupby(["group_id", "column"], sort=False):
             highest = same.groupby("seed", sort=False)["value"].max()
             if same["seed"].duplicated().any():
@@ -155,11 +161,12 @@ def _runs(groups: Sequence[Group]) -> Iterator[Record]:
 # ---- the lines of a record -----------------------------------------------------------------------
 
 LINE = ["id", "place", "model", "step", "model_status", "admissible", "end", "last", "retained"]
-LINE += ["base", "measurement", "guidance"]
+LINE += ["present", "base", "measurement", "guidance"]
 
 
 def _lines(id_: int, record: Record) -> Iterator[list[object]]:
     guidance, unlearned = retained_guidance(record), row_of(record, "unlearned")
+    shown = presence(record).name
     last = [id(row_of(record, model)) for model in MODELS]
     for place, row in enumerate(record["rows"]):
         attacked = row["model"] == "attacked"
@@ -175,10 +182,10 @@ def _lines(id_: int, record: Record) -> Iterator[list[object]]:
             number(measured(row, "retain_accuracy", guidance)),
         ]
         for metric, scales in (row.get("metrics") or {}).items():
-            for measurement in _at_each_scale(metric, scales):
-                yield [*about, *measurement]
+            for base, *measurement in _at_each_scale(metric, scales):
+                yield [*about, base == shown, base, *measurement]
         if attacked and row.get("status") == "diverged":  # tried, and nothing to measure
-            yield [*about, "forget_accuracy", "forget_accuracy", None, *Measurement()]
+            yield [*about, True, shown, shown, None, *Measurement()]
     yield from _whole_run(id_, record)
 
 
@@ -221,8 +228,11 @@ def _numbers(value: object, n: int | None = None) -> Measurement:
 
 def _whole_run(id_: int, record: Record) -> Iterator[list[object]]:
     """Area and steps to half of the recovery curves, and what the unlearning took."""
-    about = [id_, -1, "attacked", None, record["status"], None, None, True, None]
+    about = [id_, -1, "attacked", None, record["status"], None, None, True, None, False]
+    shown = presence(record)
     for guidance, curve in (record.get("recovery") or {}).items():
+        if shown.of_word and shown.name not in curve:
+            continue  # in an older record it is the class's
         area = number(curve.get("area"))
         yield [*about, "area", "area", guidance, *Measurement(area)]
         if takes_steps(record) and shows_class(record, guidance):
@@ -246,9 +256,14 @@ def pick(values: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     return values
 
 
-def scales_of(values: pd.DataFrame, measurement: str = "forget_accuracy") -> list[str]:
-    """Guidance scales at which it was measured, ascending."""
-    known = pick(values, measurement=measurement)["guidance"].dropna().unique()
+def presence_in(values: pd.DataFrame) -> Presence:
+    """As `presence`, of the lines of one table."""
+    return WORD if (pick(values, present=True)["base"] == WORD.name).any() else CLASS
+
+
+def scales_of(values: pd.DataFrame) -> list[str]:
+    """Guidance scales at which `presence` was measured, ascending."""
+    known = pick(values, present=True)["guidance"].dropna().unique()
     return sorted(known, key=float)
 
 

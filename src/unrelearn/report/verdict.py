@@ -11,6 +11,7 @@ from unrelearn.report.records import (
     main_guidance,
     measured,
     number,
+    presence,
     retained_guidance,
     row_of,
     rows_of,
@@ -40,9 +41,9 @@ def verdict(record: Record) -> str:
 
     "Brought it back" and "took it from" are said only where the two 95 % intervals do not touch.
     """
-    guidance = main_guidance(record)
+    guidance, shown = main_guidance(record), presence(record)
     rows = [row_of(record, model) for model in ("original", "unlearned")]
-    original, unlearned = (interval(measured(r, "forget_accuracy", guidance)) for r in rows)
+    original, unlearned = (interval(measured(r, shown.name, guidance)) for r in rows)
     if unlearned is None:
         return _no_unlearned_model(record)
     removed = original is not None and unlearned[2] < original[1]
@@ -50,7 +51,7 @@ def verdict(record: Record) -> str:
         removed = False
     first = _unlearning_words(record, original, unlearned, removed)
     second = _attack_words(record, guidance, original, unlearned, removed)
-    where = f"(forget accuracy, guidance {guidance_label(guidance)})."
+    where = f"({shown.words}, guidance {guidance_label(guidance)})."
     return " ".join([f"{sentence(first)}; {second} {where}", *_caveats(record, guidance)])
 
 
@@ -106,7 +107,7 @@ def _attack_words(
     attack, rows = display_name(record["attack"]), rows_of(record, "attacked")
     curve = []
     for row in rows:
-        value = interval(measured(row, "forget_accuracy", guidance))
+        value = interval(measured(row, presence(record).name, guidance))
         if value is not None:
             curve.append((row.get("step"), value))
     if not curve:
@@ -146,7 +147,7 @@ def _caveats(record: Record, guidance: str) -> list[str]:
     rows = [row_of(record, model) for model in ("original", "unlearned", "attacked")]
     notes = [
         *_damage(record, rows),
-        *[note for row in rows[1:] for note in _dissent(row, guidance)],
+        *_dissent(record, rows[1:], guidance),
         *[f"Note: {note}." for note in weight_notes(record)],
     ]
     return notes
@@ -176,8 +177,15 @@ def _damage(record: Record, rows: list[Row | None]) -> list[str]:
     return notes
 
 
-def _dissent(row: Row | None, guidance: str) -> list[str]:
-    """The same share by another classifier, or of other images, where it is another."""
+def _dissent(record: Record, rows: list[Row | None], guidance: str) -> list[str]:
+    """The same share by another classifier, or of other images, where it is another; these look
+    for the class, which a word is more than.
+    """
+    of_class = not presence(record).of_word
+    return [note for row in rows if of_class for note in _dissent_of(row, guidance)]
+
+
+def _dissent_of(row: Row | None, guidance: str) -> list[str]:
     value = measured(row, "forget_accuracy", guidance) or {}
     agreement = measured(row, "agreement", guidance) or {}
     looks = {

@@ -31,6 +31,8 @@ DISPLAY = {
     "scrub": "SCRUB",
     "ssd": "SSD",
     "l1_sparse": "l1-sparse",
+    "uce": "UCE",
+    "forget_me_not": "Forget-Me-Not",
     "manif_smc": "ManiF-SMC",
 }
 

@@ -13,6 +13,8 @@ from unrelearn.stages.train import Model
 def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
     """models: in the order of the table."""
     known = {"oracle": _classifiers(run), "weights": weight_changes(run, models)}
+    if run.kind.paraphrases:
+        known["paraphrases"] = {str(k): text for k, text in run.kind.paraphrases.items()}
     if run.kind.by_image:
         known["forgotten"] = run.kind.asked
     return {**known, "given": given(run, models)} if run.method.elsewhere else known

@@ -1,5 +1,6 @@
 """What the evaluations of every kind of model have in common."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from unrelearn.stage import Stage
 
 
 class Evaluation(Stage):
-    """All that is measured of what is `seen` of a model."""
+    """All that is measured of what is `seen` of a model. A measurement whose numbers change says so
+    by VERSION in its file, which moves the keys of evaluations that hold it, and no others.
+    """
 
     name = "evaluate"
     seen: Stage
@@ -25,7 +28,10 @@ class Evaluation(Stage):
     def config(self) -> dict[str, Any]:
         given = self.run.cfg.eval
         targets = {name: get_object(one["_target_"]) for name, one in given.items()}
-        return {"eval": given, **source.for_keys(targets)}
+        versions = {n: getattr(inspect.getmodule(t), "VERSION", 1) for n, t in targets.items()}
+        revised = {name: version for name, version in versions.items() if version > 1}
+        changed = {"versions": revised} if revised else {}
+        return {"eval": given, **source.for_keys(targets), **changed}
 
     def origin(self) -> tuple[Stage, str] | None:
         return self.seen.origin()

@@ -42,7 +42,7 @@ class Samples(OfModel):
             len(run.dataset.class_names),
             schedule_of(run.cfg).num_train_timesteps,
             isinstance(self.model.stage, Attack) and run.attack.starts_from_images,
-            run.kind.paraphrases,
+            list(run.kind.paraphrases),
         )
 
     def make(self, folder: Path) -> dict[str, Any]:

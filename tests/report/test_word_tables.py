@@ -1,0 +1,128 @@
+"""Tables, pages and verdicts of a forgotten word: whether the word shows, not its combination."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import make_record, run_of, with_hits, with_word
+from safetensors.numpy import save_file
+
+from unrelearn.record import recovery
+from unrelearn.report import comparison, leaderboard, matrix
+from unrelearn.report.figures import curves_of
+from unrelearn.report.measures import measures
+from unrelearn.report.page import sample_grids
+from unrelearn.report.panel import panels
+from unrelearn.report.samples import replacement_figure
+from unrelearn.report.summary import lines, summary_caption, summary_cells
+from unrelearn.report.table import results
+
+ATTACKS = ("none", "dimra", "embedding_inversion")
+
+
+@pytest.fixture(scope="module")
+def made():
+    methods = ("original", "retrain", "dimum")
+    return results([with_word(with_hits(run_of(m, a))) for m in methods for a in ATTACKS])
+
+
+def test_the_first_numbers_are_of_the_word_and_retrain_stands_beside(made):
+    (panel,) = panels(made)
+    headers, rows = leaderboard.cells(panel, "1.0")
+    assert [header.split("\n")[0] for header in headers[:8]] == [
+        *("method", "verdict", "concept", "paraphrase"),
+        *("others kept", "in-domain", "cross-domain", "nearby"),
+    ]
+    own = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    assert [row[0] for row in rows] == ["original", "retrain", "DiMUM"]
+    assert own["DiMUM"]["concept\n%"].startswith("2.0 [") and "UA %" not in headers
+    assert own["original"]["nearby\n%"] == "51.2" and own["DiMUM"]["nothing\n%"] == "12.5"
+    assert own["DiMUM"]["held-out\n%"] == "0.5"
+    csv = {measure.name for measure in measures(panel, "1.0")}
+    assert {"unlearning_accuracy", "concept_accuracy", "nearby_damage"} <= csv
+
+
+def test_what_attacks_bring_back_is_the_word_image_by_image(made):
+    (panel,) = panels(made)
+    cell = panel.cell("1.0", "DiMUM", "DiMRA")
+    record = next(r for r in made.records if (r["method"], r["attack"]) == ("dimum", "dimra"))
+    shown = [row["metrics"]["concept_accuracy"]["1.0"] for row in record["rows"]]
+    hits = max(shown[2:], key=lambda each: each["hits"][:250].count("1"))["hits"][250:]
+    assert cell.estimate.mean == hits.count("1") / 250
+    assert cell.mean("held_out") < cell.mean("paraphrase_accuracy") < cell.estimate.mean
+    assert panel.differences["1.0", "DiMRA", "DiMUM"].test.startswith("images")
+    assert "Strongest concept accuracy in %" in matrix.to_markdown([panel])
+    headers, rows, _ = comparison.cells(made, made.groups)
+    assert {"in-domain %\nbefore", "in-domain %\nafter", "nearby %\nafter"} <= set(headers)
+    assert all("another" not in header for header in headers)
+    attacked = next(row for row in rows if row[1:3] == ["DiMUM", "DiMRA"])
+    value = 100 * shown[-1]["value"]
+    assert attacked[headers.index("attacked %\n(s=1)")].startswith(f"{value:.1f} [")
+
+
+def test_words_and_classes_share_a_report_but_no_table(made):
+    both = results([*made.records, *(run_of(m, "dimra") for m in ("retrain", "dimum"))])
+    text = leaderboard.to_markdown(panels(both))
+    assert "Concept: share of images" in text and "UA: unlearning accuracy" in text
+    assert len(both.tables) == 2
+    (curve, *_), words = curves_of(both.records[0]), {p.presence.words for p in panels(both)}
+    assert words == {"forget accuracy", "concept accuracy"} and curve.words in words
+
+
+def test_one_record_speaks_of_the_word(made):
+    record = next(r for r in made.records if (r["method"], r["attack"]) == ("dimum", "dimra"))
+    headers, rows = summary_cells(record)
+    assert headers[1] == "concept acc. %\nguidance 1" and "held-out\nconcept %" in headers
+    assert not [header for header in headers if "forget" in header or "off" in header]
+    assert rows[1][1].startswith("2.0 [")
+    assert "(concept accuracy, guidance 1)" in lines(record)[0]
+    assert summary_caption(record).count("Concept accuracy") == 1
+
+
+def test_the_area_is_that_of_the_word_or_absent():
+    record = with_word(make_record())
+    new = recovery(record["rows"])["1.0"]
+    shown = [row["metrics"]["concept_accuracy"]["1.0"]["value"] for row in record["rows"]]
+    assert new["concept_accuracy"] == shown[1:] and "forget_accuracy" not in new
+    older = with_word(make_record())
+    for curve in older["recovery"].values():
+        curve["forget_accuracy"] = curve.pop("concept_accuracy")
+    assert "area" in set(results([record]).values["base"])
+    assert "area" not in set(results([older]).values["base"])
+
+
+def test_ten_images_of_each_prompt_from_the_same_noise(tmp_path: Path):
+    record = with_word(make_record(attack="none"))
+    record["paraphrases"] = {"10": "a small crimson", "12": "a large crimson"}
+    labels = np.array([0, 2] * 8)
+    tensors = {
+        "paraphrase/1.0": np.zeros((16, 3, 4, 4), np.uint8),
+        "paraphrase/1.0/labels": labels,
+        "paraphrase/1.0/wording": np.full(16, 2),
+        "forget/1.0": np.zeros((16, 3, 4, 4), np.uint8),
+        "forget/1.0/labels": labels,
+    }
+    for row in record["rows"]:
+        (tmp_path / row["samples"]).mkdir(parents=True)
+        save_file(tensors, tmp_path / row["samples"] / "samples.safetensors")
+    own, other = sample_grids(record, tmp_path)
+    assert own["names"] == ("small red",) * 5 + ("large red",) * 5
+    assert (
+        other["title"]
+        == "Generated under classes small red and large red in other words, guidance 1"
+    )
+    assert other["names"] == ("a small crimson", "a large crimson") * 5
+    assert [strip["label"] for strip in other["strips"]] == ["original", "unlearned"]
+
+
+def test_of_many_combinations_the_words_in_the_place_are_counted():
+    record = with_word(make_record(attack="none"))
+    colours, shapes = ("red", "green", "blue"), [f"shape{number}" for number in range(6)]
+    record["class_names"] = [f"{colour} {shape}" for colour in colours for shape in shapes]
+    record["forget_classes"] = list(range(6))
+    for row in record["rows"]:
+        row["metrics"]["replacement"] = {"1.0": [0] * 6 + [5] * 12 + [20]}
+    (axes,) = replacement_figure(record, "1.0").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [*colours, "nothing"]
+    assert [bar.get_height() for bar in axes.patches[:4]] == pytest.approx([0, 37.5, 37.5, 25])
+    assert axes.get_xticklabels()[0].get_fontweight() == "bold"
