@@ -302,6 +302,17 @@ def test_checkpointed_gradients_are_the_gradients(cell):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-7)
 
 
+def test_the_model_alone_brings_rates_and_sizes_of_its_own(compose, tmp_path: Path):
+    words = ["model.checkpoint=/nowhere/sd14", f"dataset.root={tmp_path / 'none'}", "dry_run=true"]
+    words += ["forget=church", "method=salun", "attack=dimra"]
+    typed = compose("model=stable_diffusion", "dataset=imagenette", *words)
+    assert typed == compose("experiment=imagenette", *words)
+    assert typed["method"]["learning_rate"] == typed["attack"]["learning_rate"] == 1e-5
+    other = compose("experiment=imagenette", "unlearning.learning_rate=3e-6", *words)
+    assert other["method"]["learning_rate"] == 3e-6
+    assert compose()["unlearning"]["learning_rate"] == 2e-4
+
+
 def test_a_dry_run_counts_the_whole_size_of_what_is_not_here(compose, tmp_path: Path, capsys):
     words = ["model.checkpoint=/nowhere/sd15", f"dataset.root={tmp_path / 'not_yet'}"]
 
