@@ -4,21 +4,25 @@ from functools import partial
 
 import torch
 from tiny import denoising, new_task
+from tiny_text import prompting
 
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.attacks.dimra_aux import DiMRAAux
 from unrelearn.attacks.embedding_inversion import EmbeddingInversion
 from unrelearn.attacks.lora import LoRA
+from unrelearn.attacks.textual_inversion import TextualInversion
 from unrelearn.classification import networks
 from unrelearn.classification.classifying import Classifying, ClassifyingTask
 from unrelearn.classification.networks import NetworkConfig
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion.denoising import Denoising
+from unrelearn.diffusion.prompting import Prompting
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.erasediff_paper import EraseDiffPaper
 from unrelearn.methods.erasediff_released import EraseDiffReleased
 from unrelearn.methods.esd import ESD
+from unrelearn.methods.forget_me_not import ForgetMeNot
 from unrelearn.methods.munba import MUNBa
 from unrelearn.methods.salun import SalUn
 from unrelearn.methods.scissorhands import Scissorhands
@@ -169,20 +173,43 @@ def classifier_salun(**changes) -> Classifying:
     return Classifying(SalUn(**settings), task)
 
 
+def words_salun(**changes) -> Prompting:
+    constants = dict(saliency_fraction=0.5, saliency_guidance_scale=3.0, retain_weight=1.0)
+    return prompting(SalUn(**{**EIGHT, **constants, **changes}))
+
+
+def words_forget_me_not(**changes) -> Prompting:
+    constants = dict(states="to_end", parameters="cross_attention")
+    return prompting(ForgetMeNot(**{**EIGHT, **constants, **changes}))
+
+
+def words_textual_inversion(max_steps: int = 3) -> Prompting:
+    settings = dict(budgets=[max_steps], batch_size=8, learning_rate=1e-2, num_images=1)
+    return prompting(TextualInversion(**settings))
+
+
+OF_WORDS = {
+    make.__name__: make for make in (words_salun, words_forget_me_not, words_textual_inversion)
+}
+
 FEW = dict(batch_size=12, max_steps=5, learning_rate=3e-4)
-IN_PROCESSES = {
-    make.__name__: make
-    for make in (
-        esd,
-        concept_ablation,
-        erasediff_paper,
-        erasediff_released,
-        munba,
-        cover,
-        lora,
-        embedding_inversion,
-        dimra_aux,
-        dimra_relative,
-        classifier_salun,
-    )
-} | {make.__name__: partial(make, **FEW) for make in (amnesia, siss, sfron, scissorhands)}
+IN_PROCESSES = (
+    {
+        make.__name__: make
+        for make in (
+            esd,
+            concept_ablation,
+            erasediff_paper,
+            erasediff_released,
+            munba,
+            cover,
+            lora,
+            embedding_inversion,
+            dimra_aux,
+            dimra_relative,
+            classifier_salun,
+        )
+    }
+    | OF_WORDS
+    | {make.__name__: partial(make, **FEW) for make in (amnesia, siss, sfron, scissorhands)}
+)

@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from makers import OF_WORDS
 from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
 
 from unrelearn.stage import Stage
@@ -92,8 +93,14 @@ def test_the_losses_have_not_changed(group: str, name: str, compose, tmp_path: P
     )
 
 
+@pytest.mark.parametrize("name", OF_WORDS)
+def test_the_losses_of_what_reads_captions_have_not_changed(name: str, tmp_path: Path):
+    compare(name, trace(OF_WORDS[name](max_steps=20), tmp_path))
+
+
 def test_every_golden_file_belongs_to_a_test():
-    assert digests().keys() == {"pretraining"} | {f"{group}-{name}" for group, name in TRAINED}
+    trained = {f"{group}-{name}" for group, name in TRAINED}
+    assert digests().keys() == {"pretraining", *OF_WORDS} | trained
 
 
 def digests() -> dict[str, str]:

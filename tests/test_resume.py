@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from makers import OF_WORDS
 from tiny import (
     TRAINED,
     classifier_training,
@@ -93,6 +95,13 @@ def test_a_stopped_method_or_attack_ends_with_the_same_bits(
     make = from_yaml(compose, group, name, steps=9)
     whole = train(make(new_task()), tmp_path / "whole", checkpoint_every_n_steps=3)
     assert_same(whole, train_in_two_parts(lambda: make(new_task()), tmp_path / "parts", 8))
+
+
+@pytest.mark.parametrize("name", OF_WORDS)
+def test_what_reads_captions_ends_with_the_same_bits(name: str, tmp_path: Path):
+    make = partial(OF_WORDS[name], max_steps=9)
+    whole = train(make(), tmp_path / "whole", checkpoint_every_n_steps=3)
+    assert_same(whole, train_in_two_parts(make, tmp_path / "parts", 8))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 12])
