@@ -61,9 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.into is None:
             print(text, end="")
         else:
-            write_atomically(
-                options.into, put_into(options.into.read_text(encoding="utf-8"), options.by, text)
-            )
+            page = options.into.read_text(encoding="utf-8")
+            write_atomically(options.into, put_into(page, f"by {options.by}", text))
     except (ValueError, OSError) as error:
         return launch.complain([str(error)])
     return 0

@@ -23,6 +23,7 @@ from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
 from unrelearn.report.panel import panels
+from unrelearn.report.pivot import put_into
 from unrelearn.report.published import is_published
 from unrelearn.report.records import Record, collect, troubles, versions_line
 from unrelearn.report.render import markdown_table
@@ -56,12 +57,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help=(
             "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
-            " (table.md: six columns of the leaderboard), differences.csv, results.csv (all that"
-            " was measured, one line each: docs/read-results.md), and matrix.md and matrix.csv"
-            " where there are at least two attacks, none included; audit.html of weights from"
-            " elsewhere (default:"
-            " outputs/report/compare)"
+            " (table.md: six columns of the leaderboard), comparison.md, differences.csv,"
+            " results.csv (all that was measured, one line each: docs/read-results.md), and"
+            " matrix.md and matrix.csv where there are at least two attacks, none included;"
+            " audit.html of weights from elsewhere (default: outputs/report/compare)"
         ),
+    )
+    parser.add_argument(
+        "--into",
+        type=given,
+        metavar="PAGE",
+        help="put each .md file between the lines <!-- FILE --> and <!-- end --> of a page",
     )
     parser.add_argument("--figures", action="store_true", help="also the figures as PDF and PNG")
     return parser.parse_args(arguments)
@@ -100,12 +106,29 @@ def main(arguments: list[str] | None = None) -> int:
     if classifiers:
         written += write_classifiers(results(classifiers), options, alone=not denoisers)
     written += write_published(tables, options.out)
+    if options.into:
+        try:
+            fill(options.into, [path for path in written if path.suffix == ".md"])
+        except ValueError as error:
+            return launch.complain([str(error)])
     print(versions_line(records))
     for line in troubles(records):
         print(line)
     for path in written:
         print(path)
     return 0
+
+
+def fill(page: Path, tables: list[Path]) -> None:
+    """Those for which the page has marked lines, which is at least one."""
+    text = page.read_text(encoding="utf-8")
+    marked = [table for table in tables if f"<!-- {table.name} -->" in text]
+    if not marked:
+        names = " or ".join(table.name for table in tables)
+        raise ValueError(f"--into: {page} has no line <!-- FILE -->. Add one of {names}")
+    for table in marked:
+        text = put_into(text, table.name, table.read_text(encoding="utf-8"))
+    write_atomically(page, text)
 
 
 def write_published(records: list[Record], folder: Path) -> list[Path]:

@@ -175,4 +175,4 @@ def test_every_page_that_a_command_fills_has_room_for_it():
     made = re.findall(r"--by (\S+) --into (\S+)", (ROOT / "Makefile").read_text())
     assert made
     for key, page in made:
-        put_into((ROOT / page).read_text(encoding="utf-8"), key, "")
+        put_into((ROOT / page).read_text(encoding="utf-8"), f"by {key}", "")

@@ -1,10 +1,12 @@
 """Tables, pages and verdicts of a forgotten word: whether the word shows, not its combination."""
 
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import make_record, run_of, with_hits, with_word
+from command import ROOT
+from made_up import make_record, run_of, with_hits, with_word, write_run
 from safetensors.numpy import save_file
 
 from unrelearn.record import recovery
@@ -126,3 +128,19 @@ def test_of_many_combinations_the_words_in_the_place_are_counted():
     assert [label.get_text() for label in axes.get_xticklabels()] == [*colours, "nothing"]
     assert [bar.get_height() for bar in axes.patches[:4]] == pytest.approx([0, 37.5, 37.5, 25])
     assert axes.get_xticklabels()[0].get_fontweight() == "bold"
+
+
+def test_the_report_fills_the_marked_lines_of_a_page(tmp_path: Path, capsys):
+    main = runpy.run_path(str(ROOT / "scripts" / "report.py"))["main"]
+    for method in ("retrain", "dimum"):
+        write_run(tmp_path, with_word(with_hits(run_of(method, "none"))))
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    words = [str(tmp_path / "runs"), "--out", str(out), "--into", str(page)]
+    page.write_text("above\n<!-- comparison.md -->\nold\n<!-- end -->\nbelow\n")
+    assert main(words) == 0
+    text = (out / "comparison.md").read_text()
+    assert "| paraphrase % before |" in text
+    assert page.read_text() == f"above\n<!-- comparison.md -->\n{text}<!-- end -->\nbelow\n"
+    page.write_text("nothing marked")
+    assert main(words) == 2
+    assert "Add one of table.md or leaderboard.md" in capsys.readouterr().err

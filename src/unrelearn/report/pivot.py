@@ -234,13 +234,13 @@ def _mean(lines: pd.DataFrame) -> Estimate | None:
     return estimate(means)
 
 
-def put_into(page: str, key: str, text: str) -> str:
-    """The page with the text between ``<!-- by KEY -->`` and ``<!-- end -->``, or ValueError."""
-    before, begin, rest = page.partition(f"<!-- by {key} -->\n")
+def put_into(page: str, name: str, text: str) -> str:
+    """The page with the text between ``<!-- NAME -->`` and ``<!-- end -->``, or ValueError."""
+    before, begin, rest = page.partition(f"<!-- {name} -->\n")
     old, end, after = rest.partition("<!-- end -->")
-    if not (begin and end) or "<!-- by " in old:
+    if not (begin and end) or "<!-- " in old:
         raise ValueError(
-            f"--into: the file has no line <!-- by {key} --> with a line <!-- end --> below it; add"
+            f"--into: the file has no line <!-- {name} --> with a line <!-- end --> below it; add"
             " both where the table is to stand"
         )
     return before + begin + text + end + after
