@@ -21,10 +21,10 @@ def run(evidence: Evidence) -> dict:
         hit = (seen(evidence, images.probabilities) == wanted).all(1)
         common = sum((wanted[:, place] == value).long() for place, value in forgotten.items())
         shared = {str(n): share(hit[common == n]) for n in common.unique().tolist()}
-        result[scale] = {"shared": shared, "values": {}}
+        words: dict[str, float] = {}
         for place in forgotten:
             for value in wanted[:, place].unique().tolist():
                 word = list(dict.fromkeys(names[place]))[value]
-                result[scale]["values"][word] = share(hit[wanted[:, place] == value])
-        result[scale]["value"] = min(result[scale]["values"].values())
+                words[word] = share(hit[wanted[:, place] == value])
+        result[scale] = {"shared": shared, "values": words, "value": min(words.values())}
     return result

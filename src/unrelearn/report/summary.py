@@ -113,8 +113,8 @@ def _held_out(record: Record, wide: bool) -> ModelColumn:
         known = [number(value, "held_out") for value in by_row(record, shown.name, main)]
         texts = [plain(value, 100) for value in known]
     else:
-        known = by_row(record, "agreement", main)
-        texts = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in known]
+        values = by_row(record, "agreement", main)
+        texts = [_accuracy(value.get("held_out_forget_accuracy"), wide) for value in values]
     return ModelColumn("agreement", f"held-out\n{shown.words.split()[0]} %", texts)
 
 
