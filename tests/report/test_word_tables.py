@@ -40,6 +40,7 @@ def test_the_first_numbers_are_of_the_word_and_retrain_stands_beside(made):
     assert own["DiMUM"]["concept\n%"].startswith("2.0 [") and "UA %" not in headers
     assert own["original"]["nearby\n%"] == "51.2" and own["DiMUM"]["nothing\n%"] == "12.5"
     assert own["DiMUM"]["held-out\n%"] == "0.5"
+    assert "held-out /\nparaphrase" in headers
     csv = {measure.name for measure in measures(panel, "1.0")}
     assert {"unlearning_accuracy", "concept_accuracy", "nearby_damage"} <= csv
 

@@ -85,6 +85,8 @@ def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
     """Means of the held-out classifier, and of another sampler's images, for the same models."""
     known = set(panel.values["base"])
+    if panel.presence.of_word:
+        known -= {"other_sampler"}  # which looks for the class
     metrics = {"held_out": panel.presence.held_out}
     beside = {name: text for name, text in BESIDE.items() if metrics.get(name, name) in known}
 
