@@ -24,17 +24,13 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from rich.console import Group
-from rich.live import Live
 from rich.table import Table
 
 from unrelearn import distributed, launch, progress, slurm, tracking
@@ -43,16 +39,17 @@ from unrelearn.config.given import completed
 from unrelearn.config.kinds import every_attack_of
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import KnownInception
+from unrelearn.grid.follow import follow, hours, picture
 from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.grid.plan import Plan
-from unrelearn.grid.status import STATES, Overview, overview
+from unrelearn.grid.queued import look, watch
+from unrelearn.grid.status import overview
 from unrelearn.grid.work import Failures, Worker
 from unrelearn.record import judge
 from unrelearn.report.records import Record, collect
 
 SCRIPTS = Path(__file__).resolve().parent
 EVERY = 2.0  # seconds between two looks of a live table
-WATCH = 15.0  # the same where Slurm is asked
 REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
 
@@ -145,12 +142,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 # ---- what is shown -------------------------------------------------------------------------------
 
 
-def hours(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def size(number: float) -> str:
     return f"{number / 2**20:.1f} MiB" if number < 2**30 else f"{number / 2**30:,.1f} GiB"
 
@@ -200,61 +191,15 @@ def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None
         )
 
 
-def status_table(plan: Plan, seen: Overview, devices: int | None) -> Group:
-    table = Table("stage", title=str(plan.folder), title_justify="left")
-    shown = [state for state in STATES if any(counter[state] for counter in seen.counts.values())]
-    for heading in (*shown, "all"):
-        table.add_column(heading, justify="right")
-    for stage, counter in seen.counts.items():
-        table.add_row(
-            stage,
-            *(f"{counter[state]:,}" if counter[state] else "" for state in shown),
-            f"{sum(counter.values()):,}",
-        )
-    together = sum(counter["running"] for counter in seen.counts.values()) or devices
-    left = f"{hours(seen.left)} of one device left"
-    if seen.done:
-        left = "everything is done"
-    elif together:
-        left += f", about {hours(seen.left / together)} with the {together} now at work"
-    else:
-        left += "; nothing is running"
-    why = [f"failed: {name}: {reason}" for name, reason in list(seen.failed.items())[:10]]
-    if len(seen.failed) > 10:
-        why.append(f"and {len(seen.failed) - 10} more in {plan.folder / 'failed'}")
-    return Group(table, left, *why)
-
-
 # ---- the commands --------------------------------------------------------------------------------
 
 
-def look(plan: Plan) -> Overview:
-    """What there is, with what Slurm knows of it, if the grid was ever submitted and this machine
-    can ask.
-    """
-    jobs = slurm.Jobs(plan.folder)
-    if not jobs.all() or not shutil.which("squeue"):
-        return overview(plan)
-    queued = {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}
-    return overview(plan, queued, jobs.ended())
-
-
-def status(plan: Plan, watch: bool) -> int:
+def status(plan: Plan, watched: bool) -> int:
+    if watched:
+        return judge(records_of(plan)) if watch(plan).done else 1
     seen = look(plan)
-    if not watch:
-        progress.console.print(status_table(plan, seen, None))
-        return 1 if seen.failed else judge(records_of(plan)) if seen.done else 0
-    with Live(console=progress.console, auto_refresh=False) as live:
-        live.update(status_table(plan, seen, None), refresh=True)
-        while any(
-            counter[state] for counter in seen.counts.values() for state in ("running", "queued")
-        ):
-            time.sleep(WATCH)
-            # a controller that is slow to answer is asked again
-            with contextlib.suppress(UsageError):
-                seen = look(plan)
-            live.update(status_table(plan, seen, None), refresh=True)
-    return judge(records_of(plan)) if seen.done else 1
+    progress.console.print(*picture(plan, seen), sep="\n")
+    return 1 if seen.failed else judge(records_of(plan)) if seen.done else 0
 
 
 def run(plan: Plan, workers: int, report: bool) -> int:
@@ -369,15 +314,13 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
         f"{workers} workers on {f'{gpus} GPU(s)' if gpus else 'the CPU'}; logs: {file.parent}"
     )
     try:
-        if progress.console.is_terminal:
-            with Live(console=progress.console, auto_refresh=False) as live:
-                while any(process.poll() is None for process in processes):
-                    live.update(status_table(plan, overview(plan), workers), refresh=True)
-                    time.sleep(EVERY)
-                live.update(status_table(plan, seen := overview(plan), workers), refresh=True)
-        else:
-            told(plan, len(missing), lambda: any(process.poll() is None for process in processes))
-            progress.console.print(status_table(plan, seen := overview(plan), workers))
+        seen = follow(
+            plan,
+            lambda: overview(plan),
+            lambda _: any(process.poll() is None for process in processes),
+            EVERY,
+            workers,
+        )
     finally:
         for process in processes:
             if process.poll() is None:
@@ -398,40 +341,22 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
     }
 
 
-def told(plan: Plan, total: int, busy: Callable[[], bool]) -> None:
-    """In a log file: how many of the parts are there, as often as a stage says it, while they are
-    being made.
-    """
-    with progress.bar("parts of the grid", total) as advance:
-        before = 0
-        while busy():
-            time.sleep(EVERY)
-            seen = overview(plan)
-            there = total - sum(
-                c[state]
-                for c in seen.counts.values()
-                for state in ("running", "queued", "to do", "failed")
-            )
-            advance(there - before, note=f"{hours(seen.left)} of one device left")
-            before = there
-
-
 def work_on(file: Path) -> int:
     """What a job of Slurm and a worker of this machine do."""
-    from unrelearn.config import Config, Sweep
+    from unrelearn.config import Config, validated
 
     task = json.loads(file.read_text())
     parts = {}
     for name, what, needs, inside, *more in task["parts"]:
         parts[name] = Part(name, what, tuple(needs), tuple(inside), *more)
-    sweep, settle = Sweep(task["words"]), KnownInception(task["settled"])
+    settle = KnownInception(task["settled"])
 
     @lru_cache(maxsize=8)
     def configuration(cell: int) -> tuple[Config, str]:
-        chosen = task["cells"][str(cell)]
-        cfg, _ = sweep.compose(chosen)
+        words = task["cells"][str(cell)]
+        cfg, _ = validated(words)
         settle(cfg)
-        return cfg, command_line(sweep.words(chosen))
+        return cfg, command_line(words)
 
     first = parts[task["wanted"][0]]
     launch.processes(configuration(first.cell)[0].trainer)
@@ -460,21 +385,8 @@ def submit(plan: Plan, options: argparse.Namespace) -> int:
     if options.dry_run:
         show_plan(plan, options.minutes, options.max_jobs)
         return 0
-    submission = slurm.Submission(
-        options.minutes,
-        options.sbatch,
-        options.max_jobs,
-        options.parallel,
-        progress.say,
-        options.mix_devices,
-    )
-    ids = submission.submit(plan)
-    again = shlex.join(["python", "scripts/grid.py", "status", *options.words, "--watch"])
-    progress.say(
-        f"{len(ids)} array(s) submitted. To follow them: {again}"
-        if ids
-        else "nothing to submit: what is not there is queued already"
-    )
+    given = (options.minutes, options.sbatch, options.max_jobs, options.parallel)
+    slurm.Submission(*given, options.mix_devices).submit(plan)
     return 0
 
 

@@ -100,6 +100,16 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., N
         yield advance
 
 
+@contextmanager
+def live() -> Iterator[Callable[..., None]]:
+    """In a terminal: yields draw(*parts), which draws them in the place of the last ones."""
+    from rich.console import Group  # as above
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda *parts: live.update(Group(*parts), refresh=True)
+
+
 class Lines:
     """A stage in a log file: a line at its start, at each tenth, where there was none for a minute,
     and at its end.

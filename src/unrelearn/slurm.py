@@ -21,12 +21,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from unrelearn import partitions
+from unrelearn.advice import command
 from unrelearn.artifact import write_json
 from unrelearn.errors import UsageError
 from unrelearn.grid.parts import Part, closure
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import Failures
 from unrelearn.paths import ROOT
+from unrelearn.progress import say
 
 PROGRAM = ROOT / "scripts" / "grid.py"
 WARNING = 90  # seconds before its time limit that a job is told
@@ -71,7 +73,7 @@ def call(*words: str) -> str:
     done = subprocess.run(words, text=True, capture_output=True)
     if done.returncode:
         raise UsageError(
-            f"{shlex.join(words[:3])}: {' '.join((done.stderr or done.stdout).split())}. Type sinfo"
+            f"{shlex.join(words)}: {' '.join((done.stderr or done.stdout).split())}. Type sinfo"
             " to see whether the cluster answers, then the same command again"
         )
     return done.stdout
@@ -221,13 +223,12 @@ def write_task(path: Path, plan: Plan, pack: list[Part]) -> None:
     write_json(
         path,
         {
-            "words": plan.cells.fixed,
             "settled": plan.cells.settle.known,
             "outputs": str(plan.outputs),
             "folder": str(plan.folder),
             "wanted": [part.name for part in pack],
             "parts": [list(part) for part in needed.values()],
-            "cells": {part.cell: dict(plan.cells.choices[part.cell]) for part in pack},
+            "cells": {part.cell: plan.cells.words(part.cell) for part in pack},
         },
     )
 
@@ -241,7 +242,6 @@ class Submission:
         options: of sbatch.
         max_jobs: of this user at once, at most; None: what the cluster says.
         parallel: jobs of an array that run at once, at most.
-        say: prints one line for the user.
         mix_devices: jobs may come to several kinds of GPU.
     """
 
@@ -249,11 +249,10 @@ class Submission:
     options: str
     max_jobs: int | None
     parallel: int | None
-    say: Callable[[str], None]
     mix_devices: bool = False
 
-    def submit(self, plan: Plan) -> list[str]:
-        """Submit what is missing and not queued; returns the ids of the arrays."""
+    def submit(self, plan: Plan) -> None:
+        """Submit what is missing and not queued, and say what to type to follow it."""
         jobs = Jobs(plan.folder)
         kinds = self._kinds(plan, jobs)
         plan.keep()
@@ -261,7 +260,7 @@ class Submission:
         with FileLock(plan.folder / "submit.lock"):
             if held := release(job["id"] for job in jobs.all()):
                 names = ", ".join(held)
-                self.say(f"released {names}, which Slurm had held because a node was not ready")
+                say(f"released {names}, which Slurm had held because a node was not ready")
             alive = list(jobs.alive())
             missing = self._missing(plan, jobs, alive)
             array, most = room(self.max_jobs) if missing else (1, 1)
@@ -273,7 +272,15 @@ class Submission:
                 packs = [wave[start : start + array] for start in starts]
                 before = [self._array(plan, jobs, part, before, kinds) for part in packs]
                 ids += before
-            return ids
+        status, cancel = (
+            command(plan.cells.name, f"scripts/grid.py {name}") for name in ("status", "cancel")
+        )
+        say(
+            f"{len(ids)} array(s) submitted; logs: {jobs.folder}. To follow them: {status} --watch."
+            f" To end them: {cancel}"
+            if ids
+            else "nothing to submit: what is not there is queued already"
+        )
 
     @staticmethod
     def _missing(plan: Plan, jobs: "Jobs", alive: list[tuple[dict, list[int]]]) -> list[Part]:
@@ -328,7 +335,7 @@ class Submission:
         job = call("sbatch", "--parsable", *words, str(script)).split(";")[0].strip()
         note = {"id": job, "number": number, "level": level, "tasks": len(packs), "kinds": kinds}
         write_json(folder / "job.json", note)
-        self.say(
+        say(
             f"wave {level}: job {job}, {len(packs)} task(s), {sum(map(len, packs))} part(s)"
             + (f", after {', '.join(before)}" if before else "")
         )

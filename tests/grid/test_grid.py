@@ -146,7 +146,7 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
         (["method=dimun"], "method=dimun: no such method"),
         (["forget=7,77"], "forget=77: no such class"),
         (["seed=0,-1"], "seed=-1: must be"),
-        (["stages=[pretrain]"], "stages=[pretrain]: a grid runs all of them"),
+        (["trainer.devices=1,2"], "the runs of a grid share one number"),
         (
             ["paths.outputs=/tmp/unrelearn-a,/tmp/unrelearn-b"],
             "the runs of a grid share one folder",
@@ -169,6 +169,12 @@ def test_a_dry_run_typed_as_run_py_takes_it_plans_and_makes_nothing(tmp_path: Pa
         "35 distinct parts" in (said := grid("run", tmp_path, "dry_run=true")) and "to do" in said
     )
     assert not list(tmp_path.rglob("artifacts/*/*"))
+
+
+def test_some_of_the_stages_are_a_grid_too(tmp_path: Path):
+    found = plan(tmp_path, ["stages=[pretrain,oracle]", "seed=0,1"])
+    assert {part.stage for part in found.parts.values()} == {"pretrain", "oracle"}
+    assert found.records == [(), ()] and len(found.targets[0]) == len(found.targets[1]) > 1
 
 
 def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):

@@ -6,13 +6,20 @@ import contextlib
 import io
 import json
 import os
+import re
 import runpy
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from command import ROOT, TINY, environment, weights_of
 from rich.console import Console
+from runs import execute
+from safetensors.torch import load_file
 from slurm_cluster import Cluster, running
 
 from unrelearn import progress
@@ -88,9 +95,9 @@ def arrays(cluster: Cluster) -> dict[str, list[int]]:
     return found
 
 
-def until_empty(cluster: Cluster, outputs: Path) -> None:
-    """Wait until no job is left, sparing what was requeued the two minutes that Slurm would let it
-    wait.
+def until_empty(cluster: Cluster, outputs: Path, launcher: subprocess.Popen | None = None) -> None:
+    """Wait until no job is left, and the launcher has ended, sparing what was requeued the two
+    minutes that Slurm would let it wait.
     """
 
     def empty() -> bool:
@@ -100,7 +107,7 @@ def until_empty(cluster: Cluster, outputs: Path) -> None:
                 assert "released" in grid("retry", outputs, env=cluster.env)
             elif state == "PENDING" and job["Reason"] == "BeginTime":
                 cluster.release(name)
-        return not cluster.squeue()
+        return not cluster.squeue() and (launcher is None or launcher.poll() is not None)
 
     cluster.wait(empty, "an empty queue", timeout=900)
 
@@ -130,23 +137,117 @@ def new_python_of(cluster: Cluster, outputs: Path) -> int:
     ).pop()
 
 
-def stopped_at_work(cluster: Cluster, outputs: Path) -> int:
-    """A process of the grid's jobs, stopped before it has made all that it is to make."""
+def stopped_at_work(cluster: Cluster, outputs: Path, stage: str) -> int:
+    """A process of the grid's jobs, stopped before it has made all that it is to of a stage."""
     while True:
         pid = new_python_of(cluster, outputs)
         os.kill(pid, signal.SIGSTOP)
         words = (Path("/proc") / str(pid) / "cmdline").read_text().split("\0")
         task = json.loads(Path(words[words.index("work") + 1]).read_text())
-        inventory = Inventory(outputs)
-        if not all(inventory.there(name) for name in task["wanted"]):
+        wanted = [name for name in task["wanted"] if name.startswith(f"{stage}/")]
+        if not all(map(Inventory(outputs).there, wanted)):
             return pid
-        os.kill(pid, signal.SIGCONT)  # it was too quick
+        os.kill(pid, signal.SIGCONT)  # it was too quick, or of another stage
 
 
-def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
+def start(cluster: Cluster, outputs: Path, *more: str) -> subprocess.Popen:
+    """The launcher, which waits for the jobs."""
+    asked = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+    words = [*TINY, *SHORT, *(more or CHOICES), "tracking=none", f"paths.outputs={outputs}"]
+    return subprocess.Popen(
+        [sys.executable, "run.py", "-m", *words, *asked],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=cluster.env,
+    )
+
+
+def ended(launcher: subprocess.Popen, expect: int) -> tuple[str, str]:
+    try:
+        out, err = launcher.communicate(timeout=900)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == expect, out + err
+    return out, err
+
+
+def runs(outputs: Path) -> set[str]:
+    return {path.parent.name for path in (outputs / "runs").glob("*/result.json")}
+
+
+def test_a_troubled_multirun_is_accounted_for_and_ends_with_the_numbers_of_the_local_one(
     cluster: Cluster, local: Path, tmp_path: Path
 ):
-    said = grid("submit", tmp_path, "--minutes", "2", env=cluster.env)
+    launcher = start(cluster, tmp_path)
+    # one job is killed while it works, and the controller is restarted under another
+    os.kill(stopped_at_work(cluster, tmp_path, "attack"), signal.SIGKILL)
+    new_python_of(cluster, tmp_path)
+    cluster.restart_controller()
+    until_empty(cluster, tmp_path)
+    out, err = ended(launcher, expect=1)
+    lost = 4 - len(runs(tmp_path))
+    assert lost and out.count("Report: ") == 4 - lost
+    assert f"{lost} of 4 runs failed; the same command runs only what is missing" in err
+    assert re.search(r"failed: .*method=dimum attack=dimra.*: its job \d+_\d+ has ended wit", err)
+    assert "has ended without it: see" in grid("status", tmp_path, expect=1, env=cluster.env), (
+        "scripts/grid.py knows the same grid"
+    )
+    done = measured(tmp_path)
+    launcher = start(cluster, tmp_path)
+    until_empty(cluster, tmp_path, launcher)
+    out, err = ended(launcher, expect=0)
+    assert out.count("Report: ") == 4 and " DiMUM " in out and not err
+    assert "everything is done" in grid("status", tmp_path, env=cluster.env)
+    assert measured(tmp_path) == measured(local)
+    assert weights_of(tmp_path) == weights_of(local)
+    assert runs(tmp_path) == runs(local)
+    for key, metrics in done.items():
+        assert measured(tmp_path)[key] == metrics
+
+
+def test_a_run_of_two_tasks_that_comes_near_its_limit_goes_on_from_its_checkpoint(
+    cluster: Cluster, compose: Callable[..., dict], tmp_path: Path
+):
+    """Slurm warns its job, which is put back into the queue; and no rank of any job fails."""
+    pretrain = ["model.pretrain.max_steps=60", "model.pretrain.batch_size=128"]
+    given = [*pretrain, "method=row_swap", "attack=none", "trainer=ddp", "trainer.devices=2"]
+    launcher = start(cluster, tmp_path / "two", *given, "hydra.launcher.timeout_min=2")
+    checkpoint = cluster.wait(
+        lambda: next((tmp_path / "two").rglob("last.ckpt"), None), "a checkpoint", 300
+    )
+    for pid in python_of(cluster, tmp_path / "two"):
+        os.kill(pid, signal.SIGSTOP)
+    (job,) = (name for name, state in cluster.squeue().items() if state == "RUNNING")
+    cluster.expire(job, 45)
+    cluster.wait_for(job, "PENDING")
+    state = torch.load(checkpoint, weights_only=True)
+    # how long it took: only who reads it here counts on
+    next(iter(state["callbacks"].values()))["seconds"] += 1000
+    torch.save(state, checkpoint)
+    cluster.release(job)
+    out, _ = ended(launcher, expect=0)
+    assert cluster.job(job)[0]["Restarts"] == "1" and out.count("Report: ") == 1
+    said = "".join(path.read_text() for path in (tmp_path / "two").glob("grids/*/jobs/*/*.log"))
+    assert "near the time limit: to be continued" in said and "Traceback" not in said
+    (file,) = (tmp_path / "two").glob("artifacts/pretrain/*/manifest.json")
+    meta = json.loads(file.read_text())["meta"]
+    assert meta["processes"] == 2 and meta["seconds"] > 1000
+    one = tmp_path / "one"
+    execute(compose(*TINY, *pretrain, "stages=[pretrain]", f"paths.outputs={one}"), "")
+    files = [path.relative_to(one) for path in one.rglob("*.safetensors")]
+    assert len(files) == 2  # raw and averaged
+    for file in files:
+        two = load_file(tmp_path / "two" / file)
+        for name, value in load_file(one / file).items():
+            torch.testing.assert_close(two[name], value, rtol=0, atol=1e-5)
+
+
+def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
+    cluster: Cluster, local: Path, tmp_path: Path
+):
+    said = grid("submit", tmp_path, env=cluster.env)
     assert "wave 0: job" in said and "after" in said and "to follow" in said.lower()
     levels = [line for line in said.splitlines() if line.startswith("wave ")]
     assert [line[5] for line in levels] == sorted(line[5] for line in levels)
@@ -154,46 +255,6 @@ def test_a_troubled_grid_on_slurm_ends_with_the_numbers_of_the_local_run(
         "a second planner submits nothing twice"
     )
     assert "queued" in grid("status", tmp_path, env=cluster.env)
-
-    # one job is killed while it works, and the controller is restarted under another
-    os.kill(stopped_at_work(cluster, tmp_path), signal.SIGKILL)
-    new_python_of(cluster, tmp_path)
-    cluster.restart_controller()
-    until_empty(cluster, tmp_path)
-    assert "has ended without it: see" in grid("status", tmp_path, expect=1, env=cluster.env), (
-        "a killed job says nothing itself"
-    )
-    done = measured(tmp_path)
-    assert len(done) < len(measured(local)), "the kill has cost nothing"
-
-    # a job's time runs out: Slurm warns it, it is put back into the queue, and goes on
-    grid("retry", tmp_path, "--minutes", "2", env=cluster.env)
-    stopped_at_work(cluster, tmp_path)
-    name = next(name for name, state in cluster.squeue().items() if state == "RUNNING")
-    cluster.expire(name, 45)
-    cluster.wait(
-        lambda: any(job.get("Restarts") == "1" for job in cluster.job(name)),
-        "the job to be requeued",
-        600,
-    )
-    until_empty(cluster, tmp_path)
-    if "nothing to submit" not in grid("retry", tmp_path, "--minutes", "2", env=cluster.env):
-        until_empty(cluster, tmp_path)
-
-    assert "everything is done" in grid("status", tmp_path, env=cluster.env)
-    assert measured(tmp_path) == measured(local)
-    assert weights_of(tmp_path) == weights_of(local)
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
-        path.name for path in (local / "runs").iterdir()
-    }
-    for key, metrics in done.items():
-        assert measured(tmp_path)[key] == metrics
-
-
-def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_computed(
-    cluster: Cluster, local: Path, tmp_path: Path
-):
-    grid("submit", tmp_path, env=cluster.env)
     cluster.wait(lambda: manifests(tmp_path), "something finished", 600)
     cluster.lose_node()
     assert not python_of(cluster, tmp_path)
@@ -208,17 +269,6 @@ def test_a_node_that_vanishes_and_jobs_that_are_cancelled_cost_what_was_being_co
     assert all(path.read_bytes() == before for path, before in kept.items())
 
 
-def test_jobs_of_two_tasks_make_one_grid_together(cluster: Cluster, local: Path, tmp_path: Path):
-    """The ranks of a data-parallel run: same artefacts, and none of the ranks fails."""
-    grid("submit", tmp_path, "trainer=ddp", "trainer.devices=2", env=cluster.env)
-    until_empty(cluster, tmp_path)
-    said = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/jobs/*/*.log"))
-    assert "srun: error" not in said and "Traceback" not in said
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
-        path.name for path in (local / "runs").iterdir()
-    }
-
-
 def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp_path: Path):
     """At most three tasks an array, and at most six jobs in all: small packs are joined, not
     refused.
@@ -231,11 +281,3 @@ def test_arrays_and_jobs_stay_below_what_the_cluster_takes(cluster: Cluster, tmp
         "submit", tmp_path, "--max-jobs", "2", expect=2, env=cluster.env
     )
     until_empty(cluster, tmp_path)
-
-
-def test_without_slurm_one_line_says_what_to_type(tmp_path: Path):
-    said = grid("submit", tmp_path, expect=2, env={"PATH": str(tmp_path)})
-    assert (
-        said.count("\n") == 1
-        and "no machine of a Slurm cluster. Type python scripts/grid.py run" in said
-    )

@@ -15,7 +15,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from unrelearn.config import Config
     from unrelearn.grid.multirun import Cell
 
 
@@ -27,50 +26,26 @@ class Here:
 
 
 @dataclass
-class LocalJobs(Here):
-    """slurm_local.yaml: processes of this machine. The names are those of submitit."""
+class Slurm(Here):
+    """conf/hydra/launcher/slurm.yaml; what is not named there is an option of sbatch."""
 
-    cluster: str = "local"
-    submitit_folder: str = MISSING
-    name: str = "unrelearn"
-    timeout_min: int = MISSING
-    nodes: int = 1
-    tasks_per_node: int = MISSING
-    cpus_per_task: int | None = None
+    timeout_min: float = MISSING
+    array_parallelism: int | None = MISSING
+    max_jobs: int | None = None
+    mem_gb: int | None = MISSING
+    cpus_per_task: int | None = MISSING
     gpus_per_node: int | None = None
-    mem_gb: int | None = None
-    stderr_to_stdout: bool = False
-
-
-@dataclass
-class SlurmJobs(LocalJobs):
-    """slurm.yaml: what sbatch is asked for."""
-
-    cluster: str = "slurm"
     partition: str | None = None
-    qos: str | None = None
     account: str | None = None
-    comment: str | None = None
+    qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None
     gres: str | None = None
-    cpus_per_gpu: int | None = None
-    gpus_per_task: int | None = None
-    mem_per_gpu: str | None = None
-    mem_per_cpu: str | None = None
-    signal_delay_s: int = MISSING
-    max_num_timeout: int = MISSING
-    array_parallelism: int = MISSING
     additional_parameters: dict[str, Any] = field(default_factory=dict)
-    setup: list[str] | None = None
 
 
-for name, schema in {"here": Here, "local": LocalJobs, "slurm": SlurmJobs}.items():
+for name, schema in {"here": Here, "slurm": Slurm}.items():
     ConfigStore.instance().store(group="hydra/launcher", name=f"schema_{name}", node=schema)
-# a GPU for each device, for conf/hydra/launcher
-OmegaConf.register_new_resolver(
-    "gpus", lambda accelerator, devices: None if accelerator == "cpu" else devices, replace=True
-)
 
 
 class GridLauncher(Launcher):
@@ -101,17 +76,16 @@ class GridLauncher(Launcher):
         from unrelearn.grid.multirun import here, say_cost
 
         setup_globals()
-        account, cluster, typed = Account(), self.asked.get("cluster"), len(job_overrides)
+        account, typed = Account(), len(job_overrides)
         job_overrides = with_references(job_overrides)
-        if cluster is None:
-            cells = self.composed(job_overrides)
-            say_cost("reference=retrain", cells[typed:])
-            here(cells, account)
-        else:
-            from unrelearn import jobs
+        cells, words = self.composed(job_overrides), list(self.config.hydra.overrides.task)
+        if self.asked:
+            from unrelearn.grid.queued import by_slurm
 
-            jobs.check_cluster(cluster)
-            jobs.submit(self.composed(job_overrides), self.asked, account)
+            by_slurm(words, cells, self.asked, account)
+        else:
+            say_cost("reference=retrain", cells[typed:])
+            here(words, cells, account)
         code = account.end()
         launch.leave()
         if code:
@@ -133,8 +107,12 @@ class GridLauncher(Launcher):
         from unrelearn.grid.multirun import Cell
 
         cells: list[Cell] = []
-        problems: list[str] = []
-        tasks = self.asked.get("tasks_per_node")
+        slurm = bool(self.asked)
+        problems = [
+            f"hydra.launcher.{key}={value}: must be above 0. Type hydra.launcher.{key}=60"
+            for key in ("timeout_min", "array_parallelism", "max_jobs")
+            if (value := self.asked.get(key)) is not None and value <= 0
+        ]
         swept = self.config.hydra.sweeper.get("params") or {}  # these come from a yaml file
         for overrides in job_overrides:
             words = list(overrides)
@@ -143,28 +121,14 @@ class GridLauncher(Launcher):
                 del config["hydra"]
             typed = [] if "forget" in swept else words
             try:
-                cfg = validate(
-                    config, multirun=tasks is None, elsewhere=tasks is not None, words=typed
-                )
+                cfg = validate(config, multirun=not slurm, elsewhere=slurm, words=typed)
             except UsageError as error:
                 problems += error.problems
                 continue
-            if tasks is not None:
-                problems += _misfits(cfg, tasks)
-            cells.append(Cell(words, typed, config, cfg))
+            if slurm and cfg.dry_run:
+                line = "dry_run=true: is said here, without a job. Leave hydra/launcher=... out"
+                problems.append(line)
+            cells.append(Cell(words, cfg))
         if problems:
             raise UsageError(list(dict.fromkeys(problems)))
         return cells
-
-
-def _misfits(cfg: "Config", tasks: int) -> list[str]:
-    """Problems of a run that is to be a job of so many tasks."""
-    problems, devices = [], cfg.trainer.devices
-    if devices != tasks:
-        problems.append(
-            f"trainer.devices={devices}: every job of a command has the same tasks, one a device,"
-            f" and here {tasks}. Type trainer.devices={tasks}, or one command for each number"
-        )
-    if cfg.dry_run:
-        problems.append("dry_run=true: is said here, without a job. Leave hydra/launcher=... out")
-    return problems

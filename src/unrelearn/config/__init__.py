@@ -11,7 +11,7 @@ from unrelearn.config.explain import explain
 from unrelearn.config.groups import constructor_arguments, name_of, needs_inception
 from unrelearn.config.protocol import protocol_label
 from unrelearn.config.schema import Config, every_stage, to_config, with_option
-from unrelearn.config.sweep import Sweep, resolved
+from unrelearn.config.sweep import Sweep, resolved, validated
 from unrelearn.config.validation import every_problem, validate
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "resolved",
     "to_config",
     "validate",
+    "validated",
     "with_option",
 ]

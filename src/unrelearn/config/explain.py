@@ -104,6 +104,9 @@ def _undecodable(overrides: Sequence[str]) -> Path | None:
 
 def _no_such_option(missing: str, known: Sequence[str], overrides: Sequence[str]) -> str:
     group, word, names = _typed(missing, overrides)
+    if missing == "hydra/launcher/slurm_local":
+        local = "python scripts/grid.py run --workers 4"
+        return f"{word}: there are no jobs without Slurm. Type {local} with the same choices"
     options = _fitting(group, sorted({*known, *choices.options_of(group)}), overrides)
     unknown = [name for name in names if name not in options]
     which = f": {', '.join(map(shown, unknown))}" if len(names) > 1 else ""
@@ -171,7 +174,7 @@ def _several(overrides: Sequence[str]) -> list[str]:
 def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
     chosen = [word for word in overrides if (CONF / word.lstrip("+").split("=")[0]).is_dir()]
-    below = [k for k in _known_keys(chosen) if not parent or k.startswith(f"{parent}.")]
+    below = [k for k in _known_keys(chosen, parent) if not parent or k.startswith(f"{parent}.")]
     siblings = sorted({k[len(parent) :].lstrip(".").split(".")[0] for k in below} - {"_target_"})
     value = read(given.split("=", 1)[1]) if "=" in given else "..."
     close = difflib.get_close_matches(name, siblings, n=1)
@@ -207,12 +210,13 @@ def _below_null(overrides: Sequence[str]) -> list[str]:
     return lines
 
 
-def _known_keys(chosen: Sequence[str] = ()) -> list[str]:
+def _known_keys(chosen: Sequence[str] = (), parent: str = "") -> list[str]:
     """Every key of the configuration, dotted, with these options of groups or, where they do not
-    hold, the default ones.
+    hold, the default ones; Hydra's where the parent is one of these.
     """
+    whole = parent.startswith("hydra")
     try:
-        config = composed(chosen)
+        config = composed(chosen, whole=whole)
     except (HydraException, OmegaConfBaseException, YAMLError):
-        config = composed()
+        config = composed(whole=whole)
     return [key for key, _ in leaves(OmegaConf.to_container(config))]

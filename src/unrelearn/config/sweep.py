@@ -55,12 +55,20 @@ class Sweep:
 
     def compose(self, chosen: dict[str, str]) -> tuple[Config, DictConfig]:
         """The validated configuration of one run, and what it was resolved from."""
-        words = self.words(chosen)
-        try:
-            config = composed(words)
-        except Exception as error:
-            raise _explained(error, words) from error
-        return validate(config, elsewhere=self.elsewhere, words=words), config
+        return validated(self.words(chosen), elsewhere=self.elsewhere)
+
+
+def validated(words: list[str], *, elsewhere: bool = False) -> tuple[Config, DictConfig]:
+    """The configuration of `python run.py WORDS`, and what it was resolved from.
+
+    Raises:
+        UsageError: every problem of it.
+    """
+    try:
+        config = composed(words)
+    except Exception as error:
+        raise _explained(error, words) from error
+    return validate(config, elsewhere=elsewhere, words=words), config
 
 
 def _swept(word: str) -> tuple[str, list[str] | None]:

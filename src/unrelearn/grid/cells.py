@@ -8,10 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from unrelearn.advice import command
-from unrelearn.config import Config, Sweep, every_stage, resolved
+from unrelearn.config import Config, Sweep, resolved
 from unrelearn.config.schema import Paths
 from unrelearn.errors import UsageError
 from unrelearn.stages.measure import settle_inception
+from unrelearn.words import keep_names
 
 # values of these are put into a configuration that was composed and checked with other ones
 PLAIN = ("seed", "forget")
@@ -22,12 +23,13 @@ class Cells:
     """The runs of one command.
 
     Args:
+        name: the words that were typed, which tell this grid from others.
         fixed: words that all of them have.
         choices: of each run, what it has besides.
     """
 
-    def __init__(self, fixed: Sequence[str], choices: Iterable[Choice]):
-        self.fixed, self.choices = list(fixed), list(choices)
+    def __init__(self, name: Iterable[str], fixed: Sequence[str], choices: Iterable[Choice]):
+        self.name, self.fixed, self.choices = list(name), list(fixed), list(choices)
         self.settle = KnownInception()
 
     def __len__(self) -> int:
@@ -37,13 +39,12 @@ class Cells:
         """Validated, as run.py has it."""
         raise NotImplementedError
 
-    @property
-    def name(self) -> list[str]:
-        """Words that tell this grid from others."""
-        return [*self.fixed, *dict.fromkeys(f"{k}={v}" for c in self.choices for k, v in c)]
+    def words(self, cell: int) -> list[str]:
+        """The command line of one run."""
+        return [*self.fixed, *(f"{key}={text}" for key, text in self.choices[cell])]
 
     def command(self, cell: int) -> str:
-        return command([*self.fixed, *(f"{key}={text}" for key, text in self.choices[cell])])
+        return command(self.words(cell))
 
     def combination(self, cell: int) -> str:
         """Runs of the same combination cost alike."""
@@ -57,16 +58,18 @@ class Composed(Cells):
         runs: (its words, its validated configuration).
     """
 
-    def __init__(self, runs: Iterable[tuple[Sequence[str], Config]]):
-        runs = list(runs)
+    def __init__(self, name: Sequence[str], runs: Sequence[tuple[list[str], Config]]):
         pairs = [[word.partition("=")[::2] for word in words] for words, _ in runs]
-        super().__init__([], map(tuple, pairs))
-        self._configurations = [cfg for _, cfg in runs]
-        for cfg in self._configurations:
+        super().__init__(name, [], map(tuple, pairs))
+        self._runs = runs
+        for _, cfg in runs:
             self.settle(cfg)
 
+    def words(self, cell: int) -> list[str]:
+        return self._runs[cell][0]
+
     def configuration(self, cell: int) -> Config:
-        return self._configurations[cell]
+        return self._runs[cell][1]
 
 
 class Swept(Cells):
@@ -87,27 +90,16 @@ class Swept(Cells):
         self.sweep = Sweep([*words, *["dry_run=true"] * dry_run], elsewhere=elsewhere)
         axes = self.sweep.axes
         choices = [tuple(chosen.items()) for chosen in product(axes)]
-        super().__init__(self.sweep.fixed, choices)
-        self._words = words
+        super().__init__(map(keep_names, words), self.sweep.fixed, choices)
         self._first = {key: values[0] for key, values in axes.items()}
         self._values = {key: self._read(key) for key in PLAIN if key in axes}
         # of the combinations that are being worked on
         self._composed = lru_cache(maxsize=64)(self._compose)
-        first = self.configuration(0)
-        stages = first.stages
-        if first.reference:
+        if reference := self.configuration(0).reference:
             raise UsageError(
-                f"reference={first.reference}: a grid has no run besides its own. Leave reference"
+                f"reference={reference}: a grid has no run besides its own. Leave reference"
                 " out, or type python run.py -m with the same choices"
             )
-        if any(stage not in stages for stage in every_stage()):
-            raise UsageError(
-                f"stages=[{','.join(stages)}]: a grid runs all of them. Leave stages out"
-            )
-
-    @property
-    def name(self) -> list[str]:
-        return self._words
 
     def _read(self, key: str) -> dict[str, Any]:
         """Each value of a plain key as a run would have it, which checks it as well."""

@@ -21,23 +21,16 @@ from unrelearn.stage import walk
 
 
 class Cell(NamedTuple):
-    """One run of several.
-
-    Args:
-        words: its choices.
-        typed: those of them that were typed; none if a yaml file chose what is forgotten.
-        config: as Hydra composed it, for who checks it again elsewhere.
-        cfg: the same, validated.
-    """
+    """One run of several: its choices, and its validated configuration."""
 
     words: list[str]
-    typed: list[str]
-    config: Any
     cfg: Config
 
 
-def here(cells: Sequence[Cell], account: Account) -> None:
+def here(typed: Sequence[str], cells: Sequence[Cell], account: Account) -> None:
     """Make all runs, in the order given; what fails costs only the runs that need it.
+
+    typed: the words of the command.
 
     Raises:
         UsageError: the disk is full.
@@ -45,7 +38,7 @@ def here(cells: Sequence[Cell], account: Account) -> None:
     first = cells[0].cfg
     if not first.dry_run:
         launch.processes(first.trainer)
-    plan = Plan(Composed((cell.words, cell.cfg) for cell in cells))
+    plan = Plan(Composed(typed, cells))
     worker = Worker(plan.parts, plan.inventory, plan.folder, plan.configuration)
     for part in plan.parts.values():
         worker.failures.forget(part)

@@ -27,15 +27,17 @@ class Plan:
 
     Attributes:
         targets: of each run, the names of the parts that its `stages` ask for.
+        records: of each run, the name of its record; none if it leaves out evaluation.
 
     Raises:
-        UsageError: the runs have several folders.
+        UsageError: the runs have several folders, or numbers of devices.
     """
 
     def __init__(self, cells: Cells):
         self.cells = cells
         self.parts: dict[str, Part] = {}
         self.targets: list[tuple[str, ...]] = []
+        self.records: list[tuple[str, ...]] = []
         self._unasked: set[str] = set()  # parts that so far are only of runs that leave them out
         self.costs: dict[tuple[str, str, str], Cost] = {}  # combination, stage, what -> cost
         self.guesses: dict[str, float] = {RECORD: SECONDS_OF_A_RECORD}  # stage -> seconds
@@ -45,12 +47,16 @@ class Plan:
         run = None
         for cell in range(len(cells)):
             run = Run(cells.configuration(cell), "", run)
-            if run.outputs != self.outputs:
-                raise UsageError(
-                    f"paths.outputs={run.outputs}: the runs of a grid share one folder. Type"
-                    f" {typed({'paths.outputs': str(self.outputs)})}"
-                )
+            self._check_shared("paths.outputs", "folder", run.outputs, self.outputs)
+            ours = self.trainer.devices
+            self._check_shared("trainer.devices", "number", run.cfg.trainer.devices, ours)
             self._add(cell, run)
+
+    @staticmethod
+    def _check_shared(key: str, what: str, value: object, ours: object) -> None:
+        if value != ours:
+            instead = typed({key: ours if isinstance(ours, int) else str(ours)})
+            raise UsageError(f"{key}={value}: the runs of a grid share one {what}. Type {instead}")
 
     @classmethod
     def of(cls, words: list[str], *, elsewhere: bool = False, dry_run: bool = False) -> "Plan":
@@ -76,9 +82,11 @@ class Plan:
         alone = [[target] if target.alone else target.needs() for target in targets]
         self.targets.append(tuple(stage.id for stages in alone for stage in stages))
         if Evaluate.name not in run.cfg.stages:
+            self.records.append(())
             return
         needs = self.targets[-1]
         name = f"{RECORD}/{name_of_run(run)}"
+        self.records.append((name,))
         level = max(self.parts[need].level for need in needs) + 1
         self.parts.setdefault(name, Part(name, run.group, needs, (), "", "", False, level, cell))
 

@@ -9,6 +9,8 @@ from unrelearn.grid.parts import Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.work import Failures, running
 
+STATES = ("done", "diverged", "running", "queued", "to do", "failed")
+
 
 class Overview(NamedTuple):
     """counts: stage -> state -> number of parts. left: seconds of what is to be made. failed: name
@@ -19,14 +21,17 @@ class Overview(NamedTuple):
     left: float
     failed: dict[str, str]
 
+    def number(self, *states: str) -> int:
+        """Of parts in these states."""
+        return sum(counter[state] for counter in self.counts.values() for state in states)
+
+    @property
+    def unmade(self) -> int:
+        return self.number(*STATES[2:])
+
     @property
     def done(self) -> bool:
-        return all(
-            state in ("done", "diverged") for counter in self.counts.values() for state in counter
-        )
-
-
-STATES = ("done", "diverged", "running", "queued", "to do", "failed")
+        return self.unmade == 0
 
 
 def overview(

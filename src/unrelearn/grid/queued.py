@@ -1,0 +1,100 @@
+"""A grid on Slurm: what is known of it, and a multirun that waits for it."""
+
+import contextlib
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unrelearn import progress
+from unrelearn.advice import shell
+from unrelearn.errors import UsageError
+from unrelearn.grid.account import Account
+from unrelearn.grid.cells import Composed
+from unrelearn.grid.follow import follow
+from unrelearn.grid.multirun import Cell
+from unrelearn.grid.plan import Plan
+from unrelearn.grid.status import Overview, overview
+from unrelearn.launch import Trainer
+from unrelearn.report.records import PAGE
+from unrelearn.report.summary import print_record
+from unrelearn.slurm import Jobs, Submission, release
+
+EVERY = 15.0  # seconds between two looks at the queue
+OURS = ("_target_", "timeout_min", "array_parallelism", "max_jobs", "additional_parameters")
+
+
+def look(plan: Plan) -> Overview:
+    """What there is, with what Slurm knows of it, if the grid was ever submitted and this machine
+    can ask.
+    """
+    jobs = Jobs(plan.folder)
+    if not jobs.all() or not shutil.which("squeue"):
+        return overview(plan)
+    queued = {name for job, tasks in jobs.alive() for name in jobs.parts(job, tasks)}
+    return overview(plan, queued, jobs.ended())
+
+
+def watch(plan: Plan) -> Overview:
+    """Show what there is until nothing is running or queued."""
+    seen = look(plan)
+
+    def again() -> Overview:
+        nonlocal seen
+        with contextlib.suppress(UsageError):  # a controller that is slow to answer is asked again
+            seen = look(plan)
+            release(job["id"] for job in Jobs(plan.folder).all())
+        return seen
+
+    return follow(plan, again, lambda now: now.number("running", "queued") > 0, EVERY)
+
+
+def sbatch_options(asked: Mapping[str, Any], trainer: Trainer) -> list[str]:
+    """What sbatch is asked for by the keys of conf/hydra/launcher/slurm.yaml."""
+    wanted = {key: value for key, value in asked.items() if key not in OURS}
+    memory, gpus = wanted.pop("mem_gb"), trainer.accelerator != "cpu" and not wanted["gres"]
+    wanted["mem"] = f"{memory}G" if memory else None
+    wanted["gpus_per_node"] = wanted["gpus_per_node"] or (trainer.devices if gpus else None)
+    wanted |= asked["additional_parameters"]
+    given = [(key, value) for key, value in wanted.items() if value not in (None, False)]
+    return [
+        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for key, value in given
+    ]
+
+
+def by_slurm(
+    typed: Sequence[str], cells: Sequence[Cell], asked: Mapping[str, Any], account: Account
+) -> None:
+    """Submit what is missing of some runs as `scripts/grid.py submit` does, and wait for it.
+
+    Args:
+        typed: the words of the command, by which scripts/grid.py knows the same grid.
+        asked: what conf/hydra/launcher/slurm.yaml says.
+
+    Raises:
+        UsageError: there is no Slurm here, or it refuses.
+    """
+    plan = Plan(Composed(typed, cells))
+    options = shlex.join(sbatch_options(asked, plan.trainer))
+    minutes, most = asked["timeout_min"], asked["max_jobs"]
+    Submission(minutes, options, most, asked["array_parallelism"]).submit(plan)
+    seen = watch(plan)
+    for cell, targets, records in zip(cells, plan.targets, plan.records, strict=True):
+        missing = plan.inventory.missing([*targets, *records], plan.parts)
+        if missing:
+            known = (seen.failed[name] for name in missing if name in seen.failed)
+            why = next(known, "something that it needs is missing")
+            account.fail(" ".join(map(shell, cell.words)), why)
+        else:
+            account.finish(_shown(plan, *records) if records else None)
+
+
+def _shown(plan: Plan, name: str) -> dict[str, Any]:
+    """The record of a run, which is printed as that of a run of this process is."""
+    folder = plan.inventory.runs / name.partition("/")[2]
+    record: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    with progress.drawing("the table"):
+        print_record(record, progress.console, page=folder / PAGE)
+    return record
