@@ -3,12 +3,11 @@
 import logging
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import slurm_cluster as slurm
 import tiny
 import torch
 from command import ROOT
@@ -74,10 +73,3 @@ def complaint(
 @pytest.fixture(scope="session")
 def oracle() -> Classifier:
     return tiny.new_oracle()
-
-
-@pytest.fixture(scope="session")
-def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
-    """A Slurm of one node with four CPUs that is up; shared by the tests of a process."""
-    with slurm.running(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster

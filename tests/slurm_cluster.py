@@ -3,8 +3,7 @@ the tests are done.
 
 Authentication is off, so no munged is needed. The node claims more CPUs than there may be, and
 memory is not tracked, so that as many jobs run side by side as a test wants. There is no
-accounting: `sacct` is a stand-in that asks the controller, as whoever waits for a job that died
-(submitit does) would otherwise wait for ever.
+accounting.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,34 +68,6 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000000 State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime={max_time} State=UP
 """
 
-SACCT = """\
-#!{python} -IS
-import subprocess, sys
-
-NAMES = {{"JobIDRaw": "JobId", "State": "JobState", "Elapsed": "RunTime"}}  # named otherwise
-fields, jobs, words = ["JobID", "State", "NodeList"], [], iter(sys.argv[1:])
-for word in words:
-    option, _, value = word.partition("=")
-    if option in ("-j", "--jobs"):
-        jobs += (value or next(words)).split(",")
-    elif option in ("-o", "--format"):
-        fields = (value or next(words)).split(",")
-if not {{"-n", "--noheader"}} & set(sys.argv):
-    print("|".join(fields))
-for job in jobs:
-    shown = subprocess.run(
-        ["scontrol", "-o", "show", "job", job], capture_output=True, text=True
-    ).stdout
-    for line in shown.splitlines():
-        record = dict(word.partition("=")[::2] for word in line.split())
-        if "JobId" not in record:
-            continue
-        task = record.get("ArrayTaskId")
-        record["JobID"] = record["JobId"] if task is None else "%s_%s" % (
-            record["ArrayJobId"], task if task.isdigit() else "[%s]" % task)
-        print("|".join(record.get(NAMES.get(field, field), "") for field in fields))
-"""
-
 
 class Cluster:
     """What a test does with it; `env` is the environment of every command that is to find it.
@@ -132,8 +102,6 @@ class Cluster:
         """Start the daemons and wait until the node takes jobs."""
         for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "bin" / "sacct").write_text(SACCT.format(python=sys.executable))
-        (self.folder / "bin" / "sacct").chmod(0o755)
         user = subprocess.run(
             ["id", "-un"], capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -1,4 +1,4 @@
-"""srun starts the processes of one run as torchrun does. No Slurm here (test_slurm_launcher.py has
+"""srun starts the processes of one run as torchrun does. No Slurm here (test_grid_slurm.py has
 one): its variables are set by hand.
 """
 
@@ -73,26 +73,6 @@ def test_the_tasks_of_a_step_over_two_nodes_are_the_ranks_of_one_run():
         ]
         != port
     )
-
-
-def test_the_tasks_of_a_job_without_slurm_are_the_ranks_of_one_run():
-    tasks = {
-        "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_LOCAL_NTASKS": "2",
-        "SUBMITIT_LOCAL_JOB_ID": "71234",
-        "SLURM_JOB_ID": "1",
-    }
-    ranks = [slurm_ranks({**tasks, "SUBMITIT_LOCAL_LOCALID": str(task)}) for task in range(2)]
-    assert [r.pop("RANK") + r.pop("LOCAL_RANK") for r in ranks] == ["00", "11"] and ranks[
-        0
-    ] == ranks[1]
-    assert ranks[0] == {
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "18234",
-    }
-    assert slurm_ranks({**tasks, "SUBMITIT_LOCAL_NTASKS": "1", "SUBMITIT_LOCAL_LOCALID": "0"}) == {}
 
 
 def test_one_process_in_a_job_of_several_tasks_trains_as_anywhere(

@@ -40,7 +40,7 @@ WORDS = [
 MISSING = """
 from importlib import metadata
 from importlib.machinery import PathFinder
-MISSING = {"rich", "wandb", "cleanfid", "submitit"}
+MISSING = {"rich", "wandb", "cleanfid"}
 find_spec, from_name = PathFinder.find_spec, metadata.Distribution.from_name
 def known(name):
     if name in MISSING:

@@ -174,7 +174,7 @@ def slurm_shell(environment: Mapping[str, str]) -> bool:
     Its variables are those of one task of four, but nobody started the others. A task that srun
     starts itself from such a shell inherits the name of the job, but is told its own process id.
     """
-    named = environment.get("SLURM_JOB_NAME") in SHELLS and "SUBMITIT_EXECUTOR" not in environment
+    named = environment.get("SLURM_JOB_NAME") in SHELLS
     return named and environment.get("SLURM_TASK_PID") != str(os.getpid())
 
 
@@ -230,20 +230,10 @@ def slurm_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     of such a step.
 
     `srun --nodes=2 --ntasks-per-node=4 python run.py trainer=ddp trainer.devices=4` is eight
-    processes of one run, and so are the tasks of a job of hydra/launcher=slurm, or of slurm_local,
-    where there is no Slurm.
+    processes of one run, and so are the tasks of a job of hydra/launcher=slurm.
     """
     if "RANK" in environment:
         return {}
-    if environment.get("SUBMITIT_EXECUTOR") == "local":
-        tasks, job, rank = (
-            environment[f"SUBMITIT_LOCAL_{name}"] for name in ("NTASKS", "JOB_ID", "LOCALID")
-        )
-        if tasks == "1":
-            return {}
-        port = str(15000 + int(job) % 4000)
-        ranks = {"RANK": rank, "WORLD_SIZE": tasks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": tasks}
-        return {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     if (
         "SLURM_STEP_ID" not in environment
         or int(environment.get("SLURM_NTASKS", 1)) == 1
