@@ -59,10 +59,7 @@ def planning(runs: int) -> dict:
                 ]
             )
         )
-        plan.inventory.list()
-        settling, missing = timed(
-            lambda: [n for n in plan.parts.values() if not plan.inventory.done(n, plan.parts)]
-        )
+        settling, missing = timed(plan.missing)
         packing, packs = timed(lambda: waves(missing, plan.seconds(), 7200, 1000))
     return {
         "runs": len(plan.cells),

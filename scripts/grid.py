@@ -44,7 +44,7 @@ from unrelearn.grid.parts import RECORD, Inventory, Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.queued import look, watch
 from unrelearn.grid.status import overview
-from unrelearn.grid.work import Failures, Worker
+from unrelearn.grid.work import NEED_MISSING, Failures, Worker
 from unrelearn.record import judge
 from unrelearn.report.records import Record, collect
 
@@ -147,9 +147,7 @@ def size(number: float) -> str:
 
 
 def show_plan(plan: Plan, minutes: float = 240, most: int | None = None) -> None:
-    inventory, seconds = plan.inventory, plan.seconds()
-    inventory.list()
-    missing = [part for part in plan.parts.values() if not inventory.done(part, plan.parts)]
+    missing, seconds = plan.missing(), plan.seconds()
     title = f"{len(plan.cells):,} runs in {plan.outputs}: {len(plan.parts):,} distinct parts"
     table = Table("stage", title=title, title_justify="left")
     for heading in ("parts", "there", "to do", "optimiser steps", "time", "disk"):
@@ -210,10 +208,7 @@ def run(plan: Plan, workers: int, report: bool) -> int:
             f" trainer=auto --workers {plan.trainer.devices}; on Slurm, submit takes trainer=ddp"
         )
     launch.processes(plan.trainer)
-    inventory = plan.inventory
-    inventory.list()
-    missing = [part for part in plan.parts.values() if not inventory.done(part, plan.parts)]
-    inventory.list_no_more()
+    missing = plan.missing()
     there = len(plan.parts) - len(missing)
     progress.say(
         f"{len(plan.cells):,} runs, {len(plan.parts):,} distinct parts, {there:,} of them there"
@@ -334,11 +329,7 @@ def side_by_side(plan: Plan, missing: list[Part], workers: int) -> dict[str, str
                 f" ({file.with_name(f'{number}.log')})",
                 file=sys.stderr,
             )
-    unmade = [part for part in missing if not plan.inventory.done(part, plan.parts)]
-    return {
-        part.name: seen.failed.get(part.name, "something that it needs is missing")
-        for part in unmade
-    }
+    return {part.name: seen.failed.get(part.name, NEED_MISSING) for part in plan.missing()}
 
 
 def work_on(file: Path) -> int:

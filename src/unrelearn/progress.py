@@ -102,11 +102,13 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[..., N
 
 @contextmanager
 def live() -> Iterator[Callable[..., None]]:
-    """In a terminal: yields draw(*parts), which draws them in the place of the last ones."""
+    """In a terminal: yields draw(*parts), which draws them in the place of the last ones; at the
+    end they are gone.
+    """
     from rich.console import Group  # as above
     from rich.live import Live
 
-    with Live(console=console, auto_refresh=False) as live:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         yield lambda *parts: live.update(Group(*parts), refresh=True)
 
 

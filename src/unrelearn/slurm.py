@@ -285,12 +285,7 @@ class Submission:
     @staticmethod
     def _missing(plan: Plan, jobs: "Jobs", alive: list[tuple[dict, list[int]]]) -> list[Part]:
         queued = {name for job, tasks in alive for name in jobs.parts(job, tasks)}
-        plan.inventory.list()
-        missing = [
-            part
-            for part in plan.parts.values()
-            if part.name not in queued and not plan.inventory.done(part, plan.parts)
-        ]
+        missing = [part for part in plan.missing() if part.name not in queued]
         for part in missing:
             Failures(plan.folder).forget(part)
         return missing

@@ -57,13 +57,13 @@ def follow(
     every: seconds between two looks.
     """
     seen = look()
-    with _shown(plan, seen, devices) as show:
-        while busy(seen):
-            time.sleep(every)
+    if busy(seen):
+        with _shown(plan, seen, devices) as show:
+            while busy(seen):
+                time.sleep(every)
+                show(seen := look())
             show(seen := look())
-        show(seen := look())
-    if not progress.console.is_terminal:
-        progress.console.print(*picture(plan, seen, devices), sep="\n")
+    progress.console.print(*picture(plan, seen, devices), sep="\n")
     return seen
 
 

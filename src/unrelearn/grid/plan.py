@@ -122,6 +122,13 @@ class Plan:
     def inventory(self) -> Inventory:
         return Inventory(self.outputs)
 
+    def missing(self) -> list[Part]:
+        """What is to be made, in the order in which it can be."""
+        self.inventory.list()
+        done = {name for name, part in self.parts.items() if self.inventory.done(part, self.parts)}
+        self.inventory.list_no_more()
+        return [part for name, part in self.parts.items() if name not in done]
+
     @property
     def stages(self) -> list[str]:
         """In the order in which parts of them can be made."""

@@ -16,6 +16,7 @@ from unrelearn.grid.follow import follow
 from unrelearn.grid.multirun import Cell
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import Overview, overview
+from unrelearn.grid.work import NEED_MISSING
 from unrelearn.launch import Trainer
 from unrelearn.report.records import PAGE
 from unrelearn.report.summary import print_record
@@ -85,8 +86,7 @@ def by_slurm(
         missing = plan.inventory.missing([*targets, *records], plan.parts)
         if missing:
             known = (seen.failed[name] for name in missing if name in seen.failed)
-            why = next(known, "something that it needs is missing")
-            account.fail(" ".join(map(shell, cell.words)), why)
+            account.fail(" ".join(map(shell, cell.words)), next(known, NEED_MISSING))
         else:
             account.finish(_shown(plan, *records) if records else None)
 

@@ -69,6 +69,7 @@ def running(folder: Path) -> set[str]:
 
 
 FAILED_BEFORE = "something that it needs failed"
+NEED_MISSING = "something that it needs is missing"
 
 
 def why_failed(error: Exception, cfg: Config | None) -> str:
@@ -134,8 +135,7 @@ class Worker:
 
     def _missing(self, wanted: list[str]) -> dict[str, str]:
         missing = [name for name in wanted if not self._done(self.parts[name])]
-        default = "something that it needs is missing"
-        return {name: self.failed.get(name) or default for name in missing}
+        return {name: self.failed.get(name) or NEED_MISSING for name in missing}
 
     def _done(self, part: Part) -> bool:
         return self.inventory.done(part, self.parts)
