@@ -72,12 +72,13 @@ def test_every_problem_of_every_run_is_named_before_one_is_queued(
     folder = slurm("exit 1")
     lines = complaint(
         *("-m", "hydra/launcher=slurm", "seed=0,-1", "method.max_steps=1,-3", "dry_run=true"),
-        "hydra.launcher.timeout_min=0",
+        *("hydra.launcher.timeout_min=0", "--config-dir", str(folder)),
     )
-    assert len(lines) == 4 and not (folder / "called").exists()
+    assert len(lines) == 5 and not (folder / "called").exists()
     for line, parts in zip(
         sorted(lines),
         [
+            (f"--config-dir {folder}", "Copy its files to conf/"),
             ("dry_run=true", "Leave hydra/launcher"),
             ("hydra.launcher.timeout_min=0", "Type hydra.launcher.timeout_min="),
             ("method.max_steps=-3", "at least 0"),

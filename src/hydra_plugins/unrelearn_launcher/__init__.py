@@ -108,11 +108,7 @@ class GridLauncher(Launcher):
 
         cells: list[Cell] = []
         slurm = bool(self.asked)
-        problems = [
-            f"hydra.launcher.{key}={value}: must be above 0. Type hydra.launcher.{key}=60"
-            for key in ("timeout_min", "array_parallelism", "max_jobs")
-            if (value := self.asked.get(key)) is not None and value <= 0
-        ]
+        problems = self._unsuited() if slurm else []
         swept = self.config.hydra.sweeper.get("params") or {}  # these come from a yaml file
         for overrides in job_overrides:
             words = list(overrides)
@@ -132,3 +128,18 @@ class GridLauncher(Launcher):
         if problems:
             raise UsageError(list(dict.fromkeys(problems)))
         return cells
+
+    def _unsuited(self) -> list[str]:
+        """Problems of what is asked of Slurm, whatever the runs."""
+        limits = {key: self.asked[key] for key in ("timeout_min", "array_parallelism", "max_jobs")}
+        low = [
+            f"hydra.launcher.{key}={value}: must be above 0. Type hydra.launcher.{key}=60"
+            for key, value in limits.items()
+            if value is not None and value <= 0
+        ]
+        unseen = [
+            f"--config-dir {source.path}: jobs do not know it. Copy its files to conf/"
+            for source in self.config.hydra.runtime.config_sources
+            if source.provider == "command-line"
+        ]
+        return low + unseen
