@@ -146,7 +146,7 @@ def test_a_plan_holds_each_part_of_every_run_once(compose, tmp_path: Path, choic
         (["method=dimun"], "method=dimun: no such method"),
         (["forget=7,77"], "forget=77: no such class"),
         (["seed=0,-1"], "seed=-1: must be"),
-        (["trainer.devices=1,2"], "the runs of a grid share one number"),
+        (["trainer=auto,ddp"], "the runs of a grid share one number"),
         (
             ["paths.outputs=/tmp/unrelearn-a,/tmp/unrelearn-b"],
             "the runs of a grid share one folder",

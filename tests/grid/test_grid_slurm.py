@@ -18,7 +18,7 @@ import pytest
 import torch
 from command import ROOT, TINY, environment, weights_of
 from rich.console import Console
-from runs import execute
+from runs import Cell, execute
 from safetensors.torch import load_file
 from slurm_cluster import Cluster, running
 
@@ -213,7 +213,7 @@ def test_a_run_of_two_tasks_that_comes_near_its_limit_goes_on_from_its_checkpoin
     """Slurm warns its job, which is put back into the queue; and no rank of any job fails."""
     pretrain = ["model.pretrain.max_steps=60", "model.pretrain.batch_size=128"]
     given = [*pretrain, "method=row_swap", "attack=none", "trainer=ddp", "trainer.devices=2"]
-    launcher = start(cluster, tmp_path / "two", *given, "hydra.launcher.timeout_min=2")
+    launcher = start(cluster, tmp_path / "two", *given, "hydra.launcher.timeout_min=30")
     checkpoint = cluster.wait(
         lambda: next((tmp_path / "two").rglob("last.ckpt"), None), "a checkpoint", 300
     )
@@ -222,6 +222,7 @@ def test_a_run_of_two_tasks_that_comes_near_its_limit_goes_on_from_its_checkpoin
     (job,) = (name for name, state in cluster.squeue().items() if state == "RUNNING")
     cluster.expire(job, 45)
     cluster.wait_for(job, "PENDING")
+    cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=30")
     state = torch.load(checkpoint, weights_only=True)
     # how long it took: only who reads it here counts on
     next(iter(state["callbacks"].values()))["seconds"] += 1000
@@ -229,6 +230,8 @@ def test_a_run_of_two_tasks_that_comes_near_its_limit_goes_on_from_its_checkpoin
     cluster.release(job)
     out, _ = ended(launcher, expect=0)
     assert cluster.job(job)[0]["Restarts"] == "1" and out.count("Report: ") == 1
+    alone = compose(*TINY, *SHORT, *pretrain, "method=row_swap", "attack=none")
+    assert runs(tmp_path / "two") == {Cell(alone).name}
     said = "".join(path.read_text() for path in (tmp_path / "two").glob("grids/*/jobs/*/*.log"))
     assert "near the time limit: to be continued" in said and "Traceback" not in said
     (file,) = (tmp_path / "two").glob("artifacts/pretrain/*/manifest.json")

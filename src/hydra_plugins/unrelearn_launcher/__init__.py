@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Here:
-    """conf/hydra/launcher/here.yaml: in this process."""
+class Slurm:
+    """conf/hydra/launcher/slurm.yaml."""
 
     _target_: str = "hydra_plugins.unrelearn_launcher.GridLauncher"
-
-
-@dataclass
-class Slurm(Here):
-    """conf/hydra/launcher/slurm.yaml; what is not named there is an option of sbatch."""
-
     timeout_min: float = MISSING
     array_parallelism: int | None = MISSING
     max_jobs: int | None = None
@@ -44,15 +38,14 @@ class Slurm(Here):
     additional_parameters: dict[str, Any] = field(default_factory=dict)
 
 
-for name, schema in {"here": Here, "slurm": Slurm}.items():
-    ConfigStore.instance().store(group="hydra/launcher", name=f"schema_{name}", node=schema)
+ConfigStore.instance().store(group="hydra/launcher", name="schema_slurm", node=Slurm)
 
 
 class GridLauncher(Launcher):
     """Composes and checks all runs, has them made, and ends with their account.
 
     Args:
-        asked: the fields of one of the schemas above.
+        asked: the fields of Slurm; none: the runs are made in this process.
     """
 
     def __init__(self, **asked: Any):
