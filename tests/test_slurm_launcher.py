@@ -29,7 +29,8 @@ def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Pa
     """
 
     def installed(sbatch: str) -> Path:
-        for name, does in {"sbatch": sbatch, "squeue": "", "scontrol": "", "sacctmgr": ""}.items():
+        others = dict.fromkeys(("squeue", "scontrol", "sacctmgr", "sinfo"), "")
+        for name, does in {"sbatch": sbatch, **others}.items():
             called = f"touch {tmp_path}/called" * (name == "sbatch")
             (tmp_path / name).write_text(f"#!/bin/bash\n{called}\n{does}\n")
             (tmp_path / name).chmod(0o755)

@@ -305,7 +305,8 @@ class Submission:
             raise UsageError(
                 f"--sbatch {shlex.quote(self.options)}: its jobs may come to several kinds of"
                 f" device{before} ({', '.join(sorted(known))}), and a seed is another draw on each."
-                " Type --sbatch --partition=NAME with nodes of one kind, or --mix-devices"
+                " Type --sbatch --partition=NAME with nodes of one kind, "
+                "hydra.launcher.mix_devices=true of hydra/launcher=slurm, or --mix-devices"
             )
         return sorted(now)
 

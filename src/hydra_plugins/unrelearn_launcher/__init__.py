@@ -26,6 +26,7 @@ class Slurm:
     timeout_min: float = MISSING
     array_parallelism: int | None = MISSING
     max_jobs: int | None = None
+    mix_devices: bool = False
     mem_gb: int | None = MISSING
     cpus_per_task: int | None = MISSING
     gpus_per_node: int | None = None

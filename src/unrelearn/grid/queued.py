@@ -23,7 +23,8 @@ from unrelearn.report.summary import print_record
 from unrelearn.slurm import Jobs, Submission, release
 
 EVERY = 15.0  # seconds between two looks at the queue
-OURS = ("_target_", "timeout_min", "array_parallelism", "max_jobs", "additional_parameters")
+LIMITS = ("timeout_min", "max_jobs", "array_parallelism", "mix_devices")
+OURS = ("_target_", *LIMITS, "additional_parameters")
 
 
 def look(plan: Plan) -> Overview:
@@ -77,10 +78,12 @@ def by_slurm(
     Raises:
         UsageError: there is no Slurm here, or it refuses.
     """
-    plan = Plan(Composed(typed, cells))
+    # of this a grid knows nothing
+    name = [word for word in typed if not word.startswith("reference=")]
+    plan = Plan(Composed(name, cells))
     options = shlex.join(sbatch_options(asked, plan.trainer))
-    minutes, most = asked["timeout_min"], asked["max_jobs"]
-    Submission(minutes, options, most, asked["array_parallelism"]).submit(plan)
+    minutes, *limits = (asked[key] for key in LIMITS)
+    Submission(minutes, options, *limits).submit(plan)
     seen = watch(plan)
     for cell, targets, records in zip(cells, plan.targets, plan.records, strict=True):
         missing = plan.inventory.missing([*targets, *records], plan.parts)
