@@ -25,7 +25,7 @@ def refused(compose: Callable[..., dict], *words: str) -> list[str]:
         (["forget=random:1.5"], "forget=random:1.5:", "type forget=random:0.1"),
         (["forget=random:nan"], "forget=random:nan:", "type forget=random:0.1"),
         (["forget=random:"], "forget=random::", "type forget=random:0.1"),
-        (["forget=class:12"], "forget=12:", "Type forget=0"),
+        (["forget=class:12"], "forget=class:12:", "Type forget=2"),
         (["forget=mislabelled:0.5"], "forget=mislabelled:0.5:", "forget=mislabelled:0.199"),
         (["forget=file:/nowhere.npy"], "forget=file:/nowhere.npy:", "numpy.save"),
         (["forget=memorised:2"], "forget=memorised:2:", "forget=memorised:0.1"),
