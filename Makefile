@@ -86,7 +86,7 @@ results-text: $(STAMP) ## a word is forgotten by twelve methods, and looked for 
 	$(TEXT) method=original,retrain,row_swap,token_swap,uce,forget_me_not,finetune,random_label,salun,concept_ablation --workers 2
 	$(TEXT) method=dimum method.memory=counterpart --workers 2
 	$(TEXT) method=esd +method.parameters=cross_attention,not_cross_attention --workers 2
-	$(BIN)/python scripts/report.py outputs/text/runs --out docs/results/text --figures
+	$(BIN)/python scripts/report.py outputs/text/runs --out docs/results/text --figures --into docs/results/text.md
 
 # a feature of faces: the same network and budget for every method, DiMUM with two kinds of memory
 results-avatars: export OMP_NUM_THREADS = 1

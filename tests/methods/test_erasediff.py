@@ -228,5 +228,6 @@ def test_the_name_that_was_one_method_once_is_refused_with_the_two_it_is_now(com
     with pytest.raises(Exception) as error:
         compose("method=erasediff")
     (problem,) = explain(error.value, ["method=erasediff"])
-    assert problem.startswith("method=erasediff: no such method; allowed: bad_teacher, ")
+    assert problem.startswith("method=erasediff: no such method; allowed: concept_ablation, ")
+    assert "bad_teacher" not in problem  # of classifiers
     assert problem.endswith("Type method=erasediff_paper or method=erasediff_released")
