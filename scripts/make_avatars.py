@@ -23,6 +23,7 @@ from PIL import Image
 
 from unrelearn import launch, progress
 from unrelearn.errors import UsageError
+from unrelearn.paths import given
 
 SIDE = 64  # pixels
 WHOLE, VIEW = 'viewBox="0 0 264 280"', 'viewBox="52 38 160 160"'  # the face
@@ -230,14 +231,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = launch.parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root",
-        type=Path,
+        type=given,
         default=Path("data/avatars"),
         metavar="FOLDER",
         help="where to put them (default: data/avatars, where dataset=avatars looks)",
     )
     parser.add_argument("--number", type=int, default=10_000, help="of faces: 10000")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw one picture, and no set")
+    parser.add_argument("--sheet", type=given, metavar="FILE", help="draw one picture, and no set")
     return parser.parse_args(arguments)
 
 
