@@ -59,8 +59,13 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     reason = re.split(r" full_key: | To append | Set the env", " ".join(str(cause).split()))[0]
     return [
         f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
-        "Type python run.py --cfg job to see what stands there by default"
+        f"Type python run.py --cfg {_part(key)} to see what stands there by default"
     ]
+
+
+def _part(key: str) -> str:
+    """Which of Hydra's two printed parts has the key."""
+    return "hydra" if key.startswith("hydra.") else "job"
 
 
 def _unreadable(error: YAMLError | UnicodeDecodeError, overrides: Sequence[str]) -> str:
@@ -185,7 +190,7 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
             f" {parent}={', '.join(others)} {'have' if len(others) > 1 else 'has'} it. Type"
             f" {typed({parent: others[0], key: value})}"
         )
-    advice = "Type python run.py --cfg job to see their values"
+    advice = f"Type python run.py --cfg {_part(key)} to see their values"
     if close:
         advice = f"Type {typed({f'{parent}.{close[0]}' if parent else close[0]: value})}"
     return (
