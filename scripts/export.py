@@ -33,7 +33,11 @@ examples:
   python scripts/export.py outputs/runs/digits-dimum-dimra-... exported --model attacked --at 400
   python scripts/export.py outputs/runs/digits-dimum-none-... exported --push me/digits-without-7
 """
-MEASURED = {"forget_accuracy": "Forget accuracy", "retain_accuracy": "Retained accuracy"}
+MEASURED = {
+    "concept_accuracy": "Concept accuracy",
+    "forget_accuracy": "Forget accuracy",
+    "retain_accuracy": "Retained accuracy",
+}
 TASK = "unconditional-image-generation"  # the nearest that the hub has a name for
 
 
