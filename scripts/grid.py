@@ -49,6 +49,7 @@ from unrelearn.record import judge
 from unrelearn.report.records import Record, collect
 
 SCRIPTS = Path(__file__).resolve().parent
+LAUNCHER = ("hydra/launcher=", "hydra.launcher.")  # of the same command typed for run.py
 EVERY = 2.0  # seconds between two looks of a live table
 REFIT = 10.0  # seconds after which the time that is left is estimated anew
 
@@ -111,7 +112,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "work", description="make the parts that a file lists (what a job and a worker run)"
     )
     inner.add_argument("file", type=Path)
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # a command for run.py may be typed whole
+    words = [word for word in given if word not in ("-m", "--multirun")]
     for index in range(len(words) - 2, -1, -1):
         # its value begins with dashes, which argparse would take for an option
         if words[index] == "--sbatch":
@@ -127,7 +130,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         options.words = [
             word
             for word in launch.every_attack(completed(options.words + more), every_attack_of)
-            if word != "-m"
+            if word != "-m" and not word.lstrip("+").startswith(LAUNCHER)
         ]
     for name in ("workers", "minutes", "parallel", "max_jobs"):
         value = getattr(options, name, None)

@@ -109,6 +109,7 @@ def test_what_sbatch_refuses_is_said_with_what_was_asked_for(
         (["trainer=gpu"], ["--gpus-per-node=1"]),
         (["trainer=ddp", "trainer.devices=4"], ["--gpus-per-node=4"]),
         (["trainer=gpu", "hydra.launcher.gres=gpu:a100:1"], ["--gres=gpu:a100:1"]),
+        (["trainer=gpu", "hydra.launcher.gpus_per_node=0"], ["--gpus-per-node=0"]),
     ],
 )
 def test_what_a_job_asks_for_follows_from_the_trainer(given: list[str], gpus: list[str]):

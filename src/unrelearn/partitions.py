@@ -17,7 +17,7 @@ def kinds(options: str, shown: str) -> set[str]:
             behind the name of that which is taken where none is named.
     """
     asked = _asked(options)
-    if asked.constraint:  # names features of nodes, which are what an administrator calls them
+    if asked.constraint or asked.nodelist or asked.exclude:  # nodes, or features, by their names
         return set()
     counts = [value for name in COUNTS if (value := getattr(asked, name[2:].replace("-", "_")))]
     generic = asked.gres or ""
@@ -37,7 +37,8 @@ def kinds(options: str, shown: str) -> set[str]:
 
 def _asked(options: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    names = ["-p", "--partition"], ["-C", "--constraint"], ["-G", COUNTS[0]], ["--gres"]
+    names = [["-p", "--partition"], ["-C", "--constraint"], ["-G", COUNTS[0]], ["--gres"]]
+    names += [["-w", "--nodelist"], ["-x", "--exclude"]]
     for each in (*names, *([name] for name in COUNTS[1:])):
         parser.add_argument(*each, nargs="?")  # what lacks a value, sbatch refuses
     return parser.parse_known_args(shlex.split(options))[0]

@@ -254,7 +254,7 @@ class Submission:
     def submit(self, plan: Plan) -> None:
         """Submit what is missing and not queued, and say what to type to follow it."""
         jobs = Jobs(plan.folder)
-        kinds = self._kinds(plan, jobs)
+        kinds = self._kinds(plan, jobs) if plan.missing() else []
         plan.keep()
         # of two planners the second one sees what the first has queued
         with FileLock(plan.folder / "submit.lock"):

@@ -171,6 +171,12 @@ def test_a_dry_run_typed_as_run_py_takes_it_plans_and_makes_nothing(tmp_path: Pa
     assert not list(tmp_path.rglob("artifacts/*/*"))
 
 
+def test_the_words_of_the_launcher_are_no_choices(tmp_path: Path):
+    """As they stand in a command for run.py, whose first word is replaced."""
+    more = ["-m", "hydra/launcher=slurm", "+hydra.launcher.additional_parameters={nice: 0}"]
+    assert grid("status", tmp_path, *more) == grid("status", tmp_path)
+
+
 def test_some_of_the_stages_are_a_grid_too(tmp_path: Path):
     found = plan(tmp_path, ["stages=[pretrain,oracle]", "seed=0,1"])
     assert {part.stage for part in found.parts.values()} == {"pretrain", "oracle"}

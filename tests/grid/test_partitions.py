@@ -35,6 +35,8 @@ plain|gpu:4
         ("--partition=h100,a100 --gpus=H100:2", {"h100"}),
         ("--partition=h100,a100 --gres=gpu:a100:1,nvme:1", {"a100"}),
         ("--partition=h100,a100 --constraint=fast", set()),  # of which sinfo does not say the GPU
+        ("--partition=h100,a100 --exclude=h[1-4]", set()),
+        ("--partition=h100,a100 -w a1", set()),
         ("--partition=elsewhere", set()),
         ("--gpus", {"no GPU"}),  # for sbatch to refuse
     ],

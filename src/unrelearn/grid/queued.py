@@ -4,11 +4,13 @@ import contextlib
 import json
 import shlex
 import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unrelearn import progress
-from unrelearn.advice import shell
+from unrelearn.advice import command, shell
 from unrelearn.errors import UsageError
 from unrelearn.grid.account import Account
 from unrelearn.grid.cells import Composed
@@ -39,8 +41,20 @@ def look(plan: Plan) -> Overview:
 
 
 def watch(plan: Plan) -> Overview:
-    """Show what there is until nothing is running or queued."""
-    seen = look(plan)
+    """Show what there is until nothing is running or queued.
+
+    Raises:
+        UsageError: Slurm did not answer five times in a row at the start.
+    """
+    for _ in range(4):  # right after hundreds of calls of sbatch a controller may be slow
+        try:
+            seen = look(plan)
+            break
+        except UsageError as error:
+            progress.say(error.problems[0])
+            time.sleep(EVERY)
+    else:
+        seen = look(plan)
 
     def again() -> Overview:
         nonlocal seen
@@ -57,9 +71,12 @@ def sbatch_options(asked: Mapping[str, Any], trainer: Trainer) -> list[str]:
     wanted = {key: value for key, value in asked.items() if key not in OURS}
     memory, gpus = wanted.pop("mem_gb"), trainer.accelerator != "cpu" and not wanted["gres"]
     wanted["mem"] = f"{memory}G" if memory else None
-    wanted["gpus_per_node"] = wanted["gpus_per_node"] or (trainer.devices if gpus else None)
+    if wanted["gpus_per_node"] is None and gpus:
+        wanted["gpus_per_node"] = trainer.devices
     wanted |= asked["additional_parameters"]
-    given = [(key, value) for key, value in wanted.items() if value not in (None, False)]
+    given = [
+        (key, value) for key, value in wanted.items() if value is not None and value is not False
+    ]
     return [
         f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
         for key, value in given
@@ -84,7 +101,12 @@ def by_slurm(
     options = shlex.join(sbatch_options(asked, plan.trainer))
     minutes, *limits = (asked[key] for key in LIMITS)
     Submission(minutes, options, *limits).submit(plan)
-    seen = watch(plan)
+    try:
+        seen = watch(plan)
+    except KeyboardInterrupt:
+        end = command(name, "scripts/grid.py cancel")
+        print(f"\ninterrupted: the jobs go on. Type {end} to end them", file=sys.stderr)
+        sys.exit(130)
     for cell, targets, records in zip(cells, plan.targets, plan.records, strict=True):
         missing = plan.inventory.missing([*targets, *records], plan.parts)
         if missing:
