@@ -10,6 +10,8 @@ import pytest
 from command import run
 
 from unrelearn.config import composed, validate
+from unrelearn.errors import UsageError
+from unrelearn.grid import queued
 from unrelearn.grid.queued import sbatch_options
 
 AT_ONCE = """
@@ -120,3 +122,40 @@ def test_what_a_job_asks_for_follows_from_the_trainer(given: list[str], gpus: li
     trainer = validate(composed(chosen), elsewhere=True).trainer
     plain = ["--cpus-per-task=4", "--mem=32G", "--qos=long", "--comment=a b", "--exclusive"]
     assert sorted(sbatch_options(asked, trainer)) == sorted([*plain, *gpus])
+
+
+def test_a_controller_that_is_slow_to_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    answers = [UsageError("squeue: timed out"), UsageError("squeue: timed out"), "seen"]
+
+    def look(plan: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, UsageError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(queued, "EVERY", 0)
+    monkeypatch.setattr(queued, "look", look)
+    monkeypatch.setattr(queued, "follow", lambda *of: "followed")
+    assert queued.watch(object()) == "followed" and not answers  # type: ignore[arg-type]
+    answers += [UsageError("squeue: timed out")] * 5
+    with pytest.raises(UsageError):
+        queued.watch(object())  # type: ignore[arg-type]
+    assert not answers
+
+
+def test_a_wait_that_is_interrupted_says_that_the_jobs_go_on(
+    slurm: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+):
+    def interrupted(plan: object) -> None:
+        raise KeyboardInterrupt
+
+    slurm("echo 7")
+    monkeypatch.setattr(queued, "watch", interrupted)
+    words = ["stages=[oracle]", f"paths.outputs={tmp_path / 'outputs'}", "trainer.accelerator=cpu"]
+    cell = queued.Cell(words, validate(composed(words), elsewhere=True))
+    asked = composed(["hydra/launcher=slurm"], whole=True).hydra.launcher
+    with pytest.raises(SystemExit) as ended:
+        queued.by_slurm(["reference=retrain", *words], [cell], asked, queued.Account())
+    err = capsys.readouterr().err
+    assert ended.value.code == 130 and "the jobs go on. Type python scripts/grid.py cancel" in err
+    assert "reference" not in err
