@@ -68,12 +68,15 @@ def test_columns_lie_a_file_a_party_and_tables_put_them_in_order(compose: Callab
     assert error > 0.5  # corr(a0, b0) was 0.8
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits(compose: Callable, tmp_path: Path):
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    compose: Callable, tmp_path: Path, capfd: pytest.CaptureFixture
+):
     def stage(folder: str, *words: str) -> vflgan.Generators:
         given = [*TINY, f"paths.outputs={tmp_path / folder}", "design=vflgan", *words]
         return vflgan.models(Cell(compose(*given, "trainer.log_every_n_steps=1")))[0]
 
     whole = load_file(stage("whole").build().path / "state.safetensors")
+    assert "train vflgan: 10/10" in capfd.readouterr().out
     halted = stage("halted", "trainer.checkpoint_every_n_steps=4")
     federation = halted.federation
 
@@ -89,6 +92,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(compose: Callable, tmp
     again = stage("halted", "trainer.checkpoint_every_n_steps=4")
     assert again.key == halted.key
     kept = load_file(again.build().path / "state.safetensors")
+    assert "train vflgan: goes on at 4 of 10" in capfd.readouterr().out
     assert [name for name, value in whole.items() if not kept[name].equal(value)] == []
     assert not torch.equal(kept["step"], torch.tensor(4))
 

@@ -51,9 +51,12 @@ def audit(compose: Callable, outputs: Path, *words: str) -> Audit:
 # --------------------------------------------------------------------------------------- the stages
 
 
-def test_a_run_is_audited_beside_a_null_game_and_shown(compose: Callable, outputs: Path):
+def test_a_run_is_audited_beside_a_null_game_and_shown(
+    compose: Callable, outputs: Path, capfd: pytest.CaptureFixture
+):
     words = [*TINY, f"paths.outputs={outputs}"]
     record = execute(compose(*words), "test")
+    assert "train vflgan without median: " in capfd.readouterr().out
     (audited,) = record["audits"]
     verdicts = audited["verdicts"]
     assert [v["target"] for v in verdicts[::4]] == ["outlier", "median", "null"]

@@ -28,6 +28,7 @@ from unrelearn.gan.processes import FederationJob, train_apart
 from unrelearn.gan.selection import BestGenerators
 from unrelearn.gan.statistics import released
 from unrelearn.gan.wire import Wire
+from unrelearn.progress import bar
 from unrelearn.randomness import generator_for
 from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
@@ -208,6 +209,7 @@ class Generators(Stage):
         every, steps = self.run.cfg.trainer.checkpoint_every_n_steps, federation.settings.max_steps
 
         def keep(step: int) -> None:
+            advance()
             if best:
                 best.look(step)
             if step % every == 0 and step < steps:
@@ -218,7 +220,9 @@ class Generators(Stage):
                 save_file(federation.state() | chosen, aside)
                 aside.replace(resume)
 
-        federation.train(steps, keep)
+        label = f"train {self.what} {self.columns.what}".rstrip()
+        with bar(label, steps, federation.step) as advance:
+            federation.train(steps, keep)
         return federation.state() | (best.state if best else {})
 
     def _distance(self) -> Callable[[Tensor], float]:

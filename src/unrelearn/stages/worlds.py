@@ -50,6 +50,10 @@ class World(Columns):
         super().__init__(run)
         self.whole, self.target, self.inside = Columns(run), target, inside
 
+    @property
+    def what(self) -> str:
+        return f"{'with' if self.inside else 'without'} {self.target}"
+
     def parents(self) -> list[Stage]:
         return [self.whole]
 
