@@ -49,7 +49,7 @@ def named_by_results(outputs: Path) -> set[str]:
             ) from error
     for path in sorted((outputs / "grids").glob("*/grid.json")):
         try:
-            named |= Plan.of(json.loads(path.read_text())["words"], elsewhere=True).parts.keys()
+            named |= Plan.of(json.loads(path.read_text())["words"], reading=True).parts.keys()
         except UsageError as error:
             why = "this grid can no longer be composed, so what it needs is unknown"
             line = f"{path}: {why}. Remove that folder to let go of it"

@@ -399,7 +399,12 @@ def main(arguments: list[str] | None = None) -> int:
             options.words.remove("dry_run=true")
             options.dry_run = True
         dry_run = options.command == "plan" or getattr(options, "dry_run", False)
-        plan = Plan.of(options.words, elsewhere=options.command != "run", dry_run=dry_run)
+        plan = Plan.of(
+            options.words,
+            elsewhere=options.command != "run",
+            dry_run=dry_run,
+            reading=options.command in ("status", "cancel"),
+        )
         if time.monotonic() - started > 10:
             progress.say(f"planned in {hours(time.monotonic() - started)}")
         match options.command:

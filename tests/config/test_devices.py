@@ -7,6 +7,7 @@ from runs import Cell
 from unrelearn.config import Sweep, composed, validate
 from unrelearn.config.sweep import resolved
 from unrelearn.errors import UsageError
+from unrelearn.grid.plan import Plan
 
 AUTO = ["trainer.devices=auto", "tracking=none"]
 
@@ -59,3 +60,12 @@ def test_from_a_machine_without_gpus_the_number_of_others_can_not_be_told(gpus):
     assert line.endswith("Type trainer.devices=NUMBER")
     cfg, _ = Sweep([*AUTO, "trainer.accelerator=cpu"], elsewhere=True).compose({})
     assert cfg.trainer.devices == 1
+
+
+@pytest.mark.parametrize("there", [0, 4])
+def test_a_grid_is_read_where_its_devices_are_not(gpus, tmp_path, there):
+    gpus(there)
+    words = ["stages=[oracle]", f"paths.outputs={tmp_path}", "trainer.accelerator=auto"]
+    plan = Plan.of([*words, *AUTO], reading=True)
+    asked = Plan.of([*words, "tracking=none", "trainer=ddp", "trainer.devices=4"], elsewhere=True)
+    assert plan.parts.keys() == asked.parts.keys()

@@ -81,13 +81,22 @@ class Swept(Cells):
     Args:
         elsewhere: for other machines than this one.
         dry_run: not even the data set need be here.
+        reading: only what it consists of is asked, which no number of devices changes.
 
     Raises:
         UsageError: what does not hold.
     """
 
-    def __init__(self, words: list[str], *, elsewhere: bool = False, dry_run: bool = False):
-        self.sweep = Sweep([*words, *["dry_run=true"] * dry_run], elsewhere=elsewhere)
+    def __init__(
+        self,
+        words: list[str],
+        *,
+        elsewhere: bool = False,
+        dry_run: bool = False,
+        reading: bool = False,
+    ):
+        more = ["dry_run=true"] * dry_run + ["trainer.devices=1"] * reading
+        self.sweep = Sweep([*words, *more], elsewhere=elsewhere or reading)
         axes = self.sweep.axes
         choices = [tuple(chosen.items()) for chosen in product(axes)]
         super().__init__(map(keep_names, words), self.sweep.fixed, choices)

@@ -59,9 +59,9 @@ class Plan:
             raise UsageError(f"{key}={value}: the runs of a grid share one {what}. Type {instead}")
 
     @classmethod
-    def of(cls, words: list[str], *, elsewhere: bool = False, dry_run: bool = False) -> "Plan":
+    def of(cls, words: list[str], **asked: bool) -> "Plan":
         """Of the runs of `python run.py -m WORDS`; see Swept."""
-        return cls(Swept(words, elsewhere=elsewhere, dry_run=dry_run))
+        return cls(Swept(words, **asked))
 
     def _add(self, cell: int, run: Run) -> None:
         combination, targets = self.cells.combination(cell), tracks.targets(run)
