@@ -48,8 +48,10 @@ def named_by_results(outputs: Path) -> set[str]:
                 "Repair or remove that folder, then type the same command"
             ) from error
     for path in sorted((outputs / "grids").glob("*/grid.json")):
-        try:
-            named |= Plan.of(json.loads(path.read_text())["words"], reading=True).parts.keys()
+        note = json.loads(path.read_text())
+        try:  # an older note does not name them
+            parts = note.get("parts") or Plan.of(note["words"], reading=True).parts
+            named.update(parts)
         except UsageError as error:
             why = "this grid can no longer be composed, so what it needs is unknown"
             line = f"{path}: {why}. Remove that folder to let go of it"

@@ -3,15 +3,17 @@ who failed. On a real Slurm: grid/test_grid_slurm.py.
 """
 
 import os
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import run
+from command import ROOT, run
 
 from unrelearn.config import composed, validate
 from unrelearn.errors import UsageError
 from unrelearn.grid import queued
+from unrelearn.grid.plan import Plan
 from unrelearn.grid.queued import sbatch_options
 
 AT_ONCE = """
@@ -146,16 +148,28 @@ def test_a_controller_that_is_slow_to_answer_is_asked_again(monkeypatch: pytest.
 def test_a_wait_that_is_interrupted_says_that_the_jobs_go_on(
     slurm: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
 ):
-    def interrupted(plan: object) -> None:
+    def interrupted(plan: Plan) -> None:
+        planned.append(plan)
         raise KeyboardInterrupt
 
+    planned: list[Plan] = []
     slurm("echo 7")
     monkeypatch.setattr(queued, "watch", interrupted)
-    words = ["stages=[oracle]", f"paths.outputs={tmp_path / 'outputs'}", "trainer.accelerator=cpu"]
-    cell = queued.Cell(words, validate(composed(words), elsewhere=True))
+    outputs = tmp_path / "outputs"
+    words = ["stages=[oracle]", f"paths.outputs={outputs}", "trainer.accelerator=cpu"]
+    beside = [*words, "oracle.max_steps=7"]  # as reference=retrain adds a run
+    cells = [
+        queued.Cell(each, validate(composed(each), elsewhere=True)) for each in (words, beside)
+    ]
     asked = composed(["hydra/launcher=slurm"], whole=True).hydra.launcher
     with pytest.raises(SystemExit) as ended:
-        queued.by_slurm(["reference=retrain", *words], [cell], asked, queued.Account())
+        queued.by_slurm(["reference=retrain", *words], cells, asked, queued.Account())
     err = capsys.readouterr().err
     assert ended.value.code == 130 and "the jobs go on. Type python scripts/grid.py cancel" in err
     assert "reference" not in err
+    (plan,) = planned
+    own = Plan.of(words)
+    assert own.folder == plan.folder and own.parts.keys() < plan.parts.keys()
+    own.keep()  # by scripts/grid.py, which knows only the choices
+    needed = runpy.run_path(str(ROOT / "scripts" / "gc.py"))["named_by_results"](outputs)
+    assert needed == plan.parts.keys()

@@ -1,5 +1,6 @@
 """What the runs of a grid consist of."""
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -111,8 +112,13 @@ class Plan:
         return self.outputs / "grids" / Spec("grid", 1, {"words": sorted(self.cells.name)}).key
 
     def keep(self) -> None:
-        """Note the choices, by which others can tell what the grid needs."""
-        write_json(self.folder / "grid.json", {"words": self.cells.name})
+        """Note the choices, and what the grid needs: also of runs that nobody typed, such as those
+        of reference=retrain, which another plan of the same choices may have queued.
+        """
+        note = self.folder / "grid.json"
+        before = json.loads(note.read_text()).get("parts", []) if note.exists() else []
+        parts = sorted({*before, *self.parts})
+        write_json(note, {"words": self.cells.name, "parts": parts})
 
     def configuration(self, part: Part) -> tuple[Config, str]:
         """Of a run that has the part: its configuration and its command."""
