@@ -45,6 +45,18 @@ def test_the_first_numbers_are_of_the_word_and_retrain_stands_beside(made):
     assert {"unlearning_accuracy", "concept_accuracy", "nearby_damage"} <= csv
 
 
+def test_what_is_retained_is_not_of_the_guidance_of_a_board():
+    word = with_word(run_of("dimum", "none"))
+    for row in word["rows"]:  # retained images are drawn at the main guidance alone
+        for name in ("domain_accuracy", "nearby_damage", "retain_accuracy"):
+            row["metrics"][name].pop("2.0", None)
+    (panel,) = panels(results([word]))
+    kept = {"domain_accuracy", "domain_accuracy_cross_domain", "nearby_damage"}
+    main, other = ({m.name for m in measures(panel, s)} for s in ("1.0", "2.0"))
+    assert kept <= main and not kept & other and "paraphrase_accuracy" in other
+    assert panel.retained_at == "1.0"
+
+
 def test_what_attacks_bring_back_is_the_word_image_by_image(made):
     (panel,) = panels(made)
     cell = panel.cell("1.0", "DiMUM", "DiMRA")

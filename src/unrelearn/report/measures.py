@@ -11,8 +11,9 @@ from unrelearn.report.panel import Panel
 from unrelearn.report.records import (
     CLASS,
     NONE,
-    OF_WORDS,
     QUALITY,
+    UNDER_FORGOTTEN,
+    UNDER_RETAINED,
     WORD,
     Quality,
     shows_class,
@@ -88,8 +89,12 @@ def _budgets(panel: Panel, method: str, attack: str) -> list[float]:
 def measures(panel: Panel, guidance: str) -> list[Measure]:
     """At one guidance; what does not depend on it stands beside the main one."""
     main, retain = guidance == panel.guidances[0], panel.retained_at
-    columns = [*_of_words(panel, guidance), *_of_classes(panel, guidance)]
+    shown = {WORD.name: "concept", WORD.held_out: "held-out"}
+    shown |= {each.name: each.label for each in UNDER_FORGOTTEN}
+    columns = [*_of_words(panel, shown, guidance), *_of_classes(panel, guidance)]
     if main:
+        kept = {each.name: each.label for each in UNDER_RETAINED}
+        columns += _of_words(panel, kept, retain)
         lines = panel.of_models("retain_accuracy", retain)
         columns.append(Measure("retain_accuracy", "retained\n%", lines, 100))
         for quality in QUALITY:
@@ -102,14 +107,12 @@ def measures(panel: Panel, guidance: str) -> list[Measure]:
     return columns
 
 
-def _of_words(panel: Panel, guidance: str) -> Iterator[Measure]:
-    """Nothing where no word was forgotten."""
-    named = {WORD.name: "concept\n%", WORD.held_out: "held-out\n%"}
-    named |= {each.name: f"{each.label}\n%" for each in OF_WORDS}
-    for name, header in named.items():
+def _of_words(panel: Panel, shares: dict[str, str], guidance: str) -> Iterator[Measure]:
+    """Those that were measured, of name -> label; nothing where no word was forgotten."""
+    for name, label in shares.items():
         lines = panel.of_models(name, guidance)
         if lines["value"].notna().any():
-            yield Measure(name, header, lines, 100)
+            yield Measure(name, f"{label}\n%", lines, 100)
 
 
 def _of_classes(panel: Panel, guidance: str) -> Iterator[Measure]:

@@ -50,15 +50,18 @@ QUALITY = (
 )
 
 # of a word, beside its presence; a run has those that were measured
-OF_WORDS = (
+UNDER_FORGOTTEN = (
     Quality("paraphrase_accuracy", "paraphrase_accuracy", "value", "paraphrase", "share"),
     Quality("concept_accuracy_kept", "concept_accuracy", "kept", "others kept", "share"),
+)
+UNDER_RETAINED = (
     Quality("domain_accuracy", "domain_accuracy", "value", "in-domain", "share"),
     Quality(
         "domain_accuracy_cross_domain", "domain_accuracy", "cross_domain", "cross-domain", "share"
     ),
     Quality("nearby_damage", "nearby_damage", "value", "nearby", "share"),
 )
+OF_WORDS = UNDER_FORGOTTEN + UNDER_RETAINED
 
 
 @dataclass(frozen=True)

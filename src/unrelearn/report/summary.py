@@ -9,9 +9,10 @@ from unrelearn.report import classified, published, worlds
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.records import (
     CLASS,
-    OF_WORDS,
     ONLY,
     QUALITY,
+    UNDER_FORGOTTEN,
+    UNDER_RETAINED,
     Quality,
     Record,
     by_row,
@@ -92,7 +93,7 @@ def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
         columns.append(ModelColumn("presence", header, texts))
     known = by_row(record, CLASS.name, main)
     if shown.of_word:  # what else is measured of the class speaks of its exact combination
-        columns += _of_words(record, OF_WORDS[:2], main, wide)
+        columns += _of_words(record, UNDER_FORGOTTEN, main, wide)
         texts = [plain(number(value, "nothing"), 100) for value in known]
         return [*columns, ModelColumn("nothing", "nothing\n%", texts)]
     if any(number(value, "nothing") is not None for value in known):
@@ -136,7 +137,7 @@ def _of_words(
 
 def _retained(record: Record, wide: bool) -> list[ModelColumn]:
     guidance = retained_guidance(record)
-    columns = _of_words(record, OF_WORDS[2:], guidance, wide)
+    columns = _of_words(record, UNDER_RETAINED, guidance, wide)
     texts = [_accuracy(value, wide) for value in by_row(record, "retain_accuracy", guidance)]
     columns.append(ModelColumn("retain_accuracy", "retain\nacc. %", texts))
     for quality in QUALITY:
