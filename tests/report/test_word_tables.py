@@ -57,6 +57,22 @@ def test_what_is_retained_is_not_of_the_guidance_of_a_board():
     assert panel.retained_at == "1.0"
 
 
+def test_the_brief_table_has_what_is_retained_in_six_columns(made):
+    heads = ["DiMRA minus retrain", "embedding inversion minus retrain"]
+    start, retained = ["method", "concept %", "retained %"], "98.1 [96.9, 98.8]"
+    for table, columns in (
+        (made, [*start, *heads, "verdict"]),
+        (
+            results([r for r in made.records if r["attack"] in ATTACKS[:2]]),
+            [*start, "paraphrase %", heads[0], "verdict"],
+        ),
+    ):
+        lines = leaderboard.to_brief(panels(table)).splitlines()
+        header, (row, *_) = lines[2], [line for line in lines if line.startswith("| DiMUM")]
+        assert [cell.strip() for cell in header.strip("|").split("|")] == columns
+        assert row.split("|")[3].strip() == retained
+
+
 def test_what_attacks_bring_back_is_the_word_image_by_image(made):
     (panel,) = panels(made)
     cell = panel.cell("1.0", "DiMUM", "DiMRA")

@@ -167,9 +167,9 @@ def to_brief(panels: Sequence[Panel]) -> str:
     for panel, guidance, name in boards(panels):
         own = {measure.name: measure for measure in measures(panel, guidance)}
         main = {measure.name: measure for measure in measures(panel, panel.guidances[0])}
-        names = ("unlearning_accuracy", "retain_accuracy")
+        names = ["unlearning_accuracy", "retain_accuracy"]
         if panel.presence.of_word:
-            names = (WORD.name, PARAPHRASE)
+            names = [WORD.name, "retain_accuracy", PARAPHRASE][: 4 - len(panel.heads)]
         chosen = [(main | own)[name] for name in names if name in main | own]
         shown: list[TextColumn | None] = [_column(panel, guidance, measure) for measure in chosen]
         shown += [difference_column(panel, guidance, attack) for attack in panel.heads]
