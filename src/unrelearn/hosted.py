@@ -59,7 +59,11 @@ def sent(folder: Path) -> bool:
 
 
 STREAMS = ("forget", "retain", "other_sampler", "other_starts")
-RECOVERY = {"forget_accuracy": "Forget accuracy", "retain_accuracy": "Retained accuracy"}
+# of a class the first is logged, of a word the second
+RECOVERY = {
+    "Forget accuracy, of a word concept accuracy": ("forget_accuracy", "concept_accuracy"),
+    "Retained accuracy": ("retain_accuracy",),
+}
 # a line is a data set, method and attack: the mean over the seeds, between the lowest and the
 # highest
 OVER_SEEDS = {
@@ -84,12 +88,12 @@ def workspace(
         wr.LinePlot(
             title=f"{words}, guidance {scale:g}",
             x="recovery/budget",
-            y=[f"recovery/{metric}@{scale:g}"],
+            y=[f"recovery/{metric}@{scale:g}" for metric in metrics],
             title_x="optimiser steps of the attack",
             range_y=(0, 1),
             **OVER_SEEDS,
         )
-        for metric, words in RECOVERY.items()
+        for words, metrics in RECOVERY.items()
         for scale in scales
     ]
     samples = wr.MediaBrowser(

@@ -272,10 +272,12 @@ def result(record: dict, outputs: Path) -> None:
 
 
 def _accuracies(row: dict, record: dict) -> dict:
-    """{"forget_accuracy@1": 0.93, ...} of one model, at each guidance scale."""
+    """{"forget_accuracy@1": 0.93, ...} of one model, at each guidance scale; of a word its concept
+    accuracy, as the exact combination says little.
+    """
     return {
         f"{metric}@{guidance_label(scale)}": value
-        for metric in dict.fromkeys((presence(record).name, "forget_accuracy", "retain_accuracy"))
+        for metric in (presence(record).name, "retain_accuracy")
         for scale in guidances(record, metric)
         if (value := number(measured(row, metric, scale))) is not None
     }

@@ -1,7 +1,10 @@
 """Tables, pages and verdicts of a forgotten word: whether the word shows, not its combination."""
 
+import json
 import runpy
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from command import ROOT
 from made_up import make_record, run_of, with_hits, with_word, write_run
 from safetensors.numpy import save_file
 
+from unrelearn import hosted, tracking
 from unrelearn.record import recovery
 from unrelearn.report import comparison, leaderboard, matrix
 from unrelearn.report.figures import curves_of
@@ -144,6 +148,28 @@ def test_ten_images_of_each_prompt_from_the_same_noise(tmp_path: Path):
     )
     assert other["names"] == ("a small crimson", "a large crimson") * 5
     assert [strip["label"] for strip in other["strips"]] == ["original", "unlearned"]
+
+
+def test_the_view_of_wandb_draws_what_is_logged_of_a_word(monkeypatch, tmp_path: Path):
+    pytest.importorskip("wandb_workspaces")
+    logged: list[dict] = []
+
+    @contextmanager
+    def run(*about):
+        yield SimpleNamespace(
+            curve=lambda points: logged.extend(point for _, point in points), summary=dict
+        )
+
+    monkeypatch.setattr(tracking, "run", run)
+    record = with_word(make_record())
+    record["config"]["tracking"] = {}
+    tracking.result(record, tmp_path)
+    view = json.loads(hosted.specification(hosted.workspace("me", "unrelearn", {})))
+    sections = view["spec"]["section"]["panelBankConfig"]["sections"]
+    (panels,) = [section["panels"] for section in sections if section["name"] == "Recovery"]
+    drawn = {name for panel in panels for name in panel["config"]["metrics"]}
+    assert {f"recovery/{name}" for point in logged for name in point} <= drawn
+    assert {"concept_accuracy@1", "concept_accuracy@2", "retain_accuracy@1"} == {*logged[0]}
 
 
 def test_of_many_combinations_the_words_in_the_place_are_counted():
