@@ -169,9 +169,10 @@ def waves(
         levels.setdefault(part.level, []).append(part)
     if len(levels) > most:
         raise UsageError(
-            f"{max(0, most)} more jobs are allowed (--max-jobs, or the cluster's limit, less what"
-            f" you have queued), and the grid has {len(levels)} waves, each at least one job. Type"
-            f" --max-jobs={len(levels)} or more, or wait until some of your other jobs have ended"
+            f"{max(0, most)} more jobs are allowed (the limit that is given, or the cluster's, less"
+            f" what you have queued), and the grid has {len(levels)} waves, each at least one job."
+            f" Type --max-jobs={len(levels)} or more, hydra.launcher.max_jobs={len(levels)} of"
+            " hydra/launcher=slurm, or wait until some of your other jobs have ended"
         )
     while True:
         packs = [packed(levels[level], seconds, target) for level in sorted(levels)]

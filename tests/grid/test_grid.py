@@ -196,8 +196,10 @@ def test_packs_hold_every_part_once_and_stay_below_the_limits(tmp_path: Path):
         assert all(len({part.level for pack in wave for part in pack}) == 1 for wave in made)
     for pack in packed(nodes, lambda part: seconds[part.name], 60):
         assert len(pack) == 1 or sum(seconds[part.name] for part in pack) <= 60
-    with pytest.raises(UsageError, match=r"3 more jobs are allowed .*the grid has 5 waves"):
+    with pytest.raises(UsageError, match=r"3 more jobs are allowed .*the grid has 5 waves") as few:
         waves(nodes, lambda part: 1.0, 60, 3)
+    for key in ("--max-jobs=5", "hydra.launcher.max_jobs=5 of hydra/launcher=slurm"):
+        assert key in few.value.problems[0]
 
 
 def test_the_time_of_a_part_is_that_of_its_like_then_of_its_flops(local: Path):
