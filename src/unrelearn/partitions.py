@@ -32,7 +32,10 @@ def kinds(options: str, shown: str) -> set[str]:
         if name.rstrip("*") in wanted or (not wanted and name.endswith("*")):
             gpus = re.findall(r"gpu:(?:([A-Za-z][^:,(]*)|\d)", gres)
             there |= {(kind or "gpu").lower() for kind in gpus} or {NONE}
-    return there - {NONE} if counts or "gpu" in generic else there
+    if counts or "gpu" in generic:
+        return there - {NONE}
+    # who asks for none where some nodes have none is given none on the others
+    return {NONE} if NONE in there else there
 
 
 def _asked(options: str) -> argparse.Namespace:

@@ -27,8 +27,8 @@ plain|gpu:4
         ("", {"no GPU"}),  # the partition that is taken where none is named
         ("--partition=h100 --mem=4G", {"h100"}),
         ("-p h100,a100 --gpus=1", {"h100", "a100"}),
-        ("-ph100,cpu", {"h100", "no GPU"}),
-        ("--partition mixed", {"a100", "no GPU"}),
+        ("-ph100,cpu", {"no GPU"}),
+        ("--partition mixed", {"no GPU"}),  # a job without --gpus gets none
         ("--partition mixed --gpus-per-task=1", {"a100"}),  # to nodes that have some
         ("--partition mixed --gres=gpu:1", {"a100"}),
         ("--partition=plain,a100", {"gpu", "a100"}),
