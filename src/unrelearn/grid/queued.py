@@ -113,11 +113,11 @@ def by_slurm(
             known = (seen.failed[name] for name in missing if name in seen.failed)
             account.fail(" ".join(map(shell, cell.words)), next(known, NEED_MISSING))
         else:
-            account.finish(_shown(plan, *records) if records else None)
+            account.finish(_record(plan, *records) if records else None)
 
 
-def _shown(plan: Plan, name: str) -> dict[str, Any]:
-    """The record of a run, which is printed as that of a run of this process is."""
+def _record(plan: Plan, name: str) -> dict[str, Any]:
+    """Of a run; it is printed as that of a run of this process is."""
     folder = plan.inventory.runs / name.partition("/")[2]
     record: dict[str, Any] = json.loads((folder / "result.json").read_text())
     with progress.drawing("the table"):
