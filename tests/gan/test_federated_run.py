@@ -155,6 +155,7 @@ BAD = {
     "audit=published model.pretrain.batch_size=1297": ["batch_size=1297: there are 1296"],
     "model.gan.server=[0]": ["model.gan.server=[0]: ", "one or more widths"],
     "design=[]": ["design=[]: nothing would be trained"],
+    "design=[] privacy=[dpsgd] gan.privacy.dpsgd.epsilon=10": ["design=[]: nothing would be"],
 }
 
 

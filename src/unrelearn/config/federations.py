@@ -39,7 +39,7 @@ def rows(cfg: Config) -> Problems:
         yield problem("design", "[]", "nothing would be trained", {"design": ["vflgan"]})
     noised = [name for name in cfg.gan.privacy if name != "none"]
     protected = cfg.gan.protected
-    if (noised or cfg.gan.audit) and protected not in cfg.gan.design:
+    if cfg.gan.design and (noised or cfg.gan.audit) and protected not in cfg.gan.design:
         why, first = f"must be one of design={','.join(cfg.gan.design)}", next(iter(cfg.gan.design))
         yield problem("gan.protected", protected, why, {"gan.protected": first})
     if not cfg.gan.privacy:
