@@ -4,7 +4,7 @@ none.
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -83,20 +83,22 @@ def names_in(word: str) -> list[object]:
     return [one for each in lists for one in each]
 
 
-def check_choices(words: Sequence[str]) -> list[str]:
+def check_choices(words: Sequence[str], allowed: Callable[[str], list[str]]) -> list[str]:
     """Problems of choices that Hydra has no line for: a value that is no name, and a list where one
     option is taken, which it would merge.
+
+    allowed: the options of a group that fit the other choices.
     """
-    return [line for word in words if (group := group_in(word)) for line in _choice(word, group)]
+    groups = [(word, group) for word in words if (group := group_in(word))]
+    return [line for word, group in groups for line in _choice(word, group, allowed(group))]
 
 
-def _choice(word: str, group: str) -> Iterator[str]:
+def _choice(word: str, group: str, allowed: list[str]) -> Iterator[str]:
     given, key, chosen = shown(word.lstrip("+")), shown(word.partition("=")[0]), names_in(word)
     names = [one for one in chosen if isinstance(one, str)]
     keys = [one for one in chosen if isinstance(one, dict) and one]  # of the group: {max_steps:5}
     odd = [one for one in chosen if one not in names and one not in keys]
     if odd:
-        allowed = options_of(group)
         none = next((one for one in ("none", "original") if one in allowed), default_of(group))
         which = f": {', '.join(map(printed, odd))}" if len(chosen) > 1 else ""
         advice = f"Type {key}={none}" if none else f"Leave {given} out"

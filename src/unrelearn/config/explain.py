@@ -27,7 +27,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
     """One line for each problem when Hydra or OmegaConf could not compose the configuration; None
     if it is something else.
     """
-    if lines := choices.check_choices(overrides):
+    if lines := check_choices(overrides):
         return lines
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return [_unreadable(error, overrides)]
@@ -61,6 +61,11 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         f"{shown(given) + ': ' if given else ''}{shown(reason)}. "
         f"Type python run.py --cfg {_part(key)} to see what stands there by default"
     ]
+
+
+def check_choices(words: Sequence[str]) -> list[str]:
+    """As `choices.check_choices`, with the options that fit the kind of model."""
+    return choices.check_choices(words, lambda g: _fitting(g, choices.options_of(g), words))
 
 
 def _part(key: str) -> str:

@@ -11,14 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
 from unrelearn import arguments
 from unrelearn.advice import problem
 from unrelearn.check import at
-from unrelearn.config.choices import another, check_choices, files_of, readable
+from unrelearn.config.choices import another, files_of, readable
 from unrelearn.config.values import check_value, known_keys
-from unrelearn.errors import UsageError
 from unrelearn.paths import CONF
 
 # what a run asks of the class that a group names
@@ -79,14 +76,7 @@ def _whole(group: str, option: str) -> dict[str, Any]:
 
 
 def check_groups(settings: dict[str, Any]) -> list[str]:
-    """Problems of the groups, against the signatures of what they name.
-
-    Raises:
-        UsageError: several options were merged into one group, of which nothing more can be said.
-    """
-    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    if merged := check_choices(words):
-        raise UsageError(merged)
+    """Problems of the groups, against the signatures of what they name."""
     problems = []
     for key in ("method", "attack", "dataset"):
         lines = _check(key, settings[key], key)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,7 +18,7 @@ from unrelearn.config import given, images
 from unrelearn.config.choices import default_of
 from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
-from unrelearn.config.explain import explain
+from unrelearn.config.explain import check_choices, explain
 from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind, check_others
 from unrelearn.config.rules import RULES, processes, settle_devices
@@ -57,6 +58,7 @@ def validate(
     settings.pop("experiment", None)
     if wrong := check_types(settings):
         raise UsageError([*needed, *said_once(wrong, filled)])
+    _refuse_merged()
     problems = check_values(settings) + check_groups(settings)
     problems += expand(settings, elsewhere=elsewhere)
     if multirun and not any(line.startswith("trainer.devices=") for line in problems):
@@ -77,6 +79,16 @@ def expand(settings: dict[str, Any], *, elsewhere: bool = False) -> list[str]:
     """
     problems = check.expand_paths(settings) + hub.settle(settings)
     return problems + settle_devices(settings["trainer"], elsewhere=elsewhere)
+
+
+def _refuse_merged() -> None:
+    """
+    Raises:
+        UsageError: several options were merged into one group, of which nothing more can be said.
+    """
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    if merged := check_choices(words):
+        raise UsageError(merged)
 
 
 def _refuse_processes(cfg: Config) -> None:
