@@ -4,6 +4,7 @@ stands in for them.
 
 import io
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from command import ROOT, SHORT, run
 from PIL import Image
 
+from unrelearn.config.sweep import validated
 from unrelearn.data.avatars import Avatars
+from unrelearn.errors import UsageError
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import make_avatars
@@ -143,6 +146,17 @@ def test_where_there_are_no_faces_it_is_said_how_to_draw_them(tmp_path: Path):
     (tmp_path / "img_align_celeba" / "000002.png").unlink()
     (line,) = Avatars(str(tmp_path), ["Smiling"]).check()
     assert "lacks 1 of 36 images: 000002.png; type python scripts/make_avatars.py" in line
+
+
+def test_the_class_that_is_advised_in_place_of_single_images_is_one(tmp_path: Path):
+    make(tmp_path, 60, 0, blocks)
+    few = ["dataset=avatars", f"dataset.root={tmp_path}", "dataset.condition=[Smiling]"]
+    words = [*few, "method=dimum", "tracking=none", f"paths.outputs={tmp_path / 'outputs'}"]
+    with pytest.raises(UsageError) as error:
+        validated([*words, "forget=random:0.1"])
+    (line,) = error.value.problems
+    (word,) = shlex.split(line.partition(" Type ")[2])
+    assert validated([*words, word])[0].forget == "class:0"
 
 
 # --------------------------------------------------------------------------------------- the pixels

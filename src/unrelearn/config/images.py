@@ -12,7 +12,7 @@ from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
 from unrelearn.errors import UsageError
-from unrelearn.forgotten import names_images
+from unrelearn.forgotten import KINDS, names_images
 
 
 def by_class(cfg: Config) -> Problems:
@@ -23,7 +23,7 @@ def by_class(cfg: Config) -> Problems:
         given = getattr(cfg, group)
         if get_object(given["_target_"]).by_class:
             why = "is about a forgotten class, and images are forgotten one by one"
-            yield problem(group, name_of(given), why, {"forget": "class:3"})
+            yield problem(group, name_of(given), why, {"forget": KINDS["class"]})
 
 
 def memorised(cfg: Config) -> Problems:
