@@ -148,6 +148,19 @@ def test_where_there_are_no_faces_it_is_said_how_to_draw_them(tmp_path: Path):
     assert "lacks 1 of 36 images: 000002.png; type python scripts/make_avatars.py" in line
 
 
+def test_what_is_advised_is_of_these_faces(tmp_path: Path):
+    make(tmp_path, 20, 0, blocks)
+    (line,) = Avatars(str(tmp_path), []).check()
+    assert line.endswith("type 'dataset.condition=[Eyeglasses,Smiling]'")
+    problems = Avatars(str(tmp_path), ["No_Beard", "Smiling"]).check()
+    assert problems and all("type 'dataset.condition=[" in line for line in problems)
+    for line in problems:
+        (word,) = shlex.split(line.split("; type ")[1].split(", or")[0])
+        assert (
+            Avatars(str(tmp_path), word[len("dataset.condition=[") : -1].split(",")).check() == []
+        )
+
+
 def test_the_class_that_is_advised_in_place_of_single_images_is_one(tmp_path: Path):
     make(tmp_path, 60, 0, blocks)
     few = ["dataset=avatars", f"dataset.root={tmp_path}", "dataset.condition=[Smiling]"]

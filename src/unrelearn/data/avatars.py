@@ -21,6 +21,7 @@ class Avatars(CelebA):
     """
 
     whole = (64, 64)
+    example = ("Eyeglasses", "Smiling")
 
     def __init__(self, root: str, condition: list[str], image_size: ImageSize = 32):
         super().__init__(root, condition, image_size, crop=self.whole[0])

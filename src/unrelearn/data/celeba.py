@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from unrelearn.advice import typed
 from unrelearn.data import ImageData, ImageSet, MappedImages, names_what_can_not_be_read
 from unrelearn.data.celeba_classes import Combinations
 from unrelearn.data.celeba_lists import Files, some
@@ -52,6 +53,7 @@ class CelebA:
     channels = 3
     horizontal_flip = True
     whole = (178, 218)  # width and height in pixels of every image
+    example = ("Male", "Smiling")  # a condition
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class CelebA:
 
     @names_what_can_not_be_read
     def check(self) -> list[str]:
-        problems = self.square.check() + self.classes.check_number()
+        problems = self.square.check() + self.classes.check_number([*self.example])
         if missing := self.files.missing():
             return [
                 *problems,
@@ -227,8 +229,27 @@ class CelebA:
             there = set(labels[partition == int(part)].tolist())
             empty = [name for label, name in enumerate(self.class_names) if label not in there]
             if empty:
-                problems.append(
-                    f"{self.classes.given}: {', '.join(empty)} without a {word} image; type"
-                    " 'dataset.condition=[Male,Smiling]', or fewer or more frequent attributes"
-                )
+                columns = self.files.lists.columns(self._images[0])
+                advice = without_gaps(self.condition, labels, partition, columns)
+                lacks = f"{', '.join(empty)} without a {word} image"
+                problems.append(f"{self.classes.given}: {lacks}; {advice}")
         return problems
+
+
+def without_gaps(
+    condition: list[str], labels: np.ndarray, partition: np.ndarray, others: dict[str, np.ndarray]
+) -> str:
+    """What to type: the longest beginning of a condition whose classes all have training and test
+    images, else another attribute of which that is so, if there is one.
+
+    Args:
+        labels: int64 (N,), classes of the condition. partition: (N,), 0 or 2.
+        others: attribute -> 0 or 1 of each image, (N,).
+    """
+    bits = len(condition)
+    options = [(condition[:n], labels >> (bits - n)) for n in range(bits - 1, 0, -1)]
+    for chosen, values in [*options, *(([name], column) for name, column in others.items())]:
+        parts = (values[partition == int(part)] for part in (TRAIN, TEST))
+        if all(len(np.unique(part)) == 2 ** len(chosen) for part in parts):
+            return f"type {typed({'dataset.condition': chosen})}, or others as frequent"
+    return "no attribute is both there and not; put more images there"

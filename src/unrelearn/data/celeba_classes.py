@@ -70,12 +70,13 @@ class Combinations:
     def given(self) -> str:
         return f"dataset.condition=[{','.join(self.attributes)}]"
 
-    def check_number(self) -> list[str]:
+    def check_number(self, example: list[str]) -> list[str]:
+        """example: what to type in place of none."""
         problems = []
         if not 1 <= len(self.attributes) <= 6:
             problems.append(
                 f"{self.given}: {len(self.attributes)} attributes, must be 1 to 6; "
-                f"type {typed({'dataset.condition': self.attributes[:6] or ['Male', 'Smiling']})}"
+                f"type {typed({'dataset.condition': self.attributes[:6] or example})}"
             )
         if len(set(self.attributes)) < len(self.attributes):
             problems.append(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 LISTS = ("list_attr_celeba", "list_eval_partition")
 
 
@@ -23,6 +25,11 @@ class Lists:
     attributes: dict[str, str]
     partition: dict[str, str]
     problems: list[str]
+
+    def columns(self, images: list[str]) -> dict[str, np.ndarray]:
+        """Attribute -> 0 or 1 of each of these images, int64 (N,)."""
+        rows = [[*map(int, self.attributes[name])] for name in images]
+        return dict(zip(self.names, np.array(rows).T, strict=True))
 
 
 class Files:
