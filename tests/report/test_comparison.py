@@ -155,6 +155,20 @@ def classifier(seed: int, protocol: str, validation: dict) -> dict:
     return record
 
 
+def test_a_title_spells_out_of_many_changes_only_those_that_tables_differ_in():
+    changed = (
+        "sampler.num_images={}, sampler.retain_guidance_scales=[1.0, 2.0], sampler.second=None"
+    )
+    few, many = (make_record(protocol=f"fast ({changed.format(n)})") for n in (96, 48))
+    plain = make_record(protocol="fast", dataset="mnist")
+    start = "digits, model unet_tiny, protocol fast"
+    assert [*results([few]).tables] == [f"{start} (3 settings changed)"]
+    assert [*results([few, many | {"name": "many"}, plain]).tables] == [
+        *(f"{start} (sampler.num_images={n}, 2 more settings changed)" for n in (48, 96)),
+        "mnist, model unet_tiny, protocol fast",
+    ]
+
+
 def test_classifiers_of_other_held_out_images_never_share_a_table():
     held = {"share": 0.1, "seed": 1, "forget_split_seed": None}
     none = {**held, "share": 0.0}

@@ -8,6 +8,7 @@ rows. Either way the difference is named.
 """
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -59,6 +60,7 @@ LATER = {
     "validation.share": "0.0",
 }
 MAX_NAMED = 4  # settings spelled out when two protocols differ
+MAX_CHANGED = 2  # of a protocol, spelled out in titles where all tables have them
 # of record["versions"], what is only mentioned; all others are stages, and decide the numbers
 LIBRARIES = ("torch", "diffusers", "lightning")
 T = TypeVar("T")
@@ -135,8 +137,9 @@ def comparison(records: Sequence[Record]) -> list[Group]:
     groups = _grouped(records)
     for group in groups:
         group.records = _one_of_each(group.records)
-    for title, same in gathered(groups, _title).items():
-        counts = ("num_images", "distance_images")
+    counts, titled = ("num_images", "distance_images"), zip(_titles(groups), groups, strict=True)
+    for title, members in gathered(titled, lambda pair: pair[0]).items():
+        same = [group for _, group in members]
         counted = [
             {**group.measurement, **{name: _known(getattr(group, name)) for name in counts}}
             for group in same
@@ -212,11 +215,31 @@ def _one_of_each(records: list[Record]) -> list[Record]:
     return kept
 
 
-def _title(group: Group) -> str:
+def _titles(groups: Sequence[Group]) -> list[str]:
+    """``digits, model unet_tiny, protocol fast (sampler.num_images=96)``; where much was changed of
+    a protocol, only what differs between tables is spelled out.
+    """
+    names, changed = zip(*map(_named, groups), strict=True) if groups else ((), ())
+    titles = list(names)
+    for places in gathered(range(len(groups)), lambda i: names[i]).values():
+        unlike = differences([changed[i] for i in places])
+        for i, different in zip(places, unlike, strict=True):
+            parts = [f"{key}={value}" for key, value in changed[i].items()]
+            if len(parts) > MAX_CHANGED:
+                every = [all(changed[j].get(k) == v for j in places) for k, v in changed[i].items()]
+                more = f"{sum(every)}{' more' * bool(different)} settings changed"
+                parts = [*different, *[more] * any(every)]
+            titles[i] += f" ({', '.join(parts)})" if parts else ""
+    return titles
+
+
+def _named(group: Group) -> tuple[str, dict[str, str]]:
+    """Of a table all but what was changed of its protocol, and that."""
     model = json.loads(group.measurement.get("model.name", '""'))
-    named = f"model {model}" if model else ""
-    parts = [group.first["dataset"], named, f"protocol {protocol_name(group.first)}"]
-    return ", ".join(part for part in parts if part)
+    protocol, _, changed = protocol_name(group.first).partition(" (")
+    parts = [group.first["dataset"], f"model {model}" if model else "", f"protocol {protocol}"]
+    pairs = re.findall(r"([\w.]+)=(.*?)(?=, [\w.]+=|\)?$)", changed)
+    return ", ".join(filter(None, parts)), dict(pairs)
 
 
 def _row_name(group: Group) -> tuple[str, tuple[tuple[int, ...], str], str, str]:
