@@ -99,11 +99,11 @@ def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
     return TextColumn(header, text, attack) if beside else None
 
 
-def difference_column(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
-    reference = panel.references.get((guidance, attack))
+def difference_column(panel: Panel, guidance: str, attack: str) -> TextColumn:
+    """Of dashes where there is no retrain to subtract, which its header says."""
+    reference = panel.references.get((guidance, attack), "retrain\n(was not attacked)")
     header = f"{display_name(panel.named[attack][0])}\nminus {reference}"
-    text = partial(difference_text, panel, guidance, attack)
-    return TextColumn(header, text, attack) if reference else None
+    return TextColumn(header, partial(difference_text, panel, guidance, attack), attack)
 
 
 def difference_text(panel: Panel, guidance: str, attack: str, method: str) -> str:
@@ -133,8 +133,7 @@ def legend(panels: Sequence[Panel]) -> str:
 
 def difference_words(panels: Sequence[Panel]) -> str:
     tests = {result.test for panel in panels for result in panel.differences.values()}
-    references = {p.named[method][0] for p in panels for method in p.references.values()}
-    about = {"retrain": "retrain" in references, "seeds": SEEDS in tests, "images": IMAGES in tests}
+    about = {"seeds": SEEDS in tests, "images": IMAGES in tests}
     return caption("differences", **about) if tests else ""
 
 
@@ -171,10 +170,10 @@ def to_brief(panels: Sequence[Panel]) -> str:
         if panel.presence.of_word:
             names = [WORD.name, "retain_accuracy", PARAPHRASE][: 4 - len(panel.heads)]
         chosen = [(main | own)[name] for name in names if name in main | own]
-        shown: list[TextColumn | None] = [_column(panel, guidance, measure) for measure in chosen]
+        shown = [_column(panel, guidance, measure) for measure in chosen]
         shown += [difference_column(panel, guidance, attack) for attack in panel.heads]
         shown.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
-        tables.append((name, cells(panel, guidance, [*filter(None, shown)])))
+        tables.append((name, cells(panel, guidance, shown)))
     return _markdown(tables, panels)
 
 

@@ -141,16 +141,13 @@ class Panel(PanelRuns):
 
     @cached_property
     def references(self) -> dict[tuple[str, str], str]:
-        """By guidance and attack: retrain, else the method that holds best."""
+        """By guidance and attack: retrain, where it was attacked; nothing stands in for it."""
         references = {}
         for guidance in self.guidances:
             for attack in self.attacks:
                 known = self._all_seeds(guidance, attack)
-                retrained = [m for m in known if self.named[m][0] == "retrain"]
-                methods = [m for m in known if not self.is_control(m)] or list(known)
-                holding = sorted(methods, key=lambda m: np.mean(known[m]["value"].tolist()))
-                if known:
-                    references[guidance, attack] = (retrained or holding)[0]
+                if retrained := [m for m in known if self.named[m][0] == "retrain"]:
+                    references[guidance, attack] = retrained[0]
         return references
 
     def _all_seeds(self, guidance: str, attack: str) -> dict[str, pd.DataFrame]:
@@ -163,7 +160,7 @@ class Panel(PanelRuns):
         limits = {}
         for (guidance, attack), method in self.references.items():
             seeds = self.seeds(guidance, method, attack)
-            if self.named[method][0] == "retrain" and seeds is not None:
+            if seeds is not None:
                 values = seeds["value"].tolist()
                 ends = image_interval(values, seeds["n"].tolist()) or ()
                 limits[guidance, attack] = max([*values, *ends[1:]]) - float(np.mean(values))

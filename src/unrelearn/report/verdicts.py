@@ -41,8 +41,14 @@ def verdict(panel: Panel, guidance: str, method: str) -> str:
 
 
 def gap(panel: Panel, guidance: str, attack: str, method: str) -> float | None:
-    """Recovery minus the reference's under the same attack, over the seeds that both have."""
-    if panel.references.get((guidance, attack)) == method:
+    """Recovery minus retrain's under the same attack, over the seeds that both have; recovery
+    itself where retrain was not attacked.
+    """
+    reference = panel.references.get((guidance, attack))
+    if reference is None:
+        cell = panel.cell(guidance, method, attack)
+        return cell and cell.estimate and cell.estimate.mean
+    if reference == method:
         return 0.0
     difference = panel.differences.get((guidance, attack, method))
     return difference and difference.mean
