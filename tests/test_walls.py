@@ -301,6 +301,7 @@ def test_measurements_never_see_a_method_an_attack_or_a_stage(module: str):
         ), reached
     assert own(module) <= {
         "unrelearn",
+        "unrelearn.advice",
         "unrelearn.data",
         "unrelearn.distributed",
         "unrelearn.audits",

@@ -19,8 +19,8 @@ def drawn(asked: list[int], shown: list[int], held_out: list[int] | None = None)
     return Predictions(torch.tensor(asked), *seen, torch.zeros(len(asked), 2))
 
 
-def evidence(forget: Predictions, **more) -> Evidence:
-    real = drawn([0, 1], [0, 1])
+def evidence(forget: Predictions, real: Predictions | None = None, **more) -> Evidence:
+    real = real or drawn([0, 1], [0, 1])
     attributes = FACES.attributes
     return Evidence({"1.0": forget}, {}, real, real, FORGOTTEN, 8, attributes=attributes, **more)
 
@@ -40,6 +40,16 @@ def test_other_attributes_are_counted_apart_and_the_forgotten_one_is_not():
     assert list(result) == ["Wearing_Hat", "Smiling"]  # glasses are gone from the first and third
     assert (result["Wearing_Hat"]["value"], result["Smiling"]["value"]) == (0.5, 0.75)
     assert result["Smiling"]["n"] == 4 and result["Smiling"]["held_out"] == 1.0
+
+
+def test_what_the_oracle_can_not_tell_in_real_images_has_no_value(capsys):
+    asked = [0b100, 0b110]
+    real = drawn([0b000, 0b001, 0b010, 0b011], [0b000, 0b001, 0b010, 0b010])  # one smile unseen
+    result = attributes_kept.run(evidence(drawn(asked, asked), real))["1.0"]
+    assert result["Smiling"] == {"value": None, "real": 0.75}
+    assert (result["Wearing_Hat"]["value"], result["Wearing_Hat"]["real"]) == (1.0, 1.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Smiling has no value" in line and "75.0 %" in line and "Type oracle.max_steps=" in line
 
 
 def test_a_data_set_without_attributes_has_no_others():
