@@ -185,8 +185,12 @@ WINE := $(TABLES) dataset=wine_red dataset.root=$(or $(WINE_ROOT),data) eval=[cr
 MODES := first_layer,first_layer_scalar,first_layer_frozen,dpsgd
 NOISED = $(foreach mode,first_layer first_layer_scalar dpsgd,gan.privacy.$(mode).delta=5e-4 gan.privacy.$(mode).epsilon=$(1))
 AUDITED := $(WINE) design=vflgan audit=published gan.audit.replicas=64 gan.audit.targets=[outlier,median]
+TABLES_SEARCH := $(GRID) experiment=vflgan tracking=none paths.outputs=outputs/vflgan-tuning seed=100 eval=[fd_raw]
 results-vflgan: export OMP_NUM_THREADS = 1
 results-vflgan: $(STAMP) ## digits and red wine (WINE_ROOT=folder of winequality-red.csv) of two parties, modes of privacy (not timed; resumable)
+	$(TABLES_SEARCH) model.pretrain.learning_rate=5e-4,2e-3,8e-3 model.gan.penalty_weight=1,10,40 --workers 2
+	$(BIN)/python scripts/choose_tables.py outputs/vflgan-tuning/runs --write
+	$(HALVES) +tuned=vflgan/digits_halves
 	$(HALVES) privacy=[none,first_layer_frozen]
 	$(HALVES) gan.penalty=factorised
 	$(WINE) privacy=[none,$(MODES)] $(call NOISED,10)

@@ -8,22 +8,19 @@ file of --out; with --write the choices become presets that are named after its 
 +tuned=classification/METHOD.
 """
 
-import shlex
 from collections.abc import Iterator, Sequence
-from statistics import fmean
 
-from unrelearn import launch
+from unrelearn import chosen, launch
+from unrelearn.chosen import PRESETS, Setting, by_setting
 from unrelearn.config.groups import source
-from unrelearn.errors import UsageError
-from unrelearn.paths import CONF, given
+from unrelearn.paths import CONF
 from unrelearn.report.classified import is_classifier, value_of
 from unrelearn.report.files import csv_text, write_atomically
-from unrelearn.report.groups import differences, fingerprint, gathered
-from unrelearn.report.records import Record, collect, newest, row_of
+from unrelearn.report.groups import fingerprint, gathered
+from unrelearn.report.records import Record, row_of
 from unrelearn.report.words import forgotten
 
 LISTED = CONF.parent / "docs" / "results" / "classification" / "tuning.csv"
-PRESETS = CONF / "tuned"
 # what gaps that are compared have in common, besides what is forgotten and the attack
 PROBLEM = ("dataset", "model", "precision", "protocol", "references", "augment", "validation")
 MEASURED = {
@@ -33,34 +30,21 @@ MEASURED = {
     "miss_correlation": ("retrain_agreement", "miss_correlation"),
 }
 HEADER = ("method", "settings", "seed", *MEASURED, "chosen", "command")
-
-Setting = tuple[tuple[str, object], ...]  # key of the method -> value
-
-
-def check_one_problem(records: Sequence[Record]) -> None:
-    """Gaps of different problems can not be compared.
-
-    Raises:
-        UsageError: one line, with what sets them apart.
-    """
-    settings = [
-        {**fingerprint(each, PROBLEM), "forget": forgotten(each), "attack": each["attack"]}
-        for each in records
-    ]
-    apart = map(", ".join, differences(settings))
-    first = dict(zip(apart, (each["name"] for each in records), strict=True))
-    if len(first) > 1:
-        (one, name), (other, another), *_ = first.items()
-        raise UsageError(
-            f"a choice is of one problem, and these runs are of {len(first)}: {name} ({one}) and"
-            f" {another} ({other}). Type a folder with the runs of one"
-        )
+MISSING = "no run of a classifier there. Type make results-classification"
 
 
-def searched(runs: Sequence[Record]) -> list[str]:
-    """The keys of a method in which its runs differ."""
+def problem(record: Record) -> dict[str, str]:
+    asked = {"forget": forgotten(record), "attack": record["attack"]}
+    return fingerprint(record, PROBLEM) | asked
+
+
+def tried(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
+    """By the keys of a method in which its runs differ."""
     settings = [record["config"]["method"] for record in runs]
-    return [key for key in settings[0] if len({str(each.get(key)) for each in settings}) > 1]
+    keys = [key for key in settings[0] if len({str(each.get(key)) for each in settings}) > 1]
+    return by_setting(
+        runs, lambda record: tuple((key, record["config"]["method"].get(key)) for key in keys)
+    )
 
 
 def gap(record: Record) -> float | None:
@@ -68,39 +52,15 @@ def gap(record: Record) -> float | None:
     return value_of(row_of(record, "unlearned"), "gap")
 
 
-def by_setting(runs: Sequence[Record]) -> dict[Setting, list[Record]]:
-    """The runs of each setting, one a seed: of what was run twice the newest."""
-    keys = searched(runs)
-
-    def setting(record: Record) -> Setting:
-        return tuple((key, record["config"]["method"].get(key)) for key in keys)
-
-    same = gathered(runs, lambda record: (setting(record), record["seed"]))
-    return gathered(map(newest, same.values()), setting)
-
-
-def choice(runs: Sequence[Record]) -> Setting | None:
-    """The setting with the smallest mean gap, among those that no seed broke."""
-    means: dict[Setting, float] = {}
-    for setting, same in by_setting(runs).items():
-        gaps = [gap(record) for record in same]
-        known = [value for value in gaps if value is not None]
-        if len(known) == len(gaps):
-            means[setting] = fmean(known)
-    return min(means, key=lambda setting: (means[setting], str(setting)), default=None)
-
-
-def listed(runs: Sequence[Record], chosen: Setting | None) -> Iterator[list[object]]:
+def listed(trials: dict[Setting, list[Record]], best: Setting | None) -> Iterator[list[object]]:
     """A line a run, the settings in order."""
-    for setting, same in sorted(by_setting(runs).items(), key=lambda pair: str(pair[0])):
+    for setting, same in trials.items():
         for record in same:
             row = row_of(record, "unlearned")
             numbers = [value_of(row, metric, field) for metric, field in MEASURED.values()]
             texts = ["" if number is None else f"{number:.6f}" for number in numbers]
-            words = " ".join(f"{key}={value}" for key, value in setting)
-            best = "yes" if setting == chosen else ""
-            command = [w for w in shlex.split(record["command"]) if not w.startswith("paths.")]
-            yield [record["method"], words, record["seed"], *texts, best, shlex.join(command)]
+            about = [record["method"], chosen.words(setting), record["seed"]]
+            yield [*about, *texts, "yes" if setting == best else "", chosen.command(record)]
 
 
 def preset(record: Record, setting: Setting, page: str) -> str:
@@ -125,32 +85,18 @@ def preset(record: Record, setting: Setting, page: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = launch.parser(__doc__)
-    parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
-    parser.add_argument(
-        "--out",
-        type=given,
-        default=LISTED,
-        metavar="FILE",
-        help="default: docs/results/classification/tuning.csv",
-    )
-    parser.add_argument("--write", action="store_true", help="write conf/tuned/FOLDER of --out/")
-    options = parser.parse_args(arguments)
-    if options.out.is_dir():
-        raise UsageError(f"--out {options.out}: is a folder. Type --out {options.out}/tuning.csv")
-    records = [record for record in collect(options.results) if is_classifier(record)]
-    if not records:
-        where = ", ".join(map(str, options.results))
-        raise UsageError(f"{where}: no run of a classifier there. Type make results-classification")
-    check_one_problem(records)
+    options = chosen.options(arguments, __doc__, LISTED)
+    records = chosen.records_of(options.results, is_classifier, MISSING)
+    chosen.check_one_problem(records, problem)
     rows: list[list[object]] = []
     for method, runs in sorted(gathered(records, lambda record: record["method"]).items()):
-        chosen = choice(runs)
-        rows += listed(runs, chosen)
-        print(method, *(f"{key}={value}" for key, value in chosen or ()))
-        if options.write and chosen is not None:
+        trials = tried(runs)
+        best = chosen.choice(trials, gap)
+        rows += listed(trials, best)
+        print(method, chosen.words(best or ()))
+        if options.write and best is not None:
             page = options.out.resolve().parent.name
-            write_atomically(PRESETS / page / f"{method}.yaml", preset(runs[0], chosen, page))
+            write_atomically(PRESETS / page / f"{method}.yaml", preset(runs[0], best, page))
     write_atomically(options.out, csv_text(HEADER, rows))
     print(options.out)
     return 0

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unrelearn import check, hub
 from unrelearn.advice import problem, shown
 from unrelearn.config import given, images
-from unrelearn.config.choices import default_of
+from unrelearn.config.choices import default_of, options_of
 from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import check_choices, explain
@@ -56,6 +56,7 @@ def validate(
     except OmegaConfBaseException as error:
         raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
     settings.pop("experiment", None)
+    settings["gan"]["design"] = _chosen(settings["gan"]["design"])
     if wrong := check_types(settings):
         raise UsageError([*needed, *said_once(wrong, filled)])
     _refuse_merged()
@@ -71,6 +72,12 @@ def validate(
     if needed or problems:
         raise UsageError(list(dict.fromkeys([*needed, *problems])))
     return cfg
+
+
+def _chosen(designs: dict[str, Any]) -> dict[str, Any]:
+    """A preset (+tuned) has rates of every design, also of those that a run leaves out."""
+    known = options_of("design")
+    return {name: one for name, one in designs.items() if "_target_" in one or name not in known}
 
 
 def expand(settings: dict[str, Any], *, elsewhere: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unrelearn.config import Config
+from unrelearn.gan.designs.vflgan import Design
 from unrelearn.gan.members import Settings
 from unrelearn.gan.party import Shape
 from unrelearn.kind import Kind
@@ -35,24 +36,30 @@ class Federations(Kind):
             "seeds": self.seeds,
         }
 
-    def settings(self, heads: bool, networks_of: int = 1) -> Settings:
-        """heads: whether the design has local critics; networks_of: how many parties' networks
-        each holder of columns has.
-        """
-        given, networks = self.recipe(), self.cfg.model.gan
+    def recipe_of(self, design: Design) -> dict[str, Any]:
+        """With the rate and the weight that are a design's own."""
+        recipe = self.recipe()
+        if design.learning_rate is not None:
+            recipe["learning_rate"] = float(design.learning_rate)
+        if design.penalty_weight is not None:
+            recipe["networks"]["penalty_weight"] = float(design.penalty_weight)
+        return recipe
+
+    def settings(self, design: Design, parties: int) -> Settings:
+        given, networks = self.recipe_of(design), self.cfg.model.gan
         assert networks is not None
         shape = Shape(
             tuple(networks.generator),
             tuple(networks.extractor),
             tuple(networks.server),
             networks.latent,
-            heads,
+            design.heads,
             given["penalty"],
-            networks.penalty_weight,
+            given["networks"]["penalty_weight"],
             networks.batch_norm_eps,
         )
         return Settings(
-            shape.wider(networks_of),
+            shape.wider(design.networks(parties)),
             given["max_steps"],
             given["batch_size"],
             given["learning_rate"],

@@ -34,6 +34,7 @@ from unrelearn.run import Run
 from unrelearn.stage import Cost, Stage
 
 STATE = "state.safetensors"
+OWN = ("learning_rate", "penalty_weight")  # which a design may have instead of the model's
 
 
 def kind_of(run: Run) -> Federations:
@@ -148,10 +149,11 @@ class Generators(Stage):
 
     def config(self) -> dict[str, Any]:
         gan = self.run.cfg.gan
+        design = gan.design[self.row.design]
         given = {
-            "design": gan.design[self.row.design],
+            "design": {name: design[name] for name in design if name not in OWN},  # in the recipe
             "privacy": gan.privacy[self.row.privacy],
-            **kind_of(self.run).recipe(),
+            **kind_of(self.run).recipe_of(self.design),
             "seeds": self.seeds,
         }
         made_of = {type(part).__name__: type(part) for part in (self.design, self.mode)}
@@ -169,7 +171,8 @@ class Generators(Stage):
     @cached_property
     def training(self) -> AccountedTraining:
         """What an accountant reads."""
-        settings, parties = kind_of(self.run).settings(True), self.columns.parties
+        parties = self.columns.parties
+        settings = kind_of(self.run).settings(self.design, len(parties))
         records = self.columns.build().meta["records"]
         parts = 1 if self.design.joined else len(parties)
         joined = self.design.server
@@ -193,7 +196,7 @@ class Generators(Stage):
     def federation(self, privacy: Privacy) -> Federation:
         """Untrained. privacy: a mode with its noise."""
         kind, parties = kind_of(self.run), len(self.columns.parties)
-        settings = kind.settings(self.design.heads, self.design.networks(parties))
+        settings = kind.settings(self.design, parties)
         columns: list[Any] = list(self.held())
         return Federation(self.design, privacy, settings, columns, self.seeds, Wire())
 
@@ -236,7 +239,7 @@ class Generators(Stage):
         kind, columns = kind_of(self.run), self.columns
         count, folder = len(columns.parties), columns.build().path
         files = [folder / party_file(number) for number in range(1, count + 1)]
-        outputs, settings = [output for _, output in self.held()], kind.settings(self.design.heads)
+        outputs, settings = [output for _, output in self.held()], kind.settings(self.design, count)
         return FederationJob(self.design, privacy, settings, files, outputs, self.seeds)
 
     def make(self, folder: Path) -> dict[str, Any]:

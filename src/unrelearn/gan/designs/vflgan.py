@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unrelearn.ranges import Rate, Weight
+
 
 @dataclass(kw_only=True)
 class Design:
@@ -14,6 +16,7 @@ class Design:
         shared_latent: all generators are fed the same z.
         joined: one party holds all columns, which is no federation.
         averaging_interval: generator steps after which hidden layers are averaged; 0: never.
+        learning_rate, penalty_weight: its own; None: those of the model.
     """
 
     server: ClassVar[bool] = True
@@ -21,6 +24,8 @@ class Design:
     shared_latent: ClassVar[bool] = True
     joined: ClassVar[bool] = False
     averaging_interval: ClassVar[int] = 0
+    learning_rate: Rate | None = None
+    penalty_weight: Weight | None = None
 
     def networks(self, parties: int) -> int:
         """How many parties' hidden layers, side by side, each holder of columns has."""
