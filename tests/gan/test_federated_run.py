@@ -149,7 +149,12 @@ BAD = {
         "dataset=digits_halves",
     ],
     "stages=[oracle]": ["stages=", "pretrain, samples, evaluate"],
-    "eval=[fd_oracle]": ["eval.fd_oracle: ", "another kind of model"],
+    "eval=[kid_oracle]": ["eval.kid_oracle: ", "another kind of model"],
+    "dataset=gauss_pair eval=[fd_oracle,tstr]": [
+        "eval.fd_oracle: ",
+        "the rows of dataset=gauss_pair are none. Type 'eval=[tstr]', or dataset=digits_halves",
+    ],
+    "dataset=gauss_pair eval=[fd_oracle]": ["eval.fd_oracle: ", "Type 'eval=[fd_raw]', or"],
     "dataset=wine_red dataset.root=/nowhere": ["dataset.root=/nowhere: ", "no such file"],
     "model.pretrain.batch_size=1298": ["batch_size=1298: there are 1297 training rows", "=648"],
     "audit=published model.pretrain.batch_size=1297": ["batch_size=1297: there are 1296"],

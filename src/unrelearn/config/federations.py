@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from unrelearn.advice import problem
+from unrelearn.advice import problem, typed
 from unrelearn.config.audited import check_targets
 from unrelearn.config.groups import name_of
 from unrelearn.config.models import Networks
@@ -97,7 +97,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     if unknown and cfg.gan.statistics == "public":
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
-    problems += _bounds(cfg, dataset)
+    problems += [*_bounds(cfg, dataset), *_images(cfg, dataset)]
     return [*problems, *_batches(cfg, dataset)]
 
 
@@ -110,6 +110,15 @@ def _bounds(cfg: Config, dataset: Any) -> Problems:
         why = f"needs bounds, known without looking at the rows, of {', '.join(unknown[:5])}"
         instead = {"dataset.bounds": {unknown[0]: [0, 100]}}
         yield problem("gan.statistics", "dp", why, instead)
+
+
+def _images(cfg: Config, dataset: Any) -> Problems:
+    """What looks at images needs some."""
+    if "fd_oracle" in cfg.eval and dataset.images is None:
+        others = [name for name in cfg.eval if name != "fd_oracle"] or ["fd_raw"]
+        why = f"looks at images, and the rows of dataset={name_of(cfg.dataset)} are none"
+        instead = f"Type {typed({'eval': others})}, or dataset=digits_halves"
+        yield f"eval.fd_oracle: {why}. {instead}"
 
 
 def _batches(cfg: Config, dataset: Any) -> Problems:

@@ -8,7 +8,7 @@ class DigitsHalves(PixelTables):
     """1,297 training and 500 test rows."""
 
     def __init__(self) -> None:
-        super().__init__(Digits.image_size)
+        super().__init__(Digits())
 
     def training_rows(self) -> int:
         return 1297
@@ -17,5 +17,5 @@ class DigitsHalves(PixelTables):
         return "digits_halves"
 
     def load(self) -> TableData:
-        data = Digits().load()
+        data = self.images.load()
         return TableData(pixels(data.train), pixels(data.test))

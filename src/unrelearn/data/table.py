@@ -6,6 +6,7 @@ and
     load() -> TableData
     columns: tuple[Column, ...]       known without loading
     image_size: int | None            where columns are pixels, row by row
+    images: a data set of images | None   whose images the rows are, in the same order
 """
 
 import csv
@@ -64,6 +65,7 @@ class Tables:
     class_names: tuple[str, ...] = ()
     columns: tuple[Column, ...]
     image_size: int | None = None
+    images: Any = None
     target: str | None = None
     party_columns: Sequence[Sequence[str]] = ()
     bounded: ClassVar[bool] = False
@@ -105,8 +107,9 @@ class PixelTables(Tables):
 
     bounded = True
 
-    def __init__(self, image_size: int):
-        self.image_size = image_size
+    def __init__(self, images: Any):
+        self.images, self.image_size = images, images.image_size
+        image_size = images.image_size
         places = [(y, x) for y in range(image_size) for x in range(image_size)]
         self.columns = tuple(
             Column(f"y{y}x{x}", public=(127.5, 127.5), bounds=(0.0, 255.0)) for y, x in places

@@ -1,5 +1,5 @@
-"""Frechet distance between generated and real images of the retained classes, in the oracle's
-features. Not FID.
+"""Frechet distance between generated and real images of the retained classes, or published ones of
+all classes, in the oracle's features. Not FID.
 
 Dowson & Landau 1982; on Inception features it is FID, which evals/fid.py takes from here. The
 reference is that half of the real training set which the classifiers did not see; the floor is the
@@ -8,12 +8,13 @@ upwards at small N. float64; the trace of the matrix root by symmetric eigenvalu
 scipy.linalg.sqrtm and, where there are fewer images than features, no added diagonal.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from unrelearn.evals.evidence import Evidence, Predictions, spread
+from unrelearn.evals.published import PublishedTables, over_replicas
 
 Source = Literal["oracle", "inception"]
 
@@ -64,5 +65,18 @@ def compare(evidence: Evidence, source: Source) -> dict:
     return result
 
 
-def run(evidence: Evidence) -> dict:
+def of_tables(evidence: PublishedTables) -> dict[str, Any]:
+    """Of each table of images; a table that is not finite has no value."""
+    real, published = evidence.real_features, evidence.features
+    assert real is not None and published is not None
+    distances = [
+        frechet_distance(table, reference) if table.isfinite().all() else None
+        for reference, table in zip(real, published, strict=True)
+    ]
+    return over_replicas([float("nan") if value is None else value for value in distances])
+
+
+def run(evidence: Evidence | PublishedTables) -> dict[str, Any]:
+    if isinstance(evidence, PublishedTables):
+        return of_tables(evidence)
     return compare(evidence, "oracle")

@@ -21,6 +21,8 @@ class PublishedTables:
         parties: places of each party's columns among the d.
         target: places of the column to predict, if there is one.
         names: of columns, each with its places and whether it is categorical.
+        real_features, features: of rows that are images, as the oracle sees them: of real ones and
+            of each table, (R, N, F) and (R, N', F), where a measurement reads them.
     """
 
     real: Tensor
@@ -29,6 +31,8 @@ class PublishedTables:
     parties: list[list[int]]
     target: list[int]
     names: list[tuple[str, list[int], bool]]
+    real_features: Tensor | None = None
+    features: Tensor | None = None
 
     def each(self, measure: Callable[[Tensor, Tensor], float]) -> dict[str, Any]:
         """Mean, deviation over replicas and the values of measure(real, table)."""

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from unrelearn.evals.published import PublishedTables
 from unrelearn.randomness import generator_for
 from unrelearn.report.records import ONLY
 from unrelearn.run import Run
 from unrelearn.stage import Stage
+from unrelearn.stages import pixels
 from unrelearn.stages.evaluation import Evaluation
 from unrelearn.stages.federated import Columns, SyntheticTables, kind_of
 
@@ -72,8 +74,25 @@ class Compare(Evaluation):
         super().__init__(run)
         self.seen, self.columns = seen, Columns(run)
 
+    @property
+    def looks(self) -> bool:
+        """Whether a measurement reads what the oracle sees."""
+        return "fd_oracle" in self.run.cfg.eval
+
     def parents(self) -> list[Stage]:
-        return [self.seen, self.columns]
+        looking = [pixels.oracle(self.run)] if self.looks else []
+        return [self.seen, self.columns, *looking]
+
+    def features(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of the tables, and of the real rows that they are compared with: those beside them, or
+        all that taught the oracle nothing.
+        """
+        if not self.looks:
+            return {}
+        parts = {name: [pixels.look(self.run, t)[1] for t in kept[name]] for name in kept}
+        unseen = [pixels.unseen_features(self.run)] * len(parts["tables"])
+        real = torch.stack(parts.get("real", unseen))
+        return {"real_features": real, "features": torch.stack(parts["tables"])}
 
     def evidence(self) -> PublishedTables:
         columns, dataset = self.columns, self.run.dataset
@@ -92,6 +111,7 @@ class Compare(Evaluation):
             [[p for place in part for p in places[place]] for part in columns.parties],
             target,
             [(c.name, p, bool(c.values)) for c, p in zip(measured, places, strict=True)],
+            **self.features(kept),
         )
 
     def make(self, folder: Path) -> dict[str, Any]:
