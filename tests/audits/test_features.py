@@ -37,6 +37,15 @@ def test_features_do_not_depend_on_the_order_of_rows_or_of_tables():
     assert len(first) == 12 + 6 + 180 + 6
 
 
+def test_images_are_what_a_classifier_sees_in_them():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    shown = features.of_images(probabilities, TABLE, TABLE[1])
+    assert len(shown) == 2 + 3 + 3 + 6
+    assert shown[:2] == pytest.approx([1 / 3, 2 / 3]) and shown[2:5] == pytest.approx([2, 4, 5])
+    assert shown[5:8] == pytest.approx(features.correlations(TABLE))
+    assert shown[8] == 0 and (np.diff(shown[8:]) <= 0).all()
+
+
 def test_a_published_record_is_nearest_to_itself():
     published = np.random.default_rng(0).normal(size=(30, 2))
     others = published + 5

@@ -1,7 +1,7 @@
 """What a published set shows, as a vector of a fixed length: for an attack on many replicas.
 
 Tables are (N, D), numbers. Which columns there are, and their ranges, are public: nothing is scaled
-by what is in the set itself.
+by what is in the set itself. Images come as what a classifier sees in them.
 """
 
 from collections.abc import Sequence
@@ -51,4 +51,17 @@ def of_table(
 ) -> np.ndarray:
     """All of the above, one after the other."""
     known = naive(table), correlations(table), histogram(table, ranges), nearest(table, target)
+    return np.concatenate(known)
+
+
+def of_images(probabilities: np.ndarray, seen: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """What a classifier sees in published images, (K + F + F (F - 1) / 2 + 6,): the share of each
+    class, means and correlations of its features, and how near the target is in these.
+
+    Args:
+        probabilities: of classes (N, K).
+        seen: features (N, F), and of the target (F,).
+    """
+    counts = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    known = counts / len(seen), seen.mean(0), correlations(seen), nearest(seen, target)
     return np.concatenate(known)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from unrelearn.audits import features, game, scores
+from unrelearn.audits import game, scores
 
 LARGEST = 1e30  # of a feature: a forest takes no more than float32 does
 
@@ -20,21 +20,21 @@ def attacked(
     outside: np.ndarray,
     target: np.ndarray,
     reference: np.ndarray,
-    ranges: Sequence[tuple[float, float]],
+    vectors: Sequence[np.ndarray],
     *,
     seed: int = 0,
 ) -> dict[str, game.Scores]:
     """Scores of each attack; forest and logistic are fitted to replicas, the others to none.
 
     Args:
-        inside, outside: tables (R, N, D) of the replicas of both worlds, on one scale.
+        inside, outside: tables (R, N, D) of the replicas of both worlds, on one scale; of images
+            what a classifier sees in them.
         target: the record in question, (D,).
         reference: rows (M, D) of the population that no replica saw.
-        ranges: of columns, for histograms.
+        vectors: of both worlds, what each table shows (R, V), by audits.features.
     """
     worlds = inside, outside
-    seen = [_each(world, lambda t: features.of_table(t, target, ranges)) for world in worlds]
-    ours, theirs = (np.clip(part, -LARGEST, LARGEST) for part in seen)
+    ours, theirs = (np.clip(part, -LARGEST, LARGEST) for part in vectors)
     near, others_near = (
         _each(world, lambda t: scores.nearest_records(t, target[None])[0]) for world in worlds
     )

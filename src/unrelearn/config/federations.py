@@ -114,11 +114,16 @@ def _bounds(cfg: Config, dataset: Any) -> Problems:
 
 def _images(cfg: Config, dataset: Any) -> Problems:
     """What looks at images needs some."""
-    if "fd_oracle" in cfg.eval and dataset.images is None:
+    if dataset.images is not None:
+        return
+    why = f"looks at images, and the rows of dataset={name_of(cfg.dataset)} are none"
+    if "fd_oracle" in cfg.eval:
         others = [name for name in cfg.eval if name != "fd_oracle"] or ["fd_raw"]
-        why = f"looks at images, and the rows of dataset={name_of(cfg.dataset)} are none"
         instead = f"Type {typed({'eval': others})}, or dataset=digits_halves"
         yield f"eval.fd_oracle: {why}. {instead}"
+    if cfg.gan.audit is not None and cfg.gan.audit.features == "oracle":
+        key = "gan.audit.features"
+        yield problem(key, "oracle", why, {key: "columns"})
 
 
 def _batches(cfg: Config, dataset: Any) -> Problems:

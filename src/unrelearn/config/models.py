@@ -109,6 +109,7 @@ class PublishedAudit:
     targets: Any = MISSING
     change: str = of(Literal["remove", "replace"])
     replicas: int = of(Annotated[int, number(8)])
+    features: str | None = of(Literal["columns", "oracle"])
     records: int | None = of(Count)
 
 

@@ -52,6 +52,7 @@ def table_caption(record: Record) -> str:
         change=record["config"]["gan"]["audit"]["change"],
         deltas=sorted({audit["delta"] for audit in audits(record)}),
         own=record["statistics"] == "own",
+        oracle=record.get("by_oracle", False),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from unrelearn.run import Run
 from unrelearn.stages.compare import Compare, Floor
-from unrelearn.stages.worlds import Audit
+from unrelearn.stages.worlds import Audit, looks
 
 
 def row_of(evaluation: Compare) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def about_published(run: Run, audits: list[Audit]) -> dict[str, Any]:
         "statistics": gan.statistics,
         "select": gan.select,
         "audits": [_audit(audit) for audit in audits],
+        "by_oracle": bool(audits) and looks(run),
     }
 
 

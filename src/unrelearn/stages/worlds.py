@@ -8,23 +8,36 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
+from torch import Tensor
 
 from unrelearn.artifact import write_json
-from unrelearn.audits import bounds, game, published, twins
+from unrelearn.audits import bounds, features, game, published, twins
 from unrelearn.config.models import PublishedAudit
 from unrelearn.data.table import TableData
 from unrelearn.run import Run
 from unrelearn.stage import Stage
+from unrelearn.stages import pixels
 from unrelearn.stages.federated import Columns, Generators, Row, SyntheticTables
 
 WIDE = 4.0  # scales on both sides of a column's location that histograms span
 APART = 1_000_000  # seeds between those of two runs
 NULL = "null"  # the game whose worlds are one
+MANY = 256  # pixels, whose correlations are 32,640
+# both worlds, the record, others that no replica saw, and what each table of a world shows
+Shown = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]
 
 
 def audit_of(run: Run) -> PublishedAudit:
     assert run.cfg.gan.audit is not None
     return run.cfg.gan.audit
+
+
+def looks(run: Run) -> bool:
+    """Whether images are told apart by what the oracle sees, and not by their columns."""
+    given, dataset = audit_of(run).features, run.dataset
+    return given == "oracle" or (
+        given is None and dataset.images is not None and len(dataset.columns) > MANY
+    )
 
 
 def targets(run: Run) -> list[str | int]:
@@ -89,11 +102,10 @@ class Published(SyntheticTables):
     def records(self) -> int | None:
         return audit_of(self.run).records
 
-    def encoded(self) -> np.ndarray:
-        """(R, N, places), without those of replicas that diverged."""
+    def finite(self) -> Tensor:
+        """(R, N, columns), without those of replicas that diverged."""
         tables = load_file(self.build().path / "tables.safetensors")["tables"]
-        finite = tables[tables.isfinite().flatten(1).all(1)]
-        return self.columns.measured().encode(finite).double().numpy()
+        return tables[tables.isfinite().flatten(1).all(1)]
 
 
 class Audit(Stage):
@@ -128,7 +140,8 @@ class Audit(Stage):
 
     def parents(self) -> list[Stage]:
         played = {tables.id: tables for worlds in self.games.values() for tables in worlds}
-        return [self.columns, *played.values()]
+        looking = [pixels.oracle(self.run)] if looks(self.run) else []
+        return [self.columns, *looking, *played.values()]
 
     def config(self) -> dict[str, Any]:
         return {"games": [*self.games], "delta": self.delta, "seed": self.run.cfg.seed}
@@ -157,21 +170,43 @@ class Audit(Stage):
         self, inside: Published, outside: Published
     ) -> tuple[dict[str, Any], dict[str, game.Scores]]:
         """What the game is about, and scores of each attack; none where too many diverged."""
-        columns, world = self.columns, outside.generators.columns
+        world = outside.generators.columns
         assert isinstance(world, World)
-        encoding, rows, row = columns.measured(), columns.rows(), world.row()
-        target, reference = (
-            encoding.encode(part).double().numpy() for part in (rows["train"][row], rows["test"])
-        )
-        tables = inside.encoded(), outside.encoded()
-        replicas, wide = min(map(len, tables)), 1.0 if self.run.dataset.bounded else WIDE
-        about = {"record": row, "replicas": replicas}
-        if replicas < game.FEWEST:
+        rows, row = self.columns.rows(), world.row()
+        tables = [inside.finite(), outside.finite()]
+        about = {"record": row, "replicas": min(map(len, tables))}
+        if about["replicas"] < game.FEWEST:
             return about, {}
+        shown = self._images if looks(self.run) else self._columns
+        known = shown(tables, rows["train"][row], rows["test"])
+        return about, published.attacked(*known, seed=self.run.cfg.seed)
+
+    def _columns(self, tables: list[Tensor], target: Tensor, reference: Tensor) -> Shown:
+        encoding, wide = self.columns.measured(), 1.0 if self.run.dataset.bounded else WIDE
         ranges = [
             (0.0, 1.0) if values else (-wide, wide)
             for values in encoding.values
             for _ in range(max(1, len(values)))
         ]
-        seed = self.run.cfg.seed
-        return about, published.attacked(*tables, target, reference, ranges, seed=seed)
+        inside, outside, record, others = (
+            encoding.encode(part).double().numpy() for part in (*tables, target, reference)
+        )
+        vectors = [
+            np.array([features.of_table(table, record, ranges) for table in world])
+            for world in (inside, outside)
+        ]
+        return inside, outside, record, others, vectors
+
+    def _images(self, tables: list[Tensor], target: Tensor, reference: Tensor) -> Shown:
+        """By what the oracle sees in them."""
+
+        def look(rows: Tensor) -> list[np.ndarray]:
+            return [part.numpy() for part in pixels.look(self.run, rows)]
+
+        (record,), (_, others) = look(target[None])[1], look(reference)
+        worlds, vectors = [], []
+        for world in tables:
+            seen = [look(table) for table in world]
+            worlds.append(np.array([part for _, part in seen]))
+            vectors.append(np.array([features.of_images(*each, record) for each in seen]))
+        return *worlds, record, others, vectors
