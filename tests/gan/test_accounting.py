@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 import pytest
 
-from unrelearn.gan.accounting import POISSON, WITHOUT_REPLACEMENT, Gaussian, noise_multiplier
+from unrelearn.errors import UsageError
+from unrelearn.gan.accounting import (
+    LEAST,
+    POISSON,
+    WITHOUT_REPLACEMENT,
+    Gaussian,
+    noise_multiplier,
+)
 
 pytest.importorskip("dp_accounting")
 
@@ -87,6 +94,21 @@ def test_epsilon_grows_with_steps_batches_and_parties():
         return Gaussian(POISSON, 1000, batch, steps).epsilon(2 / parties**0.5, 1e-3)
 
     assert epsilon() < min(epsilon(steps=1000), epsilon(batch=32), epsilon(parties=2))
+
+
+def test_an_epsilon_that_no_noise_is_accounted_for_is_one_line():
+    mechanism = Gaussian(POISSON, 1000, 16, 200)
+    most = mechanism.epsilon(LEAST, 1e-3, "rdp")
+    with pytest.raises(UsageError, match=rf"=5000: .*, 0\.3, gives {most:.0f} .* a smaller"):
+        noise_multiplier(mechanism, 5000.0, 1e-3)
+    released = Gaussian(POISSON, 1000, 16, 200, released=1.0)
+    with pytest.raises(UsageError, match=r"epsilon=0\.001: no noise gives it .* Type a larger"):
+        noise_multiplier(released, 1e-3, 1e-6)
+
+
+def test_a_tiny_epsilon_is_kept_where_the_quick_accountant_is_the_nearer():
+    mechanism = Gaussian(POISSON, 1297, 64, 2500)
+    assert mechanism.epsilon(noise_multiplier(mechanism, 0.01, 1e-5), 1e-5) <= 0.01
 
 
 @pytest.mark.parametrize("sampling", [POISSON, WITHOUT_REPLACEMENT])

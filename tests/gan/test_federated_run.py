@@ -159,6 +159,13 @@ BAD = {
     "model.pretrain.batch_size=1298": ["batch_size=1298: there are 1297 training rows", "=648"],
     "audit=published model.pretrain.batch_size=1297": ["batch_size=1297: there are 1296"],
     "model.gan.server=[0]": ["model.gan.server=[0]: ", "one or more widths"],
+    "privacy=[none,dpsgd] gan.privacy.dpsgd.noise_multiplier=1e-6": [
+        "gan.privacy.dpsgd.noise_multiplier=1e-06: too little",
+        "of 0.3 and more. Type gan.privacy.dpsgd.noise_multiplier=0.3",
+    ],
+    "privacy=dpsgd gan.statistics=dp gan.statistics_noise_multiplier=1e-6": [
+        "gan.statistics_noise_multiplier=1e-06: too little",
+    ],
     "design=[]": ["design=[]: nothing would be trained"],
     "design=[] privacy=[dpsgd] gan.privacy.dpsgd.epsilon=10": ["design=[]: nothing would be"],
 }

@@ -58,9 +58,23 @@ def privacy(cfg: Config) -> Problems:
         if given["epsilon"] is not None and given["delta"] is None:
             why = "an epsilon is one of a delta, below one over the number of rows"
             yield problem(f"{key}.delta", "null", why, {f"{key}.delta": 1e-5})
-        if get_object(given["_target_"]).guaranteed and cfg.gan.select == "best_fd":
+        mode = get_object(given["_target_"])
+        if given["delta"] is not None:
+            yield from _accounted(cfg, f"{key}.noise_multiplier", noise, mode.least_noise)
+        if mode.guaranteed and cfg.gan.select == "best_fd":
             why = f"looks at the training rows outside the accountant of privacy={name}"
             yield problem("gan.select", "best_fd", why, {"gan.select": "last"})
+
+
+def _accounted(cfg: Config, key: str, noise: float | None, least: float) -> Problems:
+    """Of all noise of a mode, that which is more than an accountant can see."""
+    multipliers = {key: noise}
+    if cfg.gan.statistics == "dp":
+        multipliers["gan.statistics_noise_multiplier"] = cfg.gan.statistics_noise_multiplier
+    for name, value in multipliers.items():
+        if value is not None and value < least:
+            why = f"too little to be accounted for at a delta, which can be of {least} and more"
+            yield problem(name, value, why, {name: least})
 
 
 def transport(cfg: Config) -> Problems:

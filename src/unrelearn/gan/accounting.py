@@ -4,6 +4,7 @@ Every number is one of a mechanism, of how batches are drawn and of what neighbo
 nothing without them.
 """
 
+import contextlib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ POISSON = "Poisson sampling"
 WITHOUT_REPLACEMENT = "batches without replacement"
 ADD_REMOVE = "add or remove one record"
 REPLACE = "replace one record"
+LEAST = 0.3  # noise multiplier: below it the exact accountant of Poisson sampling takes any memory
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,10 @@ def noise_multiplier(mechanism: Gaussian, epsilon: float, delta: float) -> float
     """The least noise that gives an epsilon, to a thousandth.
 
     Raises:
-        UsageError: no noise does.
+        UsageError: no noise does, or less than is accounted for.
     """
     import dp_accounting as dp
+    from dp_accounting.mechanism_calibration import NoBracketIntervalFoundError
 
     def least(kind: str, interval: Any, tolerance: float) -> float:
         def accountant() -> Any:
@@ -84,13 +87,20 @@ def noise_multiplier(mechanism: Gaussian, epsilon: float, delta: float) -> float
 
     try:
         # RDP is quick, and never below: the exact accountant is asked near the answer alone
-        bound = least("rdp", dp.LowerEndpointAndGuess(0.3, 1.0), 1e-3)
-    except dp.NoBracketIntervalFoundError as error:
+        bound = least("rdp", dp.LowerEndpointAndGuess(LEAST, 1.0), 1e-3)
+    except NoBracketIntervalFoundError as error:
         also = "" if mechanism.released is None else ", or gan.statistics_noise_multiplier"
-        raise UsageError(
-            f"epsilon={epsilon:g}: no noise gives it at delta={delta:g} over {mechanism.steps}"
-            f" steps. Type a larger epsilon{also}"
-        ) from error
+        why, advice = "no noise gives it", f"a larger epsilon{also}"
+        most = mechanism.epsilon(LEAST, delta, "rdp")
+        if most < epsilon:
+            why = f"the least noise multiplier that is accounted for, {LEAST}, gives {most:.0f}"
+            advice = "a smaller epsilon"
+        where = f"at delta={delta:g} over {mechanism.steps} steps"
+        raise UsageError(f"epsilon={epsilon:g}: {why} {where}. Type {advice}") from error
     if mechanism.sampling == WITHOUT_REPLACEMENT:
         return bound
-    return least("pld", dp.ExplicitBracketInterval(0.7 * bound, bound), 1e-3)
+    for high in (bound, 1.5 * bound):  # of a tiny epsilon the quick one may be the nearer
+        interval = dp.ExplicitBracketInterval(max(LEAST, 0.7 * bound), high)
+        with contextlib.suppress(ValueError):  # the answer lies outside
+            return least("pld", interval, 1e-3)
+    return bound

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from unrelearn.gan.accounting import POISSON, Gaussian, noise_multiplier
+from unrelearn.gan.accounting import LEAST, POISSON, Gaussian, noise_multiplier
 from unrelearn.gan.draws import Draws
 from unrelearn.gan.privacy.none import AccountedTraining, Privacy, RowBatch
 from unrelearn.ranges import Delta, Positive
@@ -31,6 +31,7 @@ class DPSGD(Privacy):
 
     per_record: ClassVar[bool] = True
     guaranteed: ClassVar[bool] = True
+    least_noise: ClassVar[float] = LEAST
     epsilon: Positive | None
     delta: Delta | None
     noise_multiplier: Positive | None

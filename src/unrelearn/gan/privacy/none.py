@@ -52,6 +52,7 @@ class Privacy:
     guaranteed: ClassVar[bool] = False  # whether epsilon_record is a number
     noise_std: ClassVar[float] = 0.0  # of the sum of a step's clipped gradients
     critics: ClassVar[int] = 1  # of a replica
+    least_noise: ClassVar[float] = 0.0  # multiplier that can be accounted for
     records: int = 0  # N, which the training tells
 
     def prepared(self, training: AccountedTraining) -> "Privacy":
