@@ -200,8 +200,9 @@ class Audit(Stage):
     def _images(self, tables: list[Tensor], target: Tensor, reference: Tensor) -> Shown:
         """By what the oracle sees in them."""
 
-        def look(rows: Tensor) -> list[np.ndarray]:
-            return [part.numpy() for part in pixels.look(self.run, rows)]
+        def look(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+            probabilities, known = pixels.look(self.run, rows)
+            return probabilities.numpy(), known.numpy()
 
         (record,), (_, others) = look(target[None])[1], look(reference)
         worlds, vectors = [], []
