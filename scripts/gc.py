@@ -93,11 +93,9 @@ def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:
 
 
 def size(folder: Path) -> int:
-    return sum(
-        os.stat(os.path.join(path, name)).st_size
-        for path, _, names in os.walk(folder)
-        for name in names
-    )
+    """Bytes that go with it; a file that has another name elsewhere stays."""
+    stats = [os.stat(os.path.join(path, n)) for path, _, names in os.walk(folder) for n in names]
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
 
 
 def remove(path: Path) -> None:

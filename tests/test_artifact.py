@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from unrelearn.artifact import MANIFEST, RESUME, Artifact, Spec, Store, write_json
+from unrelearn.artifact import MANIFEST, RESUME, SHARED, Artifact, Spec, Store, write_json
 from unrelearn.errors import UsageError
 
 PARENTS = ("a" * 16, "b" * 16)
@@ -503,6 +504,50 @@ def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(
     assert found is None if (name, count) != LAST_MOMENTS[-1] else whole(found)
     assert whole(store(tmp_path).build(SPEC, in_parts))
     assert whole(store(tmp_path).find(SPEC))
+
+
+# ------------------------------------------------------------------ the same file a second time
+
+
+def child(root: Path) -> tuple[Artifact, Artifact]:
+    """An artefact, and one of which it is the parent: a large file is the same in both, and twice
+    in the second; a small one is the same in both.
+    """
+
+    def parent(folder: Path) -> dict:
+        (folder / "large").write_bytes(bytes(SHARED))
+        (folder / "small").write_bytes(bytes(9))
+        return {}
+
+    def own(folder: Path) -> dict:
+        for name in ("kept", "again"):
+            (folder / name).write_bytes(bytes(SHARED))
+        (folder / "moved").write_bytes(bytes([1]) * SHARED)
+        (folder / "small").write_bytes(bytes(9))
+        return {}
+
+    one = store(root).build(Spec("pretrain", 1, {}), parent)
+    return one, store(root).build(Spec("unlearn", 1, {}, (one.key,)), own)
+
+
+def test_a_large_file_of_a_parent_is_stored_once_and_outlives_it(tmp_path: Path):
+    parent, made = child(tmp_path)
+    inodes = {p.name: p.stat().st_ino for p in [*parent.path.iterdir(), *made.path.iterdir()]}
+    assert inodes["large"] == inodes["kept"] == inodes["again"] != inodes["moved"]
+    assert (made.path / "small").stat().st_nlink == (made.path / "moved").stat().st_nlink == 1
+    assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))  # every sha256 is right
+    shutil.rmtree(parent.path)
+    assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))
+
+
+def test_a_file_system_without_links_holds_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*names: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    parent, made = child(tmp_path)
+    assert (made.path / "kept").stat().st_nlink == 1
+    assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))
 
 
 # ---------------------------------------------------------------------------------------- full disk

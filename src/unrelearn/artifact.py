@@ -6,6 +6,9 @@
     <root>/<stage>/<key>.lock        held (flock) by the one process that computes; the kernel frees
                                      it when that dies
 
+Large files that are the same in an artefact and in its parents are one file with several names
+(hard links), and every folder stays whole.
+
 A finished folder appears by one rename after everything in it was flushed to disk, so a
 half-written artefact can not be mistaken for a finished one. The idea of a configuration hash as
 the name of a result is dora's (Defossez et al.); here the *full* resolved configuration is hashed,
@@ -34,6 +37,7 @@ from unrelearn.errors import UsageError
 MANIFEST = "manifest.json"
 # sub-folder of a .partial folder for what only a resumed run needs; not part of the artefact
 RESUME = ".resume"
+SHARED = 2**20  # bytes from which a file is no second time on disk
 
 
 @dataclass(frozen=True)
@@ -230,8 +234,7 @@ class Store:
         self._verified[path] = artifact
         return artifact
 
-    @staticmethod
-    def _finish(spec: Spec, partial: Path, path: Path, meta: dict[str, Any]) -> None:
+    def _finish(self, spec: Spec, partial: Path, path: Path, meta: dict[str, Any]) -> None:
         names = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
         # hidden: RESUME, and what write_json was writing when a process was killed
         names = [
@@ -259,6 +262,26 @@ class Store:
         partial.rename(path)
         fsync(path.parent)
         shutil.rmtree(path / RESUME, ignore_errors=True)
+        self._share(path, manifest)  # not before: work that is done again would write into a parent
+
+    def _share(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Have a large file that a parent or this artefact itself already holds as a link to that
+        one: what a method left as it was takes no room, and stays when the parent goes.
+        """
+        files = {path / name: digest for name, digest in manifest["files"].items()}
+        large = [file for file in files if file.stat().st_size >= SHARED]
+        parents = manifest["parents"] if large else []
+        known: dict[str, Path] = {}
+        for parent in (folder for key in parents for folder in self.root.glob(f"*/{key}")):
+            with contextlib.suppress(OSError, ValueError):  # damaged: whoever reads it will say so
+                there = json.loads((parent / MANIFEST).read_text())["files"]
+                known |= {digest: parent / name for name, digest in there.items()}
+        for file in large:
+            if (same := known.setdefault(files[file], file)) != file:
+                link = file.with_name(f".{file.name}.link")
+                with contextlib.suppress(OSError):  # a file system without links: it stays a copy
+                    os.link(same, link)
+                    os.replace(link, file)
 
     @contextlib.contextmanager
     def _lock(self, path: Path) -> Iterator[None]:

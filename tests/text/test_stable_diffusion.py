@@ -5,6 +5,7 @@ drawn and written, each beside what plain diffusers makes of it.
 import copy
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from command import ROOT
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from runs import Cell
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import moved
 from tiny_stable import FOLDERS, LENGTH, SCALING, SCHEDULE
 
@@ -22,9 +23,11 @@ from unrelearn.data.imagenette import Imagenette
 from unrelearn.diffusion import denoiser, pipelines
 from unrelearn.diffusion.canonical import canonical, channels_of, rescale
 from unrelearn.diffusion.captions import captions_of
+from unrelearn.diffusion.checkpoint import STEM
 from unrelearn.diffusion.clip import ClipCaptions
 from unrelearn.diffusion.maths import alphas_of
 from unrelearn.diffusion.sampling import sample
+from unrelearn.diffusion.stable import FILES
 from unrelearn.diffusion.step_memory import activations
 from unrelearn.methods.original import Original
 from unrelearn.randomness import generator_for
@@ -150,8 +153,8 @@ def test_the_denoiser_is_theirs_with_the_captions_and_is_written_for_plain_diffu
         assert torch.equal(denoiser.predict(net, z, t, labels), wanted)
         assert torch.equal(again(z, t, states, return_dict=False)[0], wanted)
     assert denoiser.null_label(net) == 3 and net.config.sample_size == 8
-    names = set(load_file(folder / "diffusion_pytorch_model.safetensors"))
-    assert names == set(unet.state_dict())
+    index = json.loads((folder / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    assert index["weight_map"].keys() == unet.state_dict().keys()
     before = copy.deepcopy(net.state_dict())
     denoiser.reinitialise(net, 5)
     changed = moved(before, net.state_dict())
@@ -258,6 +261,27 @@ def exported_model_is_ours(made: Path, weights: Path, folder: Path, theirs: Path
     known = unet.load_state_dict(changed, strict=False)
     assert known.unexpected_keys == []
     assert not moved(unet.state_dict(), pipeline.unet.state_dict())
+
+
+def test_what_a_method_left_as_it_was_is_stored_once(
+    cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("unrelearn.artifact.SHARED", 1)  # there are no large files here
+    run = cell("method=uce", "attack=none", f"paths.outputs={tmp_path}")
+    make([run.unlearned.stage])
+    before, after = (m.weights for m in (run.original, run.unlearned))
+    same = [(before / name).samefile(after / name) for name in [*FILES, pipelines.TABLE_FILE]]
+    assert same == [False, True, True, True]  # keys and values, other cross-attention, the rest
+    net = denoiser.load(after)
+    assert moved(denoiser.load(before).state_dict(), net.state_dict())
+    # in one file, as it was written before
+    shutil.copytree(after, tmp_path / "old", ignore=shutil.ignore_patterns("*-of-*", "*.index.*"))
+    save_file(plain_weights(after), tmp_path / "old" / f"{STEM}.safetensors", {"format": "pt"})
+    assert not moved(net.state_dict(), denoiser.load(tmp_path / "old").state_dict())
+
+
+def plain_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return UNet2DConditionModel.from_pretrained(folder).state_dict()
 
 
 @pytest.mark.parametrize("method", ["salun", "esd", "uce", "dimum", "row_swap", "concept_ablation"])

@@ -202,12 +202,15 @@ def whole(kind: Any, folder: Path, variant: str | None) -> Any:
 def quiet_diffusers() -> Iterator[None]:
     from diffusers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_checkpoint(
