@@ -82,8 +82,8 @@ results-digits: $(STAMP) ## every method on the digits, its verdict over seeds, 
 # words: a feature and an object; esd by cross-attention (ESD-x) and by all else (ESD-u)
 results-text: export OMP_NUM_THREADS = 1
 TEXT := $(GRID) experiment=text paths.outputs=outputs/text forget=red,circle seed=$(SEEDS) attack=none,dimra,textual_inversion,embedding_inversion,prompt_search
-results-text: $(STAMP) ## a word is forgotten by twelve methods, and looked for by four attacks (not timed; resumable)
-	$(TEXT) method=original,retrain,row_swap,token_swap,uce,forget_me_not,finetune,random_label,salun,concept_ablation --workers 2
+results-text: $(STAMP) ## a word is forgotten by fifteen methods, and looked for by four attacks (not timed; resumable)
+	$(TEXT) method=original,retrain,row_swap,token_swap,uce,forget_me_not,receler,adv_unlearn,spm,finetune,random_label,salun,concept_ablation --workers 2
 	$(TEXT) method=dimum method.memory=counterpart --workers 2
 	$(TEXT) method=esd +method.parameters=cross_attention,not_cross_attention --workers 2
 	$(BIN)/python scripts/report.py outputs/text/runs --out docs/results/text --figures --into docs/results/text.md

@@ -17,6 +17,7 @@ from unrelearn.classification.networks import NetworkConfig
 from unrelearn.data.digits import Digits
 from unrelearn.diffusion.denoising import Denoising
 from unrelearn.diffusion.prompting import Prompting
+from unrelearn.methods.adv_unlearn import AdvUnlearn
 from unrelearn.methods.concept_ablation import ConceptAblation
 from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.erasediff_paper import EraseDiffPaper
@@ -24,11 +25,13 @@ from unrelearn.methods.erasediff_released import EraseDiffReleased
 from unrelearn.methods.esd import ESD
 from unrelearn.methods.forget_me_not import ForgetMeNot
 from unrelearn.methods.munba import MUNBa
+from unrelearn.methods.receler import Receler
 from unrelearn.methods.salun import SalUn
 from unrelearn.methods.scissorhands import Scissorhands
 from unrelearn.methods.selective_amnesia import SelectiveAmnesia
 from unrelearn.methods.sfron import SFRon
 from unrelearn.methods.siss import SISS
+from unrelearn.methods.spm import SPM
 
 SMALL = dict(max_steps=3, batch_size=12, learning_rate=1e-3)
 EIGHT = SMALL | {"batch_size": 8}
@@ -183,13 +186,40 @@ def words_forget_me_not(**changes) -> Prompting:
     return prompting(ForgetMeNot(**{**EIGHT, **constants, **changes}))
 
 
+OF_ESD = dict(negative_guidance=1.0, start_guidance=3.0, num_inference_steps=2)
+ATTACK = dict(attack_steps=2, attack_rate=0.1)
+
+
+def words_adv_unlearn(**changes) -> Prompting:
+    constants = dict(retain_weight=0.3, warmup_share=0.2, attack_states=1)
+    return prompting(AdvUnlearn(**{**EIGHT, **OF_ESD, **ATTACK, **constants, **changes}))
+
+
+def words_receler(**changes) -> Prompting:
+    constants = dict(rank=4, local_weight=0.1, mask_threshold=0.1)
+    constants |= dict(attack_states=16, attack_decay=0.1)
+    return prompting(Receler(**{**EIGHT, **OF_ESD, **ATTACK, **constants, **changes}))
+
+
+def words_spm(**changes) -> Prompting:
+    return prompting(SPM(**{**EIGHT, **OF_ESD, "rank": 1, "anchor_weight": 10.0, **changes}))
+
+
 def words_textual_inversion(max_steps: int = 3) -> Prompting:
     settings = dict(budgets=[max_steps], batch_size=8, learning_rate=1e-2, num_images=1)
     return prompting(TextualInversion(**settings))
 
 
 OF_WORDS = {
-    make.__name__: make for make in (words_salun, words_forget_me_not, words_textual_inversion)
+    make.__name__: make
+    for make in (
+        words_salun,
+        words_forget_me_not,
+        words_adv_unlearn,
+        words_receler,
+        words_spm,
+        words_textual_inversion,
+    )
 }
 
 FEW = dict(batch_size=12, max_steps=5, learning_rate=3e-4)

@@ -51,8 +51,12 @@ GROWS = {
     "method-scissorhands": 5e-3,
     "method-selective_amnesia": 5e-3,
     "attack-dimra_aux": 5e-3,
+    # images are drawn by a network as it moves; the first steps are looked at closely
     "method-esd": 0.25,
-}  # its images are drawn by a network as it moves; its first steps are looked at closely
+    "words_adv_unlearn": 0.25,
+    "words_receler": 0.25,
+    "words_spm": 0.25,
+}
 
 
 def trace(module: Training, folder: Path) -> dict[str, list[float]]:

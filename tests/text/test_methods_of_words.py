@@ -24,7 +24,15 @@ ATTACKS = sorted({*options("attack", BATCHES)} - {"dimra_proxy", "none"})
 EDITED = (*EDITS, "encoder_transplant", "prompt_search")
 STILL = (*NO_TRAINING, *EDITED, "uce", "token_swap")
 # of what a method reads, so much
-REDUCED = dict(fisher_samples=2, images_per_class=1, anchor_size=1, num_inference_steps=2, points=1)
+REDUCED = dict(
+    fisher_samples=2,
+    images_per_class=1,
+    anchor_size=1,
+    num_inference_steps=2,
+    points=1,
+    attack_steps=1,
+    warmup_share=0.0,
+)
 # what they change of captions and of the encoder, which is public
 OF_TABLE = ("row_swap", "token_swap")
 
@@ -43,7 +51,7 @@ def made(compose, group: str, name: str) -> Method:
 
 
 def test_the_words_of_this_kind_are_among_them():
-    assert {"uce", "token_swap", "forget_me_not", "salun", "row_swap"} <= set(METHODS)
+    assert {"uce", "token_swap", "forget_me_not", "receler", "adv_unlearn", "salun"} <= set(METHODS)
     assert {"encoder_transplant", "textual_inversion", "prompt_search", "dimra"} <= set(ATTACKS)
 
 

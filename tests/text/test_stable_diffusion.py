@@ -209,9 +209,12 @@ def test_what_is_drawn_is_what_the_pipeline_draws(cell, theirs: Path):
 # the whole
 
 
-def test_a_word_is_forgotten_attacked_measured_and_exported(cell, theirs: Path, tmp_path: Path):
+@pytest.mark.parametrize("method", ["forget_me_not", "receler"])
+def test_a_word_is_forgotten_attacked_measured_and_exported(
+    cell, method: str, theirs: Path, tmp_path: Path
+):
     short = ["method.max_steps=2", "+attack.parameters=cross_attention"]
-    run = cell("method=forget_me_not", "attack=dimra", *short)
+    run = cell(f"method={method}", "attack=dimra", *short)
     record = conclude(run)
     rows = [(row["model"], row["step"], row["status"]) for row in record["rows"]]
     assert rows == [
@@ -284,7 +287,9 @@ def plain_weights(folder: Path) -> dict[str, torch.Tensor]:
     return UNet2DConditionModel.from_pretrained(folder).state_dict()
 
 
-@pytest.mark.parametrize("method", ["salun", "esd", "uce", "dimum", "row_swap", "concept_ablation"])
+@pytest.mark.parametrize(
+    "method", ["salun", "esd", "uce", "dimum", "row_swap", "concept_ablation", "adv_unlearn", "spm"]
+)
 def test_methods_run_on_latents(cell, method: str):
     run = cell(f"method={method}", "attack=none")
     make([run.unlearned.stage])

@@ -2,7 +2,6 @@
 label stands for, and what a method may read of captions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from unrelearn.data import ImageSet
 from unrelearn.diffusion import denoiser as denoisers
+from unrelearn.diffusion.attention import looks
 from unrelearn.diffusion.captions import Captions, States
 from unrelearn.diffusion.denoising import Denoising, DenoisingTask
 from unrelearn.diffusion.noisy import NoisyBatch
@@ -72,33 +72,16 @@ class Captioned(Denoising):
 
     spared = public
 
+    def read(self, x_t: Tensor, t: Tensor, states: Tensor) -> Tensor:
+        """As `predict`, of states (B, L, D) that are no caption's."""
+        return self.network.read(x_t, t, states)
+
     def attention(self, batch: NoisyBatch) -> list[Tensor]:
         """Of every cross-attention where the pixels of x_t look: (B, heads, pixels, L), softmax
         over the caption's states; with gradients.
         """
-        inputs: dict[str, Tensor] = {}
-
-        def keep(name: str) -> Callable[..., None]:
-            return lambda layer, given, output: inputs.update({name: output})
-
-        modules = dict(self.network.named_modules())
-        names = [name for name in modules if name.endswith(".attn2")]
-        hooks = [
-            modules[f"{name}.{part}"].register_forward_hook(keep(f"{name}.{part}"))
-            for name in names
-            for part in ("to_q", "to_k")
-        ]
-        output = self.predict(self.noised(batch), batch.t, batch.labels)
-        for hook in hooks:
-            hook.remove()
-        maps = []
-        for name in names:
-            heads = modules[name].heads
-            q, k = (
-                inputs[f"{name}.{part}"].unflatten(-1, (heads, -1)).transpose(1, 2)
-                for part in ("to_q", "to_k")
-            )
-            maps.append((q @ k.transpose(-1, -2) * modules[name].scale).softmax(-1))
+        x_t = self.noised(batch)
+        output, maps = looks(self.network, lambda: self.predict(x_t, batch.t, batch.labels))
         # several processes wait for a gradient of every weight, those behind the last map too
         maps[-1] = maps[-1] + 0 * output.sum()
         return maps

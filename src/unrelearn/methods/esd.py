@@ -17,68 +17,22 @@ and v prediction.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import torch
-from pydantic import Field
 from torch import Tensor
 
-from unrelearn.data import ImageSet
-from unrelearn.diffusion import denoiser as denoisers
-from unrelearn.diffusion import maths
-from unrelearn.diffusion.noisy import Teacher
-from unrelearn.method import Method
-from unrelearn.ranges import Weight
+from unrelearn.diffusion.erasing import Erasing
 
 if TYPE_CHECKING:
     from unrelearn.diffusion.denoising import Denoising
-    from unrelearn.diffusion.noisy import NoisyBatch
 
 
 @dataclass(kw_only=True)
-class ESD(Method):
-    negative_guidance: Weight  # s of the target
-    start_guidance: Weight  # guidance scale with which x_t is drawn
-    # DDIM steps from T to 0 of which x_t is some point
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
-
+class ESD(Erasing):
     # the teacher twice; the student 4.5 times on the average of ten steps, each of them guided
-    by_class = True
     passes = (1, 11)
-
-    def prepare(self, t: "Denoising") -> None:
-        self.teacher = Teacher(t.network)
-        # one blank image for each label, for `draw`, of which only label, time and noise are read
-        labels = torch.tensor(t.task.forget_classes, device=t.device)
-        shape = (len(labels), *t.task.retain.images.shape[1:])
-        self.blank = ImageSet(torch.zeros(shape, dtype=torch.uint8, device=t.device), labels)
 
     def losses(self, t: "Denoising") -> dict[str, Tensor]:
         batch = t.draw("trajectory", self.blank, label_dropout=0.0)
-        x_t = self.partly_denoised(t, batch)
-        there = x_t, batch.t, batch.labels
-        wanted = denoisers.guided(self.teacher, *there, t.null_label, -self.negative_guidance)
-        return {"forget": t.matching(t.predict(*there), wanted)}
-
-    @torch.no_grad()
-    def partly_denoised(self, t: "Denoising", batch: "NoisyBatch") -> Tensor:
-        """x_t (B, C, H, W): DDIM (Song et al. 2020, arXiv 2010.02502, Eq. 12, sigma = 0) from noise
-        by the current network.
-
-        Written out, as diffusers' scheduler has one time for all images. An image starts where
-        whole steps lead to its t, between T - stride and T.
-        """
-        schedule, alphas = t.task.schedule, t.alphas_cumprod
-        times, kind = schedule["num_train_timesteps"], schedule["prediction_type"]
-        stride = -(-times // self.num_inference_steps)
-        now, x = batch.t + (times - 1 - batch.t) // stride * stride, batch.noise.clone()
-        training = t.network.training
-        t.network.eval()
-        while (going := now > batch.t).any():
-            state, labels = (x[going], now[going]), batch.labels[going]
-            output = denoisers.guided(t.predict, *state, labels, t.null_label, self.start_guidance)
-            x_0, noise = maths.x_0_and_noise(output, *state, alphas, kind)
-            now = now - stride * going
-            x[going] = maths.add_noise(t.bounded(x_0), noise, now[going], alphas)
-        t.network.train(training)
-        return x
+        there = self.partly_denoised(t, batch), batch.t, batch.labels
+        return {"forget": t.matching(t.predict(*there), self.wanted(t, *there))}

@@ -33,6 +33,9 @@ DISPLAY = {
     "l1_sparse": "l1-sparse",
     "uce": "UCE",
     "forget_me_not": "Forget-Me-Not",
+    "receler": "Receler",
+    "adv_unlearn": "AdvUnlearn",
+    "spm": "SPM",
     "manif_smc": "ManiF-SMC",
 }
 
