@@ -17,6 +17,7 @@ from unrelearn.report import (
     leaderboard,
     matrix,
     published,
+    published_page,
     worlds,
 )
 from unrelearn.report.classified import is_classifier
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         matrix.show(matrix.matrices(compared))
     if classifiers:
         written += write_classifiers(results(classifiers), options, alone=not denoisers)
-    written += write_published(tables, options.out)
+    written += write_published(tables, options.out, figures=options.figures)
     if options.into:
         try:
             fill(options.into, [path for path in written if path.suffix == ".md"])
@@ -131,15 +132,21 @@ def fill(page: Path, tables: list[Path]) -> None:
     write_atomically(page, text)
 
 
-def write_published(records: list[Record], folder: Path) -> list[Path]:
-    """The table of each record of published tables, as it was printed."""
+def write_published(records: list[Record], folder: Path, *, figures: bool = False) -> list[Path]:
+    """The table of each record of published tables, as it was printed, and its pictures."""
     paths = []
     for record in records:
+        name = f"{record['dataset']}-{record['name'][-8:]}"
         text = f"{markdown_table(*published.cells(record))}\n\n{published.table_caption(record)}\n"
         if worlds.audits(record):
             text += f"\n{markdown_table(*worlds.cells(record))}\n\n{worlds.table_caption(record)}\n"
-        paths.append(folder / f"{record['dataset']}-{record['name'][-8:]}.md")
+        paths.append(folder / f"{name}.md")
         write_atomically(paths[-1], text)
+        outputs = Path(record["path"]).parents[2]
+        drawn = published_page.figures(record, outputs) if figures else {}
+        for (what, drawing), kind in itertools.product(drawn.items(), ("pdf", "png")):
+            paths.append(folder / f"{name}-{what}.{kind}")
+            save(drawing, paths[-1])
     return paths
 
 

@@ -74,8 +74,14 @@ def test_a_run_is_audited_beside_a_null_game_and_shown(
     (sentence,) = worlds.sentences(record)
     assert "too few to claim an epsilon, at most 0.16 could have been" in sentence
     script = runpy.run_path(str(ROOT / "scripts" / "report.py"))
-    (file,) = script["write_published"]([record], outputs / "report")
+    path = outputs / "runs" / record["name"] / "result.json"
+    file, *pictures = script["write_published"](
+        [record | {"path": path}], outputs / "report", figures=True
+    )
     assert file.read_text().count("| null game") == 4
+    stems = {f"{file.stem}-{name}" for name in ("dependence", "worlds-1", "worlds-2")}
+    assert {picture.stem for picture in pictures} == stems
+    assert len(pictures) == 6 and all(picture.stat().st_size > 5_000 for picture in pictures)
     # what is there is not made again, and without an audit the run is another
     assert execute(compose(*words), "test")["created"] == record["created"]
     plain = execute(compose(*words[:-3], words[-1]), "test")
@@ -92,7 +98,7 @@ def test_worlds_differ_in_the_target_and_publish_as_many_rows(compose: Callable,
             kept = np.delete(rows.numpy(), lost, 0)
             assert (lacking.rows()["train"].numpy() == kept).all()
             assert outside.generators.training.records == len(rows) - 1
-        assert len(inside.encoded()[0]) == len(outside.encoded()[0]) == 60
+        assert len(inside.finite()[0]) == len(outside.finite()[0]) == 60
         assert not {*inside.generators.seeds} & {*outside.generators.seeds}
 
 

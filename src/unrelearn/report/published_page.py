@@ -16,12 +16,13 @@ from unrelearn.report.records import Record, Row, number
 from unrelearn.report.render import Context, data_url
 
 SHOWN = 12  # stitched records
+TABLES = "tables.safetensors"
+FLOORS = ("real: last party permuted", "real: drawn again")
 
 
 def context(record: Record, outputs: Path) -> Context:
     """What templates/published.html shows besides what it shares with others."""
-    stored = {row["model"]: _rows(row, outputs) for row in record["rows"]}
-    tables = {label: rows for label, rows in stored.items() if rows is not None}
+    tables = _tables(record, outputs)
     return {
         "strips": strips(record, tables),
         "dependence": _drawn(dependence(record, tables)),
@@ -33,19 +34,24 @@ def context(record: Record, outputs: Path) -> Context:
     }
 
 
+def figures(record: Record, outputs: Path) -> dict[str, Figure]:
+    """The same as files, by name."""
+    drawn = {"dependence": dependence(record, _tables(record, outputs)), "privacy": bargain(record)}
+    for place, (_, figure) in enumerate(audited(record, outputs), start=1):
+        drawn[f"worlds-{place}"] = figure
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
 def _drawn(figure: Figure | None, title: str = "") -> Context | None:
     if figure is None:
         return None
     return {"image": data_url(drawing.svg(figure), "svg+xml"), "title": title, "note": ""}
 
 
-def _rows(row: Row, outputs: Path) -> np.ndarray | None:
-    """(R, N, columns), if they are on this disk."""
-    file = Path(outputs) / str(row.get("tables")) / "tables.safetensors"
-    if not file.exists():
-        return None
-    rows: np.ndarray = load_file(file)["tables"]
-    return rows
+def _tables(record: Record, outputs: Path) -> dict[str, np.ndarray]:
+    """(R, N, columns) of each row, if they are on this disk."""
+    files = {r["model"]: outputs / str(r.get("tables")) / TABLES for r in record["rows"]}
+    return {label: load_file(file)["tables"] for label, file in files.items() if file.exists()}
 
 
 def strips(record: Record, tables: dict[str, np.ndarray]) -> list[Context]:
@@ -100,10 +106,13 @@ def dependence(record: Record, tables: dict[str, np.ndarray]) -> Figure | None:
 
 @drawing.styled
 def bargain(record: Record) -> Figure | None:
-    """Cross-party error against epsilon; hollow where there is no guarantee."""
+    """Cross-party error against epsilon, ± its deviation over replicas; hollow where there is no
+    guarantee. Lines: the same design without privacy, and rows that show no or all dependence.
+    """
+    errors = {row["model"]: value_of(row, "cross_dependence") for row in record["rows"]}
     points = []
     for row in record["rows"]:
-        account, error = row.get("privacy") or {}, number(value_of(row, "cross_dependence"))
+        account, error = row.get("privacy") or {}, number(errors[row["model"]])
         claimed = [number(account.get(f"epsilon_{kind}")) for kind in ("record", "claimed")]
         known = [epsilon for epsilon in claimed if epsilon is not None]
         if known and error is not None:
@@ -111,9 +120,17 @@ def bargain(record: Record) -> Figure | None:
     if not points:
         return None
     _, axes = drawing.new_axes()
+    for label in (points[0][2].partition(",")[0], *FLOORS):
+        level = number(errors.get(label))
+        if level is not None:
+            axes.axhline(level, color="0.5", linewidth=0.8, linestyle=":")
+            place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
+            axes.annotate(label, (0.5, level), fontsize=8, color="0.4", **place)
     for (epsilon, error, label, holds), color in zip(points, _colors(len(points)), strict=True):
-        face = color if holds else "white"
-        axes.plot([epsilon], [error], "o", color=color, markerfacecolor=face, label=label)
+        face, spread = color if holds else "white", number(errors[label], "sd")
+        axes.errorbar(
+            [epsilon], [error], spread, fmt="o", color=color, markerfacecolor=face, label=label
+        )
     axes.set_xlabel("epsilon (hollow: claimed, no guarantee)")
     axes.set_ylabel("cross-party correlation error")
     axes.set_ylim(bottom=0)
