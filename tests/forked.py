@@ -1,9 +1,9 @@
-"""Finish a script of ours in a copy of a process that has imported everything: a start in 0.1 s.
+"""Run a script of ours in a copy of a process that has imported everything: a start in 0.1 s.
 
-As a script it is that process, one for each process of pytest: it reads a line for each command and
-answers with a line. What a copy shares with a real start: arguments, environment, folder, exit code
-and output. What it does not: the order of imports. So each kind of command is also started for real
-somewhere (test_smoke, test_readme, test_grid_slurm).
+As a script it is that process, one for each process of pytest: it reads a line for each command, or
+for the end of one, and answers with a line. What a copy shares with a real start: arguments,
+environment, folder, exit code and output. What it does not: the order of imports. So each kind of
+command is also started for real somewhere (test_smoke, test_readme, test_grid_slurm).
 """
 
 import atexit
@@ -51,6 +51,47 @@ def _server(owner: int) -> subprocess.Popen:
     return server
 
 
+def _asked(request: dict) -> int:
+    server = _server(os.getpid())
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+class Started:
+    """`python SCRIPT ARGUMENTS`, running; what it has of subprocess.Popen means the same."""
+
+    def __init__(self, command: list[str], *, cwd: Path, env: dict[str, str]):
+        self.args, self.returncode = command, None
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        files = dict(zip(("stdout", "stderr"), map(str, self._files), strict=True))
+        request = {"command": command[1:], "cwd": str(cwd), "env": env, **files}
+        self.pid = _asked(request)
+        self._end = os.pidfd_open(self.pid)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select([self._end], [], [], 0)[0]:
+            self.returncode = _asked({"reap": self.pid})
+            os.close(self._end)
+        return self.returncode
+
+    def wait(self, timeout: float = 900) -> int:
+        if self.returncode is None and not select([self._end], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.poll()
+
+    def said(self) -> tuple[str, str]:
+        """What is on stdout and stderr by now."""
+        return tuple(f.read_text(errors="replace") if f.exists() else "" for f in self._files)
+
+    def kill(self) -> None:
+        """With all that it started."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
+
+
 def finish(
     command: list[str], *, cwd: Path, env: dict[str, str], timeout: float = 900
 ) -> subprocess.CompletedProcess:
@@ -58,20 +99,12 @@ def finish(
 
     Raises: subprocess.TimeoutExpired, after the process and all that it started were killed.
     """
-    server = _server(os.getpid())
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}
-        request = {"command": command[1:], "cwd": str(cwd), "env": env, **files}
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        pid = int(server.stdout.readline())
-        if not select([server.stdout], [], [], timeout)[0]:
-            os.killpg(pid, signal.SIGKILL)
-            server.stdout.readline()
-            raise subprocess.TimeoutExpired(command, timeout)
-        code = int(server.stdout.readline())
-        output, errors = (Path(file).read_text(errors="replace") for file in files.values())
-    return subprocess.CompletedProcess(command, code, output, errors)
+    process = Started(command, cwd=cwd, env=env)
+    try:
+        code = process.wait(timeout)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(command, code, *process.said())
 
 
 def become(request: dict) -> None:
@@ -86,6 +119,8 @@ def become(request: dict) -> None:
     os.environ.update(request["env"])
     sys.argv = request["command"]
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    more = request["env"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in more if folder and folder not in sys.path]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -112,12 +147,14 @@ def serve() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            become(json.loads(line))
-        print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        request = json.loads(line)
+        if "reap" in request:
+            _, status = os.waitpid(request["reap"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+        elif pid := os.fork():
+            print(pid, flush=True)
+        else:
+            become(request)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ survives a kill.
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from command import ROOT, SHORT, command, environment, run, weights_of
 from filelock import FileLock
@@ -28,6 +30,10 @@ def finished(tmp_path_factory) -> Path:
 @pytest.fixture
 def outputs(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "outputs"))
+
+
+def started(*overrides: str) -> forked.Started:
+    return forked.Started(command(*overrides), cwd=ROOT, env=environment())
 
 
 def record(outputs: Path, part: str = "") -> dict:
@@ -124,19 +130,12 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
 ):
     moments, outputs = random.Random(0), tmp_path / "outputs"
     for _ in range(4):
-        process = subprocess.Popen(
-            command(*SHORT, f"paths.outputs={outputs}"),
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # a kill while Python still imports proves nothing: wait until there is something to lose
-        while not (outputs / "artifacts").exists() and process.poll() is None:
+        process = started(*SHORT, f"paths.outputs={outputs}")
+        # a kill before anything is begun proves nothing: wait until there is something to lose
+        while process.poll() is None and not re.search("begins|goes on at", process.said()[0]):
             time.sleep(0.05)
-        time.sleep(moments.uniform(3.0, 7.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        time.sleep(moments.uniform(0.0, 3.0))
+        process.kill()
     kept = {
         path: path.stat().st_mtime_ns
         for path in outputs.rglob("manifest.json")
@@ -161,26 +160,20 @@ def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path
     lock.with_suffix(".owner").write_text(f"pid {os.getpid()}")
     held = FileLock(lock)
     held.acquire()
-    both = [
-        subprocess.Popen(
-            command(*SHORT, f"paths.outputs={outputs}"),
-            cwd=ROOT,
-            env=environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for _ in range(2)
-    ]
+    both = [started(*SHORT, f"paths.outputs={outputs}") for _ in range(2)]
     try:
-        waits = [next(line for line in process.stdout if "waiting for" in line) for process in both]
+        while not all("waiting for" in "".join(process.said()) for process in both):
+            assert all(process.poll() is None for process in both)
+            time.sleep(0.05)
         held.release()
-        texts = [process.communicate(timeout=900)[0] for process in both]
+        codes = [process.wait() for process in both]
     finally:
         for process in both:
             process.kill()
-    assert [process.returncode for process in both] == [0, 0], texts
+    texts = ["".join(process.said()) for process in both]
+    assert codes == [0, 0], texts
     assert weights_of(outputs) == weights_of(finished)
+    waits = [next(line for line in text.splitlines() if "waiting for" in line) for text in texts]
     assert all(f"pretrain/{key}" in line and f"pid {os.getpid()}" in line for line in waits)
 
 
