@@ -47,6 +47,7 @@ def _server(owner: int) -> subprocess.Popen:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    atexit.register(server.wait)  # so that its seconds count as those of these tests
     atexit.register(server.kill)
     return server
 

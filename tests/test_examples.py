@@ -5,10 +5,10 @@ import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import nbformat
 import pandas as pd
 import pytest
@@ -45,14 +45,8 @@ def execute(words: list[str], *more: str) -> str:
     changes = dict(word.split("=", 1) for word in words[: words.index("python")])
     if "PYTHONPATH" in changes:  # beside what the tests run with
         changes["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
-    done = subprocess.run(
-        [sys.executable, *words[words.index("python") + 1 :], *more],
-        cwd=ROOT,
-        env=environment(**changes),
-        text=True,
-        capture_output=True,
-        timeout=900,
-    )
+    script = [sys.executable, *words[words.index("python") + 1 :], *more]
+    done = forked.finish(script, cwd=ROOT, env=environment(**changes))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

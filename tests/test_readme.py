@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, SHORT, command, environment
+from command import ROOT, SHORT, command, environment, run
 
 GROUPS = {"methods": "method", "attacks": "attack", "data": "dataset"}
 
@@ -112,15 +112,7 @@ def test_the_method_of_the_guide_passes_its_own_test_and_the_suite_and_survives_
 
 
 def test_an_unlearned_model_samples_with_diffusers_alone(tmp_path: Path):
-    done = subprocess.run(
-        command(*SHORT, f"paths.outputs={tmp_path / 'outputs'}", "stages=[pretrain,unlearn]"),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
+    run(*SHORT, f"paths.outputs={tmp_path / 'outputs'}", "stages=[pretrain,unlearn]")
     folder = next((tmp_path / "outputs" / "artifacts" / "unlearn").glob("*/raw"))
     example = next(
         text for text in blocks("python", START) if "UNet2DModel.from_pretrained" in text

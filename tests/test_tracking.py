@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from command import ROOT, SHORT, environment, run
 from wandb_server import KEY, Server
@@ -328,13 +329,8 @@ def test_a_whole_run_whose_server_breaks_down_in_the_middle(tracked: Path, tmp_p
 
 
 def send(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(folder), *arguments],
-        text=True,
-        env=environment(**changes),
-        capture_output=True,
-        timeout=900,
-    )
+    words = [str(ROOT / "scripts" / "sync_wandb.py"), str(folder), *arguments]
+    return forked.finish([sys.executable, *words], cwd=ROOT, env=environment(**changes))
 
 
 def some_runs(tracked: Path, outputs: Path, *stages: str) -> Path:

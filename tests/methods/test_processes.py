@@ -1,13 +1,12 @@
 """Two processes train the model that one trains, whatever the method or attack."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import makers
+import forked
 import pytest
 import torch
+from command import environment
 from makers import IN_PROCESSES
 from tiny import moved, train
 
@@ -34,23 +33,10 @@ launch.leave()
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"
 )
 def test_two_processes_train_the_models_that_one_trains(tmp_path: Path):
-    path = os.pathsep.join([str(Path(makers.__file__).parent), os.environ.get("PYTHONPATH", "")])
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node=2",
-            tmp_path / "script.py",
-            tmp_path,
-        ],
-        text=True,
-        capture_output=True,
-        timeout=900,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path},
-    )
+    twice = str(Path(__file__).parents[1] / "twice.py")
+    words = [sys.executable, twice, "True", str(tmp_path / "script.py"), str(tmp_path)]
+    done = forked.finish(words, cwd=tmp_path, env=environment(CUDA_VISIBLE_DEVICES=""))
     assert done.returncode == 0, done.stderr
     for name, make in IN_PROCESSES.items():
         (state, rows), (other, other_rows) = (
