@@ -287,8 +287,8 @@ class Cluster:
         """
         self.run("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}")
 
-    def wait(self, condition: Callable, what: str, timeout: float = 300):
-        """The first answer of condition() that is true."""
+    def wait(self, condition: Callable, what: str, timeout: float = 300, every: float = 0.1):
+        """The first answer of condition() that is true; every: seconds between two looks."""
         end = time.monotonic() + timeout
         while not (answer := condition()):
             if time.monotonic() > end:
@@ -302,7 +302,7 @@ class Cluster:
                     f"waited {timeout:g} s for"
                     f" {what}\n{self._output('scontrol', '-o', 'show', 'job')}\n{logs}"
                 )
-            time.sleep(0.1)
+            time.sleep(every)
         return answer
 
 
