@@ -4,10 +4,10 @@ by hand.
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from command import ROOT, environment
@@ -242,14 +242,8 @@ def test_experiments_say_their_cost_without_data_and_without_a_gpu(tmp_path: Pat
         "trainer.devices=64",
         "trainer.strategy=ddp",
     ]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *given],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        env=environment(CUDA_VISIBLE_DEVICES=""),
-        timeout=900,
-    )
+    words = [sys.executable, str(ROOT / "run.py"), *given]
+    done = forked.finish(words, cwd=ROOT, env=environment(CUDA_VISIBLE_DEVICES=""))
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.strip().splitlines()  # once, though two runs need it
     assert line.startswith(f"not yet: dataset.root={tmp_path / 'nothing'}: ")

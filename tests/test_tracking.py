@@ -142,28 +142,6 @@ def test_sample_grids_are_saved_as_images_in_the_group_of_their_model(tracked: P
 # what has to get through may take as long as it likes; what can not is given up after two tries
 PATIENT = {"WANDB_INIT_TIMEOUT": "600", "WANDB_FINISH_TIMEOUT": "600"}
 TWICE = {"WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS": "1"}
-PROGRAM = """
-import sys
-import torch
-from pathlib import Path
-from unrelearn import tracking
-outputs, mode, backend, *missing = sys.argv[1:]
-sys.modules.update(dict.fromkeys(missing))  # None: an import of it fails
-settings = dict(backend=backend, mode=mode, project="unrelearn", group=None, tags=[])
-for stage in ("attack", "samples", "evaluate"):
-    named = dict(key="k", group="g", config={}, name="n")
-    axis = "attack/budget" if stage == "attack" else None
-    about = tracking.About(stage=stage, axis=axis, **named)
-    with tracking.run(settings, Path(outputs), about) as run:
-        if stage == "attack":
-            run.log({"a": 1.0}, 1)
-            run.curve([(0, {"a": 1.0})])
-        run.summary({"a": 1.0})
-        run.images(forget=torch.zeros(40, 1, 8, 8, dtype=torch.uint8))
-        if backend == "none":
-            run.table("cells", [{"a": 1}])
-print("done")
-"""
 
 
 def three_stages(
@@ -175,15 +153,15 @@ def three_stages(
     **changes: str,
 ) -> list[str]:
     """The lines that are printed when three stages are tracked one after the other, which must get
-    through.
+    through; inside: what a real start of them is the end of.
     """
-    done = subprocess.run(
-        [*inside, sys.executable, "-c", PROGRAM, str(outputs), mode, backend, *missing],
-        env=environment(**PATIENT | changes),
-        text=True,
-        capture_output=True,
-        timeout=900,
-    )
+    script = str(Path(__file__).with_name("tracked_stages.py"))
+    words = [sys.executable, script, str(outputs), mode, backend, *missing]
+    given = {"cwd": ROOT, "env": environment(**PATIENT | changes)}
+    if inside:
+        done = subprocess.run([*inside, *words], text=True, capture_output=True, **given)
+    else:
+        done = forked.finish(words, **given)
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     assert lines.count("done") == 1
@@ -191,7 +169,7 @@ def three_stages(
 
 
 def test_without_tracking_nothing_imports_wandb(tmp_path: Path):
-    assert three_stages(tmp_path, "offline", "none", "wandb") == []
+    assert three_stages(tmp_path, "offline", "none", "wandb", inside=["env"]) == []
     (line,) = three_stages(tmp_path, "offline", "wandb", "wandb")  # and here it is missed
     assert line.startswith("warning: W&B does not work here (ModuleNotFoundError") and not list(
         tmp_path.iterdir()

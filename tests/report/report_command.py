@@ -1,12 +1,12 @@
 """scripts/report.py as a process, and what a page of it refers to."""
 
-import os
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-from command import ROOT
+import forked
+from command import ROOT, environment
 
 
 class Page(HTMLParser):
@@ -37,8 +37,8 @@ class Page(HTMLParser):
 
 
 def report(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
+    return forked.finish(
+        [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments],
+        cwd=cwd,
+        env=environment(),
     )
