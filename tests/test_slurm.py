@@ -5,9 +5,9 @@ one): its variables are set by hand.
 import json
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from command import ROOT, command, environment
@@ -97,21 +97,14 @@ def test_one_process_in_a_job_of_several_tasks_trains_as_anywhere(
 def test_two_tasks_end_with_the_weights_of_one_process(compose, tmp_path: Path):
     job = str(next(number for number in range(71234, 75234) if is_free(15000 + number % 4000)))
     given = ["trainer=ddp", "trainer.devices=2", *SHORT, f"paths.outputs={tmp_path / 'two'}"]
+    step = STEP | {"SLURM_JOB_ID": job}
     tasks = [
-        subprocess.Popen(
+        forked.Started(
             command(*given),
             cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             env=environment(
                 CUDA_VISIBLE_DEVICES="",
-                **STEP
-                | {
-                    "SLURM_JOB_ID": job,
-                    "SLURM_PROCID": str(task),
-                    "SLURM_LOCALID": str(task),
-                },
+                **step | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
             ),
         )
         for task in range(2)
@@ -123,11 +116,12 @@ def test_two_tasks_end_with_the_weights_of_one_process(compose, tmp_path: Path):
             if not o.startswith("tracking")
         ]
         execute(compose(*tiny_run), "")
-        said = [task.communicate(timeout=900) for task in tasks]
+        codes = [task.wait() for task in tasks]
     finally:
         for task in tasks:
             task.kill()
-    assert [task.returncode for task in tasks] == [0, 0], said
+    said = [task.said() for task in tasks]
+    assert codes == [0, 0], said
     assert "computed" in said[0][0] and said[1][0] == ""  # one voice
     files = [
         path.relative_to(tmp_path / "one")
