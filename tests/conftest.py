@@ -21,7 +21,7 @@ torch.set_num_threads(
 )  # networks this small gain nothing from threads, and sums then have one order
 
 
-# a minute each or more: begun last, they would leave all processes but one without work
+# half a minute each or more: begun last, they would leave one process alone with its work
 LONGEST = (
     "grid/test_grid_slurm.py",
     "grid/test_grid.py",
