@@ -79,7 +79,7 @@ def test_what_comes_back_is_tracked(tracked: Path):
 
 
 def test_two_workers_of_a_grid_make_the_same(tracked: Path, tmp_path: Path):
-    script = [twice.__file__, "False", "scripts/grid.py", "run"]
+    script = [twice.__file__, "False", "scripts/grid.py", "run", "--no-report"]
     said = finished(tmp_path, *script, "tracking=none", "attack=none,relearn")
     made, alone = numbers(tmp_path), numbers(tracked)
     assert len(made) == 2 and len(alone) == 1 and alone.items() <= made.items()
