@@ -82,7 +82,7 @@ class Started:
             raise subprocess.TimeoutExpired(self.args, timeout)
         return self.poll()
 
-    def said(self) -> tuple[str, str]:
+    def output(self) -> tuple[str, str]:
         """What is on stdout and stderr by now."""
         return tuple(f.read_text(errors="replace") if f.exists() else "" for f in self._files)
 
@@ -105,7 +105,7 @@ def finish(
         code = process.wait(timeout)
     finally:
         process.kill()
-    return subprocess.CompletedProcess(command, code, *process.said())
+    return subprocess.CompletedProcess(command, code, *process.output())
 
 
 def become(request: dict) -> None:

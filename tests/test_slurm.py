@@ -120,7 +120,7 @@ def test_two_tasks_end_with_the_weights_of_one_process(compose, tmp_path: Path):
     finally:
         for task in tasks:
             task.kill()
-    said = [task.said() for task in tasks]
+    said = [task.output() for task in tasks]
     assert codes == [0, 0], said
     assert "computed" in said[0][0] and said[1][0] == ""  # one voice
     files = [

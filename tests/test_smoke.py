@@ -132,7 +132,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
     for _ in range(4):
         process = started(*SHORT, f"paths.outputs={outputs}")
         # a kill before anything is begun proves nothing: wait until there is something to lose
-        while process.poll() is None and not re.search("begins|goes on at", process.said()[0]):
+        while process.poll() is None and not re.search("begins|goes on at", process.output()[0]):
             time.sleep(0.05)
         time.sleep(moments.uniform(0.0, 3.0))
         process.kill()
@@ -162,7 +162,7 @@ def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path
     held.acquire()
     both = [started(*SHORT, f"paths.outputs={outputs}") for _ in range(2)]
     try:
-        while not all("waiting for" in "".join(process.said()) for process in both):
+        while not all("waiting for" in "".join(process.output()) for process in both):
             assert all(process.poll() is None for process in both)
             time.sleep(0.05)
         held.release()
@@ -170,7 +170,7 @@ def test_two_identical_commands_at_once_give_one_result(finished: Path, tmp_path
     finally:
         for process in both:
             process.kill()
-    texts = ["".join(process.said()) for process in both]
+    texts = ["".join(process.output()) for process in both]
     assert codes == [0, 0], texts
     assert weights_of(outputs) == weights_of(finished)
     waits = [next(line for line in text.splitlines() if "waiting for" in line) for text in texts]

@@ -260,8 +260,8 @@ def test_two_planners_with_two_workers_each_make_everything_once(local: Path, tm
     choices = [*CHOICES[:-1], "seed=0"]
     both = [started(tmp_path, choices) for _ in range(2)]
     for process in both:
-        assert process.wait() == 0, process.said()
-        assert "parts of the grid: begins, " in process.said()[0]
+        assert process.wait() == 0, process.output()
+        assert "parts of the grid: begins, " in process.output()[0]
     assert len(numbers(tmp_path)) == 4 and numbers(tmp_path).items() <= numbers(local).items()
     assert weights_of(tmp_path).items() <= weights_of(local).items()
     logs = "".join(path.read_text() for path in (tmp_path / "grids").glob("*/workers/*.log"))
