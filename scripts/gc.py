@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -92,10 +92,13 @@ def artifacts(root: Path) -> tuple[dict[str, Path], list[Path]]:
     return there, rubbish
 
 
-def size(folder: Path) -> int:
-    """Bytes that go with it; a file that has another name elsewhere stays."""
-    stats = [os.stat(os.path.join(path, n)) for path, _, names in os.walk(folder) for n in names]
-    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+def freed(folders: Iterable[Path]) -> int:
+    """Bytes that go with them; a file that has another name elsewhere stays."""
+    walked = (step for folder in folders for step in os.walk(folder))
+    stats = [os.stat(os.path.join(path, name)) for path, _, names in walked for name in names]
+    links = Counter((stat.st_dev, stat.st_ino) for stat in stats)
+    once = {(stat.st_dev, stat.st_ino): stat for stat in stats}
+    return sum(stat.st_size for file, stat in once.items() if links[file] == stat.st_nlink)
 
 
 def remove(path: Path) -> None:
@@ -155,16 +158,15 @@ def main(arguments: list[str] | None = None) -> int:
     for name, path in unneeded.items():
         by_stage[name.partition("/")[0]].append(path)
     by_stage["damaged, or half removed"] = rubbish
-    total = 0
+    total = freed(path for paths in by_stage.values() for path in paths)
     for stage, paths in sorted(by_stage.items()):
         if paths:
-            total += (freed := sum(map(size, paths)))
             examples = ", ".join(path.name for path in paths[:EXAMPLES])
             examples += ", ..." * (len(paths) > EXAMPLES)
             print(
                 f"{stage}: {len(paths)} of"
                 f" {sum(name.startswith(f'{stage}/') for name in there) or len(paths)},"
-                f" {freed / 2**20:,.1f} MiB: {examples}"
+                f" {freed(paths) / 2**20:,.1f} MiB: {examples}"
             )
     print(
         f"{len(unneeded) + len(rubbish)} folders, {total / 2**20:,.1f} MiB, are needed by no result"

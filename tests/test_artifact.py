@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import resource
+import runpy
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command import ROOT
 from filelock import FileLock
 
 from unrelearn.artifact import MANIFEST, RESUME, SHARED, Artifact, Spec, Store, write_json
@@ -538,6 +540,15 @@ def test_a_large_file_of_a_parent_is_stored_once_and_outlives_it(tmp_path: Path)
     assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))  # every sha256 is right
     shutil.rmtree(parent.path)
     assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))
+
+
+def test_a_file_of_several_names_is_freed_with_the_last(tmp_path: Path):
+    parent, made = child(tmp_path)
+    freed = runpy.run_path(str(ROOT / "scripts" / "gc.py"))["freed"]
+    wholes = [freed(f) // SHARED for f in ([parent.path], [made.path], [parent.path, made.path])]
+    assert wholes == [0, 1, 2]
+    shutil.rmtree(parent.path)
+    assert freed([made.path]) // SHARED == 2
 
 
 def test_a_file_system_without_links_holds_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
