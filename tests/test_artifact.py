@@ -511,9 +511,11 @@ def test_killed_between_any_two_steps_of_finishing_it_is_finished_or_not_there(
 # ------------------------------------------------------------------ the same file a second time
 
 
-def child(root: Path) -> tuple[Artifact, Artifact]:
+def child(
+    root: Path, meanwhile: Callable[[Path], object] = lambda parent: None
+) -> tuple[Artifact, Artifact]:
     """An artefact, and one of which it is the parent: a large file is the same in both, and twice
-    in the second; a small one is the same in both.
+    in the second; a small one is the same in both. meanwhile: what happens to the parent's folder.
     """
 
     def parent(folder: Path) -> dict:
@@ -526,6 +528,7 @@ def child(root: Path) -> tuple[Artifact, Artifact]:
             (folder / name).write_bytes(bytes(SHARED))
         (folder / "moved").write_bytes(bytes([1]) * SHARED)
         (folder / "small").write_bytes(bytes(9))
+        meanwhile(one.path)
         return {}
 
     one = store(root).build(Spec("pretrain", 1, {}), parent)
@@ -540,6 +543,14 @@ def test_a_large_file_of_a_parent_is_stored_once_and_outlives_it(tmp_path: Path)
     assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))  # every sha256 is right
     shutil.rmtree(parent.path)
     assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))
+
+
+def test_a_file_that_was_damaged_in_a_parent_damages_no_other(tmp_path: Path):
+    parent, made = child(tmp_path, lambda one: (one / "large").write_bytes(bytes([2]) * SHARED))
+    assert not (made.path / "kept").samefile(parent.path / "large")
+    assert store(tmp_path).find(Spec("unlearn", 1, {}, (parent.key,)))
+    with pytest.raises(UsageError, match="large does not match its sha256"):
+        store(tmp_path).find(Spec("pretrain", 1, {}))
 
 
 def test_a_file_of_several_names_is_freed_with_the_last(tmp_path: Path):

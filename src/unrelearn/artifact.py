@@ -277,9 +277,10 @@ class Store:
                 there = json.loads((parent / MANIFEST).read_text())["files"]
                 known |= {digest: parent / name for name, digest in there.items()}
         for file in large:
-            if (same := known.setdefault(files[file], file)) != file:
-                link = file.with_name(f".{file.name}.link")
-                with contextlib.suppress(OSError):  # a file system without links: it stays a copy
+            same, link = known.setdefault(files[file], file), file.with_name(f".{file.name}.link")
+            with contextlib.suppress(OSError):  # a file system without links: it stays a copy
+                # one that was damaged since would damage this one too
+                if same != file and sha256(same) == files[file]:
                     os.link(same, link)
                     os.replace(link, file)
 
