@@ -142,6 +142,7 @@ BAD = {
     "method=finetune": ["method=finetune: ", "federated generators", "method=original"],
     "design=cyclegan": ["design", "cyclegan", "vflgan"],
     "gan.design.vertigan.averaging_interval=0": ["averaging_interval=0: ", "at least 1"],
+    "gan.design.local=null": ["gan.design.local._target_: "],
     "gan.protected=other privacy=first_layer": ["gan.protected=other: ", "must be one of design"],
     "dataset=digits model=gan_digits": [
         "dataset=digits: ",

@@ -77,7 +77,11 @@ def validate(
 def _chosen(designs: dict[str, Any]) -> dict[str, Any]:
     """A preset (+tuned) has rates of every design, also of those that a run leaves out."""
     known = options_of("design")
-    return {name: one for name, one in designs.items() if "_target_" in one or name not in known}
+
+    def left_out(name: str, one: Any) -> bool:
+        return name in known and isinstance(one, dict) and "_target_" not in one
+
+    return {name: one for name, one in designs.items() if not left_out(name, one)}
 
 
 def expand(settings: dict[str, Any], *, elsewhere: bool = False) -> list[str]:
