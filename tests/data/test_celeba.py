@@ -571,6 +571,12 @@ def test_a_class_without_images(root: Path):
     assert "without a test image; type 'dataset.condition=[Male]', or" in problems[1]
 
 
+def test_lists_of_validation_images_alone(root: Path):
+    write_lists(root / "celeba", VALUES, dict.fromkeys(FILES, 1))
+    lines = new(root).check()
+    assert len(lines) == 2 and all("no attribute is both there and not" in line for line in lines)
+
+
 def test_the_lists_are_read_once(root: Path):
     dataset = new(root)
     assert dataset.check() == []

@@ -29,7 +29,8 @@ class Lists:
     def columns(self, images: list[str]) -> dict[str, np.ndarray]:
         """Attribute -> 0 or 1 of each of these images, int64 (N,)."""
         rows = [[*map(int, self.attributes[name])] for name in images]
-        return dict(zip(self.names, np.array(rows).T, strict=True))
+        table = np.array(rows, dtype=np.int64).reshape(len(images), len(self.names))
+        return dict(zip(self.names, table.T, strict=True))
 
 
 class Files:
