@@ -70,7 +70,15 @@ def searches(records: list[Record]) -> dict[str, dict[Setting, list[Record]]]:
 
 
 def row_of(record: Record, design: str) -> Row:
-    return next(row for row in record["rows"] if row["model"] == design)
+    """Of the design without privacy.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for row in record["rows"]:
+        if row["model"] == design:
+            return row
+    raise UsageError(f"{record['name']}: has no {design} without privacy. Type privacy=[none]")
 
 
 def distance(record: Record, design: str) -> float | None:

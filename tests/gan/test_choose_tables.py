@@ -104,6 +104,8 @@ def test_a_setting_that_broke_a_replica_is_not_chosen(choose: ModuleType):
     trials = choose.by_setting(records, lambda each: choose.setting(each, "local"))
     best = choose.chosen.choice(trials, lambda each: choose.distance(each, "local"))
     assert best == (("learning_rate", 0.2), ("penalty_weight", 1.0))
+    with pytest.raises(UsageError, match=r"0\.1: has no vflgan without privacy"):
+        choose.row_of(records[0], "vflgan")
 
 
 def test_a_design_has_its_own_rate_and_weight_and_others_the_models(compose: Callable[..., dict]):
