@@ -11,6 +11,8 @@ import pytest
 from command import ROOT, environment, run
 from PIL import Image
 
+from unrelearn.config.choices import check_choices
+
 BAD = {
     "method=dimu": ["method=dimu", "dimum", "Type method=dimum"],
     "attack=dimmra": ["attack=dimmra", "few_shot", "Type attack=dimra"],
@@ -228,6 +230,15 @@ def test_only_what_is_for_the_chosen_model_is_listed(complaint):
     assert "bad_teacher" in line and "salun" in line and "dimum" not in line
     (line,) = complaint("attack=relern")
     assert "dimra" in line and "relearn" not in line and "linear_probe" not in line
+
+
+def test_good_choices_ask_for_no_list_of_what_fits():
+    """It takes an import of every method."""
+
+    def asked(group: str) -> list[str]:
+        raise AssertionError(group)
+
+    assert check_choices(["method=dimum", "attack=none,dimra", "eval=[fd_oracle]"], asked) == []
 
 
 def test_of_several_runs_the_choice_that_there_is_not_is_named(complaint):

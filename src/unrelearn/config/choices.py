@@ -90,19 +90,20 @@ def check_choices(words: Sequence[str], allowed: Callable[[str], list[str]]) -> 
     allowed: the options of a group that fit the other choices.
     """
     groups = [(word, group) for word in words if (group := group_in(word))]
-    return [line for word, group in groups for line in _choice(word, group, allowed(group))]
+    return [line for word, group in groups for line in _choice(word, group, allowed)]
 
 
-def _choice(word: str, group: str, allowed: list[str]) -> Iterator[str]:
+def _choice(word: str, group: str, allowed: Callable[[str], list[str]]) -> Iterator[str]:
     given, key, chosen = shown(word.lstrip("+")), shown(word.partition("=")[0]), names_in(word)
     names = [one for one in chosen if isinstance(one, str)]
     keys = [one for one in chosen if isinstance(one, dict) and one]  # of the group: {max_steps:5}
     odd = [one for one in chosen if one not in names and one not in keys]
     if odd:
-        none = next((one for one in ("none", "original") if one in allowed), default_of(group))
+        fitting = allowed(group)  # which imports methods: not for a choice that is good
+        none = next((one for one in ("none", "original") if one in fitting), default_of(group))
         which = f": {', '.join(map(printed, odd))}" if len(chosen) > 1 else ""
         advice = f"Type {key}={none}" if none else f"Leave {given} out"
-        yield f"{given}: no such {group}{which}; allowed: {', '.join(allowed)}. {advice}"
+        yield f"{given}: no such {group}{which}; allowed: {', '.join(fitting)}. {advice}"
     elif group not in SEVERAL and any(isinstance(one, list) for one in values_in(word)):
         known = [name for name in names if name in options_of(group)] or [default_of(group) or ""]
         each = f"-m {key}={','.join(known)} for a run each"
