@@ -124,8 +124,8 @@ def bargain(record: Record) -> Figure | None:
         level = number(errors.get(label))
         if level is not None:
             axes.axhline(level, color="0.5", linewidth=0.8, linestyle=":")
-            place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
-            axes.annotate(label, (0.5, level), fontsize=8, color="0.4", **place)
+            place, at = (0.5, level), ("axes fraction", "data")
+            axes.annotate(label, place, xycoords=at, ha="center", va="bottom", size=8, color="0.4")
     for (epsilon, error, label, holds), color in zip(points, _colors(len(points)), strict=True):
         face, spread = color if holds else "white", number(errors[label], "sd")
         axes.errorbar(
