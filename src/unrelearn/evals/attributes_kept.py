@@ -15,6 +15,7 @@ from unrelearn.advice import say_once
 from unrelearn.evals.attributes import columns, concept, right, seen, values
 from unrelearn.evals.evidence import Evidence, Predictions, share, wilson
 
+VERSION = 2
 TOLD = 0.85  # share of real test images that the oracle must be right on
 
 
