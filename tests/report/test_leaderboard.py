@@ -120,7 +120,7 @@ def test_the_difference_is_to_retrain_and_where_it_is_absent_nothing_is_subtract
         f"{100 * gap:+.1f}" for gap in peaks - floor
     )
     without = made([record for record in GRID if record["method"] != "retrain"])
-    assert row(without, "DiMUM")["DiMRA minus retrain (was not attacked)"] == "–"
+    assert row(without, "DiMUM")["DiMRA minus retrain (has no result)"] == "–"
     assert not without.differences and "inus retrain" not in leaderboard.differences_csv([without])
     assert "Minus" not in leaderboard.legend([without])
     both = [ranked(panel, "1.0") for panel in (board, without)]

@@ -101,7 +101,7 @@ def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
 
 def difference_column(panel: Panel, guidance: str, attack: str) -> TextColumn:
     """Of dashes where there is no retrain to subtract, which its header says."""
-    reference = panel.references.get((guidance, attack), "retrain\n(was not attacked)")
+    reference = panel.references.get((guidance, attack), "retrain\n(has no result)")
     header = f"{display_name(panel.named[attack][0])}\nminus {reference}"
     return TextColumn(header, partial(difference_text, panel, guidance, attack), attack)
 
