@@ -96,7 +96,7 @@ def test_a_malformed_yaml_by_default_is_named_too(conf: Path, complaint: Complai
     (conf / "method" / "dimum.yaml").write_text(MALFORMED)
     (line,) = complaint()
     assert line.startswith("error: method=dimum: conf/method/dimum.yaml, line 3: ")
-    assert line.endswith("or type method=bad_teacher")
+    assert line.endswith("or type method=original")
     (conf / "experiment" / "grid" / "mine.yaml").write_text("seed: [0\n")
     (line,) = complaint("experiment=grid/mine")
     assert line.startswith("error: experiment=grid/mine: conf/experiment/grid/mine.yaml, line 2: ")

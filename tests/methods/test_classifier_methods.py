@@ -53,7 +53,7 @@ def test_a_class_is_what_the_logit_mask_needs(compose: Callable[..., dict]):
     with pytest.raises(UsageError) as error:
         compose("experiment=classification", "method=logit_mask")
     (line,) = error.value.problems
-    assert line.startswith("method=logit_mask: ") and "class:3" in line
+    assert line.startswith("method=logit_mask: ") and "class:0" in line
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -50,9 +50,12 @@ def default_of(group: str) -> str | None:
 
 
 def another(group: str, option: str | None) -> str | None:
-    """An option to choose instead: the default one, if it is not this one itself."""
-    options = [default_of(group), *options_of(group)]
-    return next((one for one in options if one not in (None, option)), None)
+    """An option to choose instead: the default one, if it is not this one itself; else one that
+    does nothing, where there is one.
+    """
+    known = options_of(group)
+    first = [default_of(group), *(one for one in ("original", "none") if one in known)]
+    return next((one for one in [*first, *known] if one not in (None, option)), None)
 
 
 def group_in(word: str) -> str | None:
