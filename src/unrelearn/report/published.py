@@ -8,6 +8,7 @@ from unrelearn.report.words import DASH, plain
 
 PUBLISHED = "vflgan"  # record["kind"]
 PERMUTED = "real: last party permuted"
+AGAIN = "real: drawn again"
 # measurement, field, header, decimal places
 COLUMNS = (
     ("cross_dependence", "", "cross-party\ncorr. error", 3),
@@ -105,7 +106,7 @@ def verdict(record: Record) -> str:
         for row in record["rows"]
         if (value := number(value_of(row, "cross_dependence"))) is not None
     }
-    floor, level = errors.get("real: drawn again"), errors.get(PERMUTED)
+    floor, level = errors.get(AGAIN), errors.get(PERMUTED)
     if floor is None or level is None:
         return "The error of correlations between parties was not measured."
     words = f"Correlations between parties: error {floor:.3f} of real rows drawn again,"

@@ -11,13 +11,12 @@ from safetensors.numpy import load_file
 
 from unrelearn.report import drawing, worlds
 from unrelearn.report.membership import Told, histograms, roc_figure
-from unrelearn.report.published import reasons, value_of
+from unrelearn.report.published import AGAIN, PERMUTED, reasons, value_of
 from unrelearn.report.records import Record, Row, number
 from unrelearn.report.render import Context, data_url
 
 SHOWN = 12  # stitched records
 TABLES = "tables.safetensors"
-FLOORS = ("real: last party permuted", "real: drawn again")
 
 
 def context(record: Record, outputs: Path) -> Context:
@@ -120,7 +119,7 @@ def bargain(record: Record) -> Figure | None:
     if not points:
         return None
     _, axes = drawing.new_axes()
-    for label in (points[0][2].partition(",")[0], *FLOORS):
+    for label in (points[0][2].partition(",")[0], PERMUTED, AGAIN):
         level = number(errors.get(label))
         if level is not None:
             axes.axhline(level, color="0.5", linewidth=0.8, linestyle=":")
