@@ -14,7 +14,8 @@ from torch.distributed import TCPStore
 def become(rank: int, environment: dict[str, str]) -> None:
     os.environ.update({name: value.format(rank=rank) for name, value in environment.items()})
     sys.argv = sys.argv[2:]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    # before it, this folder stays, for what the script shares with the tests
+    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
