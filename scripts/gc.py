@@ -29,6 +29,24 @@ from unrelearn.stage import kinds
 EXAMPLES = 5  # folders of each stage that are named
 
 
+def read(path: Path, key: str) -> dict:
+    """A record, or the note of a grid: a mapping that has `key`.
+
+    Raises:
+        UsageError: it can not be read.
+    """
+    try:
+        if key in (holds := json.loads(path.read_text())):
+            return holds
+        why = f"without {key}"
+    except (OSError, ValueError, TypeError) as error:
+        why = type(error).__name__
+    raise UsageError(
+        f"{path}: can not be read ({why}), so what it needs is unknown. "
+        "Repair or remove that folder, then type the same command"
+    )
+
+
 def named_by_results(outputs: Path) -> set[str]:
     """stage/key of every artefact that a record or a grid names.
 
@@ -37,21 +55,11 @@ def named_by_results(outputs: Path) -> set[str]:
     """
     named: set[str] = set()
     for path in sorted((outputs / "runs").glob("*/result.json")):
-        try:
-            named |= {
-                f"{stage['stage']}/{stage['key']}"
-                for stage in json.loads(path.read_text())["stages"]
-            }
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(
-                f"{path}: can not be read ({type(error).__name__}), so what it needs is unknown. "
-                "Repair or remove that folder, then type the same command"
-            ) from error
+        named |= {f"{stage['stage']}/{stage['key']}" for stage in read(path, "stages")["stages"]}
     for path in sorted((outputs / "grids").glob("*/grid.json")):
-        note = json.loads(path.read_text())
+        note = read(path, "words")
         try:  # an older note does not name them
-            parts = note.get("parts") or Plan.of(note["words"], reading=True).parts
-            named.update(parts)
+            named.update(note.get("parts") or Plan.of(note["words"], reading=True).parts)
         except UsageError as error:
             why = "this grid can no longer be composed, so what it needs is unknown"
             line = f"{path}: {why}. Remove that folder to let go of it"

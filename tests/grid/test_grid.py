@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import forked
 import pytest
 from command import ROOT, TINY, environment, numbers, run, weights_of
+from filelock import FileLock
 from runs import Cell
 
 from unrelearn.errors import UsageError
@@ -485,3 +487,23 @@ def test_clearing_away_stops_where_it_can_not_know_what_is_needed(local: Path, t
     assert "what it needs is unknown" in gc(outputs, "--yes", expect=2)
     assert finished(outputs).keys() == finished(local).keys()
     assert "holds no artefacts" in gc(tmp_path / "nothing", expect=2)
+    shutil.rmtree(outputs / "runs")
+    next((outputs / "grids").glob("*/grid.json")).write_text("{}")
+    assert "without words" in gc(outputs, "--yes", expect=2)
+
+
+def test_planners_of_one_grid_add_to_its_note_and_replace_nothing(tmp_path: Path):
+    first, second = (plan(tmp_path, ["method=dimum", "attack=none"]) for _ in range(2))
+    first.keep()
+    second.parts = {"evaluate/other": None}
+    with FileLock(second.folder / "grid.lock"):
+        waiting = threading.Thread(target=second.keep)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join()
+    note = json.loads((first.folder / "grid.json").read_text())
+    assert {*first.parts, "evaluate/other"} == set(note["parts"])
+    (first.folder / "grid.json").write_text("{")
+    first.keep()
+    assert set(json.loads((first.folder / "grid.json").read_text())["parts"]) == set(first.parts)

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
 
+from filelock import FileLock
+
 from unrelearn import tracks
 from unrelearn.advice import typed
 from unrelearn.artifact import Spec, write_json
@@ -116,9 +118,14 @@ class Plan:
         of reference=retrain, which another plan of the same choices may have queued.
         """
         note = self.folder / "grid.json"
-        before = json.loads(note.read_text()).get("parts", []) if note.exists() else []
-        parts = sorted({*before, *self.parts})
-        write_json(note, {"words": self.cells.name, "parts": parts})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "grid.lock"):  # two planners of one grid add, neither replaces
+            try:
+                before = json.loads(note.read_text()).get("parts", [])
+            except (FileNotFoundError, ValueError):
+                before = []  # one that is damaged knows nothing that could be kept
+            parts = sorted({*before, *self.parts})
+            write_json(note, {"words": self.cells.name, "parts": parts})
 
     def configuration(self, part: Part) -> tuple[Config, str]:
         """Of a run that has the part: its configuration and its command."""
