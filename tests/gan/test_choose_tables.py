@@ -117,3 +117,10 @@ def test_a_design_has_its_own_rate_and_weight_and_others_the_models(compose: Cal
         assert (settings.learning_rate, settings.shape.penalty_weight) == (rate, weight)
     keys = [stage.key for stage in vflgan.models(Cell(compose(*TINY)))]
     assert shared.key == keys[0] and local.key != keys[1]
+
+
+def test_what_is_typed_of_a_design_that_is_not_run_is_refused(complaint: Callable[..., list[str]]):
+    preset = ["experiment=vflgan", "design=[vflgan]", "+tuned=vflgan/digits_halves"]
+    word = "gan.design.local.learning_rate=0.1"
+    (line,) = complaint(*preset, word, "dry_run=true")
+    assert line.startswith(f"error: {word}: this run has no design local. Add it to design=[...]")

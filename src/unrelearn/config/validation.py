@@ -56,7 +56,10 @@ def validate(
     except OmegaConfBaseException as error:
         raise UsageError([*needed, *(explain(error, list(words)) or [])]) from error
     settings.pop("experiment", None)
-    settings["gan"]["design"] = _chosen(settings["gan"]["design"])
+    designs = settings["gan"]["design"]
+    settings["gan"]["design"] = _chosen(designs)
+    unused = designs.keys() - settings["gan"]["design"].keys()
+    needed += [_not_run(name, word) for name in sorted(unused) for word in _of(name, words)]
     if wrong := check_types(settings):
         raise UsageError([*needed, *said_once(wrong, filled)])
     _refuse_merged()
@@ -82,6 +85,16 @@ def _chosen(designs: dict[str, Any]) -> dict[str, Any]:
         return name in known and isinstance(one, dict) and "_target_" not in one
 
     return {name: one for name, one in designs.items() if not left_out(name, one)}
+
+
+def _of(design: str, words: Sequence[str]) -> list[str]:
+    return [word for word in words if word.lstrip("+").startswith(f"gan.design.{design}.")]
+
+
+def _not_run(design: str, word: str) -> str:
+    return (
+        f"{word}: this run has no design {design}. Add it to design=[...], or leave that word out"
+    )
 
 
 def expand(settings: dict[str, Any], *, elsewhere: bool = False) -> list[str]:
