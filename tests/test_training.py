@@ -103,6 +103,12 @@ def test_blocks_that_are_none_are_refused_with_those_there_are():
         denoising(Finetune(blocks=["uq"], **SMALL))
 
 
+def test_blocks_of_which_none_may_move_are_refused_with_those_that_may(monkeypatch):
+    monkeypatch.setattr(Denoising, "may_move", lambda module, name: name.startswith("mid"))
+    with pytest.raises(UsageError, match=r"that may move begins so; allowed: mid_block\. Type"):
+        denoising(Finetune(blocks=["up_blocks"], **SMALL))
+
+
 def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path):
     module, norms = denoising(Finetune(grad_clip=0.05, **SMALL | {"max_steps": 3}), new_task()), []
 

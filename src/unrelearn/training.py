@@ -59,10 +59,10 @@ def _described(value: object) -> str:
     return shown(repr(value))[:80]
 
 
-def no_such_block(method: Method, network: nn.Module) -> UsageError:
-    known = [name for name, _ in network.named_children()]
+def no_such_block(method: Method, movable: list[str]) -> UsageError:
+    known = list(dict.fromkeys(name.partition(".")[0] for name in movable))
     return UsageError(
-        f"{method.stage}: blocks={method.blocks}: no parameter begins so; allowed:"
+        f"{method.stage}: blocks={method.blocks}: no parameter that may move begins so; allowed:"
         f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"
     )
 
@@ -93,10 +93,12 @@ class Training(Batches):
 
     def _freeze_all_but_chosen(self) -> None:
         beginnings = tuple(self.method.blocks or [""])
+        movable = [name for name, _ in self.network.named_parameters() if self.may_move(name)]
+        chosen = {name for name in movable if name.startswith(beginnings)}
+        if not chosen:
+            raise no_such_block(self.method, movable)
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(self.may_move(name) and name.startswith(beginnings))
-        if not any(p.requires_grad for p in self.network.parameters()):
-            raise no_such_block(self.method, self.network)
+            parameter.requires_grad_(name in chosen)
 
     # its course
 
