@@ -205,27 +205,33 @@ class Cluster:
 
     def _kill_jobs(self) -> None:
         """Kill what runs, or is left, of this cluster's jobs: its slurmstepds, and all that was
-        started in a job.
+        started in a job, until nothing is left: what was being started while we looked as well.
         """
+
+        def none_left() -> bool:
+            left = self._processes()
+            for number in left:
+                with contextlib.suppress(OSError):
+                    os.kill(number, signal.SIGKILL)
+            return not left
+
+        self.wait(none_left, "jobs to end", every=0.05)
+
+    def _processes(self) -> list[int]:
+        """Of this cluster's jobs; first the slurmstepds, who would report how the others ended."""
         steps, started = [], []
+        ours, of_a_job = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode(), b"SLURM_JOB_ID="
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended, or is somebody else's
                 variables = (process / "environ").read_bytes().split(b"\0")
-                if "slurmstepd" in os.readlink(
-                    process / "exe"
-                ):  # slurmstepd-wlm on Debian; it overwrites its environment
-                    if any(
-                        os.readlink(file).startswith(str(self.folder))
-                        for file in (process / "fd").iterdir()
-                    ):
+                # slurmstepd-wlm on Debian; it overwrites its environment
+                if "slurmstepd" in os.readlink(process / "exe"):
+                    open_files = [os.readlink(file) for file in (process / "fd").iterdir()]
+                    if any(name.startswith(str(self.folder)) for name in open_files):
                         steps.append(int(process.name))
-                elif f"SLURM_CONF={self.folder / 'slurm.conf'}".encode() in variables and any(
-                    variable.startswith(b"SLURM_JOB_ID=") for variable in variables
-                ):
+                elif ours in variables and any(one.startswith(of_a_job) for one in variables):
                     started.append(int(process.name))
-        for number in steps + started:  # first who would report how the others ended
-            with contextlib.suppress(OSError):
-                os.kill(number, signal.SIGKILL)
+        return steps + started
 
     # the jobs
 
