@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import forked
+import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
-    "model.unet.block_out_channels=[8,16]",
-    "model.unet.norm_num_groups=4",
+    *tiny.SMALL,
     "model.pretrain.max_steps=40",
     "model.pretrain.batch_size=16",
     "oracle.max_steps=20",

@@ -49,7 +49,9 @@ UNET = dict(
     attention_levels=[],
     dropout=0.0,
 )
-SMALL = ["model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4"]
+# a network of 50 k weights; the sampler of the second opinion would take most of a test's seconds
+SECOND = ["sampler.second.num_images=4", "sampler.second.num_inference_steps=2"]
+SMALL = ["model.unet.block_out_channels=[8,16]", "model.unet.norm_num_groups=4", *SECOND]
 # of an attack whose yaml asks for files, or for many images
 REDUCED = {
     "dimra_proxy": ("~attack.proxy", "+attack.proxy={_target_:unrelearn.data.digits.Digits}"),
