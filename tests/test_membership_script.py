@@ -3,11 +3,12 @@ tests/evals/test_membership.py.
 """
 
 import importlib.util
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from command import ROOT
+from pandas import DataFrame
 
 from unrelearn.audits import bounds
 from unrelearn.errors import UsageError
@@ -59,7 +60,8 @@ def test_few_models_claim_no_epsilon_and_very_few_nothing():
     assert few["epsilon"] == "–" and float(few["largest\nepsilon"]) < 1
     assert float(few["records\nAUC"]) > 0.9
     least = audited(world(0, 3, known=4.0), world(1, 3))
-    assert set(list(least.values())[4:]) == {"–"} and least["models"] == "3"
+    assert set(list(least.values())[6:]) == {"–"} and least["models"] == "3"
+    assert float(least["alone\n±"]) > 0 and audited(world(0, 1), world(1, 3))["alone\n±"] == "–"
 
 
 def test_the_retrained_models_are_not_compared_with_themselves():
@@ -77,6 +79,55 @@ def test_held_out_images_are_those_of_forgotten_classes():
     }
     found = membership.world([file, file], "loss")
     assert found.forget.shape == (2, 2) and found.held_out.tolist() == [[5, 7], [5, 7]]
+
+
+def test_relearned_models_are_told_from_retrained_ones_that_were_relearned(monkeypatch):
+    """Each file is its name here, and each model's score the number in it."""
+
+    def run(method: str, seed: int) -> dict:
+        rows = [
+            {"model": "unlearned", "step": None, "records": f"{method} {seed}"},
+            {"model": "attacked", "step": 5, "records": f"{method} {seed} relearned"},
+        ]
+        known = {"status": "finished", "retrained": f"never {seed}"}
+        record = {"method": method, "attack_unit": "steps", "rows": [row | known for row in rows]}
+        record["config"] = {"eval": {"membership": {"scores": ["loss"]}}}
+        labels = {"forgotten": "x", "table": "t", "method_label": method, "attack_label": "A"}
+        return {"seed": seed, "record": record, **labels}
+
+    runs = [run(method, seed) for method in ("siss", "retrain") for seed in (1, 0)]
+    table = SimpleNamespace(runs=DataFrame(runs))
+    monkeypatch.setattr(membership, "results", lambda records: table)
+    monkeypatch.setattr(membership, "read", lambda record, row, name="records": row[name])
+    monkeypatch.setattr(membership, "world", lambda files, score: membership.World(files, files))
+    found = {tuple(line.words[1:3]): line for line in membership.lines([runs[0]["record"]])}
+    attack = "attacked @ 5 by A"
+    assert found["siss", "unlearned"].ours.forget == ["siss 0", "siss 1"]
+    assert found["siss", "unlearned"].retrained.forget == ["never 0", "never 1"]
+    assert found["siss", attack].retrained.forget == ["retrain 0 relearned", "retrain 1 relearned"]
+    assert found["retrained", "retrained"].retrained.forget == ["never 1"]
+    assert found["retrained", attack].ours.forget == ["retrain 0 relearned"]
+
+
+def test_the_picture_has_a_point_for_each_model_of_a_method_and_the_floor():
+    def row(method: str, model: str, *auc: str) -> list[str]:
+        known = {"method": method, "model": model, "score": "loss"}
+        known |= dict(zip((membership.AUC, "AUC\nlow", "AUC\nhigh"), auc, strict=True))
+        return [known.get(name, "–") for name in membership.HEADER]
+
+    rows = [
+        row("original", "original", "0.8", "0.7", "0.9"),
+        row("SISS", "unlearned", "0.6", "0.5", "0.7"),
+        row("SISS", "attacked @ 5 by A", "0.55", "0.5", "0.6"),
+        row("retrain", "unlearned", "–", "–", "–"),
+        row("retrained", "retrained", "0.5", "0.45", "0.55"),
+    ]
+    (axes,) = membership.picture(rows).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["original", "SISS"]
+    drawn = {bars.get_label(): bars.lines[0].get_xdata()[0] for bars in axes.containers}
+    assert drawn == {"original": 0.8, "unlearned": 0.6, "attacked @ 5 by A": 0.55}
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_width()) == (0.45, pytest.approx(0.1))
 
 
 def test_a_folder_without_scores_says_what_to_type(tmp_path):
