@@ -171,7 +171,7 @@ results-classification: $(STAMP) ## every method of classifiers on digits with w
 	$(BIN)/python scripts/report.py outputs/classification-cifar10-augmented/runs --out $(PAGE)_cifar10_augmented --figures
 	$(BIN)/python scripts/populations.py outputs/classification-many/runs --out docs/results/classification
 
-MEMBERS := $(GRID) experiment=membership tracking=none paths.outputs=outputs/membership attack=dimra
+MEMBERS := $(GRID) experiment=membership tracking=none paths.outputs=outputs/membership attack=dimra relearning.budgets=[0,200]
 FORGETTERS := original,retrain,siss,finetune,gradient_ascent,random_label,salun,sfron,munba,scissorhands
 
 results-membership: export OMP_NUM_THREADS = 1
