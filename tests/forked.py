@@ -38,6 +38,10 @@ IMPORTED = (
 )
 
 
+# as it was before any test changed it: the process serves them all
+BEFORE = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 @cache
 def _server(owner: int) -> subprocess.Popen:
     server = subprocess.Popen(
@@ -45,7 +49,7 @@ def _server(owner: int) -> subprocess.Popen:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=BEFORE,
     )
     atexit.register(server.wait)  # so that its seconds count as those of these tests
     atexit.register(server.kill)

@@ -26,7 +26,9 @@ spec.loader.exec_module(tune)
 
 RULES = tuning.read_rules(CONF)
 SPACES = [name for name in tune.methods() if name in METHODS]
-SMALL = [*(word for word in TINY if "checkpoint_every" not in word), "unlearning.batch_size=8"]
+OWN = ("checkpoint_every", "sampler.second")  # of what tune.yaml says itself
+SMALL = [word for word in TINY if not any(name in word for name in OWN)]
+SMALL += ["unlearning.batch_size=8"]
 
 
 def space_of(method: str) -> tuning.Space:
