@@ -70,6 +70,21 @@ def test_files_of_parties_must_have_the_same_rows_and_no_column_twice(tmp_path: 
     assert "y is in two" in line
     both = Table([roots["a"], roots["d"]])
     assert both.check() == [] and both.party_columns == [["x", "y"], ["u", "v"]]
+    some = Table([roots["a"], roots["d"]], names=["y", "u", "v"])
+    assert some.check() == [] and partition("columns", some) == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize("names", [["disease"], ["fixed acidity", "pH"], ["0", "1"]])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_files_of_other_programs_are_read(names, separator, start, end, tmp_path: Path):
+    lines = [names, *([f"{i}.5" for _ in names] for i in range(4))]
+    text = start + end.join(separator.join(line) for line in lines) + end
+    (tmp_path / "table.csv").write_bytes(text.encode())
+    table = Table(str(tmp_path / "table.csv"))
+    assert table.check() == [] and [column.name for column in table.columns] == names
+    assert table._read()[:, -1].tolist() == [0.5, 1.5, 2.5, 3.5]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +96,7 @@ def test_files_of_parties_must_have_the_same_rows_and_no_column_twice(tmp_path: 
         (dict(categorical={"class": [0, 1]}), "class=[0.0,1.0]: the rows have 2 as well"),
         (dict(names=["age", "age"]), "dataset.names=[age,age]: each once"),
         (dict(target="age"), "dataset.target=age: is no category"),
+        (dict(bounds={"age": [0, float("inf")]}), "dataset.bounds.age=[0,inf]: must be two"),
         (dict(test_share=1.0), "dataset.test_share=1.0: leaves 30 of 30 rows to test on"),
     ],
 )
@@ -97,7 +113,14 @@ def test_what_does_not_fit_the_columns_is_one_line(tmp_path: Path, changes: dict
         ("age,size\n20,inf\n30,1\n", "must hold finite numbers alone, and size does not"),
         ("age,size\n", "no rows below the line of names"),
         ("age,size\n1,2\n", "leaves 0 of 1 rows to test on"),
+        ("age,size\n1,2\n", "Type dataset.root=/path/table.csv of more rows"),
         ("", "is no CSV file"),
+        ("0.5,1\n1,2\n3,4\n", "its first line has numbers"),
+        ("age,age\n1,2\n3,4\n", "it has two columns called age"),
+        ("age,size\n1,2,\n3,4,\n", "its rows hold more values than its first line has names"),
+        (",age,size\n0,1,2\n1,3,4\n", "Unnamed: 0 has no name"),
+        (",age,size\n0,1,2\n1,3,4\n", "Type 'dataset.names=[age,size]'"),
+        ("age,name\n20,Ann\n30,Bob\n", "Type 'dataset.names=[age]'"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_line(text: str, why: str, tmp_path: Path):

@@ -11,6 +11,7 @@ and
 
 import csv
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from unrelearn.advice import problem
 from unrelearn.data import ImageSet
 from unrelearn.errors import UsageError
 from unrelearn.ranges import Share
+
+SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def split(rows: Tensor, test_share: float) -> TableData:
     count = round(test_share * len(rows))
     if not 0 < count < len(rows):
         key, why = "dataset.test_share", f"leaves {count} of {len(rows)} rows to test on"
-        raise UsageError(problem(key, test_share, why, {key: 0.5}))
+        more = "Type dataset.root=/path/table.csv of more rows"
+        raise UsageError(problem(key, test_share, why, {key: 0.5} if len(rows) > 1 else more))
     return TableData(rows[order[count:].sort().values], rows[order[:count].sort().values])
 
 
@@ -123,7 +127,7 @@ def pixels(images: ImageSet) -> Tensor:
 
 @dataclass(eq=False)
 class Table(Tables):
-    """Any CSV file with a line of names, separated by commas or semicolons.
+    """Any CSV file with a line of names, separated by commas, semicolons or tabs.
 
     Args:
         root: the file; or a list of them, one a party, whose rows are the same individuals.
@@ -184,10 +188,13 @@ class Table(Tables):
         names = [str(name) for name in whole.columns]
         chosen = self.names or names
         self._check_names(names, chosen)
+        if len(self.files) > 1:
+            parties = self.party_columns
+            self.party_columns = [[name for name in part if name in chosen] for part in parties]
         values = whole[chosen].apply(pd.to_numeric, errors="coerce").astype("float32")
         if bad := [name for name in chosen if not np.isfinite(values[name]).all()]:
             why = f"must hold finite numbers alone, and {', '.join(bad)} does not"
-            raise UsageError(problem("dataset.names", _list(chosen), why, "Leave it out"))
+            raise UsageError(_without(bad, chosen, why))
         for name in filter(self.categories.get, chosen):
             listed = self.categories[name]
             if other := {*values[name].unique().tolist()} - {*listed}:
@@ -227,6 +234,9 @@ class Table(Tables):
             if unknown := [name for name in listed if name not in names]:
                 why = f"there is no column {', '.join(unknown)}; there are {', '.join(names)}"
                 raise UsageError(problem(key, _list(listed), why, {key: names[:2]}))
+        if unnamed := [name for name in chosen if name.startswith("Unnamed: ")]:
+            why = f"{', '.join(unnamed)} has no name, as numbers of rows have none"
+            raise UsageError(_without(unnamed, chosen, why))
         if len(set(chosen)) < len(chosen):
             once = {"dataset.names": [*dict.fromkeys(chosen)]}
             raise UsageError(problem("dataset.names", _list(chosen), "each once", once))
@@ -236,7 +246,7 @@ class Table(Tables):
             instead = {"dataset.target": next(iter(categories), None)}
             raise UsageError(problem("dataset.target", self.target, why, instead))
         for name, pair in self.known.items():
-            if len(pair) != 2 or not pair[0] < pair[1]:
+            if len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf:
                 key, why = f"dataset.bounds.{name}", "must be two numbers, the lower one first"
                 raise UsageError(problem(key, _list(pair), why, {key: [0, 100]}))
 
@@ -261,11 +271,35 @@ def _frame(file: Path) -> Any:
     """Raises: UsageError: no table."""
     import pandas as pd
 
+    def read(separator: str, **given: Any) -> Any:
+        return pd.read_csv(file, sep=separator, engine="python", **given)
+
     try:
-        return pd.read_csv(file, sep=None, engine="python")
+        # not guessed by pandas, which takes a letter for it where there is one column
+        heads = {one: read(one, header=None, nrows=1, dtype=str).iloc[0] for one in SEPARATORS}
+        separator = max(heads, key=lambda one: len(heads[one]))
+        frame, names = read(separator), heads[separator]
     except (ValueError, csv.Error) as error:
         why = f"is no CSV file with a line of names ({error})"
         raise UsageError(problem("dataset.root", file, why, "Name another file")) from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        why = "its rows hold more values than its first line has names"
+        raise UsageError(problem("dataset.root", file, why, "Name every column in the file"))
+    counted = names.tolist() == [str(place) for place in range(len(names))]  # pandas' own names
+    if pd.to_numeric(names, errors="coerce").notna().all() and not counted:
+        why = "its first line has numbers, where names of columns are read"
+        raise UsageError(problem("dataset.root", file, why, "Put a line of names above them"))
+    if twice := sorted({*names[names.duplicated() & names.notna()]}):
+        why = f"it has two columns called {', '.join(twice)}"
+        raise UsageError(problem("dataset.root", file, why, "Rename one of them"))
+    return frame
+
+
+def _without(bad: Sequence[str], chosen: Sequence[str], why: str) -> str:
+    """The line of columns that can not be used."""
+    others = [name for name in chosen if name not in bad]
+    instead = {"dataset.names": others} if others else "Type dataset.root=/path/table.csv"
+    return problem("dataset.names", _list(chosen), why, instead)
 
 
 def _list(items: Sequence[object]) -> str:

@@ -58,12 +58,13 @@ def partition(kind: str, table: HeldTable) -> list[list[int]]:
     if not listed:
         why = "the data set lists no columns of parties"
         raise UsageError(problem(key, kind, why, instead))
+    once = "List every column once in dataset.parties"
     for name in dict.fromkeys([*listed, *names]):
         if name not in names:
-            raise UsageError(problem(key, kind, f"there is no column {name}", instead))
+            raise UsageError(problem(key, kind, f"there is no column {name}", once))
         if listed.count(name) != 1:
             where = "two parties" if name in listed else "no party"
-            raise UsageError(problem(key, kind, f"column {name} is in {where}", instead))
+            raise UsageError(problem(key, kind, f"column {name} is in {where}", once))
     return [[names.index(name) for name in part] for part in table.party_columns]
 
 
