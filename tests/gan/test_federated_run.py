@@ -156,6 +156,8 @@ BAD = {
         "the rows of dataset=gauss_pair are none. Type 'eval=[tstr]', or dataset=digits_halves",
     ],
     "dataset=gauss_pair eval=[fd_oracle]": ["eval.fd_oracle: ", "Type 'eval=[fd_raw]', or"],
+    "dataset=gauss_pair dataset.records=3": ["dataset=gauss_pair: leaves 3 training rows"],
+    "gan.audit.replicas=64": ["gan.audit is null", "Type audit=published, or leave"],
     "dataset=wine_red dataset.root=/nowhere": ["dataset.root=/nowhere: ", "no such file"],
     "model.pretrain.batch_size=1298": ["batch_size=1298: there are 1297 training rows", "=648"],
     "audit=published model.pretrain.batch_size=1297": ["batch_size=1297: there are 1296"],
@@ -177,6 +179,22 @@ def test_bad_input_is_one_line(words: str, complaint: Callable[..., list[str]]):
     (line,) = complaint("experiment=vflgan", *words.split())
     for part in BAD[words]:
         assert part in line
+
+
+def test_files_of_parties_say_who_holds_what(complaint: Callable[..., list[str]], tmp_path: Path):
+    for name in ("x,y,z", "u"):
+        row = ",".join("1" for _ in name.split(","))
+        (tmp_path / f"{name[0]}.csv").write_text("\n".join([name, *[row] * 40]) + "\n")
+    words = ["experiment=vflgan", "dataset=table", "gan.statistics=own"]
+    roots = f"dataset.root=[{tmp_path / 'x.csv'},{tmp_path / 'u.csv'}]"
+    (line,) = complaint(*words, roots)
+    assert line.startswith("error: gan.partition=halves: dataset.root says which columns")
+    assert line.endswith("Type gan.partition=columns")
+    words += [f"dataset.root={tmp_path / 'x.csv'}", "dataset.parties=[[x],[y,w]]"]
+    (line,) = complaint(*words)
+    assert "halves: dataset.parties says" in line
+    (line,) = complaint(*words, "gan.partition=columns")
+    assert "there is no column w. List every column once in dataset.parties" in line
 
 
 def test_a_table_is_no_data_set_of_a_denoiser(complaint: Callable[..., list[str]]):

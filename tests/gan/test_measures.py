@@ -1,5 +1,7 @@
 """What is measured of published tables, on tables of which the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,12 @@ SAME = labelled(blocks(2000, 5))
 PERMUTED = torch.cat([SAME[:, :2], SAME.roll(7, 0)[:, 2:]], 1)
 BROKEN = SAME.clone()
 BROKEN[3, 1] = float("nan")
+
+
+def test_parties_of_one_column_have_nothing_within_them():
+    seen = replace(evidence(SAME), parties=[[0], [2]])
+    assert intra_dependence.run(seen)["value"] is None
+    assert cross_dependence.run(seen)["value"] < 0.1
 
 
 def test_permuted_rows_lose_what_parties_know_of_each_other_and_nothing_else():

@@ -148,6 +148,10 @@ def test_dpsgd_has_a_guarantee_of_a_record():
 BAD = {
     "privacy=dpsgd gan.privacy.dpsgd.delta=null": ["gan.privacy.dpsgd.delta=null: ", "1e-05"],
     "privacy=dpsgd gan.privacy.dpsgd.delta=2": ["gan.privacy.dpsgd.delta=2: ", "0 and 0.1"],
+    "privacy=dpsgd gan.privacy.dpsgd.delta=0.01": [
+        "gan.privacy.dpsgd.delta=0.01: must be below one over the 1297 training rows",
+        "Type gan.privacy.dpsgd.delta=0.0004",
+    ],
     "privacy=dpsgd gan.select=best_fd": ["gan.select=best_fd: ", "gan.select=last"],
     "privacy=first_layer gan.privacy.first_layer.epsilon=-1": [
         "gan.privacy.first_layer.epsilon=-1: ",

@@ -228,6 +228,17 @@ def test_a_target_with_a_twin_is_refused_but_as_the_control(
     assert (outside == twin).all(1).sum() == (inside == twin).all(1).sum() - 1 >= 1
 
 
+def test_a_record_is_replaced_by_another_that_has_no_twin(
+    complaint: Callable[..., list[str]], tmp_path: Path
+):
+    rows = ["a,b", *["1,2", "3,4"] * 20, "5,6"]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    tiny = [word for word in TINY if not word.startswith("dataset")]
+    tiny += ["dataset=table", f"dataset.root={tmp_path / 'table.csv'}", "gan.statistics=own"]
+    (line,) = complaint(*tiny, "dataset.test_share=0.1", "gan.audit.change=replace")
+    assert line.startswith("error: gan.audit.change=replace: ") and line.endswith("change=remove")
+
+
 def test_other_kinds_of_model_publish_no_tables(complaint: Callable[..., list[str]]):
     (line,) = complaint("audit=published")
     assert (

@@ -10,7 +10,7 @@ from unrelearn.audits import twins
 from unrelearn.config.rules import Problems
 from unrelearn.config.schema import Config
 
-KEY = "gan.audit.targets"
+KEY, CHANGE = "gan.audit.targets", "gan.audit.change"
 RULES = ("outlier", "median", "duplicate")
 
 
@@ -25,6 +25,9 @@ def check_targets(cfg: Config, dataset: Any) -> list[str]:
         return [problem("gan.statistics", cfg.gan.statistics, why, instead)]
     given = ["outlier"] if audit.targets is None else audit.targets
     records = dataset.load().train.numpy()
+    if audit.change == "replace" and (~twins.duplicated(records)).sum() < 2:
+        why, key = "there are not two records without a twin, to take each other's place", CHANGE
+        return [problem(key, "replace", why, {key: "remove"})]
     if not isinstance(given, list) or not given or len({*map(str, given)}) < len(given):
         why = f"must be one or more of {', '.join(RULES)} and of rows, each once"
         return [problem(KEY, printed(given), why, {KEY: [*RULES[:2]]})]

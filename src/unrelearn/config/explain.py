@@ -216,7 +216,10 @@ def _below_null(overrides: Sequence[str]) -> list[str]:
         keys = f"{key}." if "={" in word else key  # a dictionary is the keys below it
         for none in [name for name in above if keys.startswith(f"{name}.")]:
             why = f"{none} is null with what is chosen here"
-            lines.append(f"{shown(word.lstrip('+'))}: {why}. Leave {key} out")
+            group, name = none.rpartition(".")[2], keys.removeprefix(f"{none}.").split(".")[0]
+            having = groups.options_with(group, name)  # audit=published, of gan.audit.replicas
+            leave = f"Type {group}={having[0]}, or leave" if having else "Leave"
+            lines.append(f"{shown(word.lstrip('+'))}: {why}. {leave} {key} out")
     return lines
 
 

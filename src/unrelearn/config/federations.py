@@ -12,6 +12,8 @@ from unrelearn.config.models import Networks
 from unrelearn.config.rules import Problems, Rules, stages
 from unrelearn.config.schema import Config
 
+FEWEST = 4  # training rows: a half of them is measured beside the other
+
 
 def networks_of(cfg: Config) -> Networks:
     assert cfg.model.gan is not None
@@ -111,8 +113,27 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     if unknown and cfg.gan.statistics == "public":
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
-    problems += [*_bounds(cfg, dataset), *_images(cfg, dataset)]
-    return [*problems, *_batches(cfg, dataset)]
+    problems += [*_files(cfg), *_bounds(cfg, dataset), *_images(cfg, dataset)]
+    return [*problems, *_batches(cfg, dataset), *_deltas(cfg, dataset)]
+
+
+def _files(cfg: Config) -> Problems:
+    """A file a party, or a list of its columns, says who holds what."""
+    root, key = cfg.dataset.get("root"), "gan.partition"
+    given = "root" if isinstance(root, list) and len(root) > 1 else "parties"
+    if cfg.dataset.get(given) and cfg.gan.partition != "columns":
+        why = f"dataset.{given} says which columns a party holds"
+        yield problem(key, cfg.gan.partition, why, {key: "columns"})
+
+
+def _deltas(cfg: Config, dataset: Any) -> Problems:
+    """With a larger one, to publish one record of all as it is would keep the promise."""
+    rows = dataset.training_rows()
+    for name, given in cfg.gan.privacy.items():
+        key, delta = f"gan.privacy.{name}.delta", given.get("delta")
+        if isinstance(delta, float) and 1 / rows <= delta <= 0.1:  # beyond it no delta at all
+            why = f"must be below one over the {rows} training rows"
+            yield problem(key, delta, why, {key: float(f"{0.5 / rows:.0e}")})
 
 
 def _bounds(cfg: Config, dataset: Any) -> Problems:
@@ -144,6 +165,10 @@ def _batches(cfg: Config, dataset: Any) -> Problems:
     """Whether there are rows for a batch; a mode of privacy may share them out among critics."""
     size = cfg.model.pretrain.batch_size
     rows = dataset.training_rows() - (cfg.gan.audit is not None)  # of the smaller world
+    if rows < FEWEST:
+        why = f"leaves {rows} training rows, and {FEWEST} are the fewest that can be measured"
+        yield problem("dataset", name_of(cfg.dataset), why, "Choose one of more rows")
+        return
     if rows < size:
         key, why = "model.pretrain.batch_size", f"there are {rows} training rows"
         yield problem(key, size, why, {key: max(1, rows // 2)})

@@ -60,9 +60,9 @@ def correlations(rows: Tensor) -> Tensor:
 
 def block_error(real: Tensor, table: Tensor, blocks: list[tuple[list[int], list[int]]]) -> float:
     """Mean |difference of correlations| over blocks of pairs of columns, each pair once; nan of a
-    table that is not finite.
+    table that is not finite, and of no block.
     """
-    if not table.isfinite().all():
+    if not (blocks and table.isfinite().all()):
         return float("nan")
     difference = (correlations(real) - correlations(table)).abs()
     parts = []
