@@ -197,6 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
     parser.add_argument("--out", type=given, metavar="FOLDER", help="membership.md and .csv")
     options = parser.parse_args(arguments)
+    if options.out and options.out.is_file():
+        raise UsageError(f"--out {options.out}: is a file. Type --out FOLDER")
     records = [r for r in collect(options.results) if any("records" in row for row in r["rows"])]
     if not records:
         where = ", ".join(map(str, options.results))

@@ -130,6 +130,12 @@ def test_the_picture_has_a_point_for_each_model_of_a_method_and_the_floor():
     assert (band.get_x(), band.get_width()) == (0.45, pytest.approx(0.1))
 
 
+def test_a_file_is_no_folder_to_write_in(tmp_path):
+    (tmp_path / "table.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"--out .*table.md: is a file. Type --out FOLDER"):
+        membership.main([str(tmp_path), "--out", str(tmp_path / "table.md")])
+
+
 def test_a_folder_without_scores_says_what_to_type(tmp_path):
     with pytest.raises(UsageError, match=r"no run with scores.*held_out.share=0.5"):
         membership.main([str(tmp_path)])

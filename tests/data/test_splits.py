@@ -125,7 +125,7 @@ def test_what_can_not_be_is_refused_in_a_line(forget: str, why: str, examples: E
         ([True, False], "no list of whole numbers"),
         ([[1, 2]], "no list of whole numbers"),
         (np.array([], np.int64), "lists no image"),
-        ([None, "a"], "can not be read"),
+        ([None, "a"], "is no file of numpy.save; save whole numbers"),
     ],
 )
 def test_a_file_of_anything_else_is_refused(content: object, why: str, examples, saved):
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_array_is_refused(tmp_path: Path, examples: Examples):
     path = tmp_path / "i.npy"
     for content in (b"", b"1 2 3", b"\x93NUMPY", b"PK\x03\x04 cut short"):
         path.write_bytes(content)
-        assert "can not be read" in refused(f"file:{path}", examples)
+        assert "is no file of numpy.save" in refused(f"file:{path}", examples)
     np.savez(tmp_path / "i.npz", a=np.arange(3))
     assert "no list of whole numbers" in refused(f"file:{tmp_path / 'i.npz'}", examples)
 

@@ -4,6 +4,7 @@ is measured of both.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from unrelearn import tracks
 from unrelearn.data.splits import Examples, forget_indexes
 from unrelearn.diffusion import maths
 from unrelearn.diffusion.records import record_scores
+from unrelearn.errors import UsageError
 from unrelearn.evals import membership
 from unrelearn.evals.evidence import Evidence, Predictions, Records
 from unrelearn.stage import walk
@@ -41,6 +43,17 @@ def test_what_is_held_out_is_in_no_set_that_any_model_is_trained_on(compose: Cal
     assert len(forget) + len(retain) == len(original.retain) == len(everything) - 646
     for part in (forget, retain, original.retain, original.forget):
         assert not rows & {tuple(image.flatten().tolist()) for image in part.images}
+
+
+def test_what_holds_out_nothing_to_tell_from_is_refused_before_a_training(compose: Callable):
+    with pytest.raises(UsageError, match=r"held_out.share=0.001: of no class.*share=0.5"):
+        images(Cell(compose("held_out.share=0.001", "method=siss")))
+    run = Cell(compose(*HALF))
+    data = run.dataset.load()
+    first = torch.where(data.train.labels == 7)[0][0]
+    kept = (data.train.labels != 7) | (torch.arange(len(data.train)) == first)
+    with pytest.raises(UsageError, match="no image of the classes that are forgotten"):
+        run.kind.divided(replace(data, train=data.train.where(kept)))
 
 
 def test_images_are_drawn_as_the_classification_track_draws_them(compose: Callable):
@@ -93,6 +106,8 @@ def test_keys_know_what_is_held_out_and_nothing_else_moves(compose: Callable):
     "words, line",
     [
         (("eval=[membership]",), "eval.membership: needs images .* Type held_out.share=0.5"),
+        ((*HALF, "eval.membership.scores=[]"), "scores=\\[\\]: must be one or more, each once"),
+        ((*HALF, "eval.membership.scores=[loss,loss]"), "Type 'eval.membership.scores=.loss.'"),
         (("held_out.share=1",), "held_out.share=1.0: must be between 0 and 0.9"),
         (("forget=random:0.1",), "method=dimum: is about a forgotten class"),
         ((*HALF, "method=siss", "forget=random:7"), "forget=random:7: must be a share"),

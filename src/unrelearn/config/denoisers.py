@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unrelearn.advice import problem
+from unrelearn.arguments import printed
 from unrelearn.config import given, latents, prompts
 from unrelearn.config.models import Schedule, UnetSettings
 from unrelearn.config.rules import Problems, Rules
@@ -101,9 +102,15 @@ def held_out(cfg: Config) -> Problems:
 
 def membership(cfg: Config) -> Problems:
     """Test images differ from training images by more than chance, in some data sets."""
-    if "membership" in cfg.eval and not cfg.held_out.share:
+    if "membership" not in cfg.eval:
+        return
+    if not cfg.held_out.share:
         why = "needs images of its classes that no model of the run saw, drawn by chance"
         yield f"eval.membership: {why}. Type held_out.share=0.5"
+    scores, key = cfg.eval["membership"]["scores"], "eval.membership.scores"
+    if not scores or len({*scores}) < len(scores):
+        instead = {key: [*dict.fromkeys(scores)] or ["loss"]}
+        yield problem(key, printed(scores), "must be one or more, each once", instead)
 
 
 RULES: Rules = (

@@ -50,7 +50,7 @@ def check_images(cfg: Config, dataset: Any) -> list[str]:
     if is_share and kind in ("random", "memorised"):
         return []  # any share can be had, but for none at all, of which training tells
     if not cfg.dry_run and hasattr(dataset, "load"):
-        held = {**asdict(cfg.held_out), "forget_split_seed": None}
+        held = {**asdict(cfg.held_out), "forget_split_seed": None, "group": "held_out"}
         data = divided(
             dataset.load(), **(held if cfg.model.network is None else asdict(cfg.validation))
         )

@@ -80,9 +80,17 @@ def validation_indexes(labels: Tensor, share: float, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate(held)))
 
 
-def divided(data: ImageData, share: float, seed: int, forget_split_seed: int | None) -> ImageData:
+def divided(
+    data: ImageData,
+    share: float,
+    seed: int,
+    forget_split_seed: int | None,
+    group: str = "validation",
+) -> ImageData:
     """The data with a share of each class's training images held out; of the original model, where
     there is a `forget_split_seed`, other ones (see conf/protocol/salun.yaml).
+
+    group: of the configuration, that has the share.
 
     Raises:
         UsageError: the share is of no class one image.
@@ -98,8 +106,8 @@ def divided(data: ImageData, share: float, seed: int, forget_split_seed: int | N
 
     kept, held = parts(seed)
     if not held.any():
-        why = "of no class is this one image. Type validation.share=0.1"
-        raise UsageError(f"validation.share={share}: {why}")
+        why = f"of no class is this one image. Type {group}.share=0.5"
+        raise UsageError(f"{group}.share={share}: {why}")
     original, seen = (train.where(kept), train.where(held)), kept
     if forget_split_seed is not None:
         kept, held = parts(forget_split_seed)
@@ -173,8 +181,10 @@ def _from_file(path: Path, n: int) -> Tensor:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise _Refused(f"there is no such file; {save}, and type forget=file:/path") from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise _Refused(f"can not be read ({error}); {save}") from error
+    except OSError as error:
+        raise _Refused(f"can not be read ({error.strerror}); {save}") from error
+    except (ValueError, EOFError, BadZipFile) as error:  # whose words advise to unpickle it
+        raise _Refused(f"is no file of numpy.save; {save}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
         raise _Refused(f"is no list of whole numbers; {save}")
     outside = array[(array < 0) | (array >= n)]

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unrelearn.advice import problem
 from unrelearn.config import Config, forget_classes
 from unrelearn.data import ImageData, ImageSet
+from unrelearn.data.splits import divided
 from unrelearn.diffusion import denoiser as denoisers
 from unrelearn.diffusion.canonical import canonical
+from unrelearn.errors import UsageError
 from unrelearn.kind import Kind
 from unrelearn.method import Method
 
@@ -37,6 +40,17 @@ class Denoisers(Kind):
     @property
     def held(self) -> dict[str, Any]:
         return {**asdict(self.cfg.held_out), "forget_split_seed": None}
+
+    def divided(self, data: ImageData) -> ImageData:
+        """Raises: UsageError: what is forgotten has no held-out image to be told from."""
+        data = divided(data, **self.held, group="held_out")
+        if "membership" in self.cfg.eval and data.validation is not None:
+            forget, _ = self.split(data)
+            if not torch.isin(data.validation.labels, forget.labels).any():
+                why = "holds out no image of the classes that are forgotten"
+                instead = "Type forget=CLASS with one of more images"
+                raise UsageError(problem("held_out.share", self.cfg.held_out.share, why, instead))
+        return data
 
     @property
     def unet(self) -> dict[str, Any]:
