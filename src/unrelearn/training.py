@@ -59,9 +59,12 @@ def _described(value: object) -> str:
     return shown(repr(value))[:80]
 
 
-def no_such_block(method: Method, movable: list[str]) -> UsageError:
+def chosen_of(method: Method, movable: list[str]) -> set[str]:
+    """Names of the parameters that move; UsageError: none does."""
+    if chosen := {name for name in movable if name.startswith(tuple(method.blocks or [""]))}:
+        return chosen
     known = list(dict.fromkeys(name.partition(".")[0] for name in movable))
-    return UsageError(
+    raise UsageError(
         f"{method.stage}: blocks={method.blocks}: no parameter that may move begins so; allowed:"
         f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"
     )
@@ -92,11 +95,8 @@ class Training(Batches):
         return True
 
     def _freeze_all_but_chosen(self) -> None:
-        beginnings = tuple(self.method.blocks or [""])
         movable = [name for name, _ in self.network.named_parameters() if self.may_move(name)]
-        chosen = {name for name in movable if name.startswith(beginnings)}
-        if not chosen:
-            raise no_such_block(self.method, movable)
+        chosen = chosen_of(self.method, movable)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in chosen)
 
