@@ -10,6 +10,8 @@ For each method, attack and score of records, over the seeds of its runs (eval=[
     records      U-LiRA: an attacker who has models of both worlds asks of each forgotten image
                  whether a model has unlearned it or never saw it. AUC over images and models, 95 %
                  by a bootstrap over images, TPR at 1 % of false ones; 0.5: nothing shows
+    strangers    the same of held-out images, which neither saw: what a method changes of all images
+                 shows there too, and is no membership
     models       whether one model can be told from a retrained one by all its forgotten images at
                  once: AUC of an attack that was fitted to half of them; epsilon by its bound on
                  a quarter, and the largest that so many could have shown. Below 64 models of a
@@ -41,11 +43,20 @@ from unrelearn.report.told import tell
 from unrelearn.report.words import DASH, row_label
 
 FEWEST = 4  # models of each world: of fewer no normal is fitted to one half
-AUC = "records\nAUC"
+AUC, STRANGERS = "records\nAUC", "strangers\nAUC"
 HEADER = ["forgotten", "method", "model", "score", "models", "retrained", "AUC\nalone", "alone\n±"]
-HEADER += ["retrain's\nalone", "retrain's\n±", AUC, "AUC\nlow", "AUC\nhigh", "TPR at\n1 % FPR"]
+HEADER += [
+    "retrain's\nalone",
+    "retrain's\n±",
+    AUC,
+    "AUC\nlow",
+    "AUC\nhigh",
+    STRANGERS,
+    "TPR at\n1 % FPR",
+]
 HEADER += ["models\nAUC", "epsilon", "largest\nepsilon"]
 CEILING, FLOOR = "original", "retrained"
+HOLLOW = "hollow: of images that neither saw"
 Key = TypeVar("Key")
 Scores = dict[str, np.ndarray]  # "forget/loss" (N,), "held_out/labels" (M,) ... of one model
 
@@ -134,10 +145,11 @@ def audited(line: Line) -> list[str]:
     counts = len(ours.forget), len(theirs.forget)
     cells = [*map(str, counts), *_alone(ours), *_alone(theirs)]
     if min(counts) < FEWEST or line.ours is line.retrained or _same(ours, theirs):
-        return [*cells, *[DASH] * 7]
+        return [*cells, *[DASH] * 8]
     attack = populations.ulira(ours.forget, theirs.forget)
+    strangers = populations.ulira(ours.held_out, theirs.held_out)["auc"]
     low, high = populations.auc_interval(ours.forget, theirs.forget)
-    known = (attack["auc"], low, high, attack["tpr_at_1_percent"])
+    known = (attack["auc"], low, high, strangers, attack["tpr_at_1_percent"])
     return [*cells, *(f"{value:.3f}" for value in known), *told_apart(ours.forget, theirs.forget)]
 
 
@@ -185,6 +197,9 @@ def picture(rows: Sequence[Sequence[str]]) -> Figure:
         label = None if line["model"] in known else line["model"]
         sides = [[center - low], [high - center]]
         axes.errorbar([center], [place], xerr=sides, capsize=2, markersize=5, label=label, **looks)
+        hollow = None if HOLLOW in known else HOLLOW
+        where = float(line[STRANGERS])
+        axes.plot([where], [place], mfc="white", zorder=3, markersize=5, label=hollow, **looks)
     axes.axvline(0.5, color="#888888", linewidth=0.8, linestyle=":")
     axes.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")

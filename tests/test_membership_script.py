@@ -41,12 +41,19 @@ def audited(ours: object, theirs: object) -> dict[str, str]:
 def test_worlds_that_are_alike_show_nothing_and_others_all_that_so_many_can():
     alike = audited(world(0, 64), world(1, 64))
     known = audited(world(0, 64, known=4.0), world(1, 64))
+    assert float(known["strangers\nAUC"]) == pytest.approx(0.5, abs=0.05)
     assert float(alike["AUC\nlow"]) < 0.55 and float(alike["AUC\nhigh"]) > 0.45
     assert float(alike["records\nAUC"]) == pytest.approx(0.5, abs=0.05)
     assert alike["epsilon"] == "0.00" and known["epsilon"] == known["largest\nepsilon"]
     assert float(known["records\nAUC"]) > 0.95 and float(known["models\nAUC"]) == 1
     assert known["largest\nepsilon"] == f"{bounds.epsilon(bounds.Counts(0, 16, 0, 16)):.2f}"
     assert float(known["AUC\nalone"]) > float(known["retrain's\nalone"]) + 0.1
+
+
+def test_what_is_changed_of_all_images_shows_of_strangers_too():
+    ours, theirs = world(0, 64), world(1, 64)
+    found = audited(membership.World(ours.forget - 4, ours.held_out - 4), theirs)
+    assert min(float(found["records\nAUC"]), float(found["strangers\nAUC"])) > 0.95
 
 
 def test_a_record_less_likely_than_under_retraining_is_told_as_well():
@@ -112,7 +119,8 @@ def test_relearned_models_are_told_from_retrained_ones_that_were_relearned(monke
 def test_the_picture_has_a_point_for_each_model_of_a_method_and_the_floor():
     def row(method: str, model: str, *auc: str) -> list[str]:
         known = {"method": method, "model": model, "score": "loss"}
-        known |= dict(zip((membership.AUC, "AUC\nlow", "AUC\nhigh"), auc, strict=True))
+        names = (membership.AUC, "AUC\nlow", "AUC\nhigh", membership.STRANGERS)
+        known |= dict(zip(names, [*auc, "–" if auc[0] == "–" else "0.52"], strict=True))
         return [known.get(name, "–") for name in membership.HEADER]
 
     rows = [
@@ -126,6 +134,8 @@ def test_the_picture_has_a_point_for_each_model_of_a_method_and_the_floor():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["original", "SISS"]
     drawn = {bars.get_label(): bars.lines[0].get_xdata()[0] for bars in axes.containers}
     assert drawn == {"original": 0.8, "unlearned": 0.6, "attacked @ 5 by A": 0.55}
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [0.52] * 3
     (band,) = axes.patches
     assert (band.get_x(), band.get_width()) == (0.45, pytest.approx(0.1))
 
