@@ -45,16 +45,8 @@ from unrelearn.report.words import DASH, row_label
 FEWEST = 4  # models of each world: of fewer no normal is fitted to one half
 AUC, STRANGERS = "records\nAUC", "strangers\nAUC"
 HEADER = ["forgotten", "method", "model", "score", "models", "retrained", "AUC\nalone", "alone\n±"]
-HEADER += [
-    "retrain's\nalone",
-    "retrain's\n±",
-    AUC,
-    "AUC\nlow",
-    "AUC\nhigh",
-    STRANGERS,
-    "TPR at\n1 % FPR",
-]
-HEADER += ["models\nAUC", "epsilon", "largest\nepsilon"]
+HEADER += ["retrain's\nalone", "retrain's\n±", AUC, "AUC\nlow", "AUC\nhigh", STRANGERS]
+HEADER += ["TPR at\n1 % FPR", "models\nAUC", "epsilon", "largest\nepsilon"]
 CEILING, FLOOR = "original", "retrained"
 HOLLOW = "hollow: of images that neither saw"
 Key = TypeVar("Key")
@@ -210,7 +202,9 @@ def picture(rows: Sequence[Sequence[str]]) -> Figure:
 def main(arguments: list[str] | None = None) -> int:
     parser = launch.parser(__doc__)
     parser.add_argument("results", nargs="+", type=given, metavar="RESULTS")
-    parser.add_argument("--out", type=given, metavar="FOLDER", help="membership.md and .csv")
+    parser.add_argument(
+        "--out", type=given, metavar="FOLDER", help="for membership.md, .csv and .png"
+    )
     options = parser.parse_args(arguments)
     if options.out and options.out.is_file():
         raise UsageError(f"--out {options.out}: is a file. Type --out FOLDER")

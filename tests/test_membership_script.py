@@ -2,6 +2,7 @@
 tests/evals/test_membership.py.
 """
 
+import csv
 import importlib.util
 from types import ModuleType, SimpleNamespace
 
@@ -149,3 +150,22 @@ def test_a_file_is_no_folder_to_write_in(tmp_path):
 def test_a_folder_without_scores_says_what_to_type(tmp_path):
     with pytest.raises(UsageError, match=r"no run with scores.*held_out.share=0.5"):
         membership.main([str(tmp_path)])
+
+
+def test_the_table_of_the_page_has_the_numbers_of_the_files():
+    page = ROOT / "docs" / "results" / "membership.md"
+    with open(page.with_suffix("") / "membership.csv", newline="") as file:
+        written = [row for row in csv.DictReader(file) if row["score"] == "loss"]
+    by_model = {(row["method"], row["model"]): row for row in written}
+    attack = next(model for _, model in by_model if " by " in model)
+    rows = [
+        line.strip("| ").split(" | ") for line in page.read_text().splitlines() if "± 0." in line
+    ]
+    rows = [row for row in rows if len(row) == 9 and row[0] != "retrain"]
+    assert len(rows) == 9
+    for method, *cells in rows:
+        before = by_model[method, "original" if method == "original" else "unlearned"]
+        for row, shown in zip((before, by_model[method, attack]), (cells, cells[3:]), strict=True):
+            told = f"{row['records AUC']} [{row['AUC low']}, {row['AUC high']}]"
+            alone = f"{row['AUC alone']} ± {row['alone ±']}"
+            assert shown[:3] == [alone, told, row["strangers AUC"]], method
