@@ -158,9 +158,14 @@ def write(results: Results, folder: Path) -> list[Path]:
     texts["results.csv"] = frame_csv(results.tidy)
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
-    texts |= Site(results, folder, list(texts)).pages
+    paths = put(folder, texts)  # a page that fails costs no table
+    paths += put(folder, Site(results, folder, list(texts)).pages)
     if audit.audits(results.records):
-        texts["audit.html"] = audit.audit_page(results.records, folder)
+        paths += put(folder, {"audit.html": audit.audit_page(results.records, folder)})
+    return paths
+
+
+def put(folder: Path, texts: dict[str, str]) -> list[Path]:
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]
@@ -171,11 +176,9 @@ def write_classifiers(results: Results, options: argparse.Namespace, *, alone: b
     folder, boards = options.out, classification.boards(results)
     texts = {name: render(boards) for name, render in classification.RENDERERS.items()}
     texts["results-classification.csv"] = frame_csv(results.tidy)
+    paths = put(folder, texts)
     name = "index.html" if alone else "classification.html"
-    texts[name] = classification.front(results, boards, list(texts))
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    paths = [folder / name for name in texts]
+    paths += put(folder, {name: classification.front(results, boards, list(texts))})
     drawn = [each for board in boards for each in classification.figures(results, board)]
     for index, (_, drawing) in enumerate(drawn if options.figures else [], start=1):
         for kind in ("pdf", "png"):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -234,6 +235,21 @@ def test_other_settings_are_another_row(change, named):
     made = results(records)
     assert sorted(len(group.records) for group in made.groups) == [1, 2] and len(made.tables) == 1
     assert sum(named in group.note for group in made.groups) == 1
+
+
+def test_rates_of_one_attack_are_one_line_however_much_else_differs():
+    """What is folded of a method's many settings says nothing of the rate."""
+    settings = dict.fromkeys(("ema", "steps", "weight", "cover", "batch"), 1)
+    records = []
+    for number, (changed, rate) in enumerate(itertools.product((0, 1), (1e-4, 1e-3))):
+        record = make_record(name=str(number))
+        record["config"]["method"] |= {name: value + changed for name, value in settings.items()}
+        record["config"]["attack"]["learning_rate"] = rate
+        records.append(record)
+    groups = results(records).groups
+    assert len(groups) == 4 and len({group.method_note for group in groups}) == 2
+    assert {group.attack_note for group in groups} == {""}
+    assert sorted("attack.learning_rate=0.001" in group.note for group in groups) == [0, 0, 1, 1]
 
 
 def test_another_object_among_the_settings_is_named():

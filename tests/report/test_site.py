@@ -13,6 +13,7 @@ from made_up import without_rows, write_run
 from report_command import Page
 from test_leaderboard import GRID, run
 
+from scripts import report as command
 from unrelearn.report import method_page, render, site
 from unrelearn.report.page import write_page
 from unrelearn.report.records import PAGE, collect
@@ -41,6 +42,16 @@ def report(tmp_path_factory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(page, encoding="utf-8")
     return folder
+
+
+def test_a_page_that_fails_costs_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise OSError("no space for a picture")
+
+    monkeypatch.setattr(command, "Site", broken)
+    with pytest.raises(OSError):
+        command.write(results(GRID), tmp_path)
+    assert (tmp_path / "leaderboard.csv").is_file() and (tmp_path / "results.csv").is_file()
 
 
 def test_every_link_leads_somewhere(report: Path):

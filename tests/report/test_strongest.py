@@ -374,6 +374,39 @@ def test_irreversible_takes_both_attacks_and_models_that_are_whole():
     )
 
 
+@pytest.mark.parametrize(
+    "attack, changes, called",
+    [
+        ("dimra_relative", {}, "DiMRA, relative steps"),
+        ("dimra", {"budgets": [0, 4000]}, "DiMRA (budgets=[0, 4000])"),
+        ("lora", {}, None),
+    ],
+)
+def test_irreversible_takes_every_setting_of_both_attacks(attack: str, changes: dict, called):
+    every = the_records(seeds=range(2))
+    for seed in range(2):
+        for method, end in (("retrain", 0.01), ("random_label", 0.4)):
+            other = annealed(method, end, attack, seed)
+            other["config"]["attack"] |= changes
+            every.append({**other, "name": f"{other['name']}-again"})
+    verdict_of = row(the_board(every), "random label")["verdict"]
+    assert verdict_of == (f"reversible: {called}" if called else "irreversible here")
+
+
+def test_the_strongest_rate_and_the_cost_of_an_attack_stand_on_the_board():
+    ends = {(1e-4, 0): 0.1, (1e-3, 0): 0.3, (1e-4, 1): 0.4, (1e-3, 1): 0.2}
+    records = [annealed("dimum", e, seed=s, rate=r) for (r, s), e in ends.items()]
+    records += [annealed("retrain", 0.0, seed=seed) for seed in (0, 1)]
+    for record in records:
+        record["attack_share_of_pretraining"] = 0.4
+    board = the_board(records)
+    assert row(board, "DiMUM")["at rate"] == "0.0001, 0.001"
+    assert "DiMRA: 0.4 of pretraining." in leaderboard.to_brief([board])
+    assert matrix_line([*records, make_record(attack="none")])["rate"] == "0.001 0.0001"
+    alone = [record for record in records if record["config"]["attack"]["learning_rate"] == 1e-3]
+    assert "at rate" not in row(the_board(alone), "DiMUM")
+
+
 def test_old_records_have_dashes_and_no_new_columns():
     records = [
         make_record(method=method, seed=seed, name=f"{method}-{seed}")
@@ -406,12 +439,13 @@ def test_shares_held_out_and_the_other_sampler_stand_beside_the_oracles_number()
             row_["metrics"]["agreement"] = {"1.0": {"held_out_forget_accuracy": wilson(0.25)}}
     shown = row(the_board(records), "DiMUM")
     assert (shown["another %"], shown["nothing %"]) == ("90.0", "8.8") and shown[
-        "held-out / other sampler"
-    ] == "25.0 / 31.0"
+        "held-out / other sampler / another / nothing"
+    ] == "25.0 / 31.0 / 90.0 / 8.8"
     assert shown["UA % held-out"].startswith("75.0")
     made = results([*records, make_record(attack="none")])
     line = matrix_line([*records, make_record(attack="none")])
     assert (float(line["held_out"]), float(line["other_sampler"])) == (0.25, 0.31)
+    assert (float(line["another"]), float(line["nothing"])) == (0.9, 0.088)
     headers, rows = summary_cells(records[1])
     assert rows[1][headers.index("another,\nnothing %")] == "90.0, 8.8"
     assert rows[1][headers.index("other\nsampler %")].startswith("31.0 [")

@@ -143,7 +143,7 @@ def _bounds(cfg: Config, dataset: Any) -> Problems:
     columns = [column for column in dataset.columns if not column.values]
     if unknown := [column.name for column in columns if not column.bounds]:
         why = f"needs bounds, known without looking at the rows, of {', '.join(unknown[:5])}"
-        instead = {"dataset.bounds": {unknown[0]: [0, 100]}}
+        instead = {"dataset.bounds": {name: [0, 100] for name in unknown[:5]}}
         yield problem("gan.statistics", "dp", why, instead)
 
 

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from unrelearn.report.records import (
@@ -78,7 +78,8 @@ class Group:
     distance_images: int | None  # of the Fréchet distance, whose bias depends on it
     budgets: tuple[float, ...]  # optimiser steps, or levels in the order they were measured in
     table: str = ""  # title of the table it belongs to, naming what sets that table apart
-    notes: tuple[str, ...] = ()  # settings that set it apart from another row of the same name
+    # settings of "method", "attack" and "rate" that set it apart from another row of the same name
+    notes: dict[str, list[str]] = field(default_factory=dict)
     number: int = 0  # its place among all groups
     style: int = 0  # colour and marker: a method looks the same in every figure
 
@@ -92,19 +93,22 @@ class Group:
 
     @property
     def note(self) -> str:
-        return ", ".join(self.notes)
+        attack = self._notes("attack") + self._notes("rate")
+        attack.sort(key=lambda part: (part.startswith("and "), part))
+        return ", ".join(attack + self._notes("method"))
 
     @property
     def method_note(self) -> str:
         """The note without the attack's settings."""
-        return ", ".join(part for part in self.notes if not part.startswith("attack."))
+        return ", ".join(self._notes("method"))
 
     @property
     def attack_note(self) -> str:
         """The attack's settings of the note, without its learning rate."""
-        parts = [part for part in self.notes if part.startswith("attack.")]
-        parts = [part for part in parts if not part.startswith(f"{RATE}=")]
-        return ", ".join(part.removeprefix("attack.") for part in parts)
+        return ", ".join(part.removeprefix("attack.") for part in self._notes("attack"))
+
+    def _notes(self, section: str) -> list[str]:
+        return self.notes.get(section, [])
 
     def count(self, status: str) -> int:
         return sum(record["status"] == status for record in self.records)
@@ -148,8 +152,10 @@ def comparison(records: Sequence[Record]) -> list[Group]:
             group.table = title + (f" ({', '.join(parts)})" if parts else "")
     for same in gathered(groups, _row_name).values():
         treated = [{**g.treatment, "measured_budgets": _known(g.budgets)} for g in same]
-        for group, parts in zip(same, differences(treated), strict=True):
-            group.notes = tuple(parts)
+        for section in ("method", "attack", "rate"):  # what is folded says nothing of the others
+            own = [{k: v for k, v in each.items() if _section(k) == section} for each in treated]
+            for group, parts in zip(same, differences(own), strict=True):
+                group.notes[section] = parts
     groups.sort(key=lambda group: (*_row_name(group)[:2], *place(group), group.note))
     styles: dict[tuple[str, str], int] = {}
     for number, group in enumerate(groups):
@@ -157,6 +163,10 @@ def comparison(records: Sequence[Record]) -> list[Group]:
         method = group.first["method"], group.method_note
         group.style = styles.setdefault(method, len(styles))
     return groups
+
+
+def _section(key: str) -> str:
+    return "rate" if key == RATE else "attack" if key.startswith("attack.") else "method"
 
 
 def place(group: Group) -> tuple[int, str, str]:

@@ -17,7 +17,7 @@ from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
 from unrelearn.report.panel import Panel, presences
 from unrelearn.report.panel_runs import WORST
-from unrelearn.report.records import NONE, OF_WORDS, WORD
+from unrelearn.report.records import NONE, OF_WORDS, WORD, number
 from unrelearn.report.render import (
     Cells,
     caption,
@@ -28,12 +28,14 @@ from unrelearn.report.render import (
     natural_width,
 )
 from unrelearn.report.stats import ENOUGH, IMAGES, SEEDS, Difference
+from unrelearn.report.table import pick
 from unrelearn.report.verdicts import gap, notes, ranked, verdict
 from unrelearn.report.words import DASH, display_name, guidance_label, joined
 from unrelearn.terminal import Console
 
 PARAPHRASE = "paraphrase_accuracy"
 BESIDE = {"held_out": "held-out", "other_sampler": "other sampler", PARAPHRASE: "paraphrase"}
+BESIDE |= {"another": "another", "nothing": "nothing"}
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -65,7 +67,8 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
     for attack in panel.heads:
         of = [m for m in shown if m.name in heads and m.attack == attack]
         ordered += [_column(panel, guidance, measure) for measure in of]
-        ordered += [_beside(panel, guidance, attack), difference_column(panel, guidance, attack)]
+        ordered += [_rate(panel, guidance, attack), _beside(panel, guidance, attack)]
+        ordered.append(difference_column(panel, guidance, attack))
     for name in WANTED:
         ordered += [_column(panel, guidance, m) for m in shown if m.name == name]
     if len(panel.attacks) > 2:
@@ -82,12 +85,28 @@ def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
     return TextColumn(measure.header, partial(measure.text, panel, guidance), measure.attack)
 
 
+def _rate(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
+    """The strongest learning rates of all seeds, where there was a choice."""
+    if pick(panel.runs, attack_label=attack)["rate"].nunique() < 2:
+        return None
+
+    def text(method: str) -> str:
+        cell = panel.cell(guidance, method, attack)
+        rates = cell.seeds["rate"].dropna().unique() if cell else []
+        return ", ".join(f"{rate:g}" for rate in sorted(rates)) or DASH
+
+    return TextColumn("at rate", text, attack)
+
+
 def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
-    """Means of the held-out classifier, and of another sampler's images, for the same models."""
+    """For the same models the means of the held-out classifier, of another sampler's images, and
+    of the oracle's other answers.
+    """
     known = set(panel.values["base"])
     if panel.presence.of_word:
         known -= {"other_sampler"}  # which looks for the class
     metrics = {"held_out": panel.presence.held_out}
+    metrics |= {name: f"forget_accuracy_{name}" for name in ("another", "nothing")}
     beside = {name: text for name, text in BESIDE.items() if metrics.get(name, name) in known}
 
     def text(method: str) -> str:
@@ -128,7 +147,17 @@ def legend(panels: Sequence[Panel]) -> str:
     heads = list(dict.fromkeys(attack for panel in panels for attack in panel.heads))
     about = {"heads": heads, "shown": presences(panels)}
     words = [caption("leaderboard", **about), difference_words(panels), caption("seconds")]
+    words += dict.fromkeys(cost for panel in panels for cost in _costs(panel))
     return " ".join([*filter(None, words), *(note for panel in panels for note in notes(panel))])
+
+
+def _costs(panel: Panel) -> Iterator[str]:
+    """``DiMRA: 0.4 of pretraining.``; older records do not say."""
+    for attack in panel.heads:
+        records = pick(panel.runs, attack_label=attack)["record"]
+        shares = [number(record.get("attack_share_of_pretraining")) for record in records]
+        if words := dict.fromkeys(f"{share:.2g}" for share in shares if share is not None):
+            yield f"{attack}: {' and '.join(words)} of pretraining."
 
 
 def difference_words(panels: Sequence[Panel]) -> str:

@@ -76,8 +76,8 @@ def legend(panels: Sequence[Panel]) -> str:
 
 COLUMNS = (  # noqa: SIM905
     "table forgotten guidance method method_settings holds attack attack_settings mean low high n"
-    " values maximum lower_bound broke held_out other_sampler at retained_after other_starts"
-    " minus_other_starts runs retained unlearn_seconds"
+    " values maximum lower_bound broke held_out other_sampler another nothing rate at"
+    " retained_after other_starts minus_other_starts runs retained unlearn_seconds"
 ).split()
 
 
@@ -108,6 +108,9 @@ def _numbers(cell: PanelCell) -> list[object]:
         int(cell.tried["broke"].sum()),
         cell.mean("held_out"),
         cell.mean("other_sampler"),
+        cell.mean("another"),
+        cell.mean("nothing"),
+        _each(seeds["rate"], "g"),
         _each(seeds["at"], "g"),
         _each(seeds["retained"], ".3f"),
         cell.mean("other_starts"),

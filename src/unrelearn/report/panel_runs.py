@@ -16,7 +16,7 @@ HEADINGS = ("", HOLDS_NOTHING, HOLDS_CLASS, WORST)  # of columns, from left to r
 NOTHING, ALL = "nothing of the class", "all"  # the two worst cases
 # their ends are the original and the images themselves: no worst case
 AUDITS = ("interpolation", "context_probe")
-MAIN, INVERSION = "dimra", "embedding_inversion"  # the attacks that rank
+RANKING = MAIN, INVERSION = "dimra", "embedding_inversion"  # the attacks that rank
 MODEL = ["method_label", "attack_label", "seed"]
 
 
@@ -180,6 +180,12 @@ class PanelRuns:
     def heads(self) -> list[str]:
         """The attacks that rank."""
         return [attack for attack in (self.main, self.inversion) if attack]
+
+    @property
+    def deciding(self) -> list[str]:
+        """Those, and their other settings and presets."""
+        others = [c.label for c in self.columns if c.heading and c.name.startswith(RANKING)]
+        return list(dict.fromkeys([*self.heads, *others]))
 
     def _most_met(self, runs: pd.DataFrame) -> str | None:
         """The settings that most methods met; of several those that bring back most."""

@@ -22,6 +22,8 @@ BESIDE = {
     "other_sampler": "other_sampler",
     "forget_accuracy_other_starts": "other_starts",
     "forget_accuracy_difference": "difference",
+    "forget_accuracy_another": "another",
+    "forget_accuracy_nothing": "nothing",
     **{each.name: each.name for each in OF_WORDS},
 }
 NAMES = ("held_out", *BESIDE.values())
@@ -133,6 +135,7 @@ def reported(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = pairs.assign(value=pairs["value"].astype(float)).groupby(by, sort=False, dropna=False)
     seeds["maximum"] = groups["value"].max()
     seeds["at"] = groups["step"].first().astype(float)
+    seeds["rate"] = pd.to_numeric(groups["rate"].first(), errors="coerce")
     seeds["broke"] = groups["broke"].first()
     seeds["runs"] = groups["run"].agg(lambda runs: "+".join(runs.dropna()))
     seeds["ids"] = groups["id"].agg(tuple)

@@ -19,20 +19,22 @@ RUINED = "not ranked: ruined"
 
 
 def verdict(panel: Panel, guidance: str, method: str) -> str:
-    """ "irreversible" only where both attacks stay within retrain's interval."""
+    """ "irreversible" only where DiMRA and inversion stay within retrain's interval, in each of
+    their settings that met both; what alone goes beyond it and ranks nobody is named.
+    """
     name = panel.named[method][0]
     if name in REFERENCES:
         return "reference" if name == "retrain" else DASH
     if method in panel.ruined:
         return RUINED
     within = []
-    for attack in panel.heads:
+    for attack in panel.deciding:
         beyond, limit = gap(panel, guidance, attack, method), panel.limits.get((guidance, attack))
         if beyond is None or limit is None:
-            within.append(False)
+            within.append(attack not in panel.heads)
             continue
         if beyond > limit + ROUNDING:
-            return REVERSIBLE
+            return REVERSIBLE if attack in panel.heads else f"{REVERSIBLE}: {attack}"
         cell = panel.cell(guidance, method, attack)
         within.append(not (cell and cell.tried["broke"].any()))
     main = panel.main and panel.named[panel.main][0]
