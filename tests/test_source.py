@@ -11,7 +11,7 @@ import torch
 from runs import Cell
 
 from unrelearn import circumstances, source
-from unrelearn.evals import forget_accuracy
+from unrelearn.evals import fd_oracle, fid, forget_accuracy
 from unrelearn.fit import FitOptions, Recorder
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.row_swap import RowSwap
@@ -91,6 +91,14 @@ def test_what_a_class_derives_from_in_its_folder_counts_too(monkeypatch, tmp_pat
     first = source.source_of(load(tmp_path / "derived_of_mine.py", text).Mine)
     (tmp_path / "base_of_mine.py").write_text("class Base:\n    a = 2\n")
     assert source.source_of(sys.modules["derived_of_mine"].Mine) != first
+
+
+def test_what_a_measurement_calls_in_its_folder_counts_too(monkeypatch):
+    """fid is fd_oracle in other features: an edit of the latter is one of both."""
+    changed = {source.PACKAGE / "evals" / "fd_oracle.py"}
+    monkeypatch.setattr(source, "uncommitted", lambda: frozenset(changed))
+    assert source.source_of(fid.run) == source.source_of(fd_oracle.run) is not None
+    assert source.source_of(forget_accuracy.run) is None and source.source_of(len) is None
 
 
 def test_what_git_says(monkeypatch, fresh):

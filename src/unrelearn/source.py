@@ -6,6 +6,7 @@ import inspect
 import subprocess
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
@@ -63,8 +64,8 @@ def commit() -> str | None:
 
 
 def source_of(target: object) -> str | None:
-    """The sha256 of the file of a class or function, and of those in its folder that it derives
-    from, if not committed.
+    """The sha256 of the file of a class or function, and of those in its folder that it makes use
+    of, if not committed.
 
     None if all of them are files of the package that stand as in HEAD, or of an installed package:
     these are covered by the version of their stage.
@@ -86,16 +87,18 @@ def for_keys(targets: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def files_of(target: object) -> list[Path]:
-    """The file of a class or function, and those in the same folder that a class derives from; none
-    of what is built in.
+    """The file of a class or function, and those of its folder whose names that file makes use of;
+    none of what is built in.
     """
-    own = _file(target)
-    bases = map(_file, inspect.getmro(target)[1:]) if inspect.isclass(target) else ()
-    return (
-        sorted({own, *(path for path in bases if path and path.parent == own.parent)})
-        if own
-        else []
-    )
+    paths: dict[Path, ModuleType | None] = {}
+    targets: list[Any] = [target]
+    while targets:
+        path, module = _file(targets[0]), inspect.getmodule(targets.pop(0))
+        if path and path not in paths and (not paths or path.parent == next(iter(paths)).parent):
+            paths[path] = module
+            used = vars(module).values() if module else ()
+            targets += [each for each in used if inspect.ismodule(each) or callable(each)]
+    return sorted(paths)
 
 
 def _file(target: Any) -> Path | None:
