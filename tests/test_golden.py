@@ -1,5 +1,5 @@
-"""The loss of the first 20 steps of every trained method and attack, as it was when the numbers
-were last accepted.
+"""The loss of the first 20 steps of every trained method and attack, how far every edit moves the
+weights, and what is measured of made-up evidence, as it was when the numbers were last accepted.
 
 Whoever changes a number here on purpose writes the new ones with
 
@@ -17,9 +17,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from formulas import at
 from makers import OF_WORDS
-from tiny import TRAINED, from_yaml, network, new_task, pretraining, train
+from tiny import EDITS, TRAINED, from_yaml, network, new_task, pretraining, train, weights
 
+from unrelearn.evals import (
+    agreement,
+    density_coverage,
+    entropy,
+    fd_oracle,
+    forget_accuracy,
+    kid_oracle,
+    other_sampler,
+    precision_recall,
+    replacement,
+    retain_accuracy,
+)
+from unrelearn.evals.evidence import Evidence, Predictions
 from unrelearn.stage import Stage
 from unrelearn.stages import memorise  # noqa: F401 - known then, as those of both tracks
 from unrelearn.tracks import classification, diffusion, vflgan  # noqa: F401
@@ -44,6 +59,7 @@ KEPT = (
     GOLDEN / "versions.json"
 )  # the versions of the stages, and a digest of each trace that was made with them
 TRAINS = ("pretrain", "unlearn", "attack")  # the stages whose versions speak for the traces
+MEASURED, MEASURES = "measured", ("evaluate",)  # and for the measurements
 # what draws images rounds them to bytes, and what ranks weights cuts somewhere: another CPU's last
 # digits then grow
 GROWS = {
@@ -102,9 +118,84 @@ def test_the_losses_of_what_reads_captions_have_not_changed(name: str, tmp_path:
     compare(name, trace(OF_WORDS[name](max_steps=20), tmp_path))
 
 
+MEASUREMENTS = (
+    agreement,
+    entropy,
+    fd_oracle,
+    forget_accuracy,
+    kid_oracle,
+    other_sampler,
+    replacement,
+    retain_accuracy,
+)
+STILL = ("row_swap", "projection_swap", "random_weights")
+
+
+def distance(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:
+    squares = [(after[name].double() - before[name].double()).square().sum() for name in before]
+    return float(f"{float(sum(squares)) ** 0.5:.7g}")
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [*(("method", n) for n in STILL), *(("attack", n) for n in EDITS)]
+)
+def test_how_far_an_edit_moves_the_weights_has_not_changed(group, name, compose, tmp_path: Path):
+    task = new_task()
+    task.network.load_state_dict(network(seed=1).state_dict())
+    before = {key: value.clone() for key, value in task.network.state_dict().items()}
+    module = train(from_yaml(compose, group, name)(task), tmp_path)
+    after = [at(module, level) for level in getattr(module.method, "levels", ())]
+    distances = [distance(before, each) for each in after or [weights(module)]]
+    compare(f"{group}-{name}", {"distance": distances})
+
+
+def measured_values() -> dict[str, list[float]]:
+    """All numbers of the measurements that read the oracle alone, of 120 made-up images a set."""
+    draw = torch.Generator().manual_seed(0)
+
+    def seen(classes: list[int]) -> Predictions:
+        labels = torch.tensor(classes).repeat(120)[:120]
+        probabilities = torch.rand(2, 120, 5, generator=draw, dtype=torch.float64).softmax(-1)
+        features = torch.randn(120, 6, generator=draw, dtype=torch.float64) + labels[:, None]
+        return Predictions(labels, *probabilities, features)
+
+    scales = ("1.0", "2.0")
+    evidence = Evidence(
+        {scale: seen([2]) for scale in scales},
+        {scale: seen([0, 1, 3]) for scale in scales},
+        seen([0, 1, 3]),
+        seen([0, 1, 3]),
+        forget_classes=[2],
+        num_classes=4,
+        other_sampler={scale: seen([2]) for scale in scales},
+    )
+    values = {}
+    for measurement in MEASUREMENTS:
+        values[measurement.__name__.rpartition(".")[2]] = numbers(measurement.run(evidence))
+    values["precision_recall"] = numbers(precision_recall.run(evidence, "oracle", 3))
+    values["density_coverage"] = numbers(density_coverage.run(evidence, "oracle", 5))
+    return values
+
+
+def numbers(value: object) -> list[float]:
+    """All that stand in a result, in its order, and hits as their count."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for each in value for number in numbers(each)]
+    if isinstance(value, str):
+        return [float(value.count("1"))]
+    return [] if value is None else [float(f"{float(value):.7g}")]
+
+
+def test_what_is_measured_has_not_changed():
+    compare(MEASURED, measured_values())
+
+
 def test_every_golden_file_belongs_to_a_test():
     trained = {f"{group}-{name}" for group, name in TRAINED}
-    assert digests().keys() == {"pretraining", *OF_WORDS} | trained
+    edited = {*(f"method-{name}" for name in STILL), *(f"attack-{name}" for name in EDITS)}
+    assert digests().keys() == {"pretraining", MEASURED, *OF_WORDS} | trained | edited
 
 
 def digests() -> dict[str, str]:
@@ -125,24 +216,20 @@ def committed() -> dict:
 
 
 def unversioned(before: dict, versions: dict[str, int], traces: dict[str, str]) -> list[str]:
-    """Traces that moved though no version of a stage that trains was raised; a new trace moves
+    """Traces that moved though no version of a stage that makes them was raised; a new trace moves
     nothing.
     """
-    raised = any(versions[stage] > before["versions"].get(stage, 0) for stage in TRAINS)
-    return (
-        []
-        if raised
-        else [
-            name for name, digest in before["traces"].items() if traces.get(name, digest) != digest
-        ]
-    )
+    raised = {stage for stage in versions if versions[stage] > before["versions"].get(stage, 0)}
+    moved = [name for name, old in before["traces"].items() if traces.get(name, old) != old]
+    return [n for n in moved if not raised & set(MEASURES if n == MEASURED else TRAINS)]
 
 
 def test_versions_are_raised_where_traces_move():
     found = {"versions": VERSIONS, "traces": digests()}
     moved = unversioned(committed(), **found)
     assert not moved, (
-        f"{', '.join(moved)}: moved; raise the version of one of {TRAINS} in unrelearn.stages"
+        f"{', '.join(moved)}: moved; raise the version of one of {TRAINS} in unrelearn.stages,"
+        f" of {MEASURED} of {MEASURES}"
     )
     if os.environ.get("UNRELEARN_GOLDEN") == "write":
         KEPT.write_text(json.dumps(found, indent=1) + "\n")
@@ -155,6 +242,8 @@ def test_versions_are_raised_where_traces_move():
         (None, {"a": "2", "b": "1"}, ["a"]),
         ("evaluate", {"a": "2", "b": "1"}, ["a"]),
         ("attack", {"a": "2", "b": "1"}, []),
+        ("attack", {MEASURED: "2"}, [MEASURED]),
+        ("evaluate", {MEASURED: "2"}, []),
         (None, {"a": "1", "b": "1", "new": "1"}, []),
         (None, {"b": "1"}, []),  # a method that is gone
     ],
@@ -162,7 +251,7 @@ def test_versions_are_raised_where_traces_move():
 def test_a_trace_that_moved_wants_a_version_of_what_trains(
     stage: str | None, traces: dict, expected: list[str]
 ):
-    before = {"versions": VERSIONS, "traces": {"a": "1", "b": "1"}}
+    before = {"versions": VERSIONS, "traces": {"a": "1", "b": "1", MEASURED: "1"}}
     assert (
         unversioned(before, VERSIONS | ({stage: VERSIONS[stage] + 1} if stage else {}), traces)
         == expected
