@@ -58,8 +58,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help=(
             "where to write index.html with its pages, leaderboard and table as .md, .csv and .tex"
-            " (table.md: six columns of the leaderboard), comparison.md, differences.csv,"
-            " results.csv (all that was measured, one line each: docs/read-results.md), and"
+            " (table.md: six columns of the leaderboard, board.md: the first of them),"
+            " comparison.md, differences.csv, results.csv (all that was measured, one line each:"
+            " docs/read-results.md), and"
             " matrix.md and matrix.csv where there are at least two attacks, none included;"
             " audit.html of weights from elsewhere (default: outputs/report/compare)"
         ),

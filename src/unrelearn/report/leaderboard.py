@@ -190,6 +190,16 @@ def to_markdown(panels: Sequence[Panel]) -> str:
 
 
 def to_brief(panels: Sequence[Panel]) -> str:
+    return _markdown(_brief(panels), panels)
+
+
+def to_first(panels: Sequence[Panel]) -> str:
+    """The first of these tables, without words: for a README."""
+    tables = _brief(panels[:1])
+    return f"{markdown_table(*tables[0][1])}\n" if tables else ""
+
+
+def _brief(panels: Sequence[Panel]) -> list[tuple[str, Cells]]:
     """At most six columns, for a page that is read on a phone."""
     tables = []
     for panel, guidance, name in boards(panels):
@@ -203,7 +213,7 @@ def to_brief(panels: Sequence[Panel]) -> str:
         shown += [difference_column(panel, guidance, attack) for attack in panel.heads]
         shown.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
         tables.append((name, cells(panel, guidance, shown)))
-    return _markdown(tables, panels)
+    return tables
 
 
 def _markdown(tables: Sequence[tuple[str, Cells]], panels: Sequence[Panel]) -> str:
@@ -267,6 +277,7 @@ def differences_csv(panels: Sequence[Panel]) -> str:
 
 RENDERERS = {
     "table.md": to_brief,
+    "board.md": to_first,
     "leaderboard.md": to_markdown,
     "leaderboard.csv": to_csv,
     "leaderboard.tex": to_latex,
