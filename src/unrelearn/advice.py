@@ -16,6 +16,10 @@ NAMES = {
     "dataset.root": False,
     "dataset.classes": True,
     "dataset.condition": False,
+    "dataset.names": True,
+    "dataset.categorical": True,
+    "dataset.target": True,
+    "dataset.parties": True,
     "attack.proxy.root": False,
     "model.checkpoint": True,
     "method.checkpoint": False,
@@ -27,6 +31,7 @@ NAMES = {
     "tracking.group": True,
     "tracking.tags": False,
 }
+INDEXED = ("forget", "forgotten_before")  # where a whole number may be an index
 INDEX = re.compile("0|[1-9][0-9]{0,8}")  # a number whose text is the one that everybody gives it
 # a text that Hydra reads as it stands
 PLAIN = re.compile(r"(\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII)

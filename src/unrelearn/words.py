@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unrelearn.advice import NAMES, shell, shown, text
+from unrelearn.advice import INDEXED, NAMES, shell, shown, text
 
 OPTIONS_WITH_VALUE = (  # noqa: SIM905
     "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir"
@@ -74,26 +74,28 @@ def split(text: str) -> list[str]:
 
 def keep_names(word: str) -> str:
     """The word, with quotes around what would reach us as a number or truth value of another text:
-    forget=1_0, forget=true.
+    forget=1_0, forget=true; where nothing has an index, around every number: dataset.root=2024.
     """
     key, equals, value = word.partition("=")
     name = key.lstrip("+")
     if not equals or name not in NAMES:
         return word
-    return f"{key}=" + ",".join(_kept(part, null=NAMES[name]) for part in split(value))
+    keeps = {"null": NAMES[name], "index": name in INDEXED}
+    return f"{key}=" + ",".join(_kept(part, **keeps) for part in split(value))
 
 
-def _kept(part: str, *, null: bool) -> str:
+def _kept(part: str, *, null: bool, index: bool) -> str:
     inner = part.strip()
     if inner.startswith("[") and inner.endswith("]"):
-        return "[" + ",".join(_kept(item, null=False) for item in split(inner[1:-1])) + "]"
+        items = (_kept(item, null=False, index=index) for item in split(inner[1:-1]))
+        return f"[{','.join(items)}]"
     value = read(inner)
     if value is UNREADABLE and inner.startswith("~"):  # a home folder
         return text(inner)
     if value is UNREADABLE or not (value is None or isinstance(value, bool | int | float)):
         return part
     whole = isinstance(value, int) and not isinstance(value, bool) and str(value) == inner
-    return part if whole or (null and value is None) else f'"{inner}"'
+    return part if (index and whole) or (null and value is None) else f'"{inner}"'
 
 
 def unreadable(words: Sequence[str]) -> list[str]:
