@@ -111,6 +111,10 @@ BAD = {
         "2 of them",
         "Type sampler.num_images=100",
     ],
+    "forget=[3,5] sampler.second.num_images=1": [
+        "sampler.second.num_images=1: is shared by the forgotten classes, 2 of them",
+        "Type sampler.second.num_images=100",
+    ],
     "forget=3,5": [
         "forget=3,5",
         "several values",

@@ -36,7 +36,14 @@ LINES = {
         "+method.blocks=[mid_block]",
     ],
     f"{TEXT} +method.parameters=attn": ["method.parameters=attn: ", "key_value"],
-    f"{TEXT} forget=[0,95] method=uce": ["method=uce: needs a word that all forgotten captions"],
+    f"{TEXT} forget=[0,95] method=uce": [
+        "method=uce: needs a word that all forgotten captions",
+        """Type 'forget="small red solid circle"', or another method""",
+    ],
+    f"{TEXT} sampler.num_images=47": [
+        "sampler.num_images=47: is shared by 48 paraphrases of what is forgotten",
+        "Type sampler.num_images=96",
+    ],
     f"{TEXT} attack=prompt_search model.text.length=11": ["needs 12 tokens", "length=12"],
     "method=uce": ["method=uce: is for another kind of model than model=unet_tiny"],
     f"{TEXT} dataset.images_per_combination=3": ["dataset.images_per_combination=3: "],

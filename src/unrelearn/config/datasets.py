@@ -59,11 +59,14 @@ def _forgotten(cfg: Config, dataset: Any, in_doubt: bool) -> list[str]:
         return error.problems
     method, problems = cfg.method, doubtful(cfg.forget, dataset) if in_doubt else []
     problems += _before(cfg, dataset, forgotten)
-    images, key = cfg.sampler.num_images, "sampler.num_images"
-    if images < len(forgotten):
-        why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
-        enough = {key: 50 * len(forgotten)}
-        problems.append(problem(key, images, f"{why} would have no image", enough))
+    counts = {"sampler.num_images": cfg.sampler.num_images}
+    if cfg.sampler.second and "other_sampler" in cfg.eval:
+        counts["sampler.second.num_images"] = cfg.sampler.second.num_images
+    for key, images in counts.items():
+        if images < len(forgotten):
+            why = f"is shared by the forgotten classes, {len(forgotten)} of them, and the last ones"
+            enough = {key: 50 * len(forgotten)}
+            problems.append(problem(key, images, f"{why} would have no image", enough))
     retained = set(range(len(dataset.class_names))) - set(forgotten)
     for name in ("memory_class", "anchor_class"):
         other, key = method.get(name), f"method.{name}"

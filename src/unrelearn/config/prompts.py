@@ -4,7 +4,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from unrelearn.advice import problem
+from unrelearn.advice import problem, typed
 from unrelearn.config.classes import forget_classes
 from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
@@ -105,18 +105,19 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
     if cfg.model.text is not None and needed > cfg.model.text.length:
         why = f"the caption {text!r} needs {needed} tokens, with start and end"
         problems.append(problem(key, cfg.model.text.length, why, {key: needed}))
+    try:
+        forgotten = forget_classes(cfg.forget, dataset)
+    except UsageError:  # said where `forget` is looked at
+        return problems
     for group, names in OF_WORDS.items():
         chosen = name_of(getattr(cfg, group))
-        if chosen in names and not _word(cfg, dataset, captions):
+        if chosen in names and not captions.concept(forgotten):
             why = "needs a word that all forgotten captions share and not all others"
-            instead = f"Type forget={dataset.class_names[0]!r}, or another {group}"
+            instead = f"Type {typed({'forget': dataset.class_names[0]})}, or another {group}"
             problems.append(problem(group, chosen, why, instead))
+    reworded = len(captions.paraphrases(forgotten)) * len(forgotten)
+    images, key = cfg.sampler.num_images, "sampler.num_images"
+    if "paraphrase_accuracy" in cfg.eval and len(forgotten) <= images < reworded:
+        why = f"is shared by {reworded} paraphrases of what is forgotten, and the last ones"
+        problems.append(problem(key, images, f"{why} would have no image", {key: 2 * reworded}))
     return problems
-
-
-def _word(cfg: Config, dataset: Any, captions: Any) -> bool:
-    """Whether a word names what is forgotten; also where that is wrong in itself."""
-    try:
-        return bool(captions.concept(forget_classes(cfg.forget, dataset)))
-    except UsageError:
-        return True
