@@ -85,6 +85,12 @@ def test_memorised_rows_are_near():
     assert 0.8 < fresh < 1.25 and copied == 0
 
 
+def test_rows_can_not_be_near_where_fresh_ones_are_training_rows():
+    seen = evidence(SAME)
+    twins = replace(seen, test=seen.real[0, :100])
+    assert nearest_record.run(twins, records=500)["value"] is None
+
+
 def test_sdmetrics_tells_tables_apart():
     pytest.importorskip("sdmetrics")
     result = sdmetrics.run(evidence(SAME, PERMUTED), pairs=10)
