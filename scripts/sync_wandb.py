@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from unrelearn import hosted, launch, progress, tracking
+from unrelearn.advice import command
 from unrelearn.paths import given
 from unrelearn.report.records import read_record
 
@@ -151,8 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(folders) - len(failed)} runs sent, {len(failed)} failed")
     if failed:
         print(
-            f"Type python scripts/sync_wandb.py {options.folder} again: it sends only what is"
-            " missing",
+            f"Type {command([str(options.folder)], 'scripts/sync_wandb.py')} again: it sends only"
+            " what is missing",
             file=sys.stderr,
         )
     if options.workspace:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -341,6 +342,17 @@ def test_what_is_sent_is_not_sent_again_and_a_failure_stops_nothing(tracked: Pat
     assert all(len(rows) == len({row["_step"] for row in rows}) for rows in server.rows.values())
     (view,) = (variables for name, variables in server.queries if name == "UpsertView2")
     assert (view["entityName"], view["projectName"]) == ("me", "unrelearn")
+
+
+def test_what_is_to_be_typed_again_is_quoted(tmp_path: Path, monkeypatch, capsys):
+    (run := tmp_path / "my outputs" / "offline-run-1-a").mkdir(parents=True)
+    (run / "run-a.wandb").touch()
+    monkeypatch.setattr(hosted, "account", lambda: "me")
+    monkeypatch.setattr(hosted, "send", lambda parts, seconds: "refused")
+    main = runpy.run_path(str(ROOT / "scripts" / "sync_wandb.py"))["main"]
+    assert main([str(run.parent), "--no-results"]) == 1
+    again = f"Type python scripts/sync_wandb.py '{run.parent}' again"
+    assert again in capsys.readouterr().err
 
 
 def test_a_run_that_gets_no_answer_is_given_up(tracked: Path, tmp_path: Path, monkeypatch):

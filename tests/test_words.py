@@ -178,6 +178,13 @@ def test_options_may_stand_anywhere():
     )
 
 
+@pytest.mark.parametrize("name", ["income ($)", "a:b", "x=y", "a,b", "[k] {l}", "a\\b", "50 %"])
+def test_names_in_a_dictionary_are_read_as_they_are(name: str):
+    (word,) = shlex.split(typed({"dataset.bounds": {name: [0, 100]}}))
+    value = OverridesParser.create().parse_override(keep_names(word)).value()
+    assert value == {name: [0, 100]}
+
+
 def test_text_of_other_values():
     assert (
         text([1, "a", None, True, [0.5]]) == "[1,a,null,true,[0.5]]"

@@ -88,7 +88,8 @@ def text(value: object, *, name: bool = False) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(text(item, name=name) for item in value)}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
+        keys = {key: re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(key)) for key in value}
+        return "{" + ",".join(f"{keys[key]}:{text(item)}" for key, item in value.items()) + "}"
     if not isinstance(value, str):
         return str(value)
     if name and INDEX.fullmatch(value):

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from unrelearn import launch
+from unrelearn.advice import shell
 from unrelearn.errors import UsageError
 from unrelearn.paths import CONF, given
 from unrelearn.report.groups import differences, gathered
@@ -32,7 +33,8 @@ def options(arguments: list[str] | None, about: str | None, out: Path) -> argpar
     parser.add_argument("--write", action="store_true", help="write conf/tuned/FOLDER of --out/")
     read = parser.parse_args(arguments)
     if read.out.is_dir():
-        raise UsageError(f"--out {read.out}: is a folder. Type --out {read.out}/tuning.csv")
+        instead = shell(str(read.out / "tuning.csv"))
+        raise UsageError(f"--out {read.out}: is a folder. Type --out {instead}")
     return read
 
 

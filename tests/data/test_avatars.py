@@ -140,6 +140,8 @@ def test_a_missing_package_is_one_line(
 
 
 def test_where_there_are_no_faces_it_is_said_how_to_draw_them(tmp_path: Path):
+    (line,) = Avatars("no such", ["Smiling"]).check()
+    assert "type python scripts/make_avatars.py --root 'no such', or" in line
     (line,) = Avatars(str(tmp_path), ["Smiling"]).check()
     assert f"type python scripts/make_avatars.py --root {tmp_path}, or" in line
     make(tmp_path, 40, 0, blocks)

@@ -124,3 +124,9 @@ def test_what_is_typed_of_a_design_that_is_not_run_is_refused(complaint: Callabl
     word = "gan.design.local.learning_rate=0.1"
     (line,) = complaint(*preset, word, "dry_run=true")
     assert line.startswith(f"error: {word}: this run has no design local. Add it to design=[...]")
+
+
+def test_a_folder_for_a_file_is_refused_with_what_a_shell_reads(choose: ModuleType, tmp_path: Path):
+    (folder := tmp_path / "my choice").mkdir()
+    with pytest.raises(UsageError, match=rf"Type --out '{folder}/tuning\.csv'$"):
+        choose.chosen.options(["runs", "--out", str(folder)], None, choose.chosen.CONF / "x.csv")

@@ -5,6 +5,7 @@ python-avatars (MIT).
 The classes are those of CelebA: every combination of a few attributes.
 """
 
+from unrelearn.advice import shell
 from unrelearn.data.celeba import CelebA
 from unrelearn.ranges import ImageSize
 
@@ -33,6 +34,6 @@ class Avatars(CelebA):
 
     @property
     def source(self) -> str:
-        return f"type python scripts/make_avatars.py --root {self.root}"
+        return f"type python scripts/make_avatars.py --root {shell(str(self.root))}"
 
     again = source
