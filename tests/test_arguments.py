@@ -93,6 +93,13 @@ def test_a_number_that_is_none_is_one_problem(value: object):
     assert "finite" in problem or "must be a number" in problem or "must be at most" in problem
 
 
+def test_a_number_that_is_none_is_seen_in_a_dictionary_of_lists():
+    for value in (math.nan, math.inf):
+        given = {"class": [0, value]}
+        (problem,) = check_value("dataset.categorical", given, dict[str, list[float]])
+        assert problem.endswith("Type 'dataset.categorical={class:[0,1]}'"), problem
+
+
 @pytest.mark.parametrize(
     "kind",
     [Share, Rate | None, Count, Annotated[float, Field(gt=0, le=0.99)], list[int], Literal["a"]],

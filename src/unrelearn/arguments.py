@@ -10,7 +10,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -126,16 +126,33 @@ def wording(annotation: object) -> tuple[str, object]:
 
 
 def not_finite(key: str, value: object, example: float) -> list[str]:
-    """The problem of a number, or of one in a list, that is none or has no end."""
-    values = value if isinstance(value, list) else [value]
-    why = next(filter(None, map(check.not_finite, values)), None)
+    """The problem of a number, or of one in a list or dictionary, that is none or has no end."""
+    why = next(filter(None, map(check.not_finite, _numbers(value))), None)
     if why is None:
         return []
     unlimited = key.endswith("grad_clip") and value == float("inf")
     example = 1e9 if unlimited else example
-    advice = typed({key: [example] if isinstance(value, list) else example})
+    advice = typed({key: _replaced(value, example)})
     limit = " for no limit" if unlimited else ""
     return [f"{key}={str(value)[:80]}: {why}. Type {advice}{limit}"]
+
+
+def _numbers(value: object) -> Iterator[object]:
+    """Whatever lies in nested lists and dictionaries."""
+    if isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+    else:
+        yield value
+
+
+def _replaced(value: object, example: float) -> object:
+    """The value, with the example for each number in it that can not be used."""
+    if isinstance(value, dict):
+        return {name: _replaced(one, example) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_replaced(one, example) for one in value]
+    return value if check.not_finite(value) is None else example
 
 
 def check_value(key: str, value: object, annotation: object) -> list[str]:
