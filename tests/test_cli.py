@@ -368,6 +368,17 @@ def test_a_folder_of_configurations_may_be_named_after_choices(tmp_path: Path):
     assert "seed: 5" in shown.stdout and "forget: 3" in shown.stdout, shown.stderr
 
 
+def test_values_in_an_experiment_that_can_not_be_read_are_shown_with_their_quotes(
+    complaint, tmp_path: Path
+):
+    (tmp_path / "experiment").mkdir()
+    several = "# @package _global_\nhydra: {sweeper: {params: {forget: 'naïve,cat'}}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(several, encoding="utf-8")
+    (line,) = complaint("-m", "--config-dir", str(tmp_path), "experiment=mine")
+    assert line.startswith("error: forget=naïve,cat: must be quoted for Hydra, as it holds ï.")
+    assert line.endswith("""Type 'forget="naïve",cat'""")
+
+
 def test_a_gpu_that_is_not_there(complaint):
     import torch
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 from yaml import YAMLError
@@ -17,7 +17,7 @@ from unrelearn.config.composition import composed
 from unrelearn.config.schema import Config, defaults, groups_of, leaves
 from unrelearn.config.values import known_keys, must_be
 from unrelearn.paths import CONF
-from unrelearn.words import UNREADABLE, read
+from unrelearn.words import UNREADABLE, read, unreadable
 
 # what OmegaConf says of a key, and of a dictionary, where a structured node is null
 BELOW_NULL = "Unexpected type for root|'NoneType' object has no attribute 'get' full_key"
@@ -43,6 +43,10 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         return _below_null(overrides) or None
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
+    # hydra.sweeper.params of a yaml; what was typed has been read before
+    unread = [error.override] if isinstance(error, OverrideParseException) else []
+    if lines := unreadable(unread):
+        return lines
     if "Ambiguous value" in text and (several := _several(overrides)):
         return several
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
