@@ -15,7 +15,9 @@ from unrelearn import launch
 from unrelearn.artifact import sha256
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
+from unrelearn.report.files import write_atomically
 from unrelearn.report.records import MODELS, Record, interval, read_record, row_of, rows_of
+from unrelearn.report.render import markdown
 from unrelearn.report.words import (
     attacked_by,
     budget_words,
@@ -70,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, UsageError) as error:
         return launch.complain([f"{options.run}: {error}"])
     card = model_card(record, row, options.folder)
-    (options.folder / "README.md").write_text(card, encoding="utf-8")
+    write_atomically(options.folder / "README.md", card)
     print(f"{options.folder}: {options.model} model of {record['name']}")
     return push(options.folder, options.push) if options.push else 0
 
@@ -156,7 +158,7 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
         data.to_yaml(),
         "---",
         "",
-        f"# {title}",
+        f"# {markdown(title)}",
         "",
         made_of(record),
         "",
@@ -181,7 +183,7 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
 
 
 def made_of(record: Record) -> str:
-    names = ", ".join(map(str, record["class_names"]))
+    names = markdown(", ".join(map(str, record["class_names"])))
     if stable(record):
         caption = record["config"]["model"]["latent"]["caption"]
         return (

@@ -5,12 +5,14 @@ import io
 import json
 import math
 import os
+import runpy
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
 import pytest
+from command import ROOT
 from made_up import make_record, write_run
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
@@ -57,6 +59,19 @@ def test_names_that_are_no_utf8_are_shown_with_the_sign_for_that(tmp_path: Path)
     write_run(tmp_path, record, samples=True)
     text = drawn(record, tmp_path)
     assert "class caf\N{REPLACEMENT CHARACTER}" in text and r"dataset.root=/caf\udce9" in text
+
+
+def test_names_in_a_model_card_are_no_markup(tmp_path: Path):
+    names = ["<b>", os.fsdecode(b"caf\xe9"), *MONEY[2:]]
+    record = make_record(attack="none", class_names=names, forget_classes=[0])
+    write_run(tmp_path, record)
+    weights = tmp_path / "artifacts" / record["rows"][1]["weights"].removesuffix(" (ema)") / "ema"
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    main = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    assert main([str(tmp_path / "runs" / record["name"]), str(tmp_path / "card")]) == 0
+    text = (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+    assert r"class \<b>" in text and r"are \<b>, caf\udce9, US_$5" in text
 
 
 @pytest.mark.parametrize(
