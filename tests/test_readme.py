@@ -154,7 +154,7 @@ def test_every_method_and_attack_is_named_in_the_tree():
 def test_the_readme_is_short_and_narrow():
     lines = README.splitlines()
     assert len(lines) <= 120
-    assert [line for line in lines if len(line) > 100] == []
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
 
 
 def tables(path: str) -> list[str]:
@@ -163,13 +163,9 @@ def tables(path: str) -> list[str]:
 
 
 def test_the_table_of_the_readme_is_the_first_that_make_results_effort_wrote():
-    """But for the column of which a sentence says the range."""
     (written, *_) = tables("docs/results/effort/table.md")
-    rows = [line.split(" | ") for line in written.splitlines()]
-    (shown,) = re.findall(r"<!-- results -->\n((?:\|.*\n)+)", README)
-    assert [line.split(" | ") for line in shown.splitlines()] == [row[:1] + row[2:] for row in rows]
-    shares = [float(each) for row in rows[2:] for each in row[1].split(" [")[0].split(", ")]
-    assert f"{min(shares):g} to {max(shares):g} % of images under class 7" in README
+    (shown,) = re.findall(r"<!-- board.md -->\n((?:\|.*\n)+)<!-- end -->", README)
+    assert shown == written == (ROOT / "docs/results/effort/board.md").read_text()
 
 
 def test_the_table_of_classifiers_is_the_one_that_make_results_classification_wrote():
