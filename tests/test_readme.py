@@ -154,7 +154,7 @@ def test_every_method_and_attack_is_named_in_the_tree():
 def test_the_readme_is_short_and_narrow():
     lines = README.splitlines()
     assert len(lines) <= 120
-    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+    assert [line for line in lines if len(line) > 100] == []
 
 
 def tables(path: str) -> list[str]:
@@ -165,7 +165,8 @@ def tables(path: str) -> list[str]:
 def test_the_table_of_the_readme_is_the_first_that_make_results_effort_wrote():
     (written, *_) = tables("docs/results/effort/table.md")
     (shown,) = re.findall(r"<!-- board.md -->\n((?:\|.*\n)+)<!-- end -->", README)
-    assert shown == written == (ROOT / "docs/results/effort/board.md").read_text()
+    assert shown == written.replace(" | ", "|")
+    assert shown == (ROOT / "docs/results/effort/board.md").read_text()
 
 
 def test_the_table_of_classifiers_is_the_one_that_make_results_classification_wrote():

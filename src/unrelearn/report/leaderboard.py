@@ -194,9 +194,9 @@ def to_brief(panels: Sequence[Panel]) -> str:
 
 
 def to_first(panels: Sequence[Panel]) -> str:
-    """The first of these tables, without words: for a README."""
+    """The first of these tables, without words and narrow: for a README."""
     tables = _brief(panels[:1])
-    return f"{markdown_table(*tables[0][1])}\n" if tables else ""
+    return f"{markdown_table(*tables[0][1])}\n".replace(" | ", "|") if tables else ""
 
 
 def _brief(panels: Sequence[Panel]) -> list[tuple[str, Cells]]:
