@@ -44,7 +44,7 @@ def test_the_first_numbers_are_of_the_word_and_retrain_stands_beside(made):
     assert own["DiMUM"]["concept\n%"].startswith("2.0 [") and "UA %" not in headers
     assert own["original"]["nearby\n%"] == "51.2" and own["DiMUM"]["nothing\n%"] == "12.5"
     assert own["DiMUM"]["held-out\n%"] == "0.5"
-    assert "held-out /\nparaphrase" in headers
+    assert "held-out /\nparaphrase /\nnothing" in headers
     csv = {measure.name for measure in measures(panel, "1.0")}
     assert {"unlearning_accuracy", "concept_accuracy", "nearby_damage"} <= csv
 
@@ -198,4 +198,4 @@ def test_the_report_fills_the_marked_lines_of_a_page(tmp_path: Path, capsys):
     assert page.read_text() == f"above\n<!-- comparison.md -->\n{text}<!-- end -->\nbelow\n"
     page.write_text("nothing marked")
     assert main(words) == 2
-    assert "Add one of table.md or leaderboard.md" in capsys.readouterr().err
+    assert "Add one of table.md or board.md or leaderboard.md" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def _beside(panel: Panel, guidance: str, attack: str) -> TextColumn | None:
     """
     known = set(panel.values["base"])
     if panel.presence.of_word:
-        known -= {"other_sampler"}  # which looks for the class
+        known -= {"other_sampler", "forget_accuracy_another"}  # which look for the class
     metrics = {"held_out": panel.presence.held_out}
     metrics |= {name: f"forget_accuracy_{name}" for name in ("another", "nothing")}
     beside = {name: text for name, text in BESIDE.items() if metrics.get(name, name) in known}

@@ -262,8 +262,9 @@ def difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
 def image_difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
     """As `difference`, image by image; None without hits, or where images share a start."""
     seeds = sorted(set(one.index) & set(other.index))
-    both = pd.concat([one.loc[seeds], other.loc[seeds]])
-    if not seeds or both["starts"].notna().any() or both["hits"].isna().any():
+    both = [frame.loc[seeds] for frame in (one, other)]
+    unknown = any(each["starts"].notna().any() or each["hits"].isna().any() for each in both)
+    if unknown or not seeds:
         return None
     hits = [(_vector(one.at[seed, "hits"]), _vector(other.at[seed, "hits"])) for seed in seeds]
     return over_images(hits) if all(len(a) == len(b) > 0 for a, b in hits) else None
