@@ -23,6 +23,7 @@ from unrelearn.report import (
 from unrelearn.report.classified import is_classifier
 from unrelearn.report.drawing import save
 from unrelearn.report.files import frame_csv, write_atomically
+from unrelearn.report.gallery import galleries
 from unrelearn.report.panel import panels
 from unrelearn.report.pivot import put_into
 from unrelearn.report.published import is_published
@@ -190,10 +191,11 @@ def write_classifiers(results: Results, options: argparse.Namespace, *, alone: b
 
 
 def save_figures(results: Results, folder: Path) -> list[Path]:
-    """Recovery over retrain first, then the recovery curves, matrices and trade-offs of every
-    table, as PDF and PNG.
+    """Recovery over retrain first, then samples where they are on this disk, recovery curves,
+    matrices and trade-offs of every table, as PDF and PNG.
     """
     drawings = {"recovery-over-retrain": [leaderboard.scatters(each) for each in panels(results)]}
+    drawings["samples"] = [galleries(each) for each in panels(results)]
     tables = results.tables.values()
     drawings["recovery"] = [comparison.recovery_figures(results, members) for members in tables]
     for name, draw in matrix.DRAWINGS.items():
