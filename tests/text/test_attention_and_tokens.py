@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from formulas import same_set
 from tiny import moved, train
 from tiny_text import CAPTIONS, network, new_task, prompting
 
@@ -13,6 +14,7 @@ from unrelearn.attacks.prompt_search import PromptSearch, replaced
 from unrelearn.attacks.textual_inversion import TOKENS, TextualInversion
 from unrelearn.diffusion import denoiser
 from unrelearn.diffusion.captions import FREE
+from unrelearn.diffusion.memory import memory_set
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.forget_me_not import ForgetMeNot
 
@@ -153,6 +155,15 @@ def test_the_found_prompt_is_written_and_stands_in_the_canonical_caption(tmp_pat
         changed = moved(before, module.network.state_dict())
         assert changed <= {"class_embedding.ids", denoiser.CLASS_EMBEDDING}
     assert not moved(before, module.network.state_dict())
+
+
+def test_memory_of_another_word_is_images_of_one_class_and_not_the_edited_caption():
+    module = prompting(DiMUM(**STEPS, memory="counterpart"))
+    task, last = module.task, module.task.forget_classes[-1]
+    following = next(c for c in task.retain_classes if c > last)
+    assert following != task.other_class(last)  # the same cross in another colour
+    memory = memory_set(task, "next_class", None, None).of_classes([last])
+    assert same_set(memory, task.retain.of_classes([following]))
 
 
 def test_dimum_says_the_word_as_the_unlearner_knows_it():

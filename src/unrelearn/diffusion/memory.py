@@ -8,12 +8,20 @@ from torch import Tensor
 from unrelearn import randomness
 from unrelearn.data import ImageSet
 from unrelearn.diffusion.sampling import sample
+from unrelearn.task import Task
 
 if TYPE_CHECKING:
     from unrelearn.diffusion.denoising import DenoisingTask
 
 Memory = Literal[
-    "another_class", "nearest_class", "counterpart", "all_retain", "fixed_k", "generated", "noise"
+    "another_class",
+    "next_class",
+    "nearest_class",
+    "counterpart",
+    "all_retain",
+    "fixed_k",
+    "generated",
+    "noise",
 ]
 
 
@@ -25,7 +33,10 @@ def memory_set(
 
     Args:
         memory: which images.
-            another_class   real images of memory_class, or of the next retained class
+            another_class   real images of memory_class, or of the next retained class; of words
+                            those of the caption with the forgotten word edited
+            next_class      real images of the next retained class, which for words shares no more
+                            with the forgotten one than the order of classes gives
             nearest_class   real images of the retained class whose mean is nearest in the oracle's
                             feature space
             counterpart     real images with the forgotten attribute flipped and the others kept
@@ -78,6 +89,8 @@ def replacement(
     """The retained class that stands in for forget_class where the memory is images of one class;
     else the next one.
     """
+    if memory == "next_class":
+        return Task.other_class(task, forget_class)
     if memory == "nearest_class":
         return nearest_class(task, forget_class)
     if memory == "counterpart":
