@@ -84,9 +84,7 @@ def _figure(title: str, names: list[str], rows: list[Row]) -> Figure:
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, loc="left", fontsize=9)
     for line, (name, strips) in zip(grid, rows, strict=True):
-        line[0].text(
-            -0.02, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8
-        )
+        line[0].text(-0.02, 0.5, name, transform=line[0].transAxes, **LABEL)
         for axes, strip in zip(line, strips, strict=False):  # of the original there is but one
             images = None if strip is None else strip.images
             axes.imshow(tiles(BLANK if images is None else images), interpolation="nearest")
