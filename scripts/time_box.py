@@ -16,7 +16,8 @@ be put together by `cat weights.zip.* > weights.zip`.
 Needs no wandb, no clean-fid and no rich. To a machine with torch, torchvision, lightning, numpy,
 scipy, scikit-learn, pandas, matplotlib, jinja2, pydantic, pillow, filelock and safetensors these
 wheels travel: diffusers, hydra-core, omegaconf, antlr4-python3-runtime, torchmetrics,
-lightning-utilities; and data/ by `scripts/fetch_data.py cifar10 --pack`.
+lightning-utilities, huggingface_hub, requests, pyyaml; and data/ by
+`scripts/fetch_data.py cifar10 --pack`.
 """
 
 import argparse
@@ -29,7 +30,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from hydra.utils import get_object
@@ -47,9 +49,10 @@ from unrelearn.stages.train import Attack, Pretrain, Unlearn, fit_options
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED_FROM, MEASURED_TO = 30, 80  # steps; compilation is over by then
 PRETRAINING, CHANGING, MEASURING = 1 / 2, 1 / 3, 1 / 6  # of a box
-GATHERING = 0.05  # of a box, kept free at its end for the report and the files
-PATIENCE = 60.0  # seconds for what is interrupted to end by itself
-AGAIN = 10.0  # seconds until it is interrupted again
+GATHERING = 0.1  # of a box, kept free at its end for the report and the files
+PATIENCE = 20.0  # seconds for what is interrupted to end by itself
+AGAIN = 5.0  # seconds until it is interrupted again
+REPORT = 30.0  # seconds that the report may take, however little of the box is left
 TRAINED = (Pretrain.name, Unlearn.name, Attack.name)  # stages whose weights come out
 FEWEST = 100  # pretraining steps
 FILES, BYTES = 8, 16 * 2**20  # that come out
@@ -63,11 +66,13 @@ class Box:
         steps: of the pretraining.
         seconds: of one of them.
         boxes: how many have begun.
+        divisions: how each of them was meant to be spent, in words.
     """
 
     steps: int
     seconds: float
     boxes: int = 0
+    divisions: list[str] = field(default_factory=list)
 
 
 def from_scratch(plan: Plan, part: Part) -> bool:
@@ -179,18 +184,42 @@ def in_pieces(file: Path, folder: Path) -> list[Path]:
     return pieces
 
 
-def results(outputs: Path, work: Path, note: Path) -> Path:
-    """results.zip: a report over all runs, their records and pages, and what the box decided."""
+def results(outputs: Path, work: Path, note: Path, seconds: float) -> Path:
+    """results.zip: what the box decided, the records of all runs, a report over them if it is done
+    in time, then the runs' pages; of these as many as fit in FILES files, the smallest first.
+    """
     report = work / "report"
     words = ["scripts/report.py", str(outputs / "runs"), "--out", str(report), "--figures"]
-    subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
-    archive = work / "results.zip"
+    try:
+        run = [sys.executable, *words]
+        subprocess.run(run, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=max(REPORT, seconds))
+    except subprocess.TimeoutExpired:
+        print(f"the report was not done in time. Type python {words[0]} {words[1]}")
+    archive, size, left = work / "results.zip", 0, 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.write(note, "time_box.json")
-        for folder, name in ((report, "report"), (outputs / "runs", "runs")):
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                zipped.write(file, f"{name}/{file.relative_to(folder)}")
+        for file, name in sorted(_to_bring(outputs / "runs", report), key=_importance):
+            size += file.stat().st_size  # more than it takes
+            if size > FILES * BYTES:
+                left += 1
+            else:
+                zipped.write(file, name)
+    if left:
+        print(f"{left} pages and figures have no room in {FILES} files and stay in {outputs}")
     return archive
+
+
+def _to_bring(runs: Path, report: Path) -> Iterator[tuple[Path, str]]:
+    """Files, and their names in results.zip."""
+    for folder in (runs, report):
+        for file in folder.rglob("*"):
+            if file.is_file():
+                yield file, f"{folder.name}/{file.relative_to(folder)}"
+
+
+def _importance(entry: tuple[Path, str]) -> tuple[bool, int, str]:
+    file, name = entry
+    return file.name != "result.json", file.stat().st_size, name
 
 
 def weights(outputs: Path, work: Path, limit: int) -> Path | None:
@@ -220,13 +249,13 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
     return archive if size else None
 
 
-def bring_home(outputs: Path, out: Path, note: Path) -> None:
-    """Everything that is finished, in at most FILES files."""
+def bring_home(outputs: Path, out: Path, note: Path, seconds: float) -> None:
+    """Everything that is finished, in at most FILES files, with `seconds` left for it."""
     out.mkdir(parents=True, exist_ok=True)
     for earlier in (*out.glob("results.zip*"), *out.glob("weights.zip*")):
         earlier.unlink()
     with tempfile.TemporaryDirectory() as folder:
-        pieces = in_pieces(results(outputs, Path(folder), note), out)
+        pieces = in_pieces(results(outputs, Path(folder), note, seconds), out)
         if archive := weights(outputs, Path(folder), BYTES * (FILES - len(pieces))):
             pieces += in_pieces(archive, out)
     for piece in pieces:
@@ -260,8 +289,10 @@ def box_of(words: list[str], experiment: str, minutes: float) -> tuple[Plan, Box
     note = plan.outputs / "time_box" / f"{experiment.replace('/', '_')}.json"
     box = Box(**json.loads(note.read_text())) if note.exists() else first_box(plan, minutes)
     box.boxes += 1
+    plan = Plan.of([*words, f"model.pretrain.max_steps={box.steps}"])
+    box.divisions.append(divided(plan, box, minutes))
     write_json(note, asdict(box))
-    return Plan.of([*words, f"model.pretrain.max_steps={box.steps}"]), box, note
+    return plan, box, note
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,11 +307,13 @@ def main(arguments: list[str] | None = None) -> int:
         plan, box, note = box_of(words, experiment, options.minutes)
     except UsageError as error:
         return launch.complain(error.problems)
-    print(divided(plan, box, options.minutes), flush=True)
-    until = started + 60 * options.minutes * (1 - GATHERING)
-    code = work([*words, f"model.pretrain.max_steps={box.steps}"], until)
+    print(box.divisions[-1], flush=True)
+    seconds = 60 * options.minutes
+    code = work(
+        [*words, f"model.pretrain.max_steps={box.steps}"], started + seconds * (1 - GATHERING)
+    )
     if any((plan.outputs / "runs").glob("*/result.json")):
-        bring_home(plan.outputs, options.out, note)
+        bring_home(plan.outputs, options.out, note, started + seconds - time.monotonic())
     return code
 
 

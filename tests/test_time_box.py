@@ -105,6 +105,7 @@ def test_a_box_that_ends_in_any_stage_goes_on_and_brings_everything_home(
         assert ("the same command goes on" in capsys.readouterr().out) == bool(stage)
     note = json.loads((outputs / "time_box" / "cifar10_box.json").read_text())
     assert note["steps"] == 100 and note["boxes"] == 3
+    assert [words[:5] for words in note["divisions"]] == ["box 1", "box 2", "box 3"]
 
     whole = tmp_path / "whole"
     command.run("-m", "experiment=cifar10_box", *words[1:-1], f"paths.outputs={whole}")
@@ -130,6 +131,26 @@ def test_retrained_classifiers_count_as_originals(tmp_path: Path):
     plan = Plan.of([*words, f"paths.outputs={tmp_path}"])
     stages = [part.stage for part in plan.parts.values() if time_box.from_scratch(plan, part)]
     assert sorted(stages) == ["pretrain", "references", "unlearn"]
+
+
+def test_records_come_out_before_pages_and_a_report_that_takes_too_long_costs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def too_long(run: list[str], **options: object) -> None:
+        raise subprocess.TimeoutExpired(run, 30)
+
+    monkeypatch.setattr(subprocess, "run", too_long)
+    monkeypatch.setattr(time_box, "BYTES", 100)
+    run = tmp_path / "outputs" / "runs" / "one"
+    run.mkdir(parents=True)
+    for name, size in (("result.json", 600), ("report.html", 500), ("losses.json", 100)):
+        (run / name).write_bytes(bytes(size))
+    (tmp_path / "note.json").write_text("{}")
+    archive = time_box.results(tmp_path / "outputs", tmp_path, tmp_path / "note.json", -5.0)
+    names = zipfile.ZipFile(archive).namelist()
+    assert names == ["time_box.json", "runs/one/result.json", "runs/one/losses.json"]
+    said = capsys.readouterr().out
+    assert "not done in time. Type python scripts/report.py" in said and "1 pages" in said
 
 
 def test_what_comes_out_is_cut_into_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
