@@ -22,6 +22,7 @@ from unrelearn.report.panel import panels
 from unrelearn.report.samples import replacement_figure
 from unrelearn.report.summary import lines, summary_caption, summary_cells
 from unrelearn.report.table import results
+from unrelearn.report.words import row_label, synonyms
 
 ATTACKS = ("none", "dimra", "embedding_inversion")
 
@@ -93,6 +94,43 @@ def test_what_attacks_bring_back_is_the_word_image_by_image(made):
     attacked = next(row for row in rows if row[1:3] == ["DiMUM", "DiMRA"])
     value = 100 * shown[-1]["value"]
     assert attacked[headers.index("attacked %\n(s=1)")].startswith(f"{value:.1f} [")
+
+
+def two_synonyms(method: str, attack: str) -> dict:
+    """Of classes "small red" and "large red": crimson shows in all images, scarlet in a quarter."""
+    record = with_word(with_hits(run_of(method, attack)))
+    rows = len(record["class_names"]) + 1
+    for wording, word in ((4, "crimson"), (5, "scarlet")):
+        for label, size in ((0, "small"), (2, "large")):
+            said = record.setdefault("paraphrases", {})
+            said[str(label + rows * wording)] = f"a photo of a {size} {word} thing"
+    for row in record["rows"]:
+        for value in row["metrics"]["paraphrase_accuracy"].values():
+            value["by_wording"] = {"4": 1.0, "5": 0.25}
+    return record
+
+
+def test_each_synonym_is_named_with_what_shows_under_it():
+    records = [two_synonyms(m, a) for m in ("retrain", "dimum") for a in ("none", "dimra")]
+    assert synonyms(records[0]) == {"4": "crimson", "5": "scarlet"}
+    (panel,) = panels(results(records))
+    headers, rows = leaderboard.cells(panel, "1.0")
+    place = headers.index("crimson /\nscarlet")
+    assert headers[place - 1].startswith("paraphrase")
+    assert {row[place] for row in rows if row[0] != "original"} == {"100.0 / 25.0"}
+    headers, (_, unlearned, *_) = summary_cells(records[0])
+    assert unlearned[headers.index("crimson\n%")] == "100.0"
+    assert unlearned[headers.index("scarlet\n%")] == "25.0"
+    records[0]["paraphrases"] = dict(list(records[0]["paraphrases"].items())[:2])
+    assert "crimson\n%" not in summary_cells(records[0])[0]  # one synonym is the paraphrase
+
+
+def test_a_found_prompt_stands_beside_its_model():
+    record = with_word(make_record(attack="prompt_search"))
+    record |= {"attack_unit": "words in place", "prompts": {"2": "scarlet blob"}}
+    row = {"model": "attacked", "step": 2.0}
+    assert row_label(record, row) == "attacked @ 2 words in place: scarlet blob"
+    assert row_label(record, row | {"step": 1.0}) == "attacked @ 1 words in place"
 
 
 def test_words_and_classes_share_a_report_but_no_table(made):

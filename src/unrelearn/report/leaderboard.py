@@ -17,7 +17,7 @@ from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
 from unrelearn.report.panel import Panel, presences
 from unrelearn.report.panel_runs import WORST
-from unrelearn.report.records import NONE, OF_WORDS, WORD, number
+from unrelearn.report.records import NONE, OF_WORDS, WORD, by_wording, measured, number, row_of
 from unrelearn.report.render import (
     Cells,
     caption,
@@ -27,10 +27,10 @@ from unrelearn.report.render import (
     markdown_table,
     natural_width,
 )
-from unrelearn.report.stats import ENOUGH, IMAGES, SEEDS, Difference
+from unrelearn.report.stats import ENOUGH, IMAGES, SEEDS, Difference, estimate
 from unrelearn.report.table import pick
 from unrelearn.report.verdicts import gap, notes, ranked, verdict
-from unrelearn.report.words import DASH, display_name, guidance_label, joined
+from unrelearn.report.words import DASH, display_name, guidance_label, joined, synonyms
 from unrelearn.terminal import Console
 
 PARAPHRASE = "paraphrase_accuracy"
@@ -64,6 +64,7 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
         ordered.append(TextColumn("verdict", partial(verdict, panel, guidance), None))
     for name in WORDS:
         ordered += [_column(panel, guidance, m) for m in shown if m.name == name]
+        ordered += [_synonyms(panel, guidance)] if name == PARAPHRASE else []
     for attack in panel.heads:
         of = [m for m in shown if m.name in heads and m.attack == attack]
         ordered += [_column(panel, guidance, measure) for measure in of]
@@ -83,6 +84,21 @@ def columns(panel: Panel, guidance: str) -> list[TextColumn]:
 
 def _column(panel: Panel, guidance: str, measure: Measure) -> TextColumn:
     return TextColumn(measure.header, partial(measure.text, panel, guidance), measure.attack)
+
+
+def _synonyms(panel: Panel, guidance: str) -> TextColumn | None:
+    """What shows under each synonym of a word; None where there are not several."""
+    words = synonyms(panel.runs["record"].iloc[0])
+    if not panel.presence.of_word or len(words) < 2:
+        return None
+
+    def text(method: str) -> str:
+        rows = [row_of(record, "unlearned") for record in panel.records(method)]
+        known = [by_wording(measured(row, PARAPHRASE, guidance)) for row in rows]
+        means = [estimate([each.get(wording) for each in known]) for wording in words]
+        return " / ".join(DASH if mean is None else f"{100 * mean.mean:.1f}" for mean in means)
+
+    return TextColumn(" /\n".join(words.values()), text, NONE)
 
 
 def _rate(panel: Panel, guidance: str, attack: str) -> TextColumn | None:

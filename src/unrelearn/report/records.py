@@ -164,6 +164,11 @@ def by_row(record: Record, metric: str, guidance: str) -> list[Any]:
     return [{} if value is None else value for value in values]
 
 
+def by_wording(value: dict | None) -> dict[str, float]:
+    """Of what was measured under paraphrases, by the number of the wording."""
+    return (value or {}).get("by_wording") or {}
+
+
 def number(value: object, field: str = "value") -> float | None:
     """A finite float out of a plain number or of ``{"value": ...}``, else None."""
     if isinstance(value, dict):

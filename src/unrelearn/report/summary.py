@@ -16,6 +16,7 @@ from unrelearn.report.records import (
     Quality,
     Record,
     by_row,
+    by_wording,
     every,
     foreign_features,
     guidances,
@@ -35,6 +36,7 @@ from unrelearn.report.words import (
     protocol_name,
     quality_text,
     row_label,
+    synonyms,
     wrap_safe,
 )
 from unrelearn.terminal import Console, Table, escape
@@ -93,7 +95,7 @@ def _forgotten(record: Record, intervals: str) -> list[ModelColumn]:
         columns.append(ModelColumn("presence", header, texts))
     known = by_row(record, CLASS.name, main)
     if shown.of_word:  # what else is measured of the class speaks of its exact combination
-        columns += _of_words(record, UNDER_FORGOTTEN, main, wide)
+        columns += [*_of_words(record, UNDER_FORGOTTEN, main, wide), *_synonyms(record, main)]
         texts = [plain(number(value, "nothing"), 100) for value in known]
         return [*columns, ModelColumn("nothing", "nothing\n%", texts)]
     if any(number(value, "nothing") is not None for value in known):
@@ -133,6 +135,17 @@ def _of_words(
             ]
             columns.append(ModelColumn(share.name, f"{share.label}\n%", texts))
     return columns
+
+
+def _synonyms(record: Record, guidance: str) -> list[ModelColumn]:
+    """What shows under each, where there are several."""
+    known = [by_wording(value) for value in by_row(record, "paraphrase_accuracy", guidance)]
+    words = synonyms(record) if any(known) else {}
+    columns = []
+    for wording, name in words.items():
+        texts = [plain(shares.get(wording), 100) for shares in known]
+        columns.append(ModelColumn("paraphrase_accuracy", f"{name}\n%", texts))
+    return columns if len(columns) > 1 else []
 
 
 def _retained(record: Record, wide: bool) -> list[ModelColumn]:

@@ -101,10 +101,30 @@ def budget_words(record: Record, step: float) -> str:
 
 
 def row_label(record: Record, row: Row) -> str:
-    """``unlearned``, ``attacked @ 400``, ``attacked @ 8 bits``."""
+    """``unlearned``, ``attacked @ 400``, ``attacked @ 8 bits``, and the prompt that was found."""
     if row.get("step") is None:
         return str(row["model"])
-    return f"attacked @ {row['step'] if takes_steps(record) else budget_words(record, row['step'])}"
+    if takes_steps(record):
+        return f"attacked @ {row['step']}"
+    label = f"attacked @ {budget_words(record, row['step'])}"
+    prompt = (record.get("prompts") or {}).get(f"{row['step']:g}")
+    return f"{label}: {prompt}" if prompt else label
+
+
+def synonyms(record: Record) -> dict[str, str]:
+    """Number of a wording -> the words that all of its paraphrases say and no other wording's:
+    ``{"4": "crimson", "5": "scarlet"}``.
+    """
+    rows, said = len(record["class_names"]) + 1, dict[str, list[str]]()
+    for key, caption in (record.get("paraphrases") or {}).items():
+        wording, words = str(int(key) // rows), caption.split()
+        said[wording] = [word for word in said.get(wording, words) if word in words]
+    every = list(said.values())
+    shared = set(every[0]).intersection(*every[1:]) if len(every) > 1 else set()
+    return {
+        wording: " ".join(word for word in words if word not in shared)
+        for wording, words in said.items()
+    }
 
 
 def weight_notes(record: Record) -> list[str]:
