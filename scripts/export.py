@@ -16,7 +16,18 @@ from unrelearn.artifact import sha256
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
 from unrelearn.report.files import write_atomically
-from unrelearn.report.records import MODELS, Record, interval, read_record, row_of, rows_of
+from unrelearn.report.records import (
+    MODELS,
+    QUALITY,
+    Record,
+    interval,
+    measured,
+    number,
+    read_record,
+    retained_guidance,
+    row_of,
+    rows_of,
+)
 from unrelearn.report.render import markdown
 from unrelearn.report.words import (
     attacked_by,
@@ -25,6 +36,7 @@ from unrelearn.report.words import (
     forgotten,
     guidance_label,
     protocol_name,
+    quality_text,
     sentence,
 )
 from unrelearn.stages.train import snapshot
@@ -52,6 +64,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--partial", action="store_true", help="of Stable Diffusion, only the weights that changed"
     )
+    parser.add_argument(
+        "--license", metavar="ID", help="of these weights, as the hub calls it: mit, cc-by-4.0"
+    )
     parser.add_argument("--push", metavar="USER/NAME", help="also to the hub, for all to see")
     return parser.parse_args(arguments)
 
@@ -71,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         write(weights, options.folder, record, partial=options.partial)
     except (ValueError, UsageError) as error:
         return launch.complain([f"{options.run}: {error}"])
-    card = model_card(record, row, options.folder)
+    card = model_card(record, row, options.folder, options.license)
     write_atomically(options.folder / "README.md", card)
     print(f"{options.folder}: {options.model} model of {record['name']}")
     return push(options.folder, options.push) if options.push else 0
@@ -142,16 +157,19 @@ def weights_of(row: dict[str, Any], outputs: Path) -> Path:
 # ---- the card ------------------------------------------------------------------------------------
 
 
-def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
+def model_card(
+    record: Record, row: dict[str, Any], folder: Path, licence: str | None = None
+) -> str:
     """README.md: front matter that the hub reads, and the same for people."""
     title = about(record, row)
     of = TASK, record["dataset"], record["dataset"]
-    measured = [EvalResult(*of, m, ends[0], metric_name=name) for m, name, ends in numbers(row)]
+    shares = [EvalResult(*of, m, ends[0], metric_name=name) for m, name, ends in numbers(row)]
     data = ModelCardData(
         library_name="diffusers",
         tags=["machine-unlearning", "unrelearn", record["method"], f"model:{row['model']}"],
         model_name=record["name"],
-        eval_results=measured or None,
+        eval_results=shares or None,
+        license=licence,
     )
     lines = [
         "---",
@@ -172,6 +190,7 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
     ]
     for _, name, (value, low, high) in numbers(row):
         lines.append(f"| {name} | {100 * value:.1f} % | {100 * low:.1f} to {100 * high:.1f} % |")
+    lines += distances(record, row)
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     hashes = [
         f"{sha256(file)}  {file.relative_to(folder).as_posix()}"
@@ -180,6 +199,22 @@ def model_card(record: Record, row: dict[str, Any], folder: Path) -> str:
     ]
     lines += ["", "```", record.get("command") or "", "```", "", "sha256:", "", "```", *hashes]
     return "\n".join([*lines, "```", ""])
+
+
+def distances(record: Record, row: dict[str, Any]) -> list[str]:
+    """A line for each that was measured on the retained classes, beside what real images get."""
+    guidance, lines = retained_guidance(record), []
+    for quality in QUALITY:
+        value = measured(row, quality.metric, guidance) or {}
+        if (share := number(value, quality.field)) is None:
+            continue
+        about = [f"{value['n']} images"] if value.get("n") else []
+        beside = number(value, quality.beside) if quality.beside else None
+        if beside is not None:
+            about.append(f"{quality.beside} {quality_text(beside, quality)}")
+        words = f" ({', '.join(about)})" if about else ""
+        lines.append(f"- {quality.label}: {quality_text(share, quality)}{words}")
+    return ["", f"Quality of retained classes, guidance {guidance}:", "", *lines] if lines else []
 
 
 def made_of(record: Record) -> str:

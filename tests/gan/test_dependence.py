@@ -60,14 +60,14 @@ DATA = os.environ.get("UNRELEARN_DATA")
     not DATA or bool(WineRed(DATA).check()), reason="UNRELEARN_DATA holds no winequality-red.csv"
 )
 def test_the_order_of_errors_on_red_wine(compose: Callable[..., dict], tmp_path: Path):
-    """15,000 steps of three seeds: some seven minutes of an idle core."""
-    words = ["experiment=vflgan", "dataset=wine_red", f"dataset.root={DATA}", "gan.replicas=3"]
+    """15,000 steps of eight seeds: the two with critics of whole records are not told apart by
+    three. Some ten minutes of an idle core.
+    """
+    words = ["experiment=vflgan", "dataset=wine_red", f"dataset.root={DATA}", "gan.replicas=8"]
     words += ["design=[wgan_gp,vflgan,local]", "eval=[cross_dependence]"]
     record = execute(compose(*words, f"paths.outputs={tmp_path}"), "test")
     found = {r["model"]: published.value_of(r, "cross_dependence") for r in record["rows"]}
     value = {model: measured["value"] for model, measured in found.items()}
     permuted = value["real: last party permuted"]
-    # these two are not told apart: 0.091 ± 0.011 and 0.099 ± 0.034 over eight seeds
-    assert value["real: drawn again"] < value["wgan_gp"] < 1.15 * value["vflgan"]
-    assert value["vflgan"] < 0.85 * permuted
-    assert permuted <= value["local"] < 1.15 * permuted
+    assert value["real: drawn again"] < value["wgan_gp"] <= value["vflgan"] < permuted
+    assert permuted <= value["local"] < 1.15 * permuted  # they know nothing of each other

@@ -3,6 +3,7 @@ run, the verdict, its exit code, a reference, export, and a second request.
 """
 
 import json
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from command import ROOT, TINY, environment, run
 from diffusers import DDPMScheduler, UNet2DModel
 from elsewhere import made_elsewhere
 from huggingface_hub import ModelCard
+from made_up import make_record
 from runs import Cell
 from safetensors.torch import load_file
 
@@ -24,6 +26,7 @@ from unrelearn.config.kinds import left_out, options
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import Swept
 from unrelearn.report import audit
+from unrelearn.report.words import significant
 
 SMALL = [
     "oracle.max_steps=80",
@@ -97,6 +100,7 @@ def test_the_report_of_many_runs_holds_the_verdict(without_original: tuple, tmp_
     kept = [r["path"] for r in records(without_original[0]) if r["attack"] in ("none", "quantize")]
     assert report([*kept, "--out", str(tmp_path)]) == 0
     page = (tmp_path / "audit.html").read_text()
+    assert re.search(r"rate 0\.\d+ alone, \d+ steps", page)
     assert "Quantisation" in page and "dimra: was not asked for" in page
 
 
@@ -234,18 +238,33 @@ def test_what_is_exported_is_read_by_diffusers_alone(without_original: tuple, tm
     for attack, more in (("none", []), ("quantize", ["--model", "attacked", "--at", "4"])):
         (record,) = [r for r in records(without_original[0]) if r["attack"] == attack]
         folder = tmp_path / attack
-        assert export([str(Path(record["path"]).parent), str(folder), *more]) == 0
+        named = [str(Path(record["path"]).parent), str(folder), *more, "--license", "mit"]
+        assert export(named) == 0
         network = UNet2DModel.from_pretrained(folder)
         assert DDPMScheduler.from_pretrained(folder).config.prediction_type == "epsilon"
         assert torch.equal(network.conv_in.weight, load_file(folder / FILE)["conv_in.weight"])
         card = ModelCard.load(folder / "README.md")
         assert card.data.library_name == "diffusers" and card.data.eval_results
+        assert card.data.license == "mit"
         row = next(r for r in record["rows"] if r["step"] == (4 if more else None))
         value = row["metrics"]["forget_accuracy"]["1.0"]["value"]
         assert card.data.eval_results[0].metric_value == pytest.approx(value)
         for words in (record["command"], sha256(folder / FILE), "| 95 % interval |"):
             assert words in card.text
     assert export([str(Path(record["path"]).parent), str(folder)]) == 2  # it is not empty
+
+
+def test_a_card_says_how_good_retained_images_are(without_original: tuple):
+    distances = runpy.run_path(str(ROOT / "scripts" / "export.py"))["distances"]
+    record = make_record()
+    row = record["rows"][1]
+    value = row["metrics"]["fd_oracle"]["1.0"]
+    said = "\n".join(distances(record, row))
+    assert "Quality of retained classes, guidance 1" in said
+    about = f"{value['n']} images, floor {significant(value['floor'])}"
+    assert f"- FD oracle: {significant(value['value'])} ({about})" in said
+    (record, *_) = records(without_original[0])
+    assert distances(record, record["rows"][0]) == []
 
 
 def test_a_model_that_is_not_there_is_not_exported(

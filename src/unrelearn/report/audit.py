@@ -55,7 +55,7 @@ class Attacked:
     holds: str  # a key of HOLDERS
     guidance: str
     share: Estimate
-    where: str  # rate and budget
+    where: str  # rate, of how many that were tried, and budget
     broke: bool  # no attacked model still drew the retained classes
     runs: tuple[str, ...]  # names, one a seed
 
@@ -85,8 +85,9 @@ def attacked(records: Sequence[Record], without: Collection[str] = ()) -> list[A
     """
     compared = results(records)
     values = compared.values[~compared.values["attack"].isin([NONE, *without])]
-    shown = _each(compared, unlearned_models(compared.values).assign(attack_label=NONE))
-    shown += _each(compared, _strongest(values)) if len(values) else []
+    rates = values.groupby("attack_label")["rate"].nunique()
+    shown = _each(compared, unlearned_models(compared.values).assign(attack_label=NONE), rates)
+    shown += _each(compared, _strongest(values), rates) if len(values) else []
     return sorted(shown, key=lambda each: -each.share.mean)
 
 
@@ -101,7 +102,8 @@ def _strongest(values: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or parts[:1])
 
 
-def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
+def _each(results: Results, pairs: pd.DataFrame, rates: pd.Series) -> list[Attacked]:
+    """rates: how many learning rates each attack tried."""
     shown = []
     lines = pairs.drop_duplicates(["attack_label", "seed", "guidance", "attack_seed"])
     seeds = reported(lines, ["attack_label", "seed"]) if len(lines) else lines
@@ -118,7 +120,7 @@ def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
                     holds=NOTHING if unattacked else holds(record),
                     guidance=guidance,
                     share=share,
-                    where="" if unattacked else _where(record, first),
+                    where="" if unattacked else _where(record, first, int(rates[label])),
                     broke=bool(same["broke"].any()),
                     runs=tuple(dict.fromkeys(names)),
                 )
@@ -126,9 +128,12 @@ def _each(results: Results, pairs: pd.DataFrame) -> list[Attacked]:
     return shown
 
 
-def _where(record: Record, line: pd.Series) -> str:
-    rate = "" if line["rate"] in ("None", "nan") else f"rate {float(line['rate']):g}, "
-    return f"{rate}{budget_words(record, float(line['step']))}"
+def _where(record: Record, line: pd.Series, rates: int) -> str:
+    budget = budget_words(record, float(line["step"]))
+    if line["rate"] in ("None", "nan"):
+        return budget
+    tried = f"of {rates} tried" if rates > 1 else "alone"
+    return f"rate {float(line['rate']):g} {tried}, {budget}"
 
 
 def exceeding(records: Sequence[Record]) -> list[str]:
