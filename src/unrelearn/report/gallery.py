@@ -16,7 +16,7 @@ from unrelearn.report.verdicts import ranked
 from unrelearn.report.words import display_name, guidance_label
 
 COLUMNS = 6  # images of each model
-BLANK = np.full((COLUMNS, 8, 8, 3), 255, np.uint8)
+BLANK: np.ndarray = np.full((COLUMNS, 8, 8, 3), 255, np.uint8)
 Row: TypeAlias = tuple[str, list[Strip | None]]
 LABEL: Style = {"ha": "right", "va": "center", "fontsize": 8}
 HEIGHT, WIDTH = 0.62, 3.4  # inches of a row and of a column of strips

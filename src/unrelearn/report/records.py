@@ -164,7 +164,7 @@ def by_row(record: Record, metric: str, guidance: str) -> list[Any]:
     return [{} if value is None else value for value in values]
 
 
-def by_wording(value: dict | None) -> dict[str, float]:
+def by_wording(value: dict[str, Any] | None) -> dict[str, float]:
     """Of what was measured under paraphrases, by the number of the wording."""
     return (value or {}).get("by_wording") or {}
 
