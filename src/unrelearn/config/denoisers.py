@@ -11,6 +11,8 @@ from unrelearn.config.models import Schedule, UnetSettings
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
 
+RESNET = "ResNet50_Weights.IMAGENET1K_V2"  # of torchvision
+
 
 def unet_of(cfg: Config) -> UnetSettings:
     assert cfg.model.unet is not None
@@ -113,6 +115,18 @@ def membership(cfg: Config) -> Problems:
         yield problem(key, printed(scores), "must be one or more, each once", instead)
 
 
+def judge(cfg: Config) -> Problems:
+    if "judge" not in cfg.eval:
+        return
+    from unrelearn.evals import judge
+
+    settings = cfg.eval["judge"]
+    if found := judge.check(settings["file"], settings["weights"]):
+        name, why = found
+        instead = {"file": "/path/resnet50-11ad3fa6.pth", "weights": RESNET}[name]
+        yield problem(f"eval.judge.{name}", settings[name], why, {f"eval.judge.{name}": instead})
+
+
 RULES: Rules = (
     (given.whole, ("model.checkpoint", "method", "model.schedule")),
     (given.asked, ("model.checkpoint", "method", "attack", "sampler.", "model.pretrain")),
@@ -123,6 +137,7 @@ RULES: Rules = (
     (pretrained, ("model.checkpoint",)),
     (held_out, ("held_out.", "model.checkpoint")),
     (membership, ("held_out.", "eval.")),
+    (judge, ("eval.",)),
     *prompts.RULES,
     *latents.RULES,
 )
@@ -130,10 +145,19 @@ RULES: Rules = (
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Problems of a data set with this network."""
+    problems = [*_judged(cfg, dataset), *prompts.check_data(cfg, dataset)]
     if cfg.model.latent is not None:
-        return [*latents.check_data(cfg, dataset), *prompts.check_data(cfg, dataset)]
-    problems = [*_image_size(cfg, dataset), *prompts.check_data(cfg, dataset)]
+        return [*latents.check_data(cfg, dataset), *problems]
+    problems += _image_size(cfg, dataset)
     return problems + ([] if cfg.model.text else _checkpoint(cfg, dataset))
+
+
+def _judged(cfg: Config, dataset: Any) -> list[str]:
+    classes, count = (cfg.eval.get("judge") or {}).get("classes"), len(dataset.class_names)
+    if classes is None or len(classes) == count:
+        return []
+    why = f"has {len(classes)}, and the data set {count}"
+    return [f"eval.judge.classes: {why}. Type the number of ImageNet's class for each, in order"]
 
 
 def _image_size(cfg: Config, dataset: Any) -> list[str]:
