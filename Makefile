@@ -53,6 +53,8 @@ SIZED := relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_pe
 EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED)
 # the search's runners-up and other units of the same weights: what the choice of a setting is worth
 SPREAD := $(GRID) paths.outputs=outputs/effort-spread $(SIZED)
+# what more steps of unlearning buy
+STEPS := $(GRID) paths.outputs=outputs/effort-steps $(SIZED)
 REFERENCES := method=retrain,projection_swap
 # in order of importance: what is there after an evening is the verdicts over five seeds
 results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then rates, attack seeds, other classes (the verdicts about two hours of two cores, all some five; resumable)
@@ -72,8 +74,11 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(SPREAD) attack=$(HEADS) $(REFERENCES) seed=0
 	$(SPREAD) attack=$(HEADS) method=rescaled method.factor=1,100,0.03 seed=0
 	$(SPREAD) attack=$(HEADS) +tuned=$(CHOSEN),$(NEXT) seed=0
+	$(STEPS) attack=$(HEADS) method=retrain seed=0
+	$(STEPS) attack=$(HEADS) +tuned=dimum,dimum_cover,random_label method.max_steps=200,400,800 seed=0
 	$(BIN)/python scripts/report.py outputs/effort/runs --out docs/results/effort --figures --into README.md
-	$(BIN)/python scripts/report.py outputs/effort-spread/runs --out docs/results/effort_spread --figures
+	$(BIN)/python scripts/report.py outputs/effort/runs outputs/effort-spread/runs --out docs/results/effort_spread --figures
+	$(BIN)/python scripts/report.py outputs/effort-steps/runs --out docs/results/effort_steps --figures
 # presets: constants of conf/method/, of which some were looked at before and most not
 results-digits: $(STAMP) ## every method at its preset on the digits: verdicts over three seeds, all attacks and rates on one (some four hours of two cores, not timed; resumable)
 	$(GRID) experiment=digits seed=$(SEEDS) attack=$(HEADS) --workers 2

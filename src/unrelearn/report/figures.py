@@ -281,8 +281,9 @@ def scatter_figure(
     marks = sorted(marks, key=lambda mark: (mark.y, -mark.x))
     height = max(SIZE[1], 0.19 * len(marks) + 1.0)
     figure, axes = new_axes(SIZE[0] + 1.0, height)
-    places = [100 * x for mark in marks for x in (mark.x, *(x for x, _ in mark.others))]
-    bottom = min(-1.0, 100 * min(mark.y for mark in marks) - 3)
+    points = [point for mark in marks for point in ((mark.x, mark.y), *mark.others)]
+    places = [100 * x for x, _ in points]
+    bottom = min(-1.0, 100 * min(y for _, y in points) - 3)
     left = min(0.0, min(places)) - 3
     if right:
         left = max(0.0, 10 * np.floor((min(places) - 2) / 10))
