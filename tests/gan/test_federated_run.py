@@ -169,6 +169,7 @@ BAD = {
     "privacy=dpsgd gan.statistics=dp gan.statistics_noise_multiplier=1e-6": [
         "gan.statistics_noise_multiplier=1e-06: too little",
     ],
+    "held_out.share=0.5": ["held_out.share=0.5: is of images", "Type held_out.share=0.0"],
     "design=[]": ["design=[]: nothing would be trained"],
     "design=[] privacy=[dpsgd] gan.privacy.dpsgd.epsilon=10": ["design=[]: nothing would be"],
 }

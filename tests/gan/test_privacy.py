@@ -153,6 +153,10 @@ BAD = {
         "Type gan.privacy.dpsgd.delta=0.0004",
     ],
     "privacy=dpsgd gan.select=best_fd": ["gan.select=best_fd: ", "gan.select=last"],
+    "privacy=[none,dpsgd] gan.privacy.dpsgd.epsilon=50000": [
+        "gan.privacy.dpsgd.epsilon=50000: the least noise multiplier that is accounted for, 0.3",
+        "over 2500 steps. Type a smaller epsilon",
+    ],
     "privacy=first_layer gan.privacy.first_layer.epsilon=-1": [
         "gan.privacy.first_layer.epsilon=-1: ",
         "above 0",

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 
 from unrelearn.advice import problem, typed
 from unrelearn.config.audited import check_targets
@@ -27,6 +27,9 @@ def identity(cfg: Config) -> Problems:
         if not get_object(given["_target_"]).identity:
             why = f"changes one model, and model={cfg.model.name} is of federated generators"
             yield problem(group, name_of(given), why, {group: control})
+    if cfg.held_out.share:
+        why, key = "is of images; of tables test rows are kept in any case", "held_out.share"
+        yield problem(key, cfg.held_out.share, why, {key: 0.0})
 
 
 def widths(cfg: Config) -> Problems:
@@ -86,7 +89,7 @@ def transport(cfg: Config) -> Problems:
 
 
 RULES: Rules = (
-    (identity, ("method", "attack")),
+    (identity, ("method", "attack", "held_out.")),
     (widths, ("model.gan.",)),
     (rows, ("design", "privacy", "gan.")),
     (privacy, ("privacy", "gan.")),
@@ -114,7 +117,9 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
         why = f"nothing public is known of {', '.join(unknown[:5])}"
         problems.append(problem("gan.statistics", "public", why, {"gan.statistics": "own"}))
     problems += [*_files(cfg), *_bounds(cfg, dataset), *_images(cfg, dataset)]
-    return [*problems, *_batches(cfg, dataset), *_deltas(cfg, dataset)]
+    problems += [*_batches(cfg, dataset), *_deltas(cfg, dataset)]
+    bad = problems or [*rows(cfg), *privacy(cfg)]
+    return problems if bad else [*_epsilons(cfg, dataset, len(parts))]
 
 
 def _files(cfg: Config) -> Problems:
@@ -134,6 +139,32 @@ def _deltas(cfg: Config, dataset: Any) -> Problems:
         if isinstance(delta, float) and 1 / rows <= delta <= 0.1:  # beyond it no delta at all
             why = f"must be below one over the {rows} training rows"
             yield problem(key, delta, why, {key: float(f"{0.5 / rows:.0e}")})
+
+
+def _epsilons(cfg: Config, dataset: Any, parties: int) -> Problems:
+    """Those that no noise gives: what is trained before would be in vain. What is found of the
+    noise is found once.
+    """
+    from unrelearn.errors import UsageError
+    from unrelearn.gan.privacy.none import AccountedTraining
+
+    recipe, gan = cfg.model.pretrain, cfg.gan
+    assert cfg.model.gan is not None
+    steps = recipe.max_steps, cfg.model.gan.critic_steps
+    noise = gan.statistics_noise_multiplier if gan.statistics == "dp" else None
+    for name, given in gan.privacy.items():
+        epsilon, delta, known = (given.get(k) for k in ("epsilon", "delta", "noise_multiplier"))
+        asked = isinstance(epsilon, int | float) and isinstance(delta, float) and known is None
+        if not asked or epsilon <= 0 or not 0 < delta <= 0.1:  # which is said elsewhere
+            continue
+        design = instantiate(gan.design[gan.protected], _convert_="all")
+        parts = 1 if design.joined else parties
+        size = dataset.training_rows(), recipe.batch_size
+        training = AccountedTraining(*size, *steps, parts, design.server, noise)
+        try:
+            instantiate(given, _convert_="all").prepared(training)
+        except UsageError as error:
+            yield from (f"gan.privacy.{name}.{line}" for line in error.problems)
 
 
 def _bounds(cfg: Config, dataset: Any) -> Problems:
