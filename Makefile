@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_MODE ?= offline
 
-.PHONY: help run test results tune results-effort results-digits results-classification results-text results-avatars results-membership results-vflgan grid-digits report bench lint docs lock clean
+.PHONY: help run test results tune results-effort results-digits results-classification results-text results-cifar10 results-avatars results-membership results-vflgan grid-digits report bench lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -101,6 +101,13 @@ results-text: $(STAMP) ## a feature and an object are forgotten by sixteen metho
 	$(TEXT) $(WORDS) seed=1,2 method=dimum method.memory=counterpart
 	$(TEXT) $(WORDS) seed=1,2 method=esd +method.parameters=cross_attention,not_cross_attention
 	$(BIN)/python scripts/report.py outputs/text/runs --out docs/results/text --figures --into docs/results/text.md
+
+# eight methods at their presets beside retrain, under DiMRA at three rates; one seed
+results-cifar10: export OMP_NUM_THREADS = 1
+results-cifar10: $(STAMP) ## CIFAR-10, ten classes at 16x16: does the order of the digits appear on photographs (some five hours of one core, not timed; resumable)
+	$(BIN)/python scripts/fetch_data.py cifar10
+	$(GRID) experiment=cifar10_cpu paths.outputs=outputs/cifar10 --workers 2
+	$(BIN)/python scripts/report.py outputs/cifar10/runs --out docs/results/cifar10 --figures --into docs/results/cifar10.md
 
 # a feature of faces: the same network and budget for every method, DiMUM with two kinds of memory
 results-avatars: export OMP_NUM_THREADS = 1
