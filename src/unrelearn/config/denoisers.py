@@ -121,8 +121,8 @@ def judge(cfg: Config) -> Problems:
     from unrelearn.evals import judge
 
     settings = cfg.eval["judge"]
-    if found := judge.check(settings["file"], settings["weights"]):
-        name, why = found
+    if misfit := judge.check(settings["file"], settings["weights"]):
+        name, why = misfit
         instead = {"file": "/path/resnet50-11ad3fa6.pth", "weights": RESNET}[name]
         yield problem(f"eval.judge.{name}", settings[name], why, {f"eval.judge.{name}": instead})
 

@@ -115,15 +115,15 @@ def synonyms(record: Record) -> dict[str, str]:
     """Number of a wording -> the words that all of its paraphrases say and no other wording's:
     ``{"4": "crimson", "5": "scarlet"}``.
     """
-    rows, said = len(record["class_names"]) + 1, dict[str, list[str]]()
+    rows, common = len(record["class_names"]) + 1, dict[str, list[str]]()
     for key, caption in (record.get("paraphrases") or {}).items():
         wording, words = str(int(key) // rows), caption.split()
-        said[wording] = [word for word in said.get(wording, words) if word in words]
-    every = list(said.values())
+        common[wording] = [word for word in common.get(wording, words) if word in words]
+    every = list(common.values())
     shared = set(every[0]).intersection(*every[1:]) if len(every) > 1 else set()
     return {
         wording: " ".join(word for word in words if word not in shared)
-        for wording, words in said.items()
+        for wording, words in common.items()
     }
 
 

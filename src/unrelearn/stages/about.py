@@ -15,8 +15,8 @@ def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
     known = {"oracle": _classifiers(run), "weights": weight_changes(run, models)}
     if run.kind.paraphrases:
         known["paraphrases"] = {str(k): text for k, text in run.kind.paraphrases.items()}
-    if found := prompts(models):
-        known["prompts"] = found
+    if searched := prompts(models):
+        known["prompts"] = searched
     if run.kind.by_image:
         known["forgotten"] = run.kind.asked
     return {**known, "given": given(run, models)} if run.method.elsewhere else known
@@ -24,13 +24,13 @@ def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
 
 def prompts(models: list[Model]) -> dict[str, str]:
     """Step -> the words that a search put in the place of the forgotten one."""
-    found = {}
+    words = {}
     for model in models:
         if model.step is not None and model.weights is not None:
             file = model.weights.parent / "prompt.json"
             if file.is_file():
-                found[f"{model.step:g}"] = json.loads(file.read_text())["in_place"]
-    return found
+                words[f"{model.step:g}"] = json.loads(file.read_text())["in_place"]
+    return words
 
 
 def given(run: Run, models: list[Model]) -> dict[str, Any]:
