@@ -55,8 +55,8 @@ def _rows(panel: Panel, guidance: str) -> list[Row]:
 def _name(panel: Panel, method: str) -> str:
     """Without its settings, where they set it apart from nothing here."""
     name = panel.named[method][0]
-    alike = [other for other in panel.methods if panel.named[other][0] == name]
-    return fill(method, 26) if len(alike) > 1 else display_name(name)
+    same = [other for other in panel.methods if panel.named[other][0] == name]
+    return fill(method, 26) if len(same) > 1 else display_name(name)
 
 
 def _attacked(panel: Panel, guidance: str, method: str, attack: str) -> Strip | None:
