@@ -86,17 +86,21 @@ def table_caption(record: Record) -> str:
 
 
 def reasons(record: Record) -> list[str]:
-    """Of each line with a mode of privacy: what was noised, and why nothing is guaranteed."""
-    lines = []
+    """Of each line with a mode of privacy: what was noised, and why nothing is guaranteed; of all
+    others together the same.
+    """
+    lines, without = [], []
     for row in record["rows"]:
         account = row.get("privacy") or {}
         if account.get("mechanism", "none") == "none":
+            without += [account["no_guarantee"]] if account.get("no_guarantee") else []
             continue
         delta, reason = account.get("delta"), account.get("no_guarantee")
         words = f"{row['model']}: {account['mechanism']}, {account['sampling']},"
         words += f" {account['adjacency']}" + ("" if delta is None else f", delta {delta:g}")
         lines.append(words + (f"; no guarantee: {reason}" if reason else ""))
-    return lines
+    alone = "without a mode of privacy: no guarantee: "
+    return [*(alone + reason for reason in dict.fromkeys(without)), *lines]
 
 
 def verdict(record: Record) -> str:
