@@ -41,6 +41,8 @@ def test_a_run_compares_designs_beside_floors(compose: Callable[..., dict], outp
         assert len(published.value_of(row, "cross_dependence")["values"]) == 2
     headers, lines = published.cells(record)
     assert len(headers) == len(lines[0]) == 6
+    without = "without a mode of privacy: no guarantee: nothing is noised."
+    assert without in published.table_caption(record)
     assert lines[3][-3] == "–" and lines[4][-3] != "–"  # the ceiling is no federation
     made = json.loads((outputs / "artifacts" / record["rows"][4]["weights"] / MANIFEST).read_text())
     assert record["rows"][4]["bytes"]["up"] * 2 == made["meta"]["bytes"]["up"]  # of two replicas
