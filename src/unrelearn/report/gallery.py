@@ -45,9 +45,12 @@ def _rows(panel: Panel, guidance: str) -> list[Row]:
         if method not in records.index:
             continue
         before = {strip.label: strip for strip in _strips(records[method], guidance)}
-        if not rows and "original" in before:
-            rows.append(("original", [before["original"]]))
         after = [_attacked(panel, guidance, method, attack) for attack in panel.heads]
+        if panel.named[method][0] == "original":
+            rows = [("original", [before.get("original"), *after]), *rows[1:]]
+            continue
+        if not rows:
+            rows = [("original", [before.get("original")])]
         rows.append((_name(panel, method), [before.get("unlearned"), *after]))
     return rows if any(any(strips) for _, strips in rows) else []
 
@@ -56,7 +59,7 @@ def _name(panel: Panel, method: str) -> str:
     """Without its settings, where they set it apart from nothing here."""
     name = panel.named[method][0]
     same = [other for other in panel.methods if panel.named[other][0] == name]
-    return fill(method, 26) if len(same) > 1 else display_name(name)
+    return fill(method, 30, break_long_words=False) if len(same) > 1 else display_name(name)
 
 
 def _attacked(panel: Panel, guidance: str, method: str, attack: str) -> Strip | None:
