@@ -99,6 +99,17 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     assert not torch.equal(kept["step"], torch.tensor(4))
 
 
+def test_parties_in_processes_of_their_own_come_to_the_same_bits(compose: Callable, tmp_path: Path):
+    def state(transport: str) -> dict[str, torch.Tensor]:
+        words = [*TINY, "design=vflgan", f"paths.outputs={tmp_path / transport}"]
+        run = Cell(compose(*words, f"gan.transport={transport}"))
+        return load_file(vflgan.models(run)[0].build().path / "state.safetensors")
+
+    local, gloo = state("local"), state("gloo")
+    assert local and local.keys() == gloo.keys()
+    assert [name for name, value in local.items() if not gloo[name].equal(value)] == []
+
+
 def test_the_nearest_of_ten_is_published_and_is_no_guarantee(compose: Callable, outputs: Path):
     words = [*TINY, f"paths.outputs={outputs}", "design=vflgan", "gan.select=best_fd"]
     first_layer = ["privacy=first_layer", "gan.privacy.first_layer.noise_multiplier=1"]
