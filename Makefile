@@ -57,7 +57,7 @@ SPREAD := $(GRID) paths.outputs=outputs/effort-spread $(SIZED)
 STEPS := $(GRID) paths.outputs=outputs/effort-steps $(SIZED)
 REFERENCES := method=retrain,projection_swap
 # in order of importance: what is there after an evening is the verdicts over five seeds
-results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then rates, attack seeds, other classes (the verdicts about two hours of two cores, all some five; resumable)
+results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then rates, attack seeds, other classes (the verdicts about two hours of two cores, all some six; resumable)
 	$(EFFORT) attack=$(HEADS) $(REFERENCES) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) method=row_swap seed=$(SEEDS)

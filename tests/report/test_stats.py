@@ -16,6 +16,7 @@ from unrelearn.report.stats import (
     holm,
     image_difference,
     image_interval,
+    intact,
     over_images,
     over_seeds,
 )
@@ -122,3 +123,14 @@ def test_the_bootstrap_over_images_is_a_binomial():
     half = 1.96 * math.sqrt(0.25 * 0.75 / 200 / 3)
     assert np.diff(image_interval([0.25] * 3, [200] * 3))[0] == pytest.approx(2 * half, rel=0.05)
     assert image_interval([0.3, 0.2], [None, 5]) is None and image_interval([], []) is None
+
+
+def test_retained_images_of_all_guidances_say_whether_a_model_is_whole():
+    def row(first: float, second: float) -> dict:
+        return {"metrics": {"retain_accuracy": {"1.0": {"value": first}, "2.0": {"value": second}}}}
+
+    before = row(0.94, 0.98)
+    assert intact([(row(0.91, 0.98), before)], "1.0") is True  # 1.5 points of both
+    assert intact([(row(0.91, 0.96), before)], "1.0") is False
+    alone = {"metrics": {"retain_accuracy": {"1.0": {"value": 0.91}}}}
+    assert intact([(alone, before)], "1.0") is False  # of what both have

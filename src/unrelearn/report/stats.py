@@ -203,9 +203,10 @@ def intact(pairs: Sequence[RowPair], guidance: str) -> bool | None:
 
     Args:
         pairs: rows of a model and of the one that it was made from.
+        guidance: of distances; of retained accuracy all count at which images were drawn.
     """
     checks = []
-    if kept := _both(pairs, "retain_accuracy", guidance):
+    if kept := [each for pair in pairs for each in _retained(pair)]:
         after, before = map(fmean, zip(*kept, strict=True))
         checks.append(after >= before - LOSS - ROUNDING)
     distances = (_both(pairs, metric, guidance) for metric in DISTANCES)
@@ -213,6 +214,16 @@ def intact(pairs: Sequence[RowPair], guidance: str) -> bool | None:
         after, before = map(fmean, zip(*known, strict=True))
         checks.append(after <= GROWTH * before + ROUNDING)
     return all(checks) if checks else None
+
+
+def _retained(pair: RowPair) -> list[tuple[float, float]]:
+    """The means over all guidances at which both have retained images, if there are any."""
+    scales = (((pair[1] or {}).get("metrics") or {}).get("retain_accuracy") or {}).keys()
+    known = [both for scale in scales for both in _both([pair], "retain_accuracy", scale)]
+    if not known:
+        return []
+    after, before = map(fmean, zip(*known, strict=True))
+    return [(after, before)]
 
 
 def _both(pairs: Sequence[RowPair], metric: str, guidance: str) -> list[tuple[float, float]]:
