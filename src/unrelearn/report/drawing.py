@@ -21,7 +21,9 @@ MODEL_STYLE = {  # grey is the reference; the two models under test get the two 
     "unlearned": {"color": "#0072B2", "marker": "s", "hatch": ""},
     "attacked": {"color": "#D55E00", "marker": "^", "hatch": "////"},
 }
-LINE_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_COLORS = (  # noqa: SIM905  # the last three of Tol's muted scheme
+    "#D55E00 #0072B2 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #882255 #999933 #661100"
+).split()
 LINE_MARKERS = ("o", "s", "^", "p", "v", "P", "X")  # the diamond is the controls'
 STYLE = {
     "font.size": 10,
