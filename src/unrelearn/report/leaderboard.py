@@ -350,7 +350,8 @@ def _marks(panel: Panel, guidance: str) -> Iterator[Mark]:
         if x is not None and y is not None and name != "retrain":
             key = name, settings if panel.is_control(method) else ""
             places.setdefault(key, {})[method] = x, y
-    for style, ((name, _), gaps) in enumerate(places.items()):
+    style = 0
+    for (name, _), gaps in places.items():
         main = max(gaps, key=panel.count)
         across = _ends(panel.differences[guidance, first, main])
         along = _ends(panel.differences[guidance, second, main])
@@ -358,6 +359,7 @@ def _marks(panel: Panel, guidance: str) -> Iterator[Mark]:
         others = tuple(place for method, place in gaps.items() if method != main)
         control, ruined = panel.is_control(main), main in panel.ruined
         yield Mark(label, *gaps[main], style, control, ruined, (across, along), others)
+        style += not control  # these are grey
 
 
 def _ends(result: Difference) -> tuple[float, float]:
