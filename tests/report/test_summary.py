@@ -15,8 +15,8 @@ from made_up import (
 )
 from rich.console import Console
 
-from unrelearn.report.summary import print_record, summary_cells
-from unrelearn.report.verdict import oracle_line, recovery_line, verdict
+from unrelearn.report.summary import lines, print_record, summary_cells
+from unrelearn.report.verdict import before_line, oracle_line, recovery_line, verdict
 from unrelearn.report.words import significant
 
 
@@ -376,3 +376,16 @@ def test_an_attacked_row_that_does_not_say_its_budget_stops_no_verdict():
         row.pop("step")
     text = verdict(record)
     assert ", after a peak of 90 % (" in text and "steps" not in text
+
+
+def test_of_an_earlier_request_each_model_says_how_much_is_drawn():
+    record = make_record()
+    assert before_line(record) is None
+    shares = (0.0, 0.05, 0.5)
+    for row, share in zip(record["rows"], shares, strict=False):
+        row["metrics"]["retain_accuracy"] = {"1.0": {"value": 0.9, "per_class": [0.9, 0.8, share]}}
+    record |= {"forgotten_before": [2], "class_names": ["cat", "dog", "frog"]}
+    line = before_line(record)
+    assert line is not None and line in lines(record)
+    assert line.startswith("Of class frog, forgotten before, images show (guidance 1): original")
+    assert "unlearned 5.0 %" in line and "50.0 %" in line

@@ -40,7 +40,7 @@ from unrelearn.report.summary import (
     summary_caption,
     summary_cells,
 )
-from unrelearn.report.verdict import oracle_line, recovery_line, verdict
+from unrelearn.report.verdict import before_line, oracle_line, recovery_line, verdict
 from unrelearn.report.words import (
     DASH,
     attacked_by,
@@ -157,6 +157,7 @@ def _denoiser(record: Record, outputs: Path) -> str:
         tables=_tables(record) if record["rows"] else [],
         caption=summary_caption(record),
         oracle_line=oracle_line(record),
+        before_line=before_line(record),
         grids=sample_grids(record, outputs),
         recovery_line=recovery_line(record),
         steps=takes_steps(record),

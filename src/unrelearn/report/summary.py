@@ -27,7 +27,7 @@ from unrelearn.report.records import (
     retained_guidance,
 )
 from unrelearn.report.render import Cells, caption, console_table, natural_width
-from unrelearn.report.verdict import oracle_line, recovery_line, verdict
+from unrelearn.report.verdict import before_line, oracle_line, recovery_line, verdict
 from unrelearn.report.words import (
     DASH,
     forgotten,
@@ -281,7 +281,8 @@ def lines(record: Record) -> list[str]:
         return [classified.verdict(record)]
     if published.is_published(record):
         return [published.verdict(record), *worlds.sentences(record)]
-    return [*filter(None, (verdict(record), oracle_line(record), recovery_line(record)))]
+    each = (verdict(record), before_line(record), oracle_line(record), recovery_line(record))
+    return [*filter(None, each)]
 
 
 def _summary_table(record: Record, width: int) -> Table:

@@ -24,11 +24,13 @@ from unrelearn.report.table import results
 from unrelearn.report.words import (
     BROKE,
     budget_words,
+    class_name,
     display_name,
     forgotten,
     guidance_label,
     percent,
     plain,
+    row_label,
     sentence,
     weight_notes,
 )
@@ -223,6 +225,23 @@ def oracle_line(record: Record) -> str:
     if retain is not None:
         parts.append(f"{_tenth(retain)} on its samples of the retained classes")
     return "Oracle accuracy: " + ", ".join(parts) + "."
+
+
+def before_line(record: Record) -> str | None:
+    """How much of the classes of an earlier request each model draws."""
+    classes, guidance = record.get("forgotten_before") or [], retained_guidance(record)
+    shares = {}
+    for row in record["rows"] if classes else ():
+        known = (measured(row, "retain_accuracy", guidance) or {}).get("per_class") or []
+        values = [known[index] for index in classes if known and known[index] is not None]
+        if values:
+            shares[row_label(record, row)] = _tenth(sum(values) / len(values))
+    if not shares:
+        return None
+    names = " and ".join(f"class {class_name(record, index)}" for index in classes)
+    each = ", ".join(f"{model} {share}" for model, share in shares.items())
+    scale = guidance_label(guidance)
+    return f"Of {names}, forgotten before, images show (guidance {scale}): {each}."
 
 
 def recovery_line(record: Record) -> str | None:

@@ -17,6 +17,8 @@ def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
         known["paraphrases"] = {str(k): text for k, text in run.kind.paraphrases.items()}
     if searched := prompts(models):
         known["prompts"] = searched
+    if run.kind.before:
+        known["forgotten_before"] = run.kind.before
     if run.kind.by_image:
         known["forgotten"] = run.kind.asked
     return {**known, "given": given(run, models)} if run.method.elsewhere else known
