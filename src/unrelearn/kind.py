@@ -31,6 +31,7 @@ class Kind:
         evidence: what measurements of this kind read.
         parts: keys of model that it can not do without.
         forget: labels of the forgotten classes; none where images are forgotten one by one.
+        before: labels of classes that the given weights had forgotten already.
     """
 
     track: ClassVar[str]
@@ -41,6 +42,7 @@ class Kind:
 
     def __init__(self, cfg: Config, dataset: Any):
         self.cfg, self.dataset = cfg, dataset
+        self.before: list[int] = []
         self.by_image = names_images(cfg.forget)
         self.forget = [] if self.by_image else forget_classes(cfg.forget, dataset)
 

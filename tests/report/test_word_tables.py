@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command import ROOT
-from made_up import make_record, run_of, with_hits, with_word, write_run
+from made_up import make_record, run_of, wilson, with_hits, with_word, write_run
 from safetensors.numpy import save_file
 
 from unrelearn import hosted, tracking
@@ -22,6 +22,7 @@ from unrelearn.report.panel import panels
 from unrelearn.report.samples import replacement_figure
 from unrelearn.report.summary import lines, summary_caption, summary_cells
 from unrelearn.report.table import results
+from unrelearn.report.verdicts import verdict
 from unrelearn.report.words import row_label, synonyms
 
 ATTACKS = ("none", "dimra", "embedding_inversion")
@@ -237,3 +238,30 @@ def test_the_report_fills_the_marked_lines_of_a_page(tmp_path: Path, capsys):
     page.write_text("nothing marked")
     assert main(words) == 2
     assert "Add one of table.md or board.md or leaderboard.md" in capsys.readouterr().err
+
+
+def test_a_word_that_shows_under_its_synonyms_is_not_called_forgotten():
+    """Of retrain nothing shows: Wilson's interval says what may."""
+
+    def of(method: str, before: float, after: float) -> list[dict]:
+        made = []
+        for attack in ATTACKS:
+            record = with_word(with_hits(run_of(method, attack)))
+            for row in record["rows"][1:]:
+                share = before if row["model"] == "unlearned" else after
+                for scale in row["metrics"]["paraphrase_accuracy"]:
+                    row["metrics"]["paraphrase_accuracy"][scale] = wilson(share)
+                    row["metrics"]["concept_accuracy"][scale] |= wilson(0.0) | {"hits": "0" * 500}
+            made.append(record)
+        return made
+
+    retrained = of("retrain", 0.0, 0.0)
+    verdicts = {}
+    for name, shares in {"whole": (0.0, 0.004), "left": (0.2, 0.2), "back": (0.0, 0.3)}.items():
+        (panel,) = panels(results([*retrained, *of("dimum", *shares)]))
+        verdicts[name] = verdict(panel, "1.0", "DiMUM")
+    assert verdicts == {
+        "whole": "irreversible here",
+        "left": "not forgotten: synonyms",
+        "back": "reversible: synonyms",
+    }

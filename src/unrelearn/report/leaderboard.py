@@ -17,7 +17,16 @@ from unrelearn.report.matrix import cell_text, title
 from unrelearn.report.measures import Measure, measures
 from unrelearn.report.panel import Panel, presences
 from unrelearn.report.panel_runs import WORST
-from unrelearn.report.records import NONE, OF_WORDS, WORD, by_wording, measured, number, row_of
+from unrelearn.report.records import (
+    NONE,
+    OF_WORDS,
+    PARAPHRASE,
+    WORD,
+    by_wording,
+    measured,
+    number,
+    row_of,
+)
 from unrelearn.report.render import (
     Cells,
     caption,
@@ -33,7 +42,6 @@ from unrelearn.report.verdicts import gap, notes, ranked, verdict
 from unrelearn.report.words import DASH, display_name, guidance_label, joined, synonyms
 from unrelearn.terminal import Console
 
-PARAPHRASE = "paraphrase_accuracy"
 BESIDE = {"held_out": "held-out", "other_sampler": "other sampler", PARAPHRASE: "paraphrase"}
 BESIDE |= {"another": "another", "nothing": "nothing"}
 

@@ -30,8 +30,8 @@ from unrelearn.report.stats import (
     difference,
     estimate,
     estimated,
+    highest,
     image_difference,
-    image_interval,
 )
 from unrelearn.report.strongest import reported, stacked, strongest, strongest_of, unlearned_models
 from unrelearn.report.table import Results, pick
@@ -161,9 +161,8 @@ class Panel(PanelRuns):
         for (guidance, attack), method in self.references.items():
             seeds = self.seeds(guidance, method, attack)
             if seeds is not None:
-                values = seeds["value"].tolist()
-                ends = image_interval(values, seeds["n"].tolist()) or ()
-                limits[guidance, attack] = max([*values, *ends[1:]]) - float(np.mean(values))
+                mean = float(np.mean(seeds["value"].tolist()))
+                limits[guidance, attack] = highest(seeds) - mean
         return limits
 
     @cached_property

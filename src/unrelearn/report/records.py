@@ -49,6 +49,7 @@ QUALITY = (
     Quality("coverage", "density_coverage", "coverage", "coverage", ".2f"),
 )
 
+PARAPHRASE = "paraphrase_accuracy"
 # of a word, beside its presence; a run has those that were measured
 UNDER_FORGOTTEN = (
     Quality("paraphrase_accuracy", "paraphrase_accuracy", "value", "paraphrase", "share"),

@@ -358,6 +358,16 @@ def image_interval(values: Sequence[float], counts: Sequence[float]) -> tuple[fl
     return _percentiles(draws)
 
 
+def highest(seeds: pd.DataFrame) -> float:
+    """How far up the values of these lines reach, and their interval over images: of one seed
+    Wilson's, as a bootstrap of no hit has no width.
+    """
+    values = seeds["value"].tolist()
+    ends = image_interval(values, seeds["n"].tolist()) or ()
+    alone = seeds["high"].dropna().tolist() if len(values) == 1 else []
+    return float(max([*values, *ends[1:], *alone]))
+
+
 def _percentiles(draws: Sequence[np.ndarray]) -> tuple[float, float]:
     """Of the mean over seeds; (seeds, DRAWS)."""
     ends: np.ndarray = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])

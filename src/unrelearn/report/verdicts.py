@@ -6,27 +6,32 @@ ruined their model are not ranked.
 """
 
 import numpy as np
+import pandas as pd
 
 from unrelearn.report.panel import Panel
 from unrelearn.report.panel_runs import MAIN
-from unrelearn.report.records import NONE
-from unrelearn.report.stats import ROUNDING
+from unrelearn.report.records import NONE, PARAPHRASE
+from unrelearn.report.stats import ROUNDING, highest
+from unrelearn.report.table import pick
 from unrelearn.report.words import DASH, sentence, weight_notes
 
 REFERENCES = ("original", "retrain")  # stand above the ranking
 IRREVERSIBLE, REVERSIBLE, UNTESTED = "irreversible here", "reversible", "untested"
-RUINED = "not ranked: ruined"
+RUINED, LEFT = "not ranked: ruined", "not forgotten: synonyms"
 
 
 def verdict(panel: Panel, guidance: str, method: str) -> str:
     """ "irreversible" only where DiMRA and inversion stay within retrain's interval, in each of
-    their settings that met both; what alone goes beyond it and ranks nobody is named.
+    their settings that met both; what alone goes beyond it and ranks nobody is named. A word that
+    shows under its synonyms has not been forgotten.
     """
     name = panel.named[method][0]
     if name in REFERENCES:
         return "reference" if name == "retrain" else DASH
     if method in panel.ruined:
         return RUINED
+    if _left(panel, guidance, method):
+        return LEFT
     within = []
     for attack in panel.deciding:
         beyond, limit = gap(panel, guidance, attack, method), panel.limits.get((guidance, attack))
@@ -37,9 +42,45 @@ def verdict(panel: Panel, guidance: str, method: str) -> str:
             return REVERSIBLE if attack in panel.heads else f"{REVERSIBLE}: {attack}"
         cell = panel.cell(guidance, method, attack)
         within.append(not (cell and cell.tried["broke"].any()))
+    if _synonyms_back(panel, guidance, method):
+        return f"{REVERSIBLE}: synonyms"
     main = panel.main and panel.named[panel.main][0]
     tested = main == MAIN and panel.inversion is not None
     return IRREVERSIBLE if tested and all(within) else UNTESTED
+
+
+def _left(panel: Panel, guidance: str, method: str) -> bool:
+    """Whether a word shows under its synonyms beyond retrain's, before any attack."""
+    retrained = _under_synonyms(panel, guidance, "retrain")
+    own = panel.of_models(PARAPHRASE, guidance)
+    own = pick(own, method_label=method).dropna(subset=["value"])
+    if retrained.empty or own.empty:
+        return False
+    return bool(own["value"].mean() > highest(retrained) + ROUNDING)
+
+
+def _synonyms_back(panel: Panel, guidance: str, method: str) -> bool:
+    """Whether an attack brings them back beyond what it brings to retrain."""
+    retrained = _under_synonyms(panel, guidance, "retrain")
+    if retrained.empty:
+        return False
+    reach = highest(retrained) - float(np.mean(retrained["value"].tolist()))
+    for attack in panel.heads:
+        reference = panel.references.get((guidance, attack), "")
+        own, other = (panel.cell(guidance, each, attack) for each in (method, reference))
+        shown, taught = own and own.mean(PARAPHRASE), other and other.mean(PARAPHRASE)
+        if shown is None or taught is None:
+            continue
+        if shown > taught + reach + ROUNDING:
+            return True
+    return False
+
+
+def _under_synonyms(panel: Panel, guidance: str, name: str) -> pd.DataFrame:
+    """Of the unlearned models of a method; empty where it is no word that is forgotten."""
+    labels = [label for label, (own, _) in panel.named.items() if own == name]
+    lines = pick(panel.of_models(PARAPHRASE, guidance), method_label=labels)
+    return lines.dropna(subset=["value"]) if panel.presence.of_word else lines[:0]
 
 
 def gap(panel: Panel, guidance: str, attack: str, method: str) -> float | None:
