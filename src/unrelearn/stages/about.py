@@ -12,7 +12,7 @@ from unrelearn.stages.train import Model
 
 def about_denoisers(run: Run, models: list[Model]) -> dict[str, Any]:
     """models: in the order of the table."""
-    known = {"oracle": _classifiers(run), "weights": weight_changes(run, models)}
+    known: dict[str, Any] = {"oracle": _classifiers(run), "weights": weight_changes(run, models)}
     if run.kind.paraphrases:
         known["paraphrases"] = {str(k): text for k, text in run.kind.paraphrases.items()}
     if searched := prompts(models):
