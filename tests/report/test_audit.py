@@ -85,6 +85,7 @@ def test_the_verdict_says_who_brought_back_what_and_what_was_given(
     for words in ("Whoever holds nothing of the class", "Whoever holds real images of the class"):
         assert words in page
     assert "a part of it</h3>" not in page  # nobody held the original
+    assert re.search(r"rate 0\.\d+ alone, \d+ steps", page)
     for file in ("config.json", "scheduler_config.json", FILE):
         assert sha256(made / "theirs" / file) in page
     assert "interpolation: needs the original model" in page
@@ -100,7 +101,6 @@ def test_the_report_of_many_runs_holds_the_verdict(without_original: tuple, tmp_
     kept = [r["path"] for r in records(without_original[0]) if r["attack"] in ("none", "quantize")]
     assert report([*kept, "--out", str(tmp_path)]) == 0
     page = (tmp_path / "audit.html").read_text()
-    assert re.search(r"rate 0\.\d+ alone, \d+ steps", page)
     assert "Quantisation" in page and "dimra: was not asked for" in page
 
 
