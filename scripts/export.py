@@ -214,7 +214,8 @@ def distances(record: Record, row: dict[str, Any]) -> list[str]:
             about.append(f"{quality.beside} {quality_text(beside, quality)}")
         words = f" ({', '.join(about)})" if about else ""
         lines.append(f"- {quality.label}: {quality_text(share, quality)}{words}")
-    return ["", f"Quality of retained classes, guidance {guidance}:", "", *lines] if lines else []
+    head = f"Quality of retained classes, guidance {guidance_label(guidance)}:"
+    return ["", head, "", *lines] if lines else []
 
 
 def made_of(record: Record) -> str:

@@ -77,6 +77,11 @@ def test_the_ten_of_imagenette_are_where_torchvision_has_them():
             [*FITTING, "eval.judge.classes=[1,2]"],
             "eval.judge.classes: has 2, and the data set 10",
         ),
+        (
+            [*FITTING, "eval.judge.classes=[0,1,2,3,4,5,6,7,8,1000]"],
+            "must be numbers from 0 to 999",
+        ),
+        ([*FITTING, "eval.judge.classes=7"], "eval.judge.classes=7: "),
     ],
 )
 def test_a_judge_that_can_not_be(

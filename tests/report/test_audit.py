@@ -260,7 +260,7 @@ def test_a_card_says_how_good_retained_images_are(without_original: tuple):
     row = record["rows"][1]
     value = row["metrics"]["fd_oracle"]["1.0"]
     said = "\n".join(distances(record, row))
-    assert "Quality of retained classes, guidance 1" in said
+    assert "Quality of retained classes, guidance 1:" in said
     about = f"{value['n']} images, floor {significant(value['floor'])}"
     assert f"- FD oracle: {significant(value['value'])} ({about})" in said
     (record, *_) = records(without_original[0])

@@ -24,6 +24,7 @@ from unrelearn.report.summary import lines, summary_caption, summary_cells
 from unrelearn.report.table import results
 from unrelearn.report.verdicts import verdict
 from unrelearn.report.words import row_label, synonyms
+from unrelearn.stages.about import prompts
 
 ATTACKS = ("none", "dimra", "embedding_inversion")
 
@@ -132,6 +133,13 @@ def test_a_found_prompt_stands_beside_its_model():
     row = {"model": "attacked", "step": 2.0}
     assert row_label(record, row) == "attacked @ 2 words in place: scarlet blob"
     assert row_label(record, row | {"step": 1.0}) == "attacked @ 1 words in place"
+
+
+def test_what_a_search_wrote_beside_a_model_is_in_the_record(tmp_path: Path):
+    (tmp_path / "prompt.json").write_text('{"in_place": "scarlet"}')
+    places = ((None, tmp_path / "raw"), (1.0, tmp_path / "other" / "raw"), (2.0, tmp_path / "raw"))
+    models = [SimpleNamespace(step=step, weights=weights) for step, weights in places]
+    assert prompts([*models, SimpleNamespace(step=3.0, weights=None)]) == {"2": "scarlet"}
 
 
 def test_words_and_classes_share_a_report_but_no_table(made):

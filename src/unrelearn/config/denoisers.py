@@ -121,10 +121,15 @@ def judge(cfg: Config) -> Problems:
     from unrelearn.evals import judge
 
     settings = cfg.eval["judge"]
-    if misfit := judge.check(settings["file"], settings["weights"]):
+    if misfit := judge.check(str(settings["file"]), str(settings["weights"])):
         name, why = misfit
         instead = {"file": "/path/resnet50-11ad3fa6.pth", "weights": RESNET}[name]
         yield problem(f"eval.judge.{name}", settings[name], why, {f"eval.judge.{name}": instead})
+        return
+    classes, known = settings["classes"], judge.known_classes(settings["weights"])
+    if isinstance(classes, list) and any(number not in range(known) for number in classes):
+        why, key = f"must be numbers from 0 to {known - 1}", "eval.judge.classes"
+        yield problem(key, printed(classes), why, {key: [0, 217]})
 
 
 RULES: Rules = (
@@ -154,7 +159,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
 
 def _judged(cfg: Config, dataset: Any) -> list[str]:
     classes, count = (cfg.eval.get("judge") or {}).get("classes"), len(dataset.class_names)
-    if classes is None or len(classes) == count:
+    if not isinstance(classes, list) or len(classes) == count:
         return []
     why = f"has {len(classes)}, and the data set {count}"
     return [f"eval.judge.classes: {why}. Type the number of ImageNet's class for each, in order"]

@@ -82,18 +82,26 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def check(file: object, weights: object) -> tuple[str, str] | None:
+def known_classes(weights: str) -> int:
+    """How many the network of these weights tells apart."""
+    from torchvision.models import get_weight
+
+    return len(get_weight(weights).meta["categories"])
+
+
+@functools.cache  # every run of a grid is checked
+def check(file: str, weights: str) -> tuple[str, str] | None:
     """(key, why) of what does not fit."""
     from torchvision.models import get_weight
 
     try:
-        get_weight(str(weights))
+        get_weight(weights)
     except (ValueError, KeyError):
         return "weights", "is no weights of torchvision, as ResNet50_Weights.IMAGENET1K_V2"
-    if not Path(os.path.expanduser(str(file))).is_file():
+    if not Path(os.path.expanduser(file)).is_file():
         return "file", "no such file"
     try:
-        network(str(file), str(weights))
+        network(file, weights)
     except ValueError as error:
         return "file", f"is not {weights} ({error})"
     return None

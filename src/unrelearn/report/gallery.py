@@ -12,6 +12,7 @@ from unrelearn.report.method_page import outputs_of
 from unrelearn.report.panel import Panel
 from unrelearn.report.records import NONE, Record
 from unrelearn.report.samples import Strip, sample_strips, tiles
+from unrelearn.report.table import pick
 from unrelearn.report.verdicts import ranked
 from unrelearn.report.words import display_name, guidance_label
 
@@ -39,13 +40,14 @@ def _rows(panel: Panel, guidance: str) -> list[Row]:
     without a sample file.
     """
     rows: list[Row] = []
-    first = panel.models[panel.models["seed"] == panel.models["seed"].min()]
+    seed = panel.models["seed"].min()
+    first = pick(panel.models, seed=seed)
     records = first.set_index("method_label")["record"]
     for method in ranked(panel, guidance):
         if method not in records.index:
             continue
         before = {strip.label: strip for strip in _strips(records[method], guidance)}
-        after = [_attacked(panel, guidance, method, attack) for attack in panel.heads]
+        after = [_attacked(panel, guidance, method, attack, seed) for attack in panel.heads]
         if panel.named[method][0] == "original":
             rows = [("original", [before.get("original"), *after]), *rows[1:]]
             continue
@@ -62,13 +64,13 @@ def _name(panel: Panel, method: str) -> str:
     return fill(method, 30, break_long_words=False) if len(same) > 1 else display_name(name)
 
 
-def _attacked(panel: Panel, guidance: str, method: str, attack: str) -> Strip | None:
-    """Of the first seed, at its strongest rate, the last that was drawn."""
+def _attacked(panel: Panel, guidance: str, method: str, attack: str, seed: object) -> Strip | None:
+    """Of the same seed, as noise is another in another, at its strongest rate the last drawn."""
     cell = panel.cell(guidance, method, attack) if attack != NONE else None
-    if cell is None or cell.tried.empty:
+    tried = pick(cell.tried, seed=seed) if cell else None
+    if tried is None or tried.empty:
         return None
-    seed = cell.tried.sort_values("seed").iloc[0]
-    strips = _strips(panel.runs.at[seed["ids"][0], "record"], guidance)
+    strips = _strips(panel.runs.at[tried.iloc[0]["ids"][0], "record"], guidance)
     return next((strip for strip in strips if strip.label.startswith("attacked")), None)
 
 
