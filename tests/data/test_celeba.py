@@ -136,6 +136,16 @@ def test_attributes_are_what_the_names_of_classes_say():
     assert tuple(names) == dataset.class_names
 
 
+def test_captions_name_what_a_face_has():
+    captions = [text for (text,) in Combinations(["Male", "Smiling"]).captions]
+    assert captions == [
+        "a face",
+        "a face with Smiling",
+        "a face with Male",
+        "a face with Male and Smiling",
+    ]
+
+
 def test_groups_of_two():
     assert new(Path()).groups == {
         "-Male-Smiling": [0],

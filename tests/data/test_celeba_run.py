@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_text
 import torch
 from command import SHORT, TINY, run
 from runs import Cell
@@ -89,6 +90,25 @@ def test_an_attribute_is_forgotten_by_memorising_its_counterparts(
     assert torch.equal(
         torch.cat([task.forget.labels, task.retain.labels]).bincount(), torch.tensor([4, 4, 4, 4])
     )
+
+
+def test_an_attribute_is_a_word_of_captions(images: str, tmp_path: Path):
+    done = run(
+        *CHOSEN[:1],
+        *tiny_text.SMALL,
+        *CHOSEN[2:5],
+        "model.text.max_steps=5",
+        "method=uce",
+        "attack=textual_inversion",
+        *SHORT[2:],
+        images,
+        f"paths.outputs={tmp_path / 'outputs'}",
+    )
+    (path,) = (tmp_path / "outputs" / "runs").glob("*/result.json")
+    assert json.loads(path.read_text())["forget_classes"] == [2, 3], done.stdout
+    (config,) = (tmp_path / "outputs" / "artifacts" / "unlearn").glob("*/raw/config.json")
+    vocabulary = json.loads(config.read_text())["vocabulary"]
+    assert sorted(vocabulary[4:]) == ["Male", "Smiling", "a", "and", "face", "with"]
 
 
 def test_a_group_that_is_not_there_is_refused_with_those_that_are(images: str, compose):

@@ -88,6 +88,11 @@ class CelebA:
         """Attribute -> its value in each class, "+" or "-"."""
         return self.classes.shown
 
+    @property
+    def captions(self) -> list[list[str]]:
+        """For a model that reads them: one of each class."""
+        return self.classes.captions
+
     def counterpart(self, label: int, forgotten: list[int]) -> int:
         """The retained class under which DiMUM's alternative images for `label` are taken."""
         return self.classes.counterpart(label, forgotten)

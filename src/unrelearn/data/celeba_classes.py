@@ -45,6 +45,12 @@ class Combinations:
         pairs = zip(self.attributes, columns, strict=True)
         return {name: ["-+"[value] for value in column] for name, column in pairs}
 
+    @property
+    def captions(self) -> list[list[str]]:
+        """Of each class one, which names what it has: "a face with Male and Smiling"."""
+        had = [list(itertools.compress(self.attributes, values)) for values in self.values]
+        return [[f"a face with {' and '.join(names)}" if names else "a face"] for names in had]
+
     def counterpart(self, label: int, forgotten: list[int]) -> int:
         """The retained class under which DiMUM's alternative images for `label` are taken; `label`
         itself if retained.
