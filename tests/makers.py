@@ -23,6 +23,7 @@ from unrelearn.methods.dimum_cover import DiMUMCover
 from unrelearn.methods.erasediff_paper import EraseDiffPaper
 from unrelearn.methods.erasediff_released import EraseDiffReleased
 from unrelearn.methods.esd import ESD
+from unrelearn.methods.esd_attribute import AttributeESD
 from unrelearn.methods.forget_me_not import ForgetMeNot
 from unrelearn.methods.munba import MUNBa
 from unrelearn.methods.receler import Receler
@@ -195,6 +196,10 @@ def words_adv_unlearn(**changes) -> Prompting:
     return prompting(AdvUnlearn(**{**EIGHT, **OF_ESD, **ATTACK, **constants, **changes}))
 
 
+def words_esd_attribute(**changes) -> Prompting:
+    return prompting(AttributeESD(**{**EIGHT, **OF_ESD, **changes}))
+
+
 def words_receler(**changes) -> Prompting:
     constants = dict(rank=4, local_weight=0.1, mask_threshold=0.1)
     constants |= dict(attack_states=16, attack_decay=0.1)
@@ -216,6 +221,7 @@ OF_WORDS = {
         words_salun,
         words_forget_me_not,
         words_adv_unlearn,
+        words_esd_attribute,
         words_receler,
         words_spm,
         words_textual_inversion,

@@ -70,6 +70,7 @@ GROWS = {
     # images are drawn by a network as it moves; the first steps are looked at closely
     "method-esd": 0.25,
     "words_adv_unlearn": 0.25,
+    "words_esd_attribute": 0.25,
     "words_receler": 0.25,
     "words_spm": 0.25,
 }

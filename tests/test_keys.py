@@ -81,7 +81,7 @@ OF_WORDS = (
     *(f"method={name}" for name in ("uce", "forget_me_not", "token_swap", "row_swap", "receler")),
     *(f"method={name}" for name in ("dimum", "retrain", "salun +method.parameters=key_value")),
     *(f"attack={name}" for name in ("textual_inversion", "prompt_search", "encoder_transplant")),
-    *(f"method={name}" for name in ("adv_unlearn", "spm")),
+    *(f"method={name}" for name in ("adv_unlearn", "spm", "esd_attribute")),
     "forget=circle",
     "model.text.seed=1",
 )

@@ -137,7 +137,7 @@ def test_attributes_are_what_the_names_of_classes_say():
 
 
 def test_captions_name_what_a_face_has():
-    captions = [text for (text,) in Combinations(["Male", "Smiling"]).captions]
+    captions = [text for (text,) in CelebA("nowhere", ["Male", "Smiling"]).captions]
     assert captions == [
         "a face",
         "a face with Smiling",

@@ -21,6 +21,7 @@ from unrelearn.diffusion.prompts import PromptUNet
 from unrelearn.method import Method
 from unrelearn.methods.adv_unlearn import AdvUnlearn, before
 from unrelearn.methods.esd import ESD
+from unrelearn.methods.esd_attribute import AttributeESD
 from unrelearn.methods.receler import Eraser, Receler, looked_at, mean_outside, written
 from unrelearn.methods.spm import SPM
 
@@ -132,6 +133,30 @@ def test_its_answer_is_to_the_prompt_of_the_adversary():
     wanted = module.method.wanted(module, x_t, batch.t, batch.labels)
     by_hand = (module.read(x_t, batch.t, states) - wanted).square().mean()
     assert module.method.losses(module)["forget"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+# esd_attribute
+
+
+def test_an_attribute_is_taken_from_what_stays_an_object():
+    task = new_task(network=spoken())
+    module = prompting(AttributeESD(**STEPS, **{**OF_ESD, "negative_guidance": 2.0}), task)
+    module.prepare()
+    c = task.forget_classes[0]
+    x, t, table = random(1, 3, 16, 16), torch.tensor([300]), module.network.class_embedding
+    object_alone = task.captions.captions[c][0].replace("red ", "")
+    assert "red" not in object_alone and "circle" in object_alone
+
+    def answered(text: str) -> Tensor:
+        ids = task.captions.encoded(text, table.ids.shape[-1])[None]
+        with torch.no_grad():
+            return module.read(x, t, table.encoder(ids))
+
+    wanted = answered(object_alone) - 2.0 * (answered("red") - answered(""))
+    ours = module.method.wanted(module, x, t, torch.tensor([c]))
+    assert torch.allclose(ours, wanted, atol=1e-5)
+    (loss,) = module.method.losses(module).values()
+    assert loss.requires_grad and loss > 0
 
 
 # receler

@@ -13,7 +13,7 @@ from unrelearn.errors import UsageError
 
 # what edits, re-steers or replaces the forgotten word itself
 OF_WORDS = {
-    "method": ("uce", "forget_me_not", "receler", "token_swap"),
+    "method": ("uce", "forget_me_not", "receler", "token_swap", "esd_attribute"),
     "attack": ("textual_inversion", "prompt_search"),
 }
 

@@ -54,6 +54,7 @@ class CelebA:
     horizontal_flip = True
     whole = (178, 218)  # width and height in pixels of every image
     example = ("Male", "Smiling")  # a condition
+    again = "unpack img_align_celeba.zip there again"  # where some images are missing
 
     def __init__(
         self,
@@ -104,11 +105,6 @@ class CelebA:
         """What to do where there is nothing."""
         return f"put them into {self.root / 'celeba'}"
 
-    @property
-    def again(self) -> str:
-        """What to do where some images are missing."""
-        return "unpack img_align_celeba.zip there again"
-
     @names_what_can_not_be_read
     def check(self) -> list[str]:
         problems = self.square.check() + self.classes.check_number([*self.example])
@@ -145,9 +141,7 @@ class CelebA:
         return digest.hexdigest()
 
     def num_images(self) -> int:
-        """How many training and test images there are; reads the lists only. For a data set whose
-        check() is [].
-        """
+        """Training and test images; reads the lists only. Of a data set whose check() is []."""
         return len(self._images[0])
 
     # the pixels

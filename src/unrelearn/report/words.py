@@ -36,6 +36,7 @@ DISPLAY = {
     "receler": "Receler",
     "adv_unlearn": "AdvUnlearn",
     "spm": "SPM",
+    "esd_attribute": "ESD (attribute)",
     "manif_smc": "ManiF-SMC",
 }
 
