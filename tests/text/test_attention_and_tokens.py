@@ -142,6 +142,42 @@ def test_the_search_finds_the_word_that_means_what_was_forgotten():
     assert again.prompt == CAPTIONS.vocabulary[b]
 
 
+def loss_of(attack: PromptSearch, module, texts: list[str]) -> torch.Tensor:
+    strings = torch.tensor([[CAPTIONS.vocabulary.index(text)] for text in texts])
+    batch = module.fixed(module.task.shots(1), 6, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return attack.score(module, batch)(strings)
+
+
+def test_the_original_answers_the_forgotten_word_as_itself():
+    attack = PromptSearch(levels=[1], num_images=1, points=4, loss="original")
+    task = new_task()
+    task.original = lambda: task.network
+    losses = loss_of(attack, prompting(attack, task), ["red", "green"])
+    assert losses[0].item() == pytest.approx(0, abs=1e-9) and losses[1] > 1e-9
+    assert PromptSearch.needs_original({"loss": "original"})
+    assert not PromptSearch.needs_original({"loss": "encoder"})
+
+
+def test_by_the_encoder_a_string_is_as_near_as_its_states():
+    attack = PromptSearch(levels=[1], num_images=1, points=4, loss="encoder", strength=1.5)
+    task = new_task()
+    task.original = lambda: task.network
+    module = prompting(attack, task)
+    table, forgotten = task.network.class_embedding, task.forget_classes
+    concept = torch.stack(
+        [table.weight[c, 0] - table.weight[task.other_class(c), 0] for c in forgotten]
+    ).mean(0)
+    batch = module.fixed(task.shots(1), 6, torch.Generator().manual_seed(0))
+    for text, loss in zip(("red", "lime"), loss_of(attack, module, ["red", "lime"]), strict=True):
+        gaps = []
+        for c in batch.labels.tolist():
+            words = f" {CAPTIONS.captions[c][0]} ".replace(" red ", f" {text} ")
+            states = table.encoder(CAPTIONS.encoded(words, 12)[None])[0]
+            gaps.append(states - table.weight[task.other_class(c), 0] - 1.5 * concept)
+        assert loss.item() == pytest.approx(torch.stack(gaps).square().mean().item(), rel=1e-4)
+
+
 def test_the_found_prompt_is_written_and_stands_in_the_canonical_caption(tmp_path: Path):
     attack = PromptSearch(levels=[1], num_images=1, points=2)
     module = prompting(attack)
