@@ -21,7 +21,9 @@ from command import ROOT, TINY, environment, numbers, run, weights_of
 from filelock import FileLock
 from runs import Cell
 
+from unrelearn import distributed
 from unrelearn.errors import UsageError
+from unrelearn.grid.parts import Inventory, Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import overview
 from unrelearn.grid.work import Worker, claim, running
@@ -361,6 +363,28 @@ def test_nobody_waits_for_a_part_that_nobody_makes(local: Path, tmp_path: Path, 
         worker = Worker(found.parts, found.inventory, found.folder, found.configuration)
         lost = worker.work([wanted.name])
     assert lost == {wanted.name: "something that it needs is missing"}
+
+
+def test_a_rank_that_sees_another_gone_waits_whether_its_own_end_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Slurm tells one rank after the other; what is put back into the queue has not failed."""
+
+    def gone(part: Part) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    worker = Worker({}, Inventory(tmp_path), tmp_path, lambda part: pytest.fail())
+    part = Part("pretrain/1", "", (), (), "", "", True, 0, 0)
+    monkeypatch.setattr(worker, "_make", gone)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with monkeypatch.context() as slurm, pytest.raises(SystemExit):
+        slurm.setattr(time, "sleep", lambda seconds: sys.exit())
+        worker._why_not_made(part)
+    assert not worker.failures.all()
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(RuntimeError):
+        worker._why_not_made(part)
+    assert list(worker.failures.all()) == ["pretrain/1"]
 
 
 def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp_path: Path):

@@ -68,6 +68,9 @@ def running(folder: Path) -> set[str]:
     return held
 
 
+# Slurm ends a job's ranks one after the other: one that sees another gone may be the next, and then
+# nothing has failed
+MOMENT = 5.0  # seconds
 FAILED_BEFORE = "something that it needs failed"
 NEED_MISSING = "something that it needs is missing"
 
@@ -196,6 +199,7 @@ class Worker:
             if isinstance(error, UsageError):
                 return why
             if distributed.world_size() > 1:
+                time.sleep(MOMENT)
                 self.failures.note(part, why)
                 raise
             self.run = None  # nothing of a run that broke is used again
