@@ -17,9 +17,18 @@ import torch
 from unrelearn import distributed, launch
 from unrelearn.attacks.dimra import DiMRA
 from unrelearn.classification.classifier import new_classifier
+from unrelearn.diffusion.inception import Inception
 from unrelearn.diffusion.sampling import sample
 from unrelearn.errors import UsageError
-from unrelearn.evals import agreement, fd_oracle, forget_accuracy, kid_oracle, retain_accuracy
+from unrelearn.evals import (
+    agreement,
+    fd_oracle,
+    forget_accuracy,
+    inception_score,
+    kid,
+    kid_oracle,
+    retain_accuracy,
+)
 from unrelearn.evals.evidence import Observers, Predictions, gather_evidence
 from unrelearn.methods.dimum import DiMUM
 from unrelearn.methods.salun import SalUn
@@ -70,15 +79,15 @@ TRAININGS = (pretraining, dimum, salun, classifier)
 IN_PASSES = (pretraining, dimra)
 
 
-def sights(count: int) -> tuple[Predictions, dict]:
-    """What is seen in so many images, and what is measured on them: of the whole, in each
-    process.
+def sights(count: int, inception: Inception) -> tuple[Predictions, dict]:
+    """What is seen in so many images, and what is measured on them: of the whole, in each process.
+    FID is a function of the same features as KID; its roots of 2048 x 2048 would take a minute.
     """
     images, labels = tiny.digits(30).images, torch.arange(300) % 10
     held_out = new_classifier(
         4, architecture="residual", image_size=8, channels=1, num_classes=10, width=8
     ).eval()
-    observers = Observers(tiny.new_oracle(), held_out, stretch=True)
+    observers = Observers(tiny.new_oracle(), held_out, inception, stretch=True)
     seen = observers.look(images[:count], labels[:count])
     found = gather_evidence(
         {
@@ -100,6 +109,8 @@ def sights(count: int) -> tuple[Predictions, dict]:
             ("agreement", agreement),
             ("fd_oracle", fd_oracle),
             ("kid_oracle", kid_oracle),
+            ("kid", kid),
+            ("inception_score", inception_score),
         )
     }
 
@@ -171,6 +182,8 @@ def sharding(folder: Path, rank: int, processes: int) -> None:
         distributed.on_main(refuse)
     except UsageError as error:
         problems = error.problems
+    network = Inception(folder / "inception.pt", "cpu")
+    seen_in = {count: sights(count, network) for count in LOOKED_AT}
     torch.save(
         {
             "slices": {n: (s.start, s.stop) for n, s in slices.items()},
@@ -178,9 +191,7 @@ def sharding(folder: Path, rank: int, processes: int) -> None:
             "problems": problems,
             "decided": distributed.on_main(distributed.rank),
             "images": {n: images_of(n) for n in (2, 7)},
-            "sights": {
-                n: (vars(seen), metrics) for n in LOOKED_AT for seen, metrics in [sights(n)]
-            },
+            "sights": {n: (vars(seen), metrics) for n, (seen, metrics) in seen_in.items()},
         },
         folder / f"{rank}.pt",
     )

@@ -17,6 +17,7 @@ import pytest
 import torch
 from cleanfid.inception_torchscript import InceptionV3W
 from PIL import Image
+from small_inception import StandIn, scripted, written
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,47 +29,9 @@ from unrelearn.errors import UsageError
 REAL = os.environ.get("UNRELEARN_INCEPTION")
 
 
-class StandIn(nn.Module):
-    """One convolution in place of ninety-four; what goes in, comes out and can be asked for is as
-    in the published file.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.AvgPool2d(23), nn.Conv2d(3, 2048, 13), nn.ReLU())
-        self.output = nn.Linear(2048, 1008)
-
-    def forward(
-        self,
-        img: Tensor,
-        return_features: bool = False,
-        use_fp16: bool = False,
-        no_output_bias: bool = False,
-    ) -> Tensor:
-        features = self.layers((img.float() - 128) / 128).reshape(-1, 2048)
-        if return_features:
-            return features
-        return F.linear(
-            features, self.output.weight, None if no_output_bias else self.output.bias
-        ).softmax(1)
-
-
-def scripted(network: nn.Module, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.script(network).save(str(path))
-    return path
-
-
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = StandIn()
-    with torch.no_grad():
-        network.output.weight.mul_(300)  # probabilities far from uniform
-        network.output.bias.mul_(300)
-    return scripted(network, tmp_path_factory.mktemp("weights") / NAME)
+    return written(tmp_path_factory.mktemp("weights") / NAME)
 
 
 def images(n: int, channels: int, size: int = 32) -> Tensor:
