@@ -378,6 +378,26 @@ def test_a_second_request_starts_from_given_weights_and_trains_on_nothing_of_the
     assert second.unlearned.stage.key != anew.unlearned.stage.key
 
 
+def test_a_whole_second_request_says_how_much_of_the_first_shows(made: Path, tmp_path: Path):
+    """As docs/auditor.md types it; attacked too, and its result can be asked for a third one."""
+    start = [f"model.checkpoint={made / 'theirs'}/", "model.weights=raw"]
+    shape = ["model.unet.block_out_channels=[16,32]", "model.unet.norm_num_groups=4"]
+    asked = ["forget=3", "forgotten_before=7", "attack=dimra"]
+    small = [*SMALL, "unlearning.max_steps=2", "unlearning.batch_size=8"]
+    done = run("method=salun", *start, *asked, *shape, *small, f"paths.outputs={tmp_path}")
+    (record,) = records(tmp_path)
+    assert (record["forget_classes"], record["forgotten_before"]) == ([3], [7])
+    assert [row["model"] for row in record["rows"]] == ["original", "unlearned", "attacked"]
+    shown = [
+        round(100 * row["metrics"]["retain_accuracy"]["1.0"]["per_class"][7], 1)
+        for row in record["rows"]
+    ]
+    (line,) = [text for text in done.stdout.splitlines() if "forgotten before" in text]
+    assert all(f"{share:g}" in line or f"{share:.1f}" in line for share in shown), (line, shown)
+    page = (tmp_path / "runs" / record["name"] / "report.html").read_text()
+    assert "forgotten before, images show" in page
+
+
 @pytest.mark.parametrize("value", ["3", "[0,1,2,4,5,6,7,8,9]", "cat"])
 def test_what_was_forgotten_before_must_be_other_classes(compose: Callable, value: str):
     with pytest.raises(UsageError) as error:
