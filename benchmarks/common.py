@@ -61,6 +61,16 @@ def report(
         "ours_seconds": ours,
         "theirs_seconds": theirs,
         **more,
+    }
+    keep(name, result)
+    of = "theirs / ours" if speedup else "ours / theirs"
+    print(f"{name}: {of} = {result['ratio']} (target {target}), rounds {result['ratios']}")
+
+
+def keep(name: str, result: dict) -> None:
+    """Write benchmarks/results/NAME.json: what was measured, by which command, where."""
+    whole = {
+        **result,
         "command": " ".join(["python", *sys.argv]),
         "machine": {
             "cores": os.cpu_count(),
@@ -74,6 +84,4 @@ def report(
         },
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    of = "theirs / ours" if speedup else "ours / theirs"
-    print(f"{name}: {of} = {result['ratio']} (target {target}), rounds {result['ratios']}")
+    (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
