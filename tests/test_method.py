@@ -3,6 +3,9 @@
 import dataclasses
 
 import pytest
+import torch
+from command import TINY
+from runs import Cell
 from tiny import ATTACKS, METHODS, record_from_yaml
 
 from unrelearn.attacks.dimra import DiMRA
@@ -60,3 +63,17 @@ def test_what_is_required_is_asked_for_by_name():
     with pytest.raises(TypeError, match="memory"):
         DiMUM(max_steps=1, **SMALL)
     assert Original().identity
+
+
+def test_who_holds_the_first_images_of_the_forget_set_alone(compose):
+    small = ["stages=[pretrain,unlearn]", "model.pretrain.max_steps=2", "method.max_steps=1"]
+    held, whole = (
+        Cell(compose("method=salun", *TINY, *small, *more), "test")
+        for more in (["+method.forget_images=5"], [])
+    )
+    held.complete()
+    task, all_of_it = (run.unlearned.stage.training().task for run in (held, whole))
+    assert torch.equal(task.forget.images, all_of_it.forget.images[:5])
+    assert len(all_of_it.forget) > 5 and len(task.retain) == len(all_of_it.retain)
+    assert held.unlearned.stage.key != whole.unlearned.stage.key
+    assert held.original.stage.key == whole.original.stage.key

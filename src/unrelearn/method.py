@@ -71,6 +71,7 @@ class Method:
     blocks: list[str] | None = None  # beginnings of the names of the parameters that may move
     # of a model that reads captions: those of its parameters that may move, by their names
     parameters: Parameters = "all"
+    forget_images: Count | None = None  # it holds the first so many of D_f; None: all
     # how a prediction is compared with one that it is to match (diffusion): see maths.divergence;
     # None: the mean squared error
     divergence_alpha: Annotated[float, Field(gt=0, le=0.99)] | None = None

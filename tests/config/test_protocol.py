@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny import CONF, SMALL
 
 from unrelearn.classification.classifier import halves
-from unrelearn.config import protocol_label
+from unrelearn.config import composed, protocol_label
 from unrelearn.evals.evidence import stretch_contrast
 from unrelearn.stages.classifier import classifier
 from unrelearn.stages.images import images
@@ -247,3 +247,16 @@ def test_without_inception_weights_fid_is_left_out_and_said(
             and row["metrics"]["fd_oracle"]["1.0"]["value"] > 0
         )
     assert record["status"] == "finished" and json.dumps(record["config"]["eval"]).count("fid") == 0
+
+
+@pytest.mark.parametrize(
+    ("protocol", "drawn"),
+    [("fast", ("dpmsolver++", 25)), ("as_released", ("lms", 100)), ("salun", ("ddim", 1000))],
+)
+def test_stable_diffusion_has_steps_of_its_own_where_no_protocol_says_them(
+    protocol: str, drawn: tuple[str, int]
+):
+    words = ["model=stable_diffusion", "dataset=imagenette", f"protocol={protocol}"]
+    cfg = composed(words)
+    assert (cfg.sampler.name, cfg.sampler.num_inference_steps) == drawn
+    assert cfg.unlearning.learning_rate == 1e-5 and cfg.protocol.name == protocol

@@ -29,7 +29,7 @@ from unrelearn.ranges import (
     Weight,
 )
 
-Samplers = Literal["ddim", "ddpm", "dpmsolver++"]
+Samplers = Literal["ddim", "ddpm", "dpmsolver++", "lms"]
 Architectures = Literal["plain", "residual"]
 Augmentations = Literal[
     "none", "crop_flip", "randaugment", "autoaugment", "erasing", "trivial", "augmix"

@@ -25,6 +25,7 @@ SAMPLERS = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",
     "dpmsolver++": "DPMSolverMultistepScheduler",
+    "lms": "LMSDiscreteScheduler",
 }
 
 
@@ -33,11 +34,14 @@ def make_scheduler(name: str, schedule: dict, clip_sample: bool = True):
 
     schedule: keyword arguments of diffusers' DDPMScheduler (num_train_timesteps, beta_start,
     beta_end, beta_schedule, prediction_type). "trailing" spacing starts at t = T - 1, which matters
-    at few steps (Lin et al. 2023, arXiv 2305.08891).
+    at few steps (Lin et al. 2023, arXiv 2305.08891); "lms" is for numbers beside published ones, and
+    spaced as there.
     """
     import diffusers
 
     kind = getattr(diffusers, SAMPLERS[name])
+    if name == "lms":
+        return kind(**schedule, timestep_spacing="linspace")
     own = {"algorithm_type": name} if name == "dpmsolver++" else {"clip_sample": clip_sample}
     return kind(**schedule, **own, timestep_spacing="trailing")
 
@@ -90,17 +94,15 @@ class Sampling:
         clip = self.clip_sample and not is_latent(denoiser)
         scheduler = make_scheduler(self.name, self.schedule, clip)
         scheduler.set_timesteps(self.num_inference_steps, device="cpu")
-        options = {"eta": self.eta} if self.name == "ddim" else {}
-        x_t, times = noise, scheduler.timesteps
+        options = {} if self.name == "lms" else {"generator": generators}
+        options |= {"eta": self.eta} if self.name == "ddim" else {}
+        x_t, times = noise * scheduler.init_noise_sigma, scheduler.timesteps
         if self.start is not None:
             x_0 = to_model_range(self.start[torch.tensor(numbers) % len(self.start)]).to(device)
             x_t, times = self._noised(x_0, noise, scheduler)
         for t in times:
             output = self.guided(denoiser, scheduler.scale_model_input(x_t, t), t, labels)
-            step = scheduler.step(
-                output, t, x_t, generator=generators, return_dict=False, **options
-            )
-            x_t = step[0]
+            x_t = scheduler.step(output, t, x_t, return_dict=False, **options)[0]
         return self.finished(denoiser, x_t)
 
     def finished(self, denoiser: Denoiser, x_0: Tensor) -> Tensor:
@@ -124,6 +126,8 @@ class Sampling:
         skipped = min(skipped, len(times) - 1)
         if hasattr(scheduler, "set_begin_index"):  # those that count their steps
             scheduler.set_begin_index(skipped)
+        if self.name == "lms":  # whose states are x_0 and so much noise
+            return x_0 + scheduler.sigmas[skipped] * noise, times[skipped:]
         t = times[skipped : skipped + 1].expand(len(x_0)).to(x_0.device)
         x_t = add_noise(x_0, noise, t, scheduler.alphas_cumprod.to(x_0.device))
         return x_t, times[skipped:]

@@ -1,7 +1,7 @@
 """Stages that train a model: the original one, the unlearned one, the attacked one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,10 @@ class Trained(Stage):
 
     def fitted(self, method: Method, **wanted: bool) -> "Training":
         """A method with the network and the data; wanted: as `task` has it."""
-        return self.run.kind.training(method, self.task(**wanted))
+        task, held = self.task(**wanted), method.forget_images
+        if held is not None:
+            task = replace(task, forget=task.forget.take(torch.arange(len(task.forget))[:held]))
+        return self.run.kind.training(method, task)
 
     @property
     def description(self) -> str:
