@@ -140,7 +140,7 @@ def test_grey_images_and_a_single_file(compose, theirs: Path, root: Path, tmp_pa
         with pytest.raises(UsageError) as refused:
             compose(*tiny_stable.overrides(tmp_path / name, root))
         (line,) = refused.value.problems
-        assert f"({said}" in line and "from_single_file(FILE).save_pretrained(FOLDER)" in line
+        assert f"({said}" in line and f"unpack_checkpoint.py {tmp_path / name} FOLDER" in line
 
 
 def test_the_command_says_it_and_ends(complaint, theirs: Path, root: Path, tmp_path: Path):

@@ -76,8 +76,8 @@ def check(path: Path, schedule: dict[str, Any]) -> list[str]:
 def _check_parts(path: Path) -> None:
     if path.suffix in ONE_FILE and path.is_file():
         pickled = "" if path.suffix == ".safetensors" else "a pickle, which could run any program: "
-        write = "from_single_file(FILE).save_pretrained(FOLDER) of diffusers"
-        raise refused(path, f"{pickled}a file, of which {CLASS}.{write} makes such a folder")
+        write = f"python scripts/unpack_checkpoint.py {path} FOLDER"
+        raise refused(path, f"{pickled}a file, of which {write} makes such a folder")
     if not path.is_dir():
         raise refused(path, "no such folder")
     index = path / "model_index.json"
