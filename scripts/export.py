@@ -5,13 +5,12 @@ Face hub or for anybody: weights, schedule, protocol, numbers with intervals, co
 import argparse
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCardData, get_token
 
-from unrelearn import launch
+from unrelearn import hub, launch
 from unrelearn.artifact import sha256
 from unrelearn.errors import UsageError
 from unrelearn.paths import given
@@ -80,8 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         weights = weights_of(row, file.resolve().parents[2])
     except (ValueError, OSError) as error:
         return launch.complain([f"{options.run}: {error}"])
-    if options.folder.exists() and any(options.folder.iterdir()):
-        return launch.complain([f"{options.folder}: is not empty. Name a new folder"])
+    folder = options.folder
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        why = "is not empty" if folder.is_dir() else "is no folder"
+        return launch.complain([f"{folder}: {why}. Name a new folder"])
+    if options.push and (why := not_pushed(options.push)):
+        return launch.complain([f"--push {options.push}: {why}. Nothing was written"])
     try:
         write(weights, options.folder, record, partial=options.partial)
     except (ValueError, UsageError) as error:
@@ -267,12 +270,18 @@ def numbers(row: dict[str, Any]) -> list[tuple[str, str, tuple[float, float, flo
     return values
 
 
+def not_pushed(name: str) -> str | None:
+    """Why nothing can be sent there, as far as this machine knows, and what to type."""
+    if not hub.ID.fullmatch(name):
+        return "is no repository of the hub. Type --push USER/NAME"
+    if get_token() is None:
+        return "nobody is logged in at the hub. Type hf auth login, and then the same command"
+    return None
+
+
 def push(folder: Path, name: str) -> int:
     """Send the folder to the hub, as whoever is logged in there."""
     again = f"hf upload {name} {shlex.quote(str(folder))}"
-    if get_token() is None:
-        why = "nobody is logged in at the hub"
-        return launch.complain([f"--push {name}: {why}. Type hf auth login, and then {again}"])
     try:
         api = HfApi()
         api.create_repo(name, exist_ok=True)
@@ -284,4 +293,4 @@ def push(folder: Path, name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.script(main)

@@ -36,10 +36,11 @@ def read(path: Path, key: str) -> dict:
         UsageError: it can not be read.
     """
     try:
-        if key in (holds := json.loads(path.read_text())):
+        holds = json.loads(path.read_text())
+        if isinstance(holds.get(key), list):
             return holds
         why = f"without {key}"
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         why = type(error).__name__
     raise UsageError(
         f"{path}: can not be read ({why}), so what it needs is unknown. "
@@ -143,6 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
         help="leave what is younger, as a run may be about to use it (default: 24)",
     )
     options = parser.parse_args(arguments)
+    if not 0 <= options.hours < float("inf"):
+        return launch.complain([f"--hours={options.hours:g}: must be 0 or more. Type --hours 24"])
     there, rubbish = artifacts(options.outputs / "artifacts")
     try:
         if not there and not rubbish:

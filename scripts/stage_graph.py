@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from unrelearn import launch, tracks
-from unrelearn.config import composed, validate
+from unrelearn.config.sweep import validated
 from unrelearn.paths import given
 from unrelearn.run import Run
 from unrelearn.stage import Stage, walk
@@ -34,8 +34,8 @@ Graph = dict[str, set[str]]  # a stage's name -> the names of those that it is m
 
 def stages(*overrides: str) -> list[Stage]:
     """All stages of the run that `python run.py OVERRIDES` would do."""
-    settings = validate(composed(["tracking=none", *overrides]))
-    return list(walk(tracks.targets(Run(settings, command=""))))
+    cfg, _ = validated(["tracking=none", *overrides])
+    return list(walk(tracks.targets(Run(cfg, command=""))))
 
 
 def parents(stages: Iterable[Stage]) -> Graph:
@@ -99,7 +99,7 @@ def draw(graph: Graph, notes: dict[str, str]) -> str:
     )
 
 
-def main() -> None:
+def main() -> int:
     parser = launch.parser(__doc__)
     parser.add_argument("overrides", nargs="*", help="as for run.py")
     parser.add_argument("--out", type=given, default=Path("docs/stages.svg"))
@@ -107,7 +107,8 @@ def main() -> None:
     every = stages(*options.overrides)
     notes = {stage.name: note(stage) for stage in every}
     options.out.write_text(draw(parents(every), notes), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    launch.script(main)

@@ -104,6 +104,11 @@ def first_box(plan: Plan, minutes: float) -> Box:
         UsageError: too few.
     """
     run = Run(plan.cells.configuration(0), "")
+    if not any(part.stage == Pretrain.name for part in plan.parts.values()):
+        raise UsageError(
+            "a box is divided by the steps of a pretraining, and this experiment has none. Type"
+            " cifar10_box, or another experiment of denoisers or classifiers"
+        )
     asked = run.cfg.model.pretrain.max_steps
     steps = {part.name: plan.cost(part).steps for part in plan.parts.values()}
     scratch = [part.name for part in plan.parts.values() if from_scratch(plan, part)]

@@ -3,6 +3,7 @@ traceback; nothing computed.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -303,6 +304,53 @@ def test_an_element_of_a_list_hides_no_other_problem(complaint):
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (
+            "+attack.blocks=[banana]",
+            ["attack.blocks=['banana']", "Type '+attack.blocks=[conv_in]'"],
+        ),
+        ("method=salun +tuned=dimum_cover", ["tuned=dimum_cover: is of method=dimum_cover"]),
+        ("+tuned=classification/salun", ["Type experiment=classification"]),
+        ("+tuned=vflgan/digits_halves", ["Type experiment=vflgan"]),
+        ("experiment=classification +tuned=salun", ["is not of model="]),
+        ("privacy=[dpsgd]", ["is no federation of parties", "Type experiment=vflgan"]),
+        ("gan.replicas=3", ["is no federation of parties"]),
+        ("reference=retrain", ["reference=retrain: only weights from elsewhere", "method=retrain"]),
+        ("eval=[concept_accuracy]", ["Digits with model=unet_tiny has not"]),
+        ("eval=[paraphrase_accuracy]", ["Digits with model=unet_tiny has not"]),
+        ("attack=quantize attack.levels=[4.5]", ["Type 'attack.levels=[8,4]'"]),
+        ("attack=prune attack.levels=0.5", ["Type 'attack.levels=[0.5]'"]),
+        ("attack.budgets=800", ["Type 'attack.budgets=[800]'"]),
+        ("method.max_steps=1e9", ["Type method.max_steps=1000000000"]),
+        ("method.learning_rate=-1", ["Type method.learning_rate=0.0002"]),
+    ],
+)
+def test_what_would_be_ignored_or_mistaken_is_refused_with_what_to_type(
+    complaint, words: str, parts: list[str]
+):
+    lines = complaint(*words.split(" "))
+    assert any(all(part in line for part in parts) for line in lines), lines
+
+
+def test_a_folder_whose_name_holds_a_comma_is_quoted_whole(complaint, tmp_path: Path):
+    folder = tmp_path / "strange dir $HOME=1, y"
+    folder.mkdir()
+    (line,) = complaint("dataset=folder", f"dataset.root={folder}")
+    assert shlex.quote(f'dataset.root="{folder}"') in line
+
+
+def test_one_class_alone_can_not_be_forgotten(complaint, tmp_path: Path):
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    for shade in range(3):
+        Image.new("L", (8, 8), shade).save(tmp_path / "images" / "cat" / f"{shade}.png")
+    root = f"dataset.root={tmp_path / 'images'}"
+    lines = complaint("dataset=folder", root, "dataset.image_size=8", "forget=cat", "dry_run=true")
+    assert not any("Type forget=cat" in line for line in lines)
+    assert any("two classes or more" in line for line in lines), lines
+
+
 def test_words_that_can_not_be_read_are_all_named(complaint):
     lines = complaint("forget=naïve", "tracking.group=a#b")
     assert len(lines) == 2 and all("must be quoted" in line for line in lines)
@@ -488,3 +536,18 @@ def test_the_multirun_flag_may_stand_anywhere(tmp_path: Path):
     ]
     done = forked.finish(command, cwd=ROOT, env=environment())
     assert done.returncode == 0 and done.stdout.count("Nothing was computed") == 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("scripts/stage_graph.py method=banana", "method=banana: no such method"),
+        ("scripts/gc.py . --hours nan", "--hours=nan: must be 0 or more"),
+        ("scripts/time_box.py --minutes 9 vflgan", "by the steps of a pretraining"),
+    ],
+)
+def test_a_script_refuses_in_one_line(words: str, part: str):
+    command = [sys.executable, *words.split()]
+    done = forked.finish(command, cwd=ROOT, env=environment())
+    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and part in line, done

@@ -99,7 +99,7 @@ def test_the_class_table_moves_only_where_that_is_asked_for():
 
 
 def test_blocks_that_are_none_are_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=r"unlearn: blocks=\['uq'\].*allowed: .*up_blocks.*Type"):
+    with pytest.raises(UsageError, match=r"method\.blocks=\['uq'\].*allowed: .*up_blocks.*Type"):
         denoising(Finetune(blocks=["uq"], **SMALL))
 
 

@@ -11,6 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -155,20 +156,26 @@ def _replaced(value: object, example: float) -> object:
     return value if check.not_finite(value) is None else example
 
 
-def check_value(key: str, value: object, annotation: object) -> list[str]:
-    """Problems of one value."""
+def check_value(
+    key: str, value: object, annotation: object, usual: Callable[[], object] = lambda: None
+) -> list[str]:
+    """Problems of one value. usual: what the key has where nobody types it."""
     limits = bounds(annotation)
     if problems := not_finite(key, value, example_within(limits)):
         return problems
     error = error_of(value, annotation)
     if error is None:
         return []
+    example: object = example_within(limits)
     if error in ("greater_than", "greater_than_equal", "less_than_equal"):
-        allowed, example = span(limits), typed({key: example_within(limits)})
+        allowed = span(limits)
     else:
-        allowed, instead = wording(annotation)
-        example = typed({key: instead})
-    return [f"{key}={printed(value)}: must be {allowed}. Type {example}"]
+        allowed, example = wording(annotation)
+    whole = int(value) if isinstance(value, float) and value.is_integer() else None
+    meant = (one for one in ([value], whole, usual()) if one is not None)
+    fitting = (one for one in meant if error_of(one, annotation) is None)
+    advice = typed({key: next(fitting, example)})
+    return [f"{key}={printed(value)}: must be {allowed}. Type {advice}"]
 
 
 def check_arguments(
@@ -177,17 +184,19 @@ def check_arguments(
     given: dict[str, Any],
     injected: str = "",
     options_with: Options = lambda group, name: [],
+    usual: Callable[[str], object] = lambda name: None,
 ) -> list[str]:
     """Problems of a yaml group against what it names.
 
     Args: injected: an argument that is no key. options_with: (group, key) -> its options that have
-        such a key.
+        such a key. usual: a key -> what it has where nobody types it; None: not known.
     """
     allowed = {name: p for name, p in parameters(target).items() if name != injected}
     problems = []
     for name, value in given.items():
         if name in allowed:
-            problems += check_value(f"{key}.{name}", value, allowed[name].annotation)
+            known = partial(usual, name)
+            problems += check_value(f"{key}.{name}", value, allowed[name].annotation, known)
         elif name != "_target_":
             problems.append(_no_such_key(key, name, value, list(allowed), options_with))
     missing = [name for name, p in allowed.items() if p.default is p.empty and name not in given]

@@ -63,10 +63,17 @@ def chosen_of(method: Method, movable: list[str]) -> set[str]:
     """Names of the parameters that move; UsageError: none does."""
     if chosen := {name for name in movable if name.startswith(tuple(method.blocks or [""]))}:
         return chosen
-    known = list(dict.fromkeys(name.partition(".")[0] for name in movable))
     raise UsageError(
-        f"{method.stage}: blocks={method.blocks}: no parameter that may move begins so; allowed:"
-        f" {', '.join(known)}. Type {typed({'method.blocks': known[:1]})}"
+        no_such_block("attack" if method.attacks else "method", method.blocks, movable)
+    )
+
+
+def no_such_block(group: str, blocks: object, movable: list[str]) -> str:
+    """What to type in place of beginnings that no parameter's name has."""
+    known, key = list(dict.fromkeys(name.partition(".")[0] for name in movable)), f"{group}.blocks"
+    return (
+        f"{key}={blocks}: no parameter that may move begins so; allowed: {', '.join(known)}. Type"
+        f" {typed({f'+{key}': known[:1]})}"
     )
 
 

@@ -5,6 +5,7 @@ and missing quotes.
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -129,7 +130,9 @@ def _why_unreadable(word: str) -> str | None:
             if odd
             else "can not be read by Hydra without quotes"
         )
-    return f"{shown(word)}: {why}. Type {shell(f'{key}={_meant(value)}')}"
+    # a folder of that name is meant, and no list
+    there = key.lstrip("+") in NAMES and Path(value).expanduser().exists()
+    return f"{shown(word)}: {why}. Type {shell(f'{key}={text(value) if there else _meant(value)}')}"
 
 
 def _is_list(value: str) -> bool:

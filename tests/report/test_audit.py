@@ -321,8 +321,11 @@ def test_what_is_pushed_and_what_is_said_where_that_can_not_be(
     monkeypatch.setitem(export.__globals__, "get_token", lambda: token)
     (record,) = [r for r in records(without_original[0]) if r["attack"] == "none"]
     code = export([str(Path(record["path"]).parent), str(folder), "--push", "me/it"])
-    assert load_file(folder / FILE)  # whatever becomes of the push
     printed = capsys.readouterr()
+    if token is None:
+        assert code == 2 and not folder.exists() and f"error: {says}" in printed.err
+        return
+    assert load_file(folder / FILE)  # whatever becomes of the push
     if says is None:
         files = f"README.md config.json {FILE} scheduler_config.json"
         assert code == 0 and hub.asked == ["create me/it True", f"upload me/it {files}"]

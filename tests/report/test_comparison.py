@@ -336,6 +336,36 @@ def test_collect_names_broken_files_and_keeps_the_newest(tmp_path, caplog):
         read_record(empty)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rows", 7),
+        ("rows", ["x"]),
+        ("config", []),
+        ("method", None),
+        ("seed", []),
+        ("name", {}),
+        ("forget_classes", 7),
+        ("protocol", True),
+        ("recovery", 7),
+        ("stages", -1.5),
+        ("class_names", None),
+        ("rows", [{"model": "original", "step": None, "metrics": 7}]),
+        ("rows", [{"model": "original", "step": None, "metrics": {"fd_oracle": 7}}]),
+    ],
+)
+def test_a_record_edited_by_hand_is_skipped_and_the_others_are_compared(
+    tmp_path: Path, caplog, key: str, value: object
+):
+    write_run(tmp_path / "good", make_record())
+    write_run(tmp_path / "odd", make_record(name="odd"))
+    (file,) = (tmp_path / "odd").rglob("result.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    assert [record["name"] for record in collect([tmp_path])] == [make_record()["name"]]
+    (line,) = caplog.messages
+    assert str(file) in line and f"not a record: {key}" in line
+
+
 def test_fid_takes_the_place_of_the_other_distance_where_every_row_has_it():
     records = [
         *map(with_new_measurements, three_seeds()),

@@ -47,7 +47,9 @@ def forget_classes(forget: object, dataset: Any) -> list[int]:
         problems = [problem("forget", forget, f"names no class; {allowed}", {"forget": names[0]})]
     if not problems and len(chosen) == len(names):
         why = "would forget every class and leave the retain set empty"
-        problems = [problem("forget", forget, why, {"forget": names[0]})]
+        alone = "Type dataset=digits, or a data set of two classes or more"
+        other: dict[str, Any] | str = {"forget": names[0]} if len(names) > 1 else alone
+        problems = [problem("forget", forget, why, other)]
     if problems:
         raise UsageError(problems)
     return sorted(chosen)

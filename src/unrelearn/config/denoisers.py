@@ -11,6 +11,8 @@ from unrelearn.config.models import Schedule, UnetSettings
 from unrelearn.config.rules import Problems, Rules
 from unrelearn.config.schema import Config
 
+OF_ATTRIBUTES = ("concept_accuracy", "domain_accuracy", "nearby_damage", "attributes_kept")
+
 RESNET = "ResNet50_Weights.IMAGENET1K_V2"  # of torchvision
 
 
@@ -150,11 +152,37 @@ RULES: Rules = (
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
     """Problems of a data set with this network."""
-    problems = [*_judged(cfg, dataset), *prompts.check_data(cfg, dataset)]
+    problems = [*_judged(cfg, dataset), *_attributes(cfg, dataset)]
+    problems += prompts.check_data(cfg, dataset)
     if cfg.model.latent is not None:
         return [*latents.check_data(cfg, dataset), *problems]
     problems += _image_size(cfg, dataset)
+    if not problems and cfg.model.text is None:
+        problems += _blocks(cfg, dataset)
     return problems + ([] if cfg.model.text else _checkpoint(cfg, dataset))
+
+
+def _blocks(cfg: Config, dataset: Any) -> list[str]:
+    """Beginnings of names that no parameter has, before anything is trained."""
+    asked = {group: getattr(cfg, group).get("blocks") for group in ("method", "attack")}
+    asked = {group: blocks for group, blocks in asked.items() if blocks}
+    if not asked:
+        return []
+    import torch
+
+    from unrelearn.diffusion import denoiser
+    from unrelearn.training import no_such_block
+
+    shape = {"image_size": dataset.image_size, "channels": dataset.channels}
+    with torch.device("meta"):
+        count = len(dataset.class_names)
+        network = denoiser.build(**shape, num_classes=count, **asdict(unet_of(cfg)))
+    names = [name for name, _ in network.named_parameters()]
+    return [
+        no_such_block(group, blocks, names)
+        for group, blocks in asked.items()
+        if not any(name.startswith(tuple(map(str, blocks))) for name in names)
+    ]
 
 
 def _judged(cfg: Config, dataset: Any) -> list[str]:
@@ -163,6 +191,19 @@ def _judged(cfg: Config, dataset: Any) -> list[str]:
         return []
     why = f"has {len(classes)}, and the data set {count}"
     return [f"eval.judge.classes: {why}. Type the number of ImageNet's class for each, in order"]
+
+
+def _attributes(cfg: Config, dataset: Any) -> list[str]:
+    """Measurements of what the classes of a data set have not."""
+    needed = [] if getattr(dataset, "attributes", None) else [*OF_ATTRIBUTES]
+    needed += [] if prompts.reads_captions(cfg) else ["paraphrase_accuracy"]
+    name = type(dataset).__name__
+    return [
+        f"eval={one}: reads attributes or wordings of classes, which {name} with model="
+        f"{cfg.model.name} has not. Leave it out of eval=[...]"
+        for one in needed
+        if one in cfg.eval
+    ]
 
 
 def _image_size(cfg: Config, dataset: Any) -> list[str]:

@@ -67,6 +67,10 @@ def judged(cfg: Config) -> Problems:
     if limit is not None and cfg.method["_target_"] != TARGET:
         why, instead = "only weights from elsewhere are judged", "Type method=given"
         yield problem(key, limit, why, f"{instead} method.checkpoint=FOLDER")
+    lent = cfg.method["_target_"].endswith(".Retrain") and cfg.reference == "retrain"
+    if cfg.reference is not None and cfg.method["_target_"] != TARGET and not lent:
+        why, instead = "only weights from elsewhere are put beside it", "Type method=retrain"
+        yield problem("reference", cfg.reference, why, f"{instead} for a run of its own")
 
 
 def asked(cfg: Config) -> Problems:
@@ -93,7 +97,7 @@ def asked(cfg: Config) -> Problems:
         yield problem("reference", cfg.reference, why, "Leave reference out")
 
 
-RULES: Rules = ((judged, ("method", "audit.")),)  # of every kind of model
+RULES: Rules = ((judged, ("method", "audit.", "reference")),)  # of every kind of model
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from unrelearn import arguments
 from unrelearn.advice import problem
 from unrelearn.check import at
 from unrelearn.config.choices import another, files_of, readable
-from unrelearn.config.values import check_value, known_keys
+from unrelearn.config.values import check_value, default_of, known_keys
 from unrelearn.paths import CONF
 
 # what a run asks of the class that a group names
@@ -114,7 +115,17 @@ def _check(key: str, group: object, kind: str) -> list[str]:
     assert isinstance(group, dict)  # as it has a _target_
     injected = "evidence" if kind == "eval" else ""
     given = constructor_arguments(group)
-    return arguments.check_arguments(key, target, given, injected, options_with)
+    usual = partial(_usual, key, group)
+    return arguments.check_arguments(key, target, given, injected, options_with, usual)
+
+
+def _usual(key: str, group: dict[str, Any], name: str) -> object:
+    """What the yaml of a choice has for a key, where it says ${another.key} that of this one."""
+    with contextlib.suppress(Exception):  # a yaml that is not in conf/
+        value = _whole(key, name_of(group)).get(name)
+        named = re.fullmatch(r"\$\{([\w.]+)\}", str(value))
+        return default_of(named[1]) if named else value
+    return None
 
 
 def _target(name: object, offers: tuple[str, ...]) -> Any:

@@ -56,6 +56,12 @@ def known_keys() -> "dict[str, Field[Any]]":
     return dict(keys_of(Config))
 
 
+def default_of(key: str) -> object:
+    """Of a key of the schema."""
+    default = OmegaConf.select(defaults(), key)
+    return list(default) if isinstance(default, ListConfig) else default
+
+
 def must_be(key: str, value: object) -> str:
     """What a key of the schema may be, as its value is of another type, and what to type."""
     declared = known_keys()[key]
@@ -65,8 +71,7 @@ def must_be(key: str, value: object) -> str:
         allowed = f"{allowed}, {arguments.span(limits)}"
     if type(None) in typing.get_args(declared.type) and "null" not in allowed:
         allowed = f"{allowed}, or null"
-    default = OmegaConf.select(defaults(), key)
-    default = list(default) if isinstance(default, ListConfig) else default
+    default = default_of(key)
     whole = int(value) if isinstance(value, float) and value.is_integer() else None
     meant = (one for one in ([value], whole, default) if arguments.error_of(one, kind) is None)
     return f"must be {allowed}. Type {typed({key: next(meant, example)})}"

@@ -34,8 +34,8 @@ def make_scheduler(name: str, schedule: dict, clip_sample: bool = True):
 
     schedule: keyword arguments of diffusers' DDPMScheduler (num_train_timesteps, beta_start,
     beta_end, beta_schedule, prediction_type). "trailing" spacing starts at t = T - 1, which matters
-    at few steps (Lin et al. 2023, arXiv 2305.08891); "lms" is for numbers beside published ones, and
-    spaced as there.
+    at few steps (Lin et al. 2023, arXiv 2305.08891); "lms" is for numbers beside published
+    ones, and spaced as there.
     """
     import diffusers
 
@@ -94,7 +94,7 @@ class Sampling:
         clip = self.clip_sample and not is_latent(denoiser)
         scheduler = make_scheduler(self.name, self.schedule, clip)
         scheduler.set_timesteps(self.num_inference_steps, device="cpu")
-        options = {} if self.name == "lms" else {"generator": generators}
+        options: dict[str, Any] = {} if self.name == "lms" else {"generator": generators}
         options |= {"eta": self.eta} if self.name == "ddim" else {}
         x_t, times = noise * scheduler.init_noise_sigma, scheduler.timesteps
         if self.start is not None:

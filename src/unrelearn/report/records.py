@@ -17,9 +17,33 @@ Interval: TypeAlias = tuple[float, float, float]  # value, low, high
 
 VERSION = 1
 PAGE = "report.html"  # beside result.json; the comparison links to it
-REQUIRED = (  # noqa: SIM905
-    "version name status config dataset method attack seed forget_classes rows"
-).split()
+# what a record holds, as a file edited by hand may not
+SHAPE: dict[str, tuple[type, ...]] = {
+    "version": (int,),
+    "name": (str,),
+    "status": (str,),
+    "config": (dict,),
+    "dataset": (str,),
+    "method": (str,),
+    "attack": (str,),
+    "seed": (int,),
+    "forget_classes": (list,),
+    "rows": (list,),
+}
+OPTIONAL: dict[str, tuple[type, ...]] = {
+    "protocol": (str,),
+    "class_names": (list,),
+    "stages": (list,),
+    "versions": (dict,),
+    "command": (str,),
+    "recovery": (dict, type(None)),
+    "attack_seed": (int,),
+}
+ROW: dict[str, tuple[type, ...]] = {
+    "model": (str,),
+    "metrics": (dict,),
+    "step": (int, float, type(None)),
+}
 MODELS = ("original", "unlearned", "attacked")
 NONE = "none"  # the attack that is none
 ONLY = "1.0"  # the scale of what has no guidance: a classifier's numbers
@@ -92,12 +116,32 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise ValueError("not a record: the file holds no JSON object")
-    missing = [key for key in REQUIRED if key not in record]
+    missing = [key for key in SHAPE if key not in record]
     if missing:
         raise ValueError(f"not a record: {', '.join(missing)} missing")
     if record["version"] != VERSION:
         raise ValueError(f"version {record['version']!r}; this reader knows {VERSION}")
+    if wrong := _unlike(record, SHAPE | OPTIONAL, ""):
+        raise ValueError(f"not a record: {wrong}")
+    for number, row in enumerate(record["rows"]):
+        where = f"rows[{number}]"
+        if not isinstance(row, dict):
+            raise ValueError(f"not a record: {where} is {row!r:.40}")
+        metrics = row.get("metrics", {})
+        wrong = _unlike(row, ROW, f"{where}.") or _unlike(
+            metrics, dict.fromkeys(metrics, (dict, type(None))), f"{where}.metrics."
+        )
+        if wrong:
+            raise ValueError(f"not a record: {wrong}")
     return record
+
+
+def _unlike(part: dict[str, Any], shape: dict[str, tuple[type, ...]], where: str) -> str | None:
+    """The first value that is of no type that it may be, in words."""
+    for key, types in shape.items():
+        if key in part and not isinstance(part[key], types):
+            return f"{where}{key} is {part[key]!r:.40}"
+    return None
 
 
 def collect(paths: Iterable[Path]) -> list[Record]:
