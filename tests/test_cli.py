@@ -315,6 +315,7 @@ def test_an_element_of_a_list_hides_no_other_problem(complaint):
         ("+tuned=classification/salun", ["Type experiment=classification"]),
         ("+tuned=vflgan/digits_halves", ["Type experiment=vflgan"]),
         ("experiment=classification +tuned=salun", ["is not of model="]),
+        ("+method=salun", ["method=salun: is chosen already", "Type method=salun"]),
         ("privacy=[dpsgd]", ["is no federation of parties", "Type experiment=vflgan"]),
         ("gan.replicas=3", ["is no federation of parties"]),
         ("reference=retrain", ["reference=retrain: only weights from elsewhere", "method=retrain"]),

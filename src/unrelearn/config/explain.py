@@ -49,6 +49,12 @@ def explain(error: BaseException, overrides: Sequence[str]) -> list[str] | None:
         return lines
     if "Ambiguous value" in text and (several := _several(overrides)):
         return several
+    if "Multiple values for" in text:  # a group that is chosen already
+        added = [w for w in overrides if w.startswith("+") and choices.group_in(w)]
+        plain = [word.lstrip("+") for word in added]
+        twice = [f"{w}: is chosen already, so without the +. Type {w}" for w in plain]
+        if twice:
+            return twice
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match = re.search(r"Could not override '([^']+)'", text)
     key = match[1].split("@")[0] if match else getattr(cause, "full_key", None) or ""
