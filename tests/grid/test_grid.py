@@ -23,6 +23,7 @@ from runs import Cell
 
 from unrelearn import distributed
 from unrelearn.errors import UsageError
+from unrelearn.grid import cells
 from unrelearn.grid.parts import Inventory, Part
 from unrelearn.grid.plan import Plan
 from unrelearn.grid.status import overview
@@ -385,6 +386,14 @@ def test_a_rank_that_sees_another_gone_waits_whether_its_own_end_comes(
     with pytest.raises(RuntimeError):
         worker._why_not_made(part)
     assert list(worker.failures.all()) == ["pretrain/1"]
+
+
+def test_many_runs_are_looked_at_with_a_word_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(cells, "MANY", 1)
+    cells.Swept([*FIXED, "seed=0,1", f"paths.outputs={tmp_path}"])
+    assert "looking at 2 runs" in capsys.readouterr().out
 
 
 def test_kills_at_random_moments_cost_nothing_that_was_finished(local: Path, tmp_path: Path):

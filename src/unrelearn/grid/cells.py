@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
+from unrelearn import progress
 from unrelearn.advice import command
 from unrelearn.config import Config, Sweep, resolved
 from unrelearn.config.schema import Paths
@@ -16,6 +17,7 @@ from unrelearn.words import keep_names
 
 # values of these are put into a configuration that was composed and checked with other ones
 PLAIN = ("seed", "forget")
+MANY = 100  # runs, of which looking at them is waited for
 Choice = tuple[tuple[str, str], ...]  # (key, value as text), for each key that was chosen
 
 
@@ -100,6 +102,8 @@ class Swept(Cells):
         axes = self.sweep.axes
         choices = [tuple(chosen.items()) for chosen in product(axes)]
         super().__init__(map(keep_names, words), self.sweep.fixed, choices)
+        if len(self) > MANY:
+            progress.say(f"looking at {len(self):,} runs: about {len(self) / 4:.0f} seconds")
         self._first = {key: values[0] for key, values in axes.items()}
         self._values = {key: self._read(key) for key in PLAIN if key in axes}
         # of the combinations that are being worked on
