@@ -80,12 +80,10 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(BIN)/python scripts/report.py outputs/effort/runs outputs/effort-spread/runs --out docs/results/effort_spread --figures
 	$(BIN)/python scripts/report.py outputs/effort-steps/runs --out docs/results/effort_steps --figures
 # presets: constants of conf/method/, of which some were looked at before and most not
-results-digits: $(STAMP) ## every method at its preset on the digits: verdicts over three seeds, all attacks and rates on one (some four hours of two cores, not timed; resumable)
+results-digits: $(STAMP) ## every method at its preset on the digits: verdicts over three seeds (some three hours of a core), then every attack on one (some eight more, not timed; resumable)
 	$(GRID) experiment=digits seed=$(SEEDS) attack=$(HEADS) --workers 2
 	$(GRID) experiment=digits seed=0 --workers 2
-	$(GRID) experiment=digits seed=0 attack=dimra attack.learning_rate=$(RATES) --workers 2
 	$(BIN)/python scripts/report.py outputs/digits/runs --out docs/results/digits --figures
-	$(BIN)/python scripts/pivot.py outputs/digits/runs/*-dimra-* --by attack.learning_rate --into docs/results/digits.md
 
 # words: a feature and an object; esd by cross-attention (ESD-x) and by all else (ESD-u)
 results-text: export OMP_NUM_THREADS = 1

@@ -16,6 +16,7 @@ from unrelearn.report import (
     comparison,
     leaderboard,
     matrix,
+    nearby,
     published,
     published_page,
     worlds,
@@ -63,7 +64,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             " comparison.md, differences.csv, results.csv (all that was measured, one line each:"
             " docs/read-results.md), and"
             " matrix.md and matrix.csv where there are at least two attacks, none included;"
-            " audit.html of weights from elsewhere (default: outputs/report/compare)"
+            " nearby.md of forgotten words, audit.html of weights from elsewhere (default:"
+            " outputs/report/compare)"
         ),
     )
     parser.add_argument(
@@ -158,6 +160,8 @@ def write(results: Results, folder: Path) -> list[Path]:
     texts = {name: render(boards) for name, render in leaderboard.RENDERERS.items()}
     texts |= {name: render(results) for name, render in comparison.RENDERERS.items()}
     texts["results.csv"] = frame_csv(results.tidy)
+    if near := nearby.to_markdown(boards):
+        texts["nearby.md"] = near
     if matrices:
         texts |= {name: render(matrices) for name, render in matrix.RENDERERS.items()}
     paths = put(folder, texts)  # a page that fails costs no table

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from unrelearn import hosted, tracking
 from unrelearn.record import recovery
-from unrelearn.report import comparison, leaderboard, matrix
+from unrelearn.report import comparison, leaderboard, matrix, nearby
 from unrelearn.report.figures import curves_of
 from unrelearn.report.measures import measures
 from unrelearn.report.page import sample_grids
@@ -273,3 +273,20 @@ def test_a_word_that_shows_under_its_synonyms_is_not_called_forgotten():
         "left": "not forgotten: synonyms",
         "back": "reversible: synonyms",
     }
+
+
+def test_what_is_damaged_nearby_stands_word_by_word():
+    records = []
+    for seed, green in ((0, 0.5), (1, 0.7)):
+        record = with_word(make_record(method="dimum", attack="none", seed=seed))
+        for row in record["rows"]:
+            own = green if row["model"] == "unlearned" else 0.9
+            row["metrics"]["nearby_damage"] = {"1.0": {"values": {"green": own, "blue": 0.8}}}
+        records.append(record)
+    text = nearby.to_markdown(panels(results(records)))
+    assert "| method | green | blue |" in text and "guidance 1" in text
+    assert "| original | 90.0 | 80.0 |" in text and "| DiMUM | 60.0 | 80.0 |" in text
+    for record in records:
+        for row in record["rows"]:
+            del row["metrics"]["nearby_damage"]
+    assert nearby.to_markdown(panels(results(records))) == ""
