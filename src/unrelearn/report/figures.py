@@ -251,6 +251,11 @@ class Mark:
     others: tuple[tuple[float, float], ...] = ()  # the same method in other settings
 
     @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """Its own, and the ends of its error bars."""
+        return ((self.x, self.y), *(zip(*self.ends, strict=True) if self.ends else ()))
+
+    @property
     def color(self) -> str:
         return "#666666" if self.control else LINE_COLORS[self.style % len(LINE_COLORS)]
 
@@ -281,7 +286,7 @@ def scatter_figure(
     marks = sorted(marks, key=lambda mark: (mark.y, -mark.x))
     height = max(SIZE[1], 0.19 * len(marks) + 1.0)
     figure, axes = new_axes(SIZE[0] + 1.0, height)
-    points = [point for mark in marks for point in ((mark.x, mark.y), *mark.others)]
+    points = [point for mark in marks for point in (*mark.points, *mark.others)]
     places = [100 * x for x, _ in points]
     bottom = min(-1.0, 100 * min(y for _, y in points) - 3)
     left = min(0.0, min(places)) - 3
@@ -324,7 +329,8 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
 
 def _draw_name(axes: Axes, mark: Mark, height: float) -> None:
     """Right of the axes, with a line to the point."""
-    line = {"arrowstyle": "-", "color": mark.color, "linewidth": 0.7, "alpha": 0.7}
+    # no colour of its own: it would pass for an interval
+    line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "linestyle": "dotted"}
     line |= {"shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)}
     axes.annotate(
         mark.label,
