@@ -71,7 +71,11 @@ BAD = {
         "paths.inception_weights=/no/such",
         "no such file",
     ],
-    "protocol.name=best": ["protocol.name=best", "clean, fast, salun", "Type protocol=clean"],
+    "protocol.name=best": [
+        "protocol.name=best",
+        "as_released, clean, fast, salun",
+        "Type protocol=fast",
+    ],
     "dataset.root=/x": ["dataset.root=/x", "dataset=folder", "Type dataset=folder dataset.root=/x"],
     "method=original method.memory=noise": [
         "the method chosen here has no such key",

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from unrelearn import arguments
 from unrelearn.advice import problem, shown, typed
 from unrelearn.check import at
-from unrelearn.config.choices import files_of
+from unrelearn.config.choices import default_of, files_of
 from unrelearn.config.groups import source
 from unrelearn.config.schema import Config, TrainerSettings, file_of
 from unrelearn.paths import CONF
@@ -118,7 +118,9 @@ def protocol(cfg: Config) -> Problems:
     names = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
     if cfg.protocol.name not in names:
         why = f"no such protocol; allowed: {', '.join(names)}"
-        yield problem("protocol.name", cfg.protocol.name, why, f"Type protocol={names[0]}")
+        yield problem(
+            "protocol.name", cfg.protocol.name, why, f"Type protocol={default_of('protocol')}"
+        )
 
 
 def levels(cfg: Config) -> Problems:
