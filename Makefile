@@ -87,7 +87,7 @@ results-digits: $(STAMP) ## every method at its preset on the digits: verdicts o
 
 # words: a feature and an object; esd by cross-attention (ESD-x) and by all else (ESD-u)
 results-text: export OMP_NUM_THREADS = 1
-TEXT := $(GRID) experiment=text paths.outputs=outputs/text relearning.batch_size=32 --workers 2
+TEXT := $(GRID) experiment=text paths.outputs=outputs/text --workers 2
 LOOKS := attack=none,dimra,textual_inversion,embedding_inversion,prompt_search,few_shot
 WORDS := forget=red,circle $(LOOKS)
 results-text: $(STAMP) ## a feature and an object are forgotten by sixteen methods, and looked for by five attacks; then two more seeds of seven (not timed; resumable)
