@@ -4,7 +4,10 @@ No network is asked. A .ckpt is a pickle: its tensors are read, and nothing else
 a file has weights and their average (model_ema), the weights are taken.
 """
 
+import json
+import zlib
 from importlib.util import find_spec
+from zipfile import BadZipFile
 
 from unrelearn import launch
 from unrelearn.errors import UsageError
@@ -39,7 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError("transformers is not installed. Type pip install 'unrelearn[text]'")
     from unrelearn.diffusion.single_file import unpack  # not for --help
 
-    kind = unpack(options.file, options.folder, options.tokenizer, options.like)
+    try:
+        kind = unpack(options.file, options.folder, options.tokenizer, options.like)
+    except (BadZipFile, zlib.error, json.JSONDecodeError) as error:
+        why = " ".join(str(error).split())[:200]
+        which = options.tokenizer if isinstance(error, json.JSONDecodeError) else options.file
+        raise UsageError(f"{which}: is damaged ({why}). Download it again") from error
     print(f"{options.folder}: Stable Diffusion {kind}. Type model.checkpoint={options.folder}")
     return 0
 

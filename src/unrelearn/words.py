@@ -2,10 +2,10 @@
 and missing quotes.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -131,7 +131,7 @@ def _why_unreadable(word: str) -> str | None:
             else "can not be read by Hydra without quotes"
         )
     # a folder of that name is meant, and no list
-    there = key.lstrip("+") in NAMES and Path(value).expanduser().exists()
+    there = key.lstrip("+") in NAMES and os.path.exists(os.path.expanduser(value))
     return f"{shown(word)}: {why}. Type {shell(f'{key}={text(value) if there else _meant(value)}')}"
 
 

@@ -165,7 +165,7 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
 def _blocks(cfg: Config, dataset: Any) -> list[str]:
     """Beginnings of names that no parameter has, before anything is trained."""
     asked = {group: getattr(cfg, group).get("blocks") for group in ("method", "attack")}
-    asked = {group: blocks for group, blocks in asked.items() if blocks}
+    asked = {group: blocks for group, blocks in asked.items() if blocks and type(blocks) is list}
     if not asked:
         return []
     import torch
