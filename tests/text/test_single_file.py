@@ -309,3 +309,15 @@ def test_the_script_says_what_to_type(
         with pytest.raises(SystemExit) as end:
             runpy.run_path(script, run_name="__main__")
         assert end.value.code == code and line in "".join(capsys.readouterr())
+
+
+def test_a_byte_that_has_turned_over_is_one_line(tiny: Path, theirs: Path, tmp_path: Path):
+    file = written(tmp_path / "a.ckpt", original_layout.tensors(theirs))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255  # inside a tensor
+    file.write_bytes(content)
+    main = runpy.run_path(str(ROOT / "scripts" / "unpack_checkpoint.py"))["main"]
+    with pytest.raises(UsageError) as error:
+        main([str(file), str(tmp_path / "out"), "--tokenizer", str(theirs / "tokenizer")])
+    (line,) = error.value.problems
+    assert line.startswith(f"{file}: is damaged") and line.endswith("Download it again")
