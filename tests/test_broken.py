@@ -163,6 +163,14 @@ def test_a_measurement_that_is_broken_may_be_left_out(conf: Path, complaint: Com
     assert line.endswith("or type ~eval.mine")
 
 
+def test_a_measurement_is_a_function_of_what_was_measured(complaint: Complaint):
+    (line,) = complaint("+eval.mine={_target_: os.system, command: ls}")
+    assert line == (
+        "error: eval.mine._target_=os.system: must take what was measured, as evidence. Type"
+        " eval.mine._target_=unrelearn.evals.fd_oracle.run"
+    )
+
+
 RETURNED = {
     "None": (lambda loss: None, "None"),
     "tensor": (lambda loss: loss.mean(), "a tensor of shape ()"),

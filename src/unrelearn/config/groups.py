@@ -108,12 +108,12 @@ def _of_source(line: str, group: str, settings: dict[str, Any]) -> str | None:
 
 def _check(key: str, group: object, kind: str) -> list[str]:
     name = group.get("_target_") if isinstance(group, dict) else None
+    injected = "evidence" if kind == "eval" else ""
     try:
-        target = _target(name, OFFERS.get("dataset" if kind == "proxy" else kind, ()))
+        target = _target(name, OFFERS.get("dataset" if kind == "proxy" else kind, ()), injected)
     except Exception as error:  # whatever the import of such a name raises
         return [_no_target(key, name, kind, error)]
     assert isinstance(group, dict)  # as it has a _target_
-    injected = "evidence" if kind == "eval" else ""
     given = constructor_arguments(group)
     usual = partial(_usual, key, group)
     return arguments.check_arguments(key, target, given, injected, options_with, usual)
@@ -128,19 +128,24 @@ def _usual(key: str, group: dict[str, Any], name: str) -> object:
     return None
 
 
-def _target(name: object, offers: tuple[str, ...]) -> Any:
-    """The class or function of a dotted name, which must have what is asked of it."""
+def _target(name: object, offers: tuple[str, ...], injected: str) -> Any:
+    """The class or function of a dotted name, which must have what is asked of it.
+
+    injected: the argument that it is called with, if there is one.
+    """
     target = located(name)
     if not callable(target) or not all(hasattr(target, what) for what in offers):
         asked = f"class with {', '.join(offers)}" if offers else "class or function"
         raise NoSuchName(f"must be a {asked}")
     try:
-        arguments.parameters(target)
+        taken = arguments.parameters(target)
     except Exception as error:  # of annotations that are texts, whatever evaluating them raises
         why = " ".join(str(error).split())[:300]
         raise NoSuchName(
             f"its arguments can not be read ({type(error).__name__}: {why})"
         ) from error
+    if injected and injected not in taken:
+        raise NoSuchName(f"must take what was measured, as {injected}")
     return target
 
 
