@@ -1,5 +1,6 @@
 """README, docs/start.md and docs/add-a-method.md: their code blocks are run as they stand."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ def house_with(text: str, folder: Path, *parts: str) -> list[str]:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
     written = []
     for block in blocks("python", text) + blocks("yaml", text):
-        if match := re.match(r"# ((src|conf|tests)/\S+)\n", block):
+        if match := re.match(r"(?:# @package .*\n)?# ((src|conf|tests)/\S+)\n", block):
             (folder / match[1]).write_text(block)
             written.append(match[1])
     return written
@@ -50,11 +51,16 @@ def run_in(house: Path, arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_example_method_and_attack_take_one_file_and_one_yaml_each(tmp_path: Path):
-    assert len(house_with(README + ATTACK_PAGE, tmp_path, "src", "conf", "run.py")) == 4
+def test_an_example_of_a_method_an_attack_and_a_measurement_is_one_file_and_one_yaml(
+    tmp_path: Path,
+):
+    assert len(house_with(README + ATTACK_PAGE, tmp_path, "src", "conf", "run.py")) == 6
     words = ["method=to_null", "attack=one_class", *SHORT, f"paths.outputs={tmp_path / 'outputs'}"]
-    run_in(tmp_path, command(*words, root=tmp_path))
-    assert list((tmp_path / "outputs" / "runs").glob("digits-to_null-one_class-*/result.json"))
+    run_in(tmp_path, command(*words, "+eval=top_two", root=tmp_path))
+    runs = tmp_path / "outputs" / "runs"
+    (record,) = runs.glob("digits-to_null-one_class-*/result.json")
+    for row in json.loads(record.read_text())["rows"]:
+        assert all(0 <= seen["share"] <= 1 for seen in row["metrics"]["top_two"].values())
 
 
 def test_the_example_method_of_classifiers_takes_one_file_and_one_yaml(tmp_path: Path):
