@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DModel
-from elsewhere import made_elsewhere
+from elsewhere import FILE, TABLE, made_elsewhere, with_rows
 from runs import Cell
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +22,6 @@ from unrelearn.diffusion import theirs
 from unrelearn.diffusion.salun_unet import SalunUNet, to_lineage
 from unrelearn.errors import UsageError
 
-TABLE, FILE = "class_embedding.weight", "diffusion_pytorch_model.safetensors"
 UNLEARN = "stages=[pretrain,unlearn]"
 
 
@@ -60,17 +59,6 @@ def advice(line: str) -> list[str]:
 
 def equal(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def with_rows(folder: Path, copy: Path, rows: list[int]) -> Path:
-    """A copy whose class table has these rows."""
-    shutil.copytree(folder, copy)
-    state = load_file(copy / FILE)
-    state[TABLE] = state[TABLE][rows].clone()
-    save_file(state, copy / FILE, metadata={"format": "pt"})
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"num_class_embeds": len(rows)}))
-    return copy
 
 
 def saved(folder: Path, copy: Path, dtype: torch.dtype = torch.float32, **how: str) -> Path:
@@ -151,6 +139,11 @@ def test_without_a_null_label_what_needs_one_is_asked_for_in_one_line(
     )
     guided = [word.replace("[1.0]", "[2.0]") for word in advice(line)]
     assert "can not be guided" in refused(compose, folder, *guided)
+    config = json.loads((folder / "config.json").read_text())
+    config["down_block_types"] = ["ResnetDownsampleBlock2D", "DownBlock2D"]
+    (folder / "config.json").write_text(json.dumps(config))
+    line = refused(compose, folder, *advice(line), "reference=retrain")
+    assert line.startswith("reference=retrain: is trained with a row for no class, and model.unet")
 
 
 def test_what_a_network_predicts_is_read_or_seen_in_its_answers(compose: Callable, tmp_path: Path):

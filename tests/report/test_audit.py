@@ -15,7 +15,7 @@ import torch
 import yaml
 from command import ROOT, TINY, environment, run
 from diffusers import DDPMScheduler, UNet2DModel
-from elsewhere import made_elsewhere
+from elsewhere import FILE, made_elsewhere, with_rows
 from huggingface_hub import ModelCard
 from made_up import make_record
 from runs import Cell
@@ -39,7 +39,6 @@ SMALL = [
     "relearning.budgets=[0,2]",
     "relearning.batch_size=8",
 ]
-FILE = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +189,22 @@ def test_without_the_original_only_the_shape_of_the_network_is_lent(made: Path, 
     weights = tmp_path / "artifacts" / row["weights"].split(" ")[0]
     network = UNet2DModel.from_pretrained(next(weights.rglob("config.json")).parent)
     assert network.config.block_out_channels == [16, 32]  # theirs, and not that of model=...
+
+
+def test_a_network_without_a_row_for_no_class_has_a_reference_that_never_uses_it(
+    made: Path, tmp_path: Path
+):
+    folder = with_rows(made / "theirs", tmp_path / "none", [*range(10)])
+    given = ["method=given", f"method.checkpoint={folder}", "method.null_label=none", "forget=7"]
+    needed = ["sampler.retain_guidance_scales=[1.0]", "model.pretrain.label_dropout=0.0"]
+    words = [*given, *needed, "attack=quantize", "reference=retrain", *SMALL]
+    run(*words, f"model.checkpoint={folder}", f"paths.outputs={tmp_path}")
+    by_method = {record["method"]: record for record in records(tmp_path)}
+    assert [row["model"] for row in by_method["retrain"]["rows"]][:1] == ["unlearned"]
+    assert "beyond it" in (tmp_path / "report" / "audit.html").read_text()
+    weights = tmp_path / "artifacts" / by_method["retrain"]["rows"][0]["weights"].split(" ")[0]
+    state = load_file(next(weights.rglob(FILE)))
+    assert len(state["class_embedding.weight"]) == 11
 
 
 def retrained(record: dict, **changes: object) -> dict:

@@ -20,6 +20,7 @@ from unrelearn.words import UNREADABLE, read
 
 TARGET = "unrelearn.methods.given.Given"
 KEY = "method.checkpoint"
+SHAPE = {"model.unet.architecture"}
 PLAIN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
 
 
@@ -92,9 +93,10 @@ def asked(cfg: Config) -> Problems:
     if needed:
         why = "a network without a row for no class can not be guided, nor trained on that label"
         yield problem("method.null_label", "none", why, needed)
-    if cfg.reference is not None:
-        why = "is trained with a row for no class, which this network has not"
-        yield problem("reference", cfg.reference, why, "Leave reference out")
+    theirs = _folder(cfg.method["checkpoint"])
+    if cfg.reference is not None and not (theirs and _lying_with(theirs, {}).keys() & SHAPE):
+        why = "is trained with a row for no class, and model.unet can not say this network's shape"
+        yield problem("reference", cfg.reference, why, {"reference": None})
 
 
 RULES: Rules = ((judged, ("method", "audit.", "reference")),)  # of every kind of model
@@ -241,7 +243,9 @@ def _reference(words: Sequence[str]) -> list[str]:
         for key, value in given.items()
         if key.split(".")[0] not in ("method", "audit", "reference")
     }
-    if kept.get("model.checkpoint", "null") == "null":  # theirs lends its shape, and is no original
+    if given.get("method.null_label") == "none":  # with that row, as model.unet says
+        kept |= {"model.checkpoint": "null", "reference": "retrain"}
+    elif kept.get("model.checkpoint", "null") == "null":  # theirs lends its shape
         kept |= {"model.checkpoint": given[KEY], "reference": "retrain"}
         if folder := _folder(given[KEY]):
             kept["model.weights"] = _weights(folder)
