@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT
 from filelock import FileLock
 
 from unrelearn.artifact import MANIFEST, RESUME, SHARED, Artifact, Spec, Store, write_json
 from unrelearn.errors import UsageError
 
+# not by `command`, which imports all there is: each process of this file imports this file
+ROOT = Path(__file__).parents[1]
 PARENTS = ("a" * 16, "b" * 16)
 SPEC = Spec(
     "pretrain", 1, {"dataset": {"name": "digits", "flip": False}, "seed": 0, "rate": 1e-3}, PARENTS
