@@ -53,6 +53,9 @@ SIZED := relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_pe
 EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED)
 # the search's runners-up and other units of the same weights: what the choice of a setting is worth
 SPREAD := $(GRID) paths.outputs=outputs/effort-spread $(SIZED)
+# twice the pretraining; classes that are neither the tables' nor the tuning one
+LONG := $(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000]
+CLASSES := $(GRID) paths.outputs=outputs/effort-classes $(SIZED)
 # what more steps of unlearning buy
 STEPS := $(GRID) paths.outputs=outputs/effort-steps $(SIZED)
 REFERENCES := method=retrain,projection_swap
@@ -61,16 +64,14 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(EFFORT) attack=$(HEADS) $(REFERENCES) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) method=row_swap seed=$(SEEDS)
-	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) $(REFERENCES) seed=$(SEEDS)
-	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) +tuned=$(CHOSEN) seed=$(SEEDS)
-	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) $(REFERENCES) seed=$(SEEDS)
-	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) +tuned=$(CHOSEN) seed=$(SEEDS)
-	$(EFFORT) attack=dimra_relative $(REFERENCES) seed=$(SEEDS)
-	$(EFFORT) attack=dimra_relative +tuned=$(CHOSEN) seed=$(SEEDS)
-	$(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000] $(REFERENCES) seed=0
-	$(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000] +tuned=$(CHOSEN) seed=0
-	$(EFFORT) attack=$(HEADS) forget=0,5 $(REFERENCES) seed=0
-	$(EFFORT) attack=$(HEADS) forget=0,5 +tuned=$(CHOSEN) seed=0
+	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) $(REFERENCES) seed=$(MORE_SEEDS)
+	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
+	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) $(REFERENCES) seed=$(MORE_SEEDS)
+	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
+	$(LONG) method=retrain seed=$(SEEDS)
+	$(LONG) +tuned=random_label,dimum,dimum_cover seed=$(SEEDS)
+	$(CLASSES) attack=$(HEADS) forget=0,5 $(REFERENCES) seed=0
+	$(CLASSES) attack=$(HEADS) forget=0,5 +tuned=$(CHOSEN) seed=0
 	$(SPREAD) attack=$(HEADS) $(REFERENCES) seed=0
 	$(SPREAD) attack=$(HEADS) method=rescaled method.factor=1,100,0.03 seed=0
 	$(SPREAD) attack=$(HEADS) +tuned=$(CHOSEN),$(NEXT) seed=0
@@ -79,6 +80,7 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(BIN)/python scripts/report.py outputs/effort/runs --out docs/results/effort --figures --into README.md
 	$(BIN)/python scripts/report.py outputs/effort/runs outputs/effort-spread/runs --out docs/results/effort_spread --figures
 	$(BIN)/python scripts/report.py outputs/effort-steps/runs --out docs/results/effort_steps --figures
+	$(BIN)/python scripts/report.py outputs/effort-classes/runs --out docs/results/effort_classes --figures
 # presets: constants of conf/method/, of which some were looked at before and most not
 results-digits: $(STAMP) ## every method at its preset on the digits: verdicts over three seeds (some three hours of a core), then every attack on one (some eight more, not timed; resumable)
 	$(GRID) experiment=digits seed=$(SEEDS) attack=$(HEADS) --workers 2

@@ -134,6 +134,16 @@ def judge(cfg: Config) -> Problems:
         yield problem(key, printed(classes), why, {key: [0, 217]})
 
 
+def fid_64(cfg: Config) -> Problems:
+    if "fid_64" not in cfg.eval:
+        return
+    from unrelearn.evals import fid_64
+
+    file, key = cfg.eval["fid_64"]["file"], "eval.fid_64.file"
+    if why := fid_64.check(str(file)):
+        yield problem(key, file, why, {key: f"/path/{fid_64.NAME}"})
+
+
 RULES: Rules = (
     (given.whole, ("model.checkpoint", "method", "model.schedule")),
     (given.asked, ("model.checkpoint", "method", "attack", "sampler.", "model.pretrain")),
@@ -145,6 +155,7 @@ RULES: Rules = (
     (held_out, ("held_out.", "model.checkpoint")),
     (membership, ("held_out.", "eval.")),
     (judge, ("eval.",)),
+    (fid_64, ("eval.",)),
     *prompts.RULES,
     *latents.RULES,
 )

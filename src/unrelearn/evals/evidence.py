@@ -32,7 +32,8 @@ class Predictions:
     images were drawn at other times. start: (N,) int64, which image each was started from, if not
     from noise. judged: (N, A) int64, what was computed of their attributes, without a classifier:
     the number of each's value, -1 where it shows none, -2 where it can not be computed. wording:
-    (N,) int64, which caption of their class they were drawn under.
+    (N,) int64, which caption of their class they were drawn under. early_features: float32 (N, 64),
+    as inception_*.
     """
 
     labels: Tensor
@@ -45,6 +46,7 @@ class Predictions:
     start: Tensor | None = None
     judged: Tensor | None = None
     wording: Tensor | None = None
+    early_features: Tensor | None = None
 
     @property
     def predicted(self) -> Tensor:
@@ -102,7 +104,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Observers:
-    """Who looks: the oracle, the held-out classifier and, if a measurement asks for it, Inception.
+    """Who looks: the oracle, the held-out classifier and, if a measurement asks for it, Inception,
+    or its first layers alone: uint8 images (N, C, H, W) -> float32 (N, 64).
 
     stretch: whether each image is first stretched to the full range, as the "salun" protocol does.
     attributes: as Evidence has them. judge: uint8 images (N, C, H, W) -> as Predictions.judged.
@@ -114,6 +117,7 @@ class Observers:
     stretch: bool = False
     attributes: dict[str, list[str]] = field(default_factory=dict)
     judge: Callable[[Tensor], Tensor] | None = None
+    early: Callable[[Tensor], Tensor] | None = None
 
     def look(self, images: Tensor | MappedImages, labels: Tensor) -> Predictions:
         """What is seen in uint8 images (N, C, H, W); each process looks at its share, and each gets
@@ -124,13 +128,21 @@ class Observers:
         for start in range(mine.start, max(mine.stop, mine.start + 1), PIECE):
             piece = images[start : min(start + PIECE, mine.stop)]
             piece = stretch_contrast(piece) if self.stretch else piece
-            probabilities, features = self.oracle.look(piece)
-            seen = [probabilities, self.held_out.look(piece)[0], features]
-            pieces.append([*seen, *(self.inception.look(piece) if self.inception else ())])
-        return Predictions(
-            labels.cpu(),
-            *(distributed.gather(torch.cat(parts)) for parts in zip(*pieces, strict=True)),
-        )
+            pieces.append(self._seen(piece))
+        parts = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        whole = {name: distributed.gather(part) for name, part in parts.items()}
+        return Predictions(labels.cpu(), **whole)
+
+    def _seen(self, images: Tensor) -> dict[str, Tensor]:
+        seen = {}
+        seen["probabilities"], seen["features"] = self.oracle.look(images)
+        seen["held_out"] = self.held_out.look(images)[0]
+        if self.inception:
+            keys = ("inception_features", "inception_probabilities")
+            seen |= zip(keys, self.inception.look(images), strict=True)
+        if self.early:
+            seen["early_features"] = self.early(images)
+        return seen
 
 
 def stretch_contrast(images: Tensor) -> Tensor:

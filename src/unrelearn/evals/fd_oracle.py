@@ -16,15 +16,18 @@ from torch import Tensor
 from unrelearn.evals.evidence import Evidence, Predictions, spread
 from unrelearn.evals.published import PublishedTables, over_replicas
 
-Source = Literal["oracle", "inception"]
+Source = Literal["oracle", "inception"]  # of a yaml; "early" is eval.fid_64's alone
 
 
-def features_of(seen: Predictions, source: Source) -> Tensor:
-    """The features (N, D), float64, that the oracle (D = 64) or the Inception network (D = 2048)
-    has of the images.
+def features_of(seen: Predictions, source: Source | Literal["early"]) -> Tensor:
+    """The features (N, D), float64, that the oracle (D = 64), the Inception network (D = 2048) or
+    its first layers (D = 64) have of the images.
     """
     if source == "oracle":
         return seen.features
+    if source == "early":
+        assert seen.early_features is not None  # as the measurement is asked for
+        return seen.early_features.double()
     if seen.inception_features is None:
         raise ValueError(
             "features=inception: these images were not shown to the Inception network. Type"
@@ -49,7 +52,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float | None:
     return max(0.0, distance.item())
 
 
-def compare(evidence: Evidence, source: Source) -> dict:
+def compare(evidence: Evidence, source: Source | Literal["early"]) -> dict:
     reference, test = (
         features_of(seen, source) for seen in (evidence.real_train, evidence.real_test)
     )

@@ -19,6 +19,7 @@ from unrelearn.diffusion.drawing import sampler_words
 from unrelearn.diffusion.inception import Inception
 from unrelearn.errors import UsageError
 from unrelearn.evals.evidence import Observers, Predictions, first_of_each_class, gather_evidence
+from unrelearn.evals.fid_64 import Early
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Oracle, classifier
@@ -43,7 +44,14 @@ def _observers(run: Run) -> Observers:
     features = Inception(Path(weights), run.device) if weights and uses_inception(run) else None
     main, held_out = (classifier(run, role) for role in Oracle.ROLES)
     stretch, names = run.cfg.protocol.contrast_stretch, getattr(run.dataset, "attributes", {})
-    return Observers(main, held_out, features, stretch, names, _judge(run.dataset, list(names)))
+    judge, file = _judge(run.dataset, list(names)), _early(run.cfg)
+    early = Early(file, run.device) if file else None
+    return Observers(main, held_out, features, stretch, names, judge, early)
+
+
+def _early(cfg: Config) -> str | None:
+    """The file of eval.fid_64, where that is measured."""
+    return cfg.eval["fid_64"]["file"] if "fid_64" in cfg.eval else None
 
 
 def _judge(dataset: Any, attributes: list[str]) -> Callable[[Tensor], Tensor] | None:
@@ -74,12 +82,13 @@ class Reference(OfData):
 
     def config(self) -> dict[str, Any]:
         protocol, weights = self.run.cfg.protocol, self.run.cfg.paths.inception_weights
-        file = weights if uses_inception(self.run) else None
+        file, early = weights if uses_inception(self.run) else None, _early(self.run.cfg)
         return {
             "dataset": self.run.data_slice,
             "contrast_stretch": protocol.contrast_stretch,
             "images_per_class": protocol.reference_images_per_class,
             "inception": sha256(Path(file)) if file else None,
+            **({"early": sha256(Path(early).expanduser())} if early else {}),
         }
 
     def make(self, folder: Path) -> dict[str, Any]:
