@@ -166,8 +166,8 @@ def test_a_measurement_that_is_broken_may_be_left_out(conf: Path, complaint: Com
 def test_a_measurement_is_a_function_of_what_was_measured(complaint: Complaint):
     (line,) = complaint("+eval.mine={_target_: os.system, command: ls}")
     assert line == (
-        "error: eval.mine._target_=os.system: must take what was measured, as evidence. Type"
-        " eval.mine._target_=unrelearn.evals.fd_oracle.run"
+        "error: eval.mine._target_=os.system: its first argument must be evidence, what was"
+        " measured. Type eval.mine._target_=unrelearn.evals.fd_oracle.run"
     )
 
 

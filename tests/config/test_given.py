@@ -139,11 +139,6 @@ def test_without_a_null_label_what_needs_one_is_asked_for_in_one_line(
     )
     guided = [word.replace("[1.0]", "[2.0]") for word in advice(line)]
     assert "can not be guided" in refused(compose, folder, *guided)
-    config = json.loads((folder / "config.json").read_text())
-    config["down_block_types"] = ["ResnetDownsampleBlock2D", "DownBlock2D"]
-    (folder / "config.json").write_text(json.dumps(config))
-    line = refused(compose, folder, *advice(line), "reference=retrain")
-    assert line.startswith("reference=retrain: is trained with a row for no class, and model.unet")
 
 
 def test_what_a_network_predicts_is_read_or_seen_in_its_answers(compose: Callable, tmp_path: Path):

@@ -88,7 +88,7 @@ def test_a_run_measures_it_beside_the_others(
     ("given", "says"), [("/nowhere", "no such file, and none is fetched here"), ("{}", "is not")]
 )
 def test_a_file_that_it_is_not(complaint: Callable, tmp_path: Path, given: str, says: str):
-    torch.save({"Conv2d_1a_3x3.conv.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
+    torch.save({"fc.bias": torch.zeros(1000)}, tmp_path / "other.pth")  # as torchvision's
     path = given.format(tmp_path / "other.pth")
     (line,) = complaint("eval=[fid_64]", f"eval.fid_64.file={path}")
     assert line.startswith(f"error: eval.fid_64.file={path}: {says}") and NAME in line

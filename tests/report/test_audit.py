@@ -15,13 +15,14 @@ import torch
 import yaml
 from command import ROOT, TINY, environment, run
 from diffusers import DDPMScheduler, UNet2DModel
-from elsewhere import FILE, made_elsewhere, with_rows
+from elsewhere import FILE, TABLE, made_elsewhere, with_rows
 from huggingface_hub import ModelCard
 from made_up import make_record
 from runs import Cell
 from safetensors.torch import load_file
 
 from unrelearn.artifact import sha256
+from unrelearn.config.given import with_references
 from unrelearn.config.kinds import left_out, options
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import Swept
@@ -203,8 +204,18 @@ def test_a_network_without_a_row_for_no_class_has_a_reference_that_never_uses_it
     assert [row["model"] for row in by_method["retrain"]["rows"]][:1] == ["unlearned"]
     assert "beyond it" in (tmp_path / "report" / "audit.html").read_text()
     weights = tmp_path / "artifacts" / by_method["retrain"]["rows"][0]["weights"].split(" ")[0]
-    state = load_file(next(weights.rglob(FILE)))
-    assert len(state["class_embedding.weight"]) == 11
+    ours, theirs = load_file(next(weights.rglob(FILE))), load_file(folder / FILE)
+    assert (len(ours.pop(TABLE)), len(theirs.pop(TABLE))) == (11, 10)
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+def test_an_original_in_another_order_lends_no_reference_to_attacks_that_read_it():
+    asked = ["method=given", "method.checkpoint=theirs", "reference=retrain"]
+    original, order = "model.checkpoint=original", "method.labels=[1,0]"
+    assert len(with_references([[*asked, "attack=row_transplant", original]])) == 2
+    assert len(with_references([[*asked, "attack=row_transplant", original, order]])) == 1
+    (_, words) = with_references([[*asked, "attack=dimra", original, order]])
+    assert {"model.checkpoint=theirs", "reference=retrain"} < {*words}
 
 
 def retrained(record: dict, **changes: object) -> dict:

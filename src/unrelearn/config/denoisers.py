@@ -135,12 +135,13 @@ def judge(cfg: Config) -> Problems:
 
 
 def fid_64(cfg: Config) -> Problems:
-    if "fid_64" not in cfg.eval:
-        return
     from unrelearn.evals import fid_64
 
-    file, key = cfg.eval["fid_64"]["file"], "eval.fid_64.file"
-    if why := fid_64.check(str(file)):
+    if not (measured := fid_64.asked(cfg.eval)):
+        return
+    name, file = measured
+    if why := fid_64.check(file):
+        key = f"eval.{name}.file"
         yield problem(key, file, why, {key: f"/path/{fid_64.NAME}"})
 
 
@@ -236,9 +237,9 @@ def _checkpoint(cfg: Config, dataset: Any) -> list[str]:
         return []
     from unrelearn.diffusion import checkpoint
 
-    return checkpoint.check_shape(
-        Path(cfg.model.checkpoint),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        num_classes=len(dataset.class_names),
-    )
+    shape = {"image_size": dataset.image_size, "channels": dataset.channels}
+    path, count = Path(cfg.model.checkpoint), len(dataset.class_names)
+    lines = checkpoint.check_shape(path, **shape, num_classes=count)
+    # the shape alone, without a row for no class
+    lent = cfg.reference and not checkpoint.check_shape(path, **shape, num_classes=count - 1)
+    return [] if lent else lines

@@ -20,7 +20,7 @@ from unrelearn.words import UNREADABLE, read
 
 TARGET = "unrelearn.methods.given.Given"
 KEY = "method.checkpoint"
-SHAPE = {"model.unet.architecture"}
+READING = {"method.labels", "method.null_label"}  # how a class table is written
 PLAIN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
 
 
@@ -93,10 +93,6 @@ def asked(cfg: Config) -> Problems:
     if needed:
         why = "a network without a row for no class can not be guided, nor trained on that label"
         yield problem("method.null_label", "none", why, needed)
-    theirs = _folder(cfg.method["checkpoint"])
-    if cfg.reference is not None and not (theirs and _lying_with(theirs, {}).keys() & SHAPE):
-        why = "is trained with a row for no class, and model.unet can not say this network's shape"
-        yield problem("reference", cfg.reference, why, {"reference": None})
 
 
 RULES: Rules = ((judged, ("method", "audit.", "reference")),)  # of every kind of model
@@ -233,19 +229,23 @@ def with_references(runs: Sequence[Sequence[str]]) -> list[list[str]]:
     the same attack on a network of the same shape that is trained without the class.
     """
     asking = [words for words in runs if {"method=given", "reference=retrain"} <= {*words}]
-    return [*map(list, runs), *map(_reference, asking)]
+    return [*map(list, runs), *filter(None, map(_reference, asking))]
 
 
-def _reference(words: Sequence[str]) -> list[str]:
+def _reference(words: Sequence[str]) -> list[str] | None:
+    """None: of an original whose class table is written otherwise, and which the attack reads."""
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     kept = {
         key: value
         for key, value in given.items()
         if key.split(".")[0] not in ("method", "audit", "reference")
     }
-    if given.get("method.null_label") == "none":  # with that row, as model.unet says
-        kept |= {"model.checkpoint": "null", "reference": "retrain"}
-    elif kept.get("model.checkpoint", "null") == "null":  # theirs lends its shape
+    known, reordered = kept.get("model.checkpoint", "null") != "null", {*READING} & {*given}
+    if known and reordered:
+        attack = file_of("attack", given["attack"])
+        if get_object(attack["_target_"]).needs_original(attack):
+            return None
+    if reordered or not known:  # theirs lends its shape, and is no original
         kept |= {"model.checkpoint": given[KEY], "reference": "retrain"}
         if folder := _folder(given[KEY]):
             kept["model.weights"] = _weights(folder)

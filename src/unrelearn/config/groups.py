@@ -144,8 +144,8 @@ def _target(name: object, offers: tuple[str, ...], injected: str) -> Any:
         raise NoSuchName(
             f"its arguments can not be read ({type(error).__name__}: {why})"
         ) from error
-    if injected and injected not in taken:
-        raise NoSuchName(f"must take what was measured, as {injected}")
+    if injected and next(iter(taken), None) != injected:
+        raise NoSuchName(f"its first argument must be {injected}, what was measured")
     return target
 
 

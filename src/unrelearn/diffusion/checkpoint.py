@@ -299,6 +299,12 @@ def check_shape(path: Path, *, image_size: int, channels: int, num_classes: int)
     return problems
 
 
+def has_rows(path: Path, count: int) -> bool:
+    """Whether the class table of a folder's networks has so many rows."""
+    folders = networks(path).values() if path.is_dir() else ()
+    return any(network_config(folder).get("num_class_embeds") == count for folder in folders)
+
+
 def of_key(line: str, key: str) -> str:
     """A problem of weights that another key names: what to type instead is another folder, since
     nothing can be trained in its place.

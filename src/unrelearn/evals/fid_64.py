@@ -1,14 +1,17 @@
 """FID in 64 features: the Frechet distance of evals/fid.py, of what the first three convolutions of
 the Inception network see, averaged over the image.
 
-What SalUn's code for Stable Diffusion calls FID (Fan et al. 2024, arXiv 2310.12508): torchmetrics
-with feature=64. Its values lie near 1, and none is comparable with an FID of 2048 features. The
-layers are those of torch-fidelity's conversion of Szegedy et al. 2015 (arXiv 1512.00567), resized
-to 299 pixels as its bilinear filter does: without antialiasing, the first pixels on each other.
-Ours: the reference and the floor are those of every distance here (evals/fd_oracle.py).
+torchmetrics' FID with feature=64, which SalUn's code for Stable Diffusion calls FID (Fan et al.
+2024, arXiv 2310.12508); not comparable with one of 2048 features. Not copied of that code: it casts
+images in [-1, 1] to bytes, so that its network sees nearly black ones. The layers are those of
+torch-fidelity's conversion of Szegedy et al. 2015 (arXiv 1512.00567), resized to 299 pixels as its
+bilinear filter does: without antialiasing, the first pixels on each other. Ours: the reference and
+the floor are those of every distance here (evals/fd_oracle.py).
 """
 
+import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from torch import Tensor, nn
 from unrelearn.evals.evidence import Evidence
 from unrelearn.evals.fd_oracle import compare
 
+TARGET = "unrelearn.evals.fid_64.run"
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-SIZE = 299
+SIZE, CLASSES = 299, 1008  # torchvision's, of other weights, has 1,000
 LAYERS = {  # name -> channels in and out, stride, padding; each 3 x 3
     "Conv2d_1a_3x3": (3, 32, 2, 0),
     "Conv2d_2a_3x3": (32, 32, 1, 0),
@@ -48,7 +52,9 @@ class Early:
             self.layers[name] = nn.ModuleDict(parts)
         try:
             state = torch.load(Path(os.path.expanduser(file)), "cpu", weights_only=True)
-            mine = {name: state[name] for name in self.layers.state_dict()}
+            if len(state["fc.bias"]) != CLASSES:
+                raise ValueError(f"has {len(state['fc.bias'])} classes, and that {CLASSES}")
+            mine = {name: state[name] for name in self.layers.state_dict() if name in state}
             self.layers.load_state_dict(mine)
         except Exception as error:  # of files that are none, whatever the reader raises
             raise ValueError(" ".join(str(error).split())[:200]) from error
@@ -56,8 +62,8 @@ class Early:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, batch_size: int = 64) -> Tensor:
-        parts = [self._features(part) for part in images.split(batch_size)]
-        return torch.cat(parts) if parts else torch.empty(0, 64)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.cat([self._features(part) for part in images.split(batch_size)])
 
     def _features(self, images: Tensor) -> Tensor:
         x = images.to(self.device).expand(-1, 3, -1, -1).float()
@@ -80,6 +86,15 @@ def _resized(x: Tensor, dimension: int) -> Tensor:
     return low + (high - low) * weight
 
 
+def asked(measurements: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Its name among the measurements of a run, and the file; None where it is not one of them."""
+    for name, given in measurements.items():
+        if given.get("_target_") == TARGET:
+            return name, str(given.get("file"))
+    return None
+
+
+@functools.cache  # every run of a grid is checked
 def check(file: str) -> str | None:
     """What is wrong with a file."""
     if not Path(os.path.expanduser(file)).is_file():

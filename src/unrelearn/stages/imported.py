@@ -43,12 +43,24 @@ class Imported(Trained):
         return {Path(os.path.relpath(file, root)).as_posix(): sha256(file) for file in files}
 
     @property
+    def without_null(self) -> bool:
+        """Whether the table has no row for no class; where the network only lends its shape
+        (reference=retrain), as it is written.
+        """
+        if self.reading is not None:
+            return bool(self.reading.null_label == "none")
+        return self.run.cfg.reference is not None and checkpoint.has_rows(
+            self.path, len(self.run.dataset.class_names)
+        )
+
+    @property
     def order(self) -> list[int] | None:
         """The rows of the class table, if they are not to be taken as they stand."""
         given, names = self.reading, self.run.dataset.class_names
-        if given is None:
+        if given is None and not self.without_null:
             return None
-        order = theirs.rows(names, given.labels, given.null_label)
+        labels, null = (given.labels, given.null_label) if given else (None, "none")
+        order = theirs.rows(names, labels, null)
         return None if order == list(range(len(names) + 1)) else order
 
     def config(self) -> dict[str, Any]:
@@ -82,12 +94,11 @@ class Imported(Trained):
     def networks(self) -> dict[str, denoisers.Denoiser]:
         """What lies there, by the name of its weights, its class table as it stands there."""
         dataset = self.run.dataset
-        without_null = self.reading is not None and self.reading.null_label == "none"
         return denoisers.load_checkpoint(
             self.path,
             image_size=dataset.image_size,
             channels=dataset.channels,
-            num_classes=len(dataset.class_names) - without_null,
+            num_classes=len(dataset.class_names) - self.without_null,
         )
 
     def say_what_is_assumed(self) -> bool:

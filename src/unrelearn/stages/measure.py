@@ -18,8 +18,8 @@ from unrelearn.diffusion import inception
 from unrelearn.diffusion.drawing import sampler_words
 from unrelearn.diffusion.inception import Inception
 from unrelearn.errors import UsageError
+from unrelearn.evals import fid_64
 from unrelearn.evals.evidence import Observers, Predictions, first_of_each_class, gather_evidence
-from unrelearn.evals.fid_64 import Early
 from unrelearn.run import Run
 from unrelearn.stage import Stage
 from unrelearn.stages.classifier import Oracle, classifier
@@ -45,13 +45,14 @@ def _observers(run: Run) -> Observers:
     main, held_out = (classifier(run, role) for role in Oracle.ROLES)
     stretch, names = run.cfg.protocol.contrast_stretch, getattr(run.dataset, "attributes", {})
     judge, file = _judge(run.dataset, list(names)), _early(run.cfg)
-    early = Early(file, run.device) if file else None
+    early = fid_64.Early(file, run.device) if file else None
     return Observers(main, held_out, features, stretch, names, judge, early)
 
 
 def _early(cfg: Config) -> str | None:
     """The file of eval.fid_64, where that is measured."""
-    return cfg.eval["fid_64"]["file"] if "fid_64" in cfg.eval else None
+    measured = fid_64.asked(cfg.eval)
+    return measured[1] if measured else None
 
 
 def _judge(dataset: Any, attributes: list[str]) -> Callable[[Tensor], Tensor] | None:
