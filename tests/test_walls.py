@@ -420,7 +420,7 @@ def composed(group: str, name: str):
     given += ["dataset.root=/images", "dataset.image_size=64"] if name == "folder" else []
     given += ["method.checkpoint=/weights"] if name == "given" else []
     given += ["dataset.root=/table.csv"] if name == "table" else []
-    given += ["eval.judge.file=/resnet50.pth"] if name == "judge" else []
+    given += [f"eval.{name}.file=/weights.pth"] if name in ("judge", "fid_64") else []
     return config.composed(["tracking=none", *given])
 
 
