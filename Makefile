@@ -46,28 +46,32 @@ NEXT := $(subst $(space),$(comma),$(filter %_2 %_3,$(TUNED)))
 SEEDS := 0,1,2
 MORE_SEEDS := 0,1,2,3,4
 ATTACK_SEEDS := 0,1,2
-RATES := 1e-4,3e-4,1e-3,3e-3
 HEADS := dimra,embedding_inversion
 GRID := $(BIN)/python scripts/grid.py run --no-report
 SIZED := relearning.budgets=[0,200,800] sampler.num_images=200 sampler.images_per_retained_class=20 --workers 2
 EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED)
 # the search's runners-up and other units of the same weights: what the choice of a setting is worth
 SPREAD := $(GRID) paths.outputs=outputs/effort-spread $(SIZED)
-# twice the pretraining; classes that are neither the tables' nor the tuning one
+# DiMRA at other rates than 1e-3
+RATES := $(EFFORT) attack=dimra
+# twice the pretraining
 LONG := $(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000]
+# classes that are neither the tables' nor the tuning one
 CLASSES := $(GRID) paths.outputs=outputs/effort-classes $(SIZED)
 # what more steps of unlearning buy
 STEPS := $(GRID) paths.outputs=outputs/effort-steps $(SIZED)
 REFERENCES := method=retrain,projection_swap
 # in order of importance: what is there after an evening is the verdicts over five seeds
-results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then rates, attack seeds, other classes (the verdicts about two hours of two cores, all some six; resumable)
+results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then attack seeds, rates, longer attacks, other classes (the verdicts about two hours of two cores, all some eight; resumable)
 	$(EFFORT) attack=$(HEADS) $(REFERENCES) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=$(HEADS) method=row_swap seed=$(SEEDS)
 	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) $(REFERENCES) seed=$(MORE_SEEDS)
 	$(EFFORT) attack=dimra relearning.seed=$(ATTACK_SEEDS) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
-	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) $(REFERENCES) seed=$(MORE_SEEDS)
-	$(EFFORT) attack=dimra attack.learning_rate=$(RATES) +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
+	$(RATES) attack.learning_rate=3e-4 $(REFERENCES) seed=$(MORE_SEEDS)
+	$(RATES) attack.learning_rate=3e-4 +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
+	$(RATES) attack.learning_rate=1e-4,3e-3 $(REFERENCES) seed=$(SEEDS)
+	$(RATES) attack.learning_rate=1e-4,3e-3 +tuned=$(CHOSEN) seed=$(SEEDS)
 	$(LONG) method=retrain seed=$(SEEDS)
 	$(LONG) +tuned=random_label,dimum,dimum_cover seed=$(SEEDS)
 	$(CLASSES) attack=$(HEADS) forget=0,5 $(REFERENCES) seed=0
