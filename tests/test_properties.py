@@ -168,7 +168,7 @@ def test_a_class_named_in_a_yaml_file_is_this_class_or_refused(names: set[str]):
         assert problems or forgotten(value, names) in (None, [name]), (name, value)
 
 
-@settings(FIXED, max_examples=200)
+@settings(FIXED, max_examples=300)
 @given(st.text(max_size=12))
 def test_any_text_is_read_as_it_was_quoted(value: str):
     assert read(text(value)) == value
