@@ -263,6 +263,14 @@ def test_the_rate_is_chosen_on_one_half_of_the_images_and_reported_on_the_other(
     assert "first half of the images" in caption("pivot", **of_pivot)
 
 
+def test_of_rates_that_are_equal_on_that_half_the_one_that_was_run_more_often_counts():
+    once, twice = (annealed("dimum", 0.3, rate=rate) for rate in (1e-4, 1e-3))
+    again = annealed("dimum", 0.3, rate=1e-3, attack_seed=1)
+    for one in (once, twice, again):
+        with_hits(one["rows"][-1], 0.5, 0.2)
+    assert best_of([once, twice, again]).runs == f"{twice['name']}+{again['name']}"
+
+
 # ---- the board
 # --------------------------------------------------------------------------------------------------
 

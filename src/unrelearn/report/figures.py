@@ -248,12 +248,14 @@ class Mark:
     ruined: bool = False
     # of the error bars: (low, high) of x, of y
     ends: tuple[tuple[float, float], tuple[float, float]] | None = None
-    others: tuple[tuple[float, float], ...] = ()  # the same method in other settings
+    # (x, y, ruined) of the same method in other settings
+    others: tuple[tuple[float, float, bool], ...] = ()
 
     @property
     def points(self) -> tuple[tuple[float, float], ...]:
-        """Its own, and the ends of its error bars."""
-        return ((self.x, self.y), *(zip(*self.ends, strict=True) if self.ends else ()))
+        """Its own, the ends of its error bars, and those of other settings."""
+        ends = zip(*self.ends, strict=True) if self.ends else ()
+        return ((self.x, self.y), *ends, *((x, y) for x, y, _ in self.others))
 
     @property
     def color(self) -> str:
@@ -286,7 +288,7 @@ def scatter_figure(
     marks = sorted(marks, key=lambda mark: (mark.y, -mark.x))
     height = max(SIZE[1], 0.19 * len(marks) + 1.0)
     figure, axes = new_axes(SIZE[0] + 1.0, height)
-    points = [point for mark in marks for point in (*mark.points, *mark.others)]
+    points = [point for mark in marks for point in mark.points]
     places = [100 * x for x, _ in points]
     bottom = min(-1.0, 100 * min(y for _, y in points) - 3)
     left = min(0.0, min(places)) - 3
@@ -315,6 +317,7 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
         ends = [x, 100 * other[0]], [y, 100 * other[1]]
         axes.plot(*ends, color=color, linewidth=0.7, alpha=0.6, zorder=1)
         point: Style = {"marker": "o", "markersize": 3.5, "color": color, "alpha": 0.8}
+        point["markerfacecolor"] = "white" if other[2] else color
         axes.plot(100 * other[0], 100 * other[1], clip_on=False, zorder=2, **point)
     if mark.ends:
         sides = []

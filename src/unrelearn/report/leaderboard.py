@@ -364,7 +364,9 @@ def _marks(panel: Panel, guidance: str) -> Iterator[Mark]:
         across = _ends(panel.differences[guidance, first, main])
         along = _ends(panel.differences[guidance, second, main])
         label = main if len(gaps) == 1 else display_name(name)
-        others = tuple(place for method, place in gaps.items() if method != main)
+        others = tuple(
+            (*place, method in panel.ruined) for method, place in gaps.items() if method != main
+        )
         control, ruined = panel.is_control(main), main in panel.ruined
         yield Mark(label, *gaps[main], style, control, ruined, (across, along), others)
         style += not control  # these are grey
