@@ -85,6 +85,8 @@ def complaint(
             arguments = ["run.py", *overrides, "tracking=none", f"paths.outputs={outputs}"]
         monkeypatch.setattr(sys, "argv", arguments)
         monkeypatch.chdir(ROOT)
+        # Hydra ends all handlers, and absl's would close the file that pytest captures stderr in
+        monkeypatch.setattr(logging, "shutdown", lambda *handlers: None)
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
         # Hydra set it, and switched off all loggers, in this process too
