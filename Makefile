@@ -54,6 +54,8 @@ EFFORT := $(GRID) paths.outputs=outputs/effort $(SIZED)
 SPREAD := $(GRID) paths.outputs=outputs/effort-spread $(SIZED)
 # DiMRA at other rates than 1e-3
 RATES := $(EFFORT) attack=dimra
+# three decades of steps that are a share of each channel's size
+RELATIVE := $(EFFORT) attack=dimra_relative attack.learning_rate=1e-3,1e-2,1e-1 seed=0
 # twice the pretraining
 LONG := $(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000]
 # classes that are neither the tables' nor the tuning one
@@ -72,6 +74,8 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(RATES) attack.learning_rate=3e-4 +tuned=$(CHOSEN) seed=$(MORE_SEEDS)
 	$(RATES) attack.learning_rate=1e-4,3e-3 $(REFERENCES) seed=$(SEEDS)
 	$(RATES) attack.learning_rate=1e-4,3e-3 +tuned=$(CHOSEN) seed=$(SEEDS)
+	$(RELATIVE) method=retrain
+	$(RELATIVE) +tuned=concept_ablation,dimum,dimum_cover,random_label,salun
 	$(LONG) method=retrain seed=$(SEEDS)
 	$(LONG) +tuned=random_label,dimum,dimum_cover seed=$(SEEDS)
 	$(CLASSES) attack=$(HEADS) forget=0,5 $(REFERENCES) seed=0
