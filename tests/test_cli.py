@@ -195,6 +195,8 @@ BAD = {
     "eval=[kid,nope,entrop]": ["no such eval: nope, entrop; allowed", "Type 'eval=[kid,"],
     "experiment=nope": ["experiment=nope: no such experiment", "grid/celeba, grid/cifar10, "],
     "experiment=grid/digit": ["experiment=grid/digit: no such", "Type experiment=grid/digits"],
+    "tuned=dimum": ["tuned=dimum: is of no run", "Type +tuned=dimum"],
+    "metod.learning_rate=1": ["there is no metod", "Type method.learning_rate=1"],
     "+tuned=dimun": ["tuned=dimun: no such tuned; allowed", "Type +tuned=dimum"],
     "experiment=grid/cifar10 trainer.accelerator=cpu": [
         "experiment=grid/cifar10: is several runs (",
@@ -559,3 +561,9 @@ def test_a_script_refuses_in_one_line(words: str, part: str):
     done = forked.finish(command, cwd=ROOT, env=environment())
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2 and part in line, done
+
+
+def test_of_a_preset_of_another_method_nothing_else_is_said(complaint):
+    """Its keys are none of the method's; whoever typed them one by one would mix two methods."""
+    (line,) = complaint("method=salun", "+tuned=dimum")
+    assert line.endswith("Type method=dimum")

@@ -197,6 +197,12 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     below = [k for k in _known_keys(chosen, parent) if not parent or k.startswith(f"{parent}.")]
     siblings = sorted({k[len(parent) :].lstrip(".").split(".")[0] for k in below} - {"_target_"})
     value = read(given.split("=", 1)[1]) if "=" in given else "..."
+    if (CONF / key).is_dir():  # tuned, settings
+        return f"{shown(given)}: is of no run unless it is added. Type {shell(f'+{given}')}"
+    tops = sorted({one.partition(".")[0] for one in known_keys()})
+    if not siblings and (likely := difflib.get_close_matches(parent, tops, n=1)):
+        instead = typed({f"{likely[0]}.{name}": value})
+        return f"{shown(given)}: there is no {parent}. Type {instead}"
     close = difflib.get_close_matches(name, siblings, n=1)
     others = [] if close else groups.options_with(parent, name)
     if others:

@@ -71,7 +71,10 @@ def validate(
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)
-    problems += check_fitting(words, cfg)
+    unfitting = check_fitting(words, cfg)
+    if any(line.startswith("tuned=") for line in unfitting):  # what it says of another method
+        problems = [line for line in problems if not line.startswith("method.")]
+    problems += unfitting
     problems = [line for line in problems if not missing or not line.startswith(missing)]
     problems = said_once(problems, filled)
     if needed or problems:
