@@ -200,7 +200,8 @@ def _no_such_key(key: str, given: str, overrides: Sequence[str]) -> str:
     if (CONF / key).is_dir():  # tuned, settings
         return f"{shown(given)}: is of no run unless it is added. Type {shell(f'+{given}')}"
     tops = sorted({one.partition(".")[0] for one in known_keys()})
-    if not siblings and (likely := difflib.get_close_matches(parent, tops, n=1)):
+    likely = difflib.get_close_matches(parent, tops, n=1)
+    if likely and parent not in {*tops, ""} and not siblings:
         instead = typed({f"{likely[0]}.{name}": value})
         return f"{shown(given)}: there is no {parent}. Type {instead}"
     close = difflib.get_close_matches(name, siblings, n=1)

@@ -14,9 +14,12 @@ FEDERATED = ("design", "privacy", "gan")
 TRACKS = {"classification": "classification", "vflgan": "vflgan"}
 
 
-def check_fitting(words: Sequence[str], cfg: Config) -> list[str]:
-    """Problems of choices as they were typed."""
-    return [line for word in words for line in _problems(word, cfg)]
+def with_misfits(problems: list[str], words: Sequence[str], cfg: Config) -> list[str]:
+    """The problems, and those of choices as they were typed."""
+    misfits = [line for word in words for line in _problems(word, cfg)]
+    if any(line.startswith("tuned=") for line in misfits):  # its keys are another method's
+        problems = [line for line in problems if not line.startswith("method.")]
+    return [*problems, *misfits]
 
 
 def _problems(word: str, cfg: Config) -> Iterator[str]:

@@ -19,7 +19,7 @@ from unrelearn.config.choices import default_of, options_of
 from unrelearn.config.composition import composed
 from unrelearn.config.datasets import check_dataset, of_kind
 from unrelearn.config.explain import check_choices, explain
-from unrelearn.config.fitting import check_fitting
+from unrelearn.config.fitting import with_misfits
 from unrelearn.config.groups import check_groups
 from unrelearn.config.kinds import check_kind, check_others
 from unrelearn.config.rules import RULES, processes, settle_devices
@@ -71,10 +71,7 @@ def validate(
     in_doubt = not any(word.lstrip("+").startswith("forget=") for word in words)
     cfg = to_config(settings)
     problems = _check_rules(cfg, problems, elsewhere, in_doubt)
-    unfitting = check_fitting(words, cfg)
-    if any(line.startswith("tuned=") for line in unfitting):  # what it says of another method
-        problems = [line for line in problems if not line.startswith("method.")]
-    problems += unfitting
+    problems = with_misfits(problems, words, cfg)
     problems = [line for line in problems if not missing or not line.startswith(missing)]
     problems = said_once(problems, filled)
     if needed or problems:
