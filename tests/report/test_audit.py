@@ -214,7 +214,7 @@ def test_an_original_in_another_order_lends_no_reference_to_attacks_that_read_it
     original, order = "model.checkpoint=original", "method.labels=[1,0]"
     assert len(with_references([[*asked, "attack=row_transplant", original]])) == 2
     assert len(with_references([[*asked, "attack=row_transplant", original, order]])) == 1
-    (_, words) = with_references([[*asked, "attack=dimra", original, order]])
+    (_, words) = with_references([[*asked, original, order]])
     assert {"model.checkpoint=theirs", "reference=retrain"} < {*words}
 
 

@@ -241,7 +241,7 @@ def _reference(words: Sequence[str]) -> list[str] | None:
         if key.split(".")[0] not in ("method", "audit", "reference")
     }
     known, reordered = kept.get("model.checkpoint", "null") != "null", {*READING} & {*given}
-    if known and reordered:
+    if known and reordered and "attack" in given:  # that of conf/ reads no original
         attack = file_of("attack", given["attack"])
         if get_object(attack["_target_"]).needs_original(attack):
             return None

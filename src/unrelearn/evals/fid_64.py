@@ -89,7 +89,7 @@ def _resized(x: Tensor, dimension: int) -> Tensor:
 def asked(measurements: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
     """Its name among the measurements of a run, and the file; None where it is not one of them."""
     for name, given in measurements.items():
-        if given.get("_target_") == TARGET:
+        if isinstance(given, Mapping) and given.get("_target_") == TARGET:
             return name, str(given.get("file"))
     return None
 
