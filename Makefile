@@ -62,6 +62,9 @@ LONG := $(EFFORT) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1
 CLASSES := $(GRID) paths.outputs=outputs/effort-classes $(SIZED)
 # what more steps of unlearning buy
 STEPS := $(GRID) paths.outputs=outputs/effort-steps $(SIZED)
+# and what times of the whole schedule in every batch do, or four times as many
+TIMES := env PYTHONPATH=examples/every_time $(GRID) paths.outputs=outputs/effort-times $(SIZED) hydra.searchpath=[file://examples/every_time] seed=0
+TIMES_LONG := $(TIMES) attack=dimra attack.learning_rate=3e-4 relearning.budgets=[0,1000,2000,4000]
 REFERENCES := method=retrain,projection_swap
 # in order of importance: what is there after an evening is the verdicts over five seeds
 results-effort: $(STAMP) ## the README's table: tuned methods and controls under the two attacks of a verdict, five seeds; then attack seeds, rates, longer attacks, other classes (the verdicts about two hours of two cores, all some eight; resumable)
@@ -85,9 +88,15 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(SPREAD) attack=$(HEADS) +tuned=$(CHOSEN),$(NEXT) seed=0
 	$(STEPS) attack=$(HEADS) method=retrain seed=0
 	$(STEPS) attack=$(HEADS) +tuned=dimum,dimum_cover,random_label method.max_steps=200,400,800 seed=0
+	$(TIMES) attack=$(HEADS) method=retrain,dimum_every_time
+	$(TIMES) attack=$(HEADS) +tuned=dimum method.batch_size=64,256
+	$(TIMES) attack=$(HEADS) method=dimum_every_time method.max_steps=200,400,800
+	$(TIMES_LONG) method=retrain,dimum_every_time
+	$(TIMES_LONG) +tuned=dimum method.batch_size=64,256
 	$(BIN)/python scripts/report.py outputs/effort/runs --out docs/results/effort --figures --into README.md
 	$(BIN)/python scripts/report.py outputs/effort/runs outputs/effort-spread/runs --out docs/results/effort_spread --figures
 	$(BIN)/python scripts/report.py outputs/effort-steps/runs --out docs/results/effort_steps --figures
+	$(BIN)/python scripts/report.py outputs/effort-times/runs --out docs/results/effort_times --figures
 	$(BIN)/python scripts/report.py outputs/effort-classes/runs --out docs/results/effort_classes --figures
 # presets: constants of conf/method/, of which some were looked at before and most not
 results-digits: $(STAMP) ## every method at its preset on the digits: verdicts over three seeds (some three hours of a core), then every attack on one (some eight more, not timed; resumable)

@@ -7,13 +7,18 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from command import ROOT, TINY, environment, run
 from nbclient import NotebookClient
+from omegaconf import OmegaConf
+
+from unrelearn.diffusion.noisy import NoisyBatch
 
 EXAMPLES = ROOT / "examples"
 # as tests/command.py, and fewer images and measured budgets
@@ -61,6 +66,33 @@ def test_a_method_outside_of_the_tree_needs_one_file_and_one_yaml(outputs: Path)
     execute(command, *TINIER, "attack=none", f"paths.outputs={outputs}")
     (record,) = records(outputs, method="to_null")
     assert [row["model"] for row in record["rows"]] == ["original", "unlearned"]
+
+
+def test_a_method_with_one_thing_changed_has_a_time_of_each_part_of_the_schedule(outputs: Path):
+    (command,) = commands(EXAMPLES / "every_time" / "README.md")
+    execute(command, *TINIER, "attack=none", f"paths.outputs={outputs}")
+    (record,) = records(outputs, method="dimum_every_time")
+    tuned = OmegaConf.load(ROOT / "conf" / "tuned" / "dimum.yaml")
+    settings = OmegaConf.load(EXAMPLES / "every_time" / "method" / "dimum_every_time.yaml")
+    assert settings == {
+        **tuned.unlearning,
+        **tuned.method,
+        **{k: settings[k] for k in ("defaults", "_target_")},
+    }
+    assert [row["model"] for row in record["rows"]] == ["original", "unlearned"]
+
+    spread = runpy.run_path(str(EXAMPLES / "every_time" / "dimum_every_time.py"))["spread"]
+    n, steps = 8, 1000
+    t = SimpleNamespace(
+        method=SimpleNamespace(batch_size=n),
+        task=SimpleNamespace(schedule={"num_train_timesteps": steps}),
+        part=lambda whole: whole[2:5],  # one process of several
+    )
+    drawn = torch.randint(steps, (10_000, 3), generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(3, 1, 1, 1)
+    times = torch.stack([spread(t, NoisyBatch(images, images, images, d)).t for d in drawn])
+    assert torch.equal(times * n // steps, torch.tensor([2, 3, 4]).expand_as(times))
+    assert len(times.unique()) == times.max() - times.min() + 1  # none is left out
 
 
 def test_a_folder_of_weights_from_elsewhere_is_attacked(outputs: Path, tmp_path: Path):
