@@ -227,6 +227,13 @@ def test_a_dry_run_says_the_hours_of_the_device_it_is_told_and_writes_nothing(
     assert list((tmp_path / "outputs").iterdir()) == []
 
 
+def test_what_nobody_counts_is_no_nought(compose, capsys):
+    execute(compose("experiment=vflgan", "design=vflgan", "dry_run=true"), "")
+    printed = capsys.readouterr().out
+    assert printed.count("not counted") == 4  # FLOPs, hours, bytes; and of the sum
+    assert "of federation what is not counted. Nothing was computed." in " ".join(printed.split())
+
+
 # -------------------------------------------------------------------------------------- experiments
 
 

@@ -38,6 +38,11 @@ def estimate(run: Run, stages: Iterable[Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def counted(row: dict[str, Any]) -> bool:
+    """Whether FLOPs and bytes of a row of the estimate are known; of federations they are not."""
+    return bool(row["flops"]) or not row["steps"]
+
+
 def show(run: Run, stages: Iterable[Any], console: Console) -> None:
     """Print the estimate and its sum."""
     cost, rows = run.cfg.cost, estimate(run, stages)
@@ -46,14 +51,13 @@ def show(run: Run, stages: Iterable[Any], console: Console) -> None:
     for heading in ("optimiser steps", "PFLOP", "GPU-hours", "GiB on disk"):
         table.add_column(heading, justify="right")
     for row in rows:
+        numbers = row["flops"] / 1e15, row["flops"] / speed / 3600, row["bytes"] / 2**30
         table.add_row(
             row["stage"],
             row["what"],
             "there" if row["there"] else "to do",
             f"{row['steps']:,}" if row["steps"] else "",
-            f"{row['flops'] / 1e15:,.3g}",
-            f"{row['flops'] / speed / 3600:,.3g}",
-            f"{row['bytes'] / 2**30:,.3g}",
+            *(f"{n:,.3g}" if counted(row) else "not counted" for n in numbers),
         )
     console.print(table)
     for group in ("method", "attack"):
@@ -66,9 +70,11 @@ def show(run: Run, stages: Iterable[Any], console: Console) -> None:
             )
     missing = [row for row in rows if not row["there"]]
     flops, disk = (sum(row[name] for row in missing) for name in ("flops", "bytes"))
+    unknown = [row["stage"] for row in missing if not counted(row)]
+    beside = f", and of {unknown[0]} what is not counted" if unknown else ""
     console.print(
         f"to do: {sum(row['steps'] for row in missing):,} optimiser steps, {flops / 1e15:,.3g}"
         f" PFLOP = {flops / speed / 3600:,.3g} GPU-hours at {cost.utilisation:.0%} of"
         f" {cost.device_tflops:g} TFLOP/s (cost.utilisation, cost.device_tflops),"
-        f" {disk / 2**30:,.3g} GiB in {run.outputs}. Nothing was computed."
+        f" {disk / 2**30:,.3g} GiB in {run.outputs}{beside}. Nothing was computed."
     )
