@@ -5,6 +5,7 @@ there while digits do not.
 import pytest
 import torch
 from tiny import SCHEDULE, digits, network, new_task, train
+from torch import nn
 
 from unrelearn.classification import negatives
 from unrelearn.classification.classifier import Classifier, halves, new_classifier
@@ -113,7 +114,7 @@ def test_a_step_has_its_share_of_nothing_and_of_noisy_images(monkeypatch: pytest
     assert len(clean) == 9
 
 
-@pytest.fixture(scope="module", params=["plain", "residual"])
+@pytest.fixture(scope="module", params=["plain", "residual", "resnet"])
 def trained(request, tmp_path_factory) -> Classifier:
     """As an oracle is made, at half its width and in fewer steps."""
     module = training(
@@ -183,3 +184,25 @@ def test_a_digit_that_is_seen_through_noise_keeps_its_name(trained: Classifier):
             if signal > 0.5
             else (right <= named and empty >= nothing)
         ), (right, empty)
+
+
+def test_standardised_weights_have_no_size_and_images_are_halved_as_in_the_others():
+    shape = dict(image_size=32, channels=3, num_classes=10, width=8)
+    networks = [
+        new_classifier(0, architecture=name, **shape).eval()
+        for name in ("plain", "residual", "resnet")
+    ]
+    assert len({network.body[-2].in_features for network in networks}) == 1
+    assert len({sum(isinstance(m, nn.MaxPool2d) for m in n.body) for n in networks}) == 1
+    images = torch.randint(256, (5, 3, 32, 32), generator=generator(0), dtype=torch.uint8)
+    resnet = networks[-1]
+    before = resnet.look(images)[0]
+    with torch.no_grad():
+        for weight in resnet.parameters():
+            if weight.ndim == 4:
+                weight.mul_(100).add_(1)
+    assert torch.allclose(before, resnet.look(images)[0], atol=1e-4)
+    (first, *_) = [m for m in resnet.modules() if isinstance(m, nn.Conv2d)]
+    used = first(torch.eye(27).view(27, 3, 3, 3))[:, :, 1, 1].T  # (outputs, 27): its weights
+    assert torch.allclose(used.mean(1), torch.zeros(8), atol=1e-4)
+    assert torch.allclose(used.square().sum(1), torch.ones(8), atol=1e-3)

@@ -30,7 +30,7 @@ from unrelearn.ranges import (
 )
 
 Samplers = Literal["ddim", "ddpm", "dpmsolver++", "lms"]
-Architectures = Literal["plain", "residual"]
+Architectures = Literal["plain", "residual", "resnet"]
 Augmentations = Literal[
     "none", "crop_flip", "randaugment", "autoaugment", "erasing", "trivial", "augmix"
 ]
