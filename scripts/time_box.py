@@ -9,9 +9,9 @@ attacks, a sixth for measuring. The runs follow in the order of the experiment, 
 the next begins, until the box ends: a training that is interrupted goes on from its checkpoint. A
 later box of the same outputs keeps the number of steps and goes on with the runs that are left.
 
-What is finished lies in --out afterwards, in at most 8 files of at most 16 MiB: results.zip
-(records, tables, figures, pages) and the newest weights in bfloat16, weights.zip.001 and so on, to
-be put together by `cat weights.zip.* > weights.zip`.
+What is finished lies in outputs/box/EXPERIMENT (--out) afterwards, in at most 8 files of at most 16
+MiB: results.zip (records, tables, figures, pages) and the newest weights in bfloat16,
+weights.zip.001 and so on, to be put together by `cat weights.zip.* > weights.zip`.
 
 Needs no wandb, no clean-fid and no rich. To a machine with torch, torchvision, lightning, numpy,
 scipy, scikit-learn, pandas, matplotlib, jinja2, pydantic, pillow, filelock and safetensors these
@@ -23,6 +23,8 @@ lightning-utilities, huggingface_hub, requests, pyyaml; and data/ by
 import argparse
 import contextlib
 import json
+import math
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +57,7 @@ AGAIN = 5.0  # seconds until it is interrupted again
 REPORT = 30.0  # seconds that the report may take, however little of the box is left
 TRAINED = (Pretrain.name, Unlearn.name, Attack.name)  # stages whose weights come out
 FEWEST = 100  # pretraining steps
+STEPS = "model.pretrain.max_steps"
 FILES, BYTES = 8, 16 * 2**20  # that come out
 
 
@@ -65,12 +68,14 @@ class Box:
     Args:
         steps: of the pretraining.
         seconds: of one of them.
+        asked: steps of the experiment, or of the first command.
         boxes: how many have begun.
         divisions: how each of them was meant to be spent, in words.
     """
 
     steps: int
     seconds: float
+    asked: int | None = None
     boxes: int = 0
     divisions: list[str] = field(default_factory=list)
 
@@ -104,11 +109,6 @@ def first_box(plan: Plan, minutes: float) -> Box:
         UsageError: too few.
     """
     run = Run(plan.cells.configuration(0), "")
-    if not any(part.stage == Pretrain.name for part in plan.parts.values()):
-        raise UsageError(
-            "a box is divided by the steps of a pretraining, and this experiment has none. Type"
-            " cifar10_box, or another experiment of denoisers or classifiers"
-        )
     asked = run.cfg.model.pretrain.max_steps
     steps = {part.name: plan.cost(part).steps for part in plan.parts.values()}
     scratch = [part.name for part in plan.parts.values() if from_scratch(plan, part)]
@@ -116,12 +116,12 @@ def first_box(plan: Plan, minutes: float) -> Box:
     seconds = seconds_per_step(run)
     fits = int(PRETRAINING * 60 * minutes / seconds / models)
     if fits < min(FEWEST, asked):
-        needed = FEWEST * seconds * models / PRETRAINING / 60
+        needed = math.ceil(11 * FEWEST * seconds * models / PRETRAINING / 60) / 10  # and a tenth
         raise UsageError(
             f"--minutes={minutes:g}: half of it holds {fits} pretraining steps of {seconds:.3g} s"
-            f" for {models:g} models; at least {FEWEST}. Type --minutes {needed:.2g} or more"
+            f" for {models:g} models; at least {FEWEST}. Type --minutes {needed} or more"
         )
-    return Box(min(asked, fits // FEWEST * FEWEST or fits), seconds)
+    return Box(min(asked, fits // FEWEST * FEWEST or fits), seconds, asked)
 
 
 def divided(plan: Plan, box: Box, minutes: float) -> str:
@@ -152,14 +152,17 @@ def interruptible() -> None:
 
 def work(words: list[str], until: float) -> int:
     """Make the runs until the box ends; the exit code, 0 where the box ended them."""
-    run = [sys.executable, "run.py", "-m", *words]
-    process = subprocess.Popen(run, cwd=ROOT, preexec_fn=interruptible)
+    run = [sys.executable, str(ROOT / "run.py"), "-m", *words]
+    process, code = subprocess.Popen(run, preexec_fn=interruptible), 0
     try:
         return process.wait(max(1.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         end(process)
+    except KeyboardInterrupt:
+        end(process)
+        code = 130
     print("the box has ended; the same command goes on from here", flush=True)
-    return 0
+    return code
 
 
 def end(process: subprocess.Popen) -> None:
@@ -193,11 +196,11 @@ def results(outputs: Path, work: Path, note: Path, seconds: float) -> Path:
     """results.zip: what the box decided, the records of all runs, a report over them if it is done
     in time, then the runs' pages; of these as many as fit in FILES files, the smallest first.
     """
-    report = work / "report"
-    words = ["scripts/report.py", str(outputs / "runs"), "--out", str(report), "--figures"]
+    report, script = work / "report", ROOT / "scripts" / "report.py"
+    words = [str(script), str(outputs / "runs"), "--out", str(report), "--figures"]
     try:
         run = [sys.executable, *words]
-        subprocess.run(run, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=max(REPORT, seconds))
+        subprocess.run(run, stdout=subprocess.DEVNULL, timeout=max(REPORT, seconds))
     except subprocess.TimeoutExpired:
         print(f"the report was not done in time. Type python {words[0]} {words[1]}")
     archive, size, left = work / "results.zip", 0, 0
@@ -256,26 +259,64 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
 
 def bring_home(outputs: Path, out: Path, note: Path, seconds: float) -> None:
     """Everything that is finished, in at most FILES files, with `seconds` left for it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for earlier in (*out.glob("results.zip*"), *out.glob("weights.zip*")):
-        earlier.unlink()
     with tempfile.TemporaryDirectory() as folder:
-        pieces = in_pieces(results(outputs, Path(folder), note, seconds), out)
-        if archive := weights(outputs, Path(folder), BYTES * (FILES - len(pieces))):
-            pieces += in_pieces(archive, out)
+        work, ready = Path(folder), Path(folder) / "ready"
+        ready.mkdir()
+        pieces = in_pieces(results(outputs, work, note, seconds), ready)
+        if archive := weights(outputs, work, BYTES * (FILES - len(pieces))):
+            pieces += in_pieces(archive, ready)
+        for earlier in filter(is_ours, out.iterdir()):
+            earlier.unlink()  # pieces of an earlier box, which may have been more
+        pieces = [Path(shutil.move(piece, out / piece.name)) for piece in pieces]
     for piece in pieces:
         print(f"{piece}  {piece.stat().st_size / 2**20:.1f} MiB")
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file in --out is of those that a box writes."""
+    return re.fullmatch(r"(results|weights)\.zip(\.\d{3})?", file.name) is not None
+
+
+def usable(out: Path) -> Path:
+    """A folder that can be written into.
+
+    Raises:
+        UsageError: it can not.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            return out
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error}. Type --out FOLDER with one of yours") from error
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = launch.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=9.0, help="of this box (default: 9)")
-    parser.add_argument(
-        "--out", type=given, default=ROOT / "outputs" / "box", help="default: outputs/box"
-    )
+    parser.add_argument("--out", type=given, help="default: outputs/box/EXPERIMENT")
     parser.add_argument("experiment", help="one of conf/experiment/, with or without experiment=")
     parser.add_argument("overrides", nargs="*", help="as for run.py")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
+
+
+def earlier_box(note: Path, words: list[str]) -> Box:
+    """What an earlier box wrote down.
+
+    Raises:
+        UsageError: it is damaged, or the command asks for another pretraining.
+    """
+    try:
+        box = Box(**json.loads(note.read_text()))
+    except (ValueError, TypeError) as error:
+        instead = f"Type rm {note}, and a box measures anew"
+        raise UsageError(f"{note}: is damaged ({error}). {instead}") from error
+    known = [f"{STEPS}={steps}" for steps in (box.steps, box.asked)]
+    other = [word for word in words if word.startswith(f"{STEPS}=") and word not in known]
+    if other:
+        instead = f"Type {known[0]}, or paths.outputs=FOLDER for boxes of their own"
+        raise UsageError(f"{other[-1]}: the first box has fixed {box.steps}. {instead}")
+    return box
 
 
 def box_of(words: list[str], experiment: str, minutes: float) -> tuple[Plan, Box, Path]:
@@ -284,17 +325,26 @@ def box_of(words: list[str], experiment: str, minutes: float) -> tuple[Plan, Box
     Raises:
         UsageError: what does not hold.
     """
+    if "dry_run=true" in words:
+        instead = f"Type python scripts/grid.py plan experiment={experiment}"
+        raise UsageError(f"dry_run=true: a box measures on the device. {instead}")
     plan = Plan.of(words)
     originals = [part for part in plan.parts.values() if part.stage == Pretrain.name]
+    if not any(plan.cost(part).steps for part in originals):
+        raise UsageError(
+            f"{experiment}: a box is divided by the steps of a pretraining, and this has none. Type"
+            " cifar10_box, or another experiment of denoisers or classifiers, without"
+            " model.checkpoint"
+        )
     if len(originals) > 1:
         raise UsageError(
             f"{experiment}: {len(originals)} pretrainings, and a box has one. Type seed=0; later"
             " boxes may have other methods, rates, classes and relearning.seed"
         )
     note = plan.outputs / "time_box" / f"{experiment.replace('/', '_')}.json"
-    box = Box(**json.loads(note.read_text())) if note.exists() else first_box(plan, minutes)
+    box = earlier_box(note, words) if note.exists() else first_box(plan, minutes)
     box.boxes += 1
-    plan = Plan.of([*words, f"model.pretrain.max_steps={box.steps}"])
+    plan = Plan.of([*words, f"{STEPS}={box.steps}"])
     box.divisions.append(divided(plan, box, minutes))
     write_json(note, asdict(box))
     return plan, box, note
@@ -309,16 +359,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not 0 < options.minutes < float("inf"):
             raise UsageError(f"--minutes={options.minutes}: no length of a box. Type --minutes 9")
+        out = usable(options.out or Path("outputs", "box", experiment.replace("/", "_")))
         plan, box, note = box_of(words, experiment, options.minutes)
     except UsageError as error:
         return launch.complain(error.problems)
     print(box.divisions[-1], flush=True)
     seconds = 60 * options.minutes
-    code = work(
-        [*words, f"model.pretrain.max_steps={box.steps}"], started + seconds * (1 - GATHERING)
-    )
+    code = work([*words, f"{STEPS}={box.steps}"], started + seconds * (1 - GATHERING))
     if any((plan.outputs / "runs").glob("*/result.json")):
-        bring_home(plan.outputs, options.out, note, started + seconds - time.monotonic())
+        bring_home(plan.outputs, out, note, started + seconds - time.monotonic())
     return code
 
 

@@ -31,7 +31,7 @@ from unrelearn.errors import UsageError
 
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-from fetch_data import fetch_cifar10, main, pack  # noqa: E402
+from fetch_data import fetch_cifar10, main, pack, packing, parse  # noqa: E402
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 OFFLINE = {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": ""}
@@ -358,7 +358,13 @@ def test_packed_images_come_back_in_files_that_are_small_enough(
     for ours, theirs in ((data.train, plain.train), (data.test, plain.test)):
         assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
     with pytest.raises(UsageError, match=r"--pack .* is there already"):
-        pack(plain, tmp_path / "parts", largest=40_000, verify=False)
+        packing(parse(["cifar10", "--pack", str(tmp_path / "parts")]))
+    (tmp_path / "killed" / "cifar-10.partial" / "cifar-10-webp").mkdir(parents=True)
+    pack(plain, tmp_path / "killed", largest=40_000, verify=False)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["cifar-10-webp"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--pack .*/file.*: .* Type --pack FOLDER"):
+        pack(plain, tmp_path / "file", largest=40_000, verify=False)
     with pytest.raises(UsageError, match=r"--max-mib .* Type a larger number"):
         pack(plain, tmp_path / "others", largest=2_000, verify=False)
     assert not list((tmp_path / "others").iterdir())
@@ -375,6 +381,12 @@ def test_packed_images_come_back_in_files_that_are_small_enough(
 
 
 def test_only_cifar10_is_packed(capsys: pytest.CaptureFixture):
-    for words in (["mnist", "--pack", "x"], ["cifar10", "--pack", "x", "--max-mib", "0"]):
+    for words in (
+        ["mnist", "--pack", "x"],
+        ["cifar10", "--pack", ""],
+        ["cifar10", "--max-mib", "5"],
+        *(["cifar10", "--pack", "x", "--max-mib", size] for size in ("0", "inf", "nan")),
+    ):
         assert main(words) == 2
-        assert "--pack x" in capsys.readouterr().err
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--pack" in line and "Type python scripts/fetch_data.py cifar10 --pack" in line

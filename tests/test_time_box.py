@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import command
 import pytest
+import tiny
 
 from unrelearn.diffusion import denoiser
 from unrelearn.grid.plan import Plan
@@ -150,7 +151,7 @@ def test_records_come_out_before_pages_and_a_report_that_takes_too_long_costs_no
     names = zipfile.ZipFile(archive).namelist()
     assert names == ["time_box.json", "runs/one/result.json", "runs/one/losses.json"]
     said = capsys.readouterr().out
-    assert "not done in time. Type python scripts/report.py" in said and "1 pages" in said
+    assert "not done in time. Type python " in said and "1 pages" in said
 
 
 def test_what_comes_out_is_cut_into_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -166,6 +167,8 @@ def test_what_comes_out_is_cut_into_few_files(tmp_path: Path, monkeypatch: pytes
     [
         (["--minutes", "0.001"], "--minutes=0.001: half of it holds"),
         (["--minutes", "nan"], "--minutes=nan: no length of a box"),
+        (["dry_run=true"], "Type python scripts/grid.py plan experiment=cifar10_box"),
+        (["--out", str(Path(__file__) / "x")], "Type --out FOLDER with one of yours"),
         (["seed=0,1"], "2 pretrainings, and a box has one. Type seed=0"),
         (["method=nonesuch"], "nonesuch"),
     ],
@@ -177,3 +180,70 @@ def test_a_box_that_can_not_be(
     errors = capsys.readouterr().err
     assert said in errors and errors.count("error: ") == 1
     assert not (tmp_path / "outputs" / "artifacts").exists()
+
+
+def test_the_length_that_is_advised_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(time_box, "work", lambda words, until: 0)
+    for seconds in (0.0612, 0.0719, 31.0):
+        monkeypatch.setattr(time_box, "seconds_per_step", lambda run, s=seconds: s)
+        words = [*WORDS, f"paths.outputs={tmp_path / str(seconds)}", "--out", str(tmp_path / "out")]
+        assert time_box.main([*words, "--minutes", "0.01"]) == 2
+        advice = capsys.readouterr().err.split("Type ")[1].split(" or more")[0]
+        assert time_box.main([*words, *advice.split()]) == 0
+
+
+def test_a_later_box_keeps_the_steps_of_the_first_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(time_box, "work", lambda words, until: 0)
+    monkeypatch.setattr(time_box, "seconds_per_step", lambda run: 0.01)
+    words = [*WORDS, f"paths.outputs={tmp_path / 'outputs'}", "--out", str(tmp_path / "out")]
+    assert time_box.main(words) == time_box.main(words) == 0
+    note = tmp_path / "outputs" / "time_box" / "cifar10_box.json"
+    capsys.readouterr()
+    before = note.read_text()
+    assert time_box.main([*words, "model.pretrain.max_steps=7"]) == 2
+    assert "model.pretrain.max_steps=7: the first box has fixed" in capsys.readouterr().err
+    assert note.read_text() == before
+    note.write_text(before[:20])
+    assert time_box.main(words) == 2
+    assert f"Type rm {note}" in capsys.readouterr().err
+
+
+def test_weights_that_were_trained_elsewhere_leave_nothing_to_divide(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    network = tiny.network()
+    denoiser.save(network, tmp_path / "theirs", tiny.SCHEDULE)
+    words = [*WORDS, f"paths.outputs={tmp_path / 'outputs'}", "--out", str(tmp_path / "out")]
+    given = [f"model.checkpoint={tmp_path / 'theirs'}", "model.weights=raw"]
+    assert time_box.main([*words, *given]) == 2
+    assert "a box is divided by the steps of a pretraining" in capsys.readouterr().err
+
+
+def test_files_of_an_earlier_box_go_when_new_ones_are_there_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = ["results.zip", "results.zip.bak", "weights.zip", "weights.zip.001", "mine.txt"]
+    for name in names:
+        (tmp_path / name).write_text("earlier")
+    monkeypatch.setattr(time_box, "weights", lambda *given: None)
+    monkeypatch.setattr(time_box, "results", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        time_box.bring_home(tmp_path, tmp_path, tmp_path / "note", 1.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+    def results(outputs: Path, work: Path, *given: object) -> Path:
+        (work / "results.zip").write_text("new")
+        return work / "results.zip"
+
+    monkeypatch.setattr(time_box, "results", results)
+    time_box.bring_home(tmp_path, tmp_path, tmp_path / "note", 1.0)
+    assert (tmp_path / "results.zip").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine.txt",
+        "results.zip",
+        "results.zip.bak",
+    ]
