@@ -138,7 +138,7 @@ def chosen(record: Record, model: str, at: float | None) -> dict[str, Any]:
         raise ValueError(
             f"it has no {model} model"
             + (f" at {at:g}" if at is not None else "")
-            + (f"; attacked ones: --at {', '.join(steps)}" if steps else "")
+            + (f"; attacked ones: --model attacked --at {' or '.join(steps)}" if steps else "")
         )
     return row
 

@@ -26,6 +26,8 @@ BAD = {
     "forget=12": ["forget=12", "allowed: 0, 1", "Type forget=0"],
     "forget=cat": ["forget=cat", "allowed: 0, 1"],
     "forget=[0,1,2,3,4,5,6,7,8,9]": ["every class", "retain set empty"],
+    "forgotten_before=[3]": ["has forgotten nothing", "Type model.checkpoint=FOLDER"],
+    "audit.fail_above=5": ["between 0 and 1", "Type audit.fail_above=0.05"],
     "forget=random": ["forget=random: no such class", "Type forget=random:0.1"],
     "forget=class:99": ["forget=class:99: no such class", "Type forget=9"],
     "forget=[]": ["forget=[]", "names no class"],

@@ -86,6 +86,13 @@ def span(limits: Bounds) -> str:
     return words if closed else f"{words}, above {low}"
 
 
+def of_per_cent(value: object, limits: Bounds) -> float | None:
+    """The share that somebody means who types 5 for 5 %."""
+    if not isinstance(value, int | float) or limits[:2] != (0, 1):
+        return None
+    return value / 100 if 2 <= value <= 100 else None
+
+
 def example_within(limits: Bounds) -> float:
     return next(value for value in (1, *limits[:2]) if within(value, limits))
 
@@ -172,7 +179,8 @@ def check_value(
     else:
         allowed, example = wording(annotation)
     whole = int(value) if isinstance(value, float) and value.is_integer() else None
-    meant = (one for one in ([value], whole, usual()) if one is not None)
+    share = of_per_cent(value, limits)
+    meant = (one for one in ([value], share, whole, usual()) if one is not None)
     fitting = (one for one in meant if error_of(one, annotation) is None)
     advice = typed({key: next(fitting, example)})
     return [f"{key}={printed(value)}: must be {allowed}. Type {advice}"]

@@ -139,6 +139,10 @@ def test_without_a_null_label_what_needs_one_is_asked_for_in_one_line(
     )
     guided = [word.replace("[1.0]", "[2.0]") for word in advice(line)]
     assert "can not be guided" in refused(compose, folder, *guided)
+    line = refused(compose, made / "theirs", *advice(line))  # which has that row
+    assert line.startswith("method.null_label=none: ") and advice(line) == [
+        "method.null_label=last"
+    ]
 
 
 def test_what_a_network_predicts_is_read_or_seen_in_its_answers(compose: Callable, tmp_path: Path):
@@ -147,7 +151,11 @@ def test_what_a_network_predicts_is_read_or_seen_in_its_answers(compose: Callabl
     assert equal(read(compose, folder), given)
     typed = refused(compose, folder, "model.schedule.prediction_type=epsilon")
     assert "was trained with prediction_type=v_prediction" in typed
-    (folder / "scheduler_config.json").unlink()
+    file = folder / "scheduler_config.json"
+    file.write_text(file.read_text().replace("v_prediction", "epsilon"))
+    line = refused(compose, folder)
+    assert line.endswith(f'Type "prediction_type": "v_prediction" into {file}')
+    file.unlink()
     line = refused(compose, folder)
     assert "answers as one that predicts v_prediction" in line
     assert equal(read(compose, folder, *advice(line)), given)

@@ -115,9 +115,12 @@ def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(
         for r in records(without_original[0])
     ]
     assert audit.exceeding(limited) == []
-    for record in limited:
-        record["config"]["audit"]["fail_above"] = highest - 1e-6
+    limited[-1]["config"]["audit"]["fail_above"] = highest - 1e-6  # the lowest of all counts
     assert len(audit.exceeding(limited)) >= 1
+    assert audit.lead(limited).endswith(" of real test images.")
+    limited[0]["oracle"] = {"test_accuracy": {"value": 0.13}}
+    (line, *_) = audit.exceeding(limited)
+    assert "nothing can be said" in line and "right on 13 %" in line
 
 
 ON_A_FALSE_CLAIM = ["method=given", "forget=0", "audit.fail_above=0.05"]
@@ -300,7 +303,9 @@ def test_a_model_that_is_not_there_is_not_exported(
     (record,) = [r for r in records(without_original[0]) if r["attack"] == "quantize"]
     assert export([record["path"], str(tmp_path / "x"), "--model", "original"]) == 2
     assert export([record["path"], str(tmp_path / "x"), "--model", "attacked", "--at", "3"]) == 2
-    assert "--at 8, 4" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    assert (
+        "--model attacked --at 8 or 4" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    )
 
 
 class Hub:

@@ -140,6 +140,9 @@ def _before(cfg: Config, dataset: Any, forgotten: list[int]) -> list[str]:
     if {*gone} & {*forgotten} or not left:
         why = "must be other classes than forget, and leave one that is retained"
         return [problem(key, before, why, {key: []})]
+    if cfg.model.checkpoint is None:
+        why = "is of weights from elsewhere; what is trained here has forgotten nothing"
+        return [problem(key, before, why, "Type model.checkpoint=FOLDER")]
     return []
 
 

@@ -68,6 +68,9 @@ def judged(cfg: Config) -> Problems:
     if limit is not None and cfg.method["_target_"] != TARGET:
         why, instead = "only weights from elsewhere are judged", "Type method=given"
         yield problem(key, limit, why, f"{instead} method.checkpoint=FOLDER")
+    elif limit is not None and "evaluate" not in cfg.stages:
+        why = "nothing is judged without the stage evaluate"
+        yield problem(key, limit, why, f"Leave {key} out, or stages")
     lent = cfg.method["_target_"].endswith(".Retrain") and cfg.reference == "retrain"
     if cfg.reference is not None and cfg.method["_target_"] != TARGET and not lent:
         why, instead = "only weights from elsewhere are put beside it", "Type method=retrain"
@@ -95,7 +98,7 @@ def asked(cfg: Config) -> Problems:
         yield problem("method.null_label", "none", why, needed)
 
 
-RULES: Rules = ((judged, ("method", "audit.", "reference")),)  # of every kind of model
+RULES: Rules = ((judged, ("method", "audit.", "reference", "stages")),)  # of every kind of model
 
 
 def check_data(cfg: Config, dataset: Any) -> list[str]:
@@ -116,6 +119,13 @@ def check_data(cfg: Config, dataset: Any) -> list[str]:
         fewer = lines and checkpoint.check_shape(path, **shape, num_classes=len(names) - 1)
         if lines and null != "none" and not fewer:
             problems.append(_no_null_label(key, path, len(names)))
+        elif (
+            lines
+            and null == "none"
+            and not checkpoint.check_shape(path, **shape, num_classes=len(names))
+        ):
+            why = f"the class table of {key}={path} has a row for no class"
+            problems.append(problem("method.null_label", null, why, {"method.null_label": "last"}))
         else:
             problems += [checkpoint.of_key(line, key) for line in lines]
     return problems
@@ -186,7 +196,8 @@ def _lying_with(path: Path, given: dict[str, str]) -> dict[str, Any]:
             known |= {f"model.schedule.{key}": schedule[key] for key in keys}
     except UsageError:  # as above
         return {}
-    known |= {f"model.unet.{key}": value for key, value in _shape(config).items()}
+    shape = _shape(config).items()
+    known |= {f"model.unet.{key}": value for key, value in shape if value is not None}
     dataset = readable("dataset", given.get("dataset", ""))
     if "image_size" in dataset and isinstance(config.get("sample_size"), int):
         known["dataset.image_size"] = config["sample_size"]

@@ -111,7 +111,8 @@ def left_out_of(words: Sequence[str]) -> dict[str, str]:
     named = [word.removeprefix("forget=") for word in words if word.startswith("forget=")]
     whole = [name for name in named if not names_images(name)]
     by_class = bool(whole) or (kind.track != "classification" and not named)
-    original = "method=given" not in words or any(w.startswith("model.checkpoint=") for w in words)
+    known = [word for word in words if word.startswith("model.checkpoint=")]
+    original = "method=given" not in words or (known != [] and known[-1] != "model.checkpoint=null")
     return left_out(kind.batches, by_class=by_class, original=original)
 
 

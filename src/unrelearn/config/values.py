@@ -119,7 +119,8 @@ def check_value(key: str, value: object) -> list[str]:
         return []
     if "kind" not in declared.metadata or arguments.within(value, limits):
         return []
-    return [f"{key}={value}: must be {arguments.span(limits)}. Type {typed({key: example})}"]
+    meant = arguments.of_per_cent(value, limits) or example
+    return [f"{key}={value}: must be {arguments.span(limits)}. Type {typed({key: meant})}"]
 
 
 def _example(key: str, limits: arguments.Bounds) -> float:

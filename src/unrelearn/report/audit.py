@@ -28,6 +28,7 @@ from unrelearn.report.words import (
     sentence,
 )
 
+SEES = 0.5  # of real test images a classifier is right on at least that, or it judges nothing
 NOTHING, IMAGES, ORIGINAL = "nothing", "images", "original"
 # what a reference and the given weights have in common
 COMMON = ("model.unet", "model.schedule", "oracle", "sampler", "precision")
@@ -138,15 +139,24 @@ def _where(record: Record, line: pd.Series, rates: int) -> str:
 
 def exceeding(records: Sequence[Record]) -> list[str]:
     """A line for each attacker who holds nothing of the class and brings back more of it than
-    audit.fail_above; one that broke the model counts with what it shows, as nothing says that it
-    could not have stopped before.
+    audit.fail_above, of several the lowest; one that broke the model counts with what it shows, as
+    nothing says that it could not have stopped before. And one where the classifier sees too little
+    to say that nothing came back.
     """
     lines = []
     for same in audits(records):
-        limit = (same[0]["config"].get("audit") or {}).get("fail_above")
+        limit = limit_of(same)
+        if limit is None:
+            continue
+        if accuracy(same[0]) < SEES:
+            lines.append(
+                f"audit.fail_above={limit:g}: nothing can be said, as the classifier is right on"
+                f" {percent(accuracy(same[0]))} of real test images. Type oracle.max_steps=NUMBER"
+                " with a larger one"
+            )
         attacks: set[str] = set()
         for each in attacked(same):
-            above = limit is not None and each.holds == NOTHING and each.share.mean > limit
+            above = each.holds == NOTHING and each.share.mean > limit
             if above and each.attack not in attacks:
                 attacks.add(each.attack)
                 lines.append(
@@ -155,6 +165,16 @@ def exceeding(records: Sequence[Record]) -> list[str]:
                     f" {guidance_label(each.guidance)} ({', '.join(each.runs)})"
                 )
     return lines
+
+
+def limit_of(same: Sequence[Record]) -> float | None:
+    limits = [(record["config"].get("audit") or {}).get("fail_above") for record in same]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def accuracy(record: Record) -> float:
+    """Of the classifier that judges, on real test images; 0 if nobody measured it."""
+    return ((record.get("oracle") or {}).get("test_accuracy") or {}).get("value") or 0.0
 
 
 def share_text(share: Estimate) -> str:
@@ -174,7 +194,9 @@ def lead(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
     came = [each for each in shown if not each.where]
     parts = [f"It is said that {what} was forgotten."]
     if came:
-        parts.append(f"Asked for it, the model as it came shows it in {share_text(came[0].share)}.")
+        scale = f"guidance {guidance_label(came[0].guidance)}"
+        share = share_text(came[0].share)
+        parts.append(f"Asked for it, the model as it came shows it in {share} ({scale}).")
     for who, words in HOLDERS.items():
         each = next((one for one in shown if one.where and one.holds == who), None)
         if each is not None:
@@ -183,6 +205,8 @@ def lead(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
             if reference := references.get((each.attack, each.guidance)):
                 where += f"; of a model that never saw the class {share_text(reference)}"
             parts.append(f"{words} brings back {share_text(each.share)} ({where}).")
+    seen = percent(accuracy(same[0]))
+    parts.append(f"So says a classifier that is right on {seen} of real test images.")
     return " ".join(parts)
 
 
@@ -209,7 +233,7 @@ def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) ->
         for name in given["attacks"]
         if name not in names and name not in not_run
     }
-    limit = (first["config"].get("audit") or {}).get("fail_above")
+    limit = limit_of(same)
     return {
         "heading": f"{sentence(forgotten(first))} of {first['dataset']}",
         "lead": lead(same, beside),

@@ -211,7 +211,10 @@ class GivenWeights(Imported):
         if other := theirs.other_prediction(mean, kind):
             key, whose = "model.schedule.prediction_type", f"{self.setting}={self.path}"
             why = f"the network of {whose} answers as one that predicts {other}"
-            raise UsageError(problem(key, kind, why, {key: other}))
+            folders = checkpoint.networks(self.path).values() if self.path.is_dir() else ()
+            file = next(filter(None, map(checkpoint.scheduler_file, folders)), None)
+            write = f'Type "prediction_type": "{other}" into {file}'
+            raise UsageError(problem(key, kind, why, write if file else {key: other}))
         given = self.reading
         current = theirs.rows(names, given.labels, given.null_label)[:-1]
         under_rows = torch.stack(seen)[:, theirs.PREDICTIONS.index(kind)]
