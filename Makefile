@@ -92,6 +92,7 @@ results-effort: $(STAMP) ## the README's table: tuned methods and controls under
 	$(TIMES) attack=$(HEADS) +tuned=dimum method.batch_size=64,256
 	$(TIMES) attack=$(HEADS) method=dimum_every_time method.max_steps=200,400,800
 	$(TIMES_LONG) method=retrain,dimum_every_time
+	$(TIMES_LONG) +tuned=dimum method.batch_size=64,256
 	$(BIN)/python scripts/report.py outputs/effort/runs --out docs/results/effort --figures --into README.md
 	$(BIN)/python scripts/report.py outputs/effort/runs outputs/effort-spread/runs --out docs/results/effort_spread --figures
 	$(BIN)/python scripts/report.py outputs/effort-steps/runs --out docs/results/effort_steps --figures
