@@ -22,7 +22,7 @@ from runs import Cell
 from safetensors.torch import load_file
 
 from unrelearn.artifact import sha256
-from unrelearn.config.given import with_references
+from unrelearn.config.given import completed, with_references
 from unrelearn.config.kinds import left_out, options
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import Swept
@@ -121,6 +121,13 @@ def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(
     limited[0]["oracle"] = {"test_accuracy": {"value": 0.13}}
     (line, *_) = audit.exceeding(limited)
     assert "nothing can be said" in line and "right on 13 %" in line
+
+
+def test_no_limit_passes_what_nobody_judges(compose: Callable, made: Path):
+    given = ["method=given", f"method.checkpoint={made / 'theirs'}", "forget=0", "attack=none"]
+    with pytest.raises(UsageError) as error:
+        compose(*completed(given), "audit.fail_above=0.05", "stages=[pretrain,unlearn]")
+    assert "nothing is judged without the stage evaluate" in str(error.value)
 
 
 ON_A_FALSE_CLAIM = ["method=given", "forget=0", "audit.fail_above=0.05"]

@@ -14,7 +14,7 @@ from unrelearn.advice import problem, text, typed
 from unrelearn.config.choices import readable
 from unrelearn.config.groups import name_of
 from unrelearn.config.rules import Problems, Rules
-from unrelearn.config.schema import Config, file_of
+from unrelearn.config.schema import Config, every_stage, file_of
 from unrelearn.errors import UsageError
 from unrelearn.words import UNREADABLE, read
 
@@ -68,8 +68,8 @@ def judged(cfg: Config) -> Problems:
     if limit is not None and cfg.method["_target_"] != TARGET:
         why, instead = "only weights from elsewhere are judged", "Type method=given"
         yield problem(key, limit, why, f"{instead} method.checkpoint=FOLDER")
-    elif limit is not None and "evaluate" not in cfg.stages:
-        why = "nothing is judged without the stage evaluate"
+    elif limit is not None and (last := every_stage()[-1]) not in cfg.stages:
+        why = f"nothing is judged without the stage {last}"
         yield problem(key, limit, why, f"Leave {key} out, or stages")
     lent = cfg.method["_target_"].endswith(".Retrain") and cfg.reference == "retrain"
     if cfg.reference is not None and cfg.method["_target_"] != TARGET and not lent:
