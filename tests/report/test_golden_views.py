@@ -21,7 +21,9 @@ GOLDEN = ROOT / "tests" / "golden" / "report"
 KEYS = ("forget", "attack.learning_rate", "method.learning_rate", "method.factor")
 RECORDS: dict[str, Callable[[], list[dict]]] = {
     "made_up": many,
-    "cifar10": lambda: collect(sorted((ROOT / "docs" / "results" / "cifar10").glob("*.json"))),
+    "cifar10": lambda: collect(
+        sorted((ROOT / "tests" / "golden" / "cifar10_records").glob("*.json"))
+    ),
 }
 
 
