@@ -148,10 +148,11 @@ def exceeding(records: Sequence[Record]) -> list[str]:
         limit = limit_of(same)
         if limit is None:
             continue
-        if accuracy(same[0]) < SEES:
+        seen = accuracy(same[0])
+        if seen is not None and seen < SEES:
             lines.append(
                 f"audit.fail_above={limit:g}: nothing can be said, as the classifier is right on"
-                f" {percent(accuracy(same[0]))} of real test images. Type oracle.max_steps=NUMBER"
+                f" {percent(seen)} of real test images. Type oracle.max_steps=NUMBER"
                 " with a larger one"
             )
         attacks: set[str] = set()
@@ -172,9 +173,9 @@ def limit_of(same: Sequence[Record]) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def accuracy(record: Record) -> float:
-    """Of the classifier that judges, on real test images; 0 if nobody measured it."""
-    return ((record.get("oracle") or {}).get("test_accuracy") or {}).get("value") or 0.0
+def accuracy(record: Record) -> float | None:
+    """Of the classifier that judges, on real test images; None if nobody measured it."""
+    return ((record.get("oracle") or {}).get("test_accuracy") or {}).get("value")
 
 
 def share_text(share: Estimate) -> str:
@@ -205,8 +206,9 @@ def lead(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
             if reference := references.get((each.attack, each.guidance)):
                 where += f"; of a model that never saw the class {share_text(reference)}"
             parts.append(f"{words} brings back {share_text(each.share)} ({where}).")
-    seen = percent(accuracy(same[0]))
-    parts.append(f"So says a classifier that is right on {seen} of real test images.")
+    seen = accuracy(same[0])
+    if seen is not None:
+        parts.append(f"So says a classifier that is right on {percent(seen)} of real test images.")
     return " ".join(parts)
 
 
