@@ -166,13 +166,15 @@ def difference_text(panel: Panel, guidance: str, attack: str, method: str) -> st
     return text + ("*" if result.marked else "")
 
 
-def legend(panels: Sequence[Panel]) -> str:
+def legend(panels: Sequence[Panel], brief: bool = False) -> str:
     """What a reader of these boards needs to know, and no more than they show."""
     heads = list(dict.fromkeys(attack for panel in panels for attack in panel.heads))
     about = {"heads": heads, "shown": presences(panels)}
-    words = [caption("leaderboard", **about), difference_words(panels), caption("seconds")]
-    words += dict.fromkeys(cost for panel in panels for cost in _costs(panel))
-    return " ".join([*filter(None, words), *(note for panel in panels for note in notes(panel))])
+    words = [caption("table" if brief else "leaderboard", **about), difference_words(panels)]
+    words += [] if brief else [caption("seconds")]
+    words += [cost for panel in panels for cost in _costs(panel)]
+    words += [note for panel in panels for note in notes(panel)]
+    return " ".join(dict.fromkeys(filter(None, words)))
 
 
 def _costs(panel: Panel) -> Iterator[str]:
@@ -210,11 +212,11 @@ def boards(panels: Sequence[Panel]) -> Iterator[tuple[Panel, str, str]]:
 
 def to_markdown(panels: Sequence[Panel]) -> str:
     tables = [(name, cells(panel, guidance)) for panel, guidance, name in boards(panels)]
-    return _markdown(tables, panels)
+    return _markdown(tables, legend(panels))
 
 
 def to_brief(panels: Sequence[Panel]) -> str:
-    return _markdown(_brief(panels), panels)
+    return _markdown(_brief(panels), legend(panels, brief=True))
 
 
 def to_first(panels: Sequence[Panel]) -> str:
@@ -240,9 +242,9 @@ def _brief(panels: Sequence[Panel]) -> list[tuple[str, Cells]]:
     return tables
 
 
-def _markdown(tables: Sequence[tuple[str, Cells]], panels: Sequence[Panel]) -> str:
+def _markdown(tables: Sequence[tuple[str, Cells]], words: str) -> str:
     parts = [f"### {markdown(name)}\n\n{markdown_table(*table)}" for name, table in tables]
-    return "\n\n".join([*parts, legend(panels)]) + "\n"
+    return "\n\n".join([*parts, words]) + "\n"
 
 
 def to_latex(panels: Sequence[Panel]) -> str:
