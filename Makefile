@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml
 run: $(STAMP) ## train, unlearn, attack and measure on the digits: about five minutes on two cores
 	$(BIN)/python run.py method=dimum attack=dimra
 
-test: $(STAMP) ## the whole fast suite, file by file on up to four cores, the longest first
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) ## the whole fast suite, file by file, the longest first
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 results: $(STAMP) ## the table of presets: seven models under the two attacks of a verdict, one seed (about an hour of one core; resumable)
 	$(BIN)/python run.py experiment=readme

@@ -1,6 +1,7 @@
 """Fixtures that several files share. What they are made of is in tiny.py."""
 
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -49,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert all(file.exists() for file in files)
     place = {file: number for number, file in enumerate(files)}
     items.sort(key=lambda item: place.get(item.path, len(files)))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `-n auto`: one more than cores, as the tests of Slurm wait half of their time."""
+    return min((os.cpu_count() or 1) + 1, 4)
 
 
 @pytest.fixture
