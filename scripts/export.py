@@ -91,6 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
         return launch.complain([f"{options.run}: {error}"])
     card = model_card(record, row, options.folder, options.license)
     write_atomically(options.folder / "README.md", card)
+    for file in options.folder.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors makes files that nobody else may read
     print(f"{options.folder}: {options.model} model of {record['name']}")
     return push(options.folder, options.push) if options.push else 0
 

@@ -7,7 +7,17 @@ The first box measures the seconds of a training step and fixes the number of pr
 what takes half of it, retraining and references included; a third is meant for unlearning and
 attacks, a sixth for measuring. The runs follow in the order of the experiment, each measured before
 the next begins, until the box ends: a training that is interrupted goes on from its checkpoint. A
-later box of the same outputs keeps the number of steps and goes on with the runs that are left.
+later box of the same outputs keeps the number of steps and goes on with the runs that are left; on
+a machine that is handed back in between, take the folder of outputs along.
+
+A box may end half a minute after its time, as the report is still made: leave that much where the
+machine itself ends a command. Rehearse on a CPU first, on digits and tiny:
+
+    python scripts/time_box.py --minutes 5 cifar10_box dataset=digits forget=7 model=unet_tiny
+        trainer=auto precision=32-true method=dimum relearning.learning_rate=1e-3
+        relearning.budgets=[0,20] unlearning.max_steps=20 oracle.max_steps=100
+        sampler.num_images=20 sampler.num_inference_steps=5 sampler.images_per_retained_class=2
+        paths.outputs=outputs/rehearsal
 
 What is finished lies in outputs/box/EXPERIMENT (--out) afterwards, in at most 8 files of at most 16
 MiB: results.zip (records, tables, figures, pages) and the newest weights in bfloat16,
@@ -240,7 +250,8 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
     archive, size, left = work / "weights.zip", 0, 0
     store = outputs / "artifacts"
     files = [file for stage in TRAINED for file in (store / stage).glob("*/**/*.safetensors")]
-    whole = [file for file in files if ".partial" not in file.as_posix()]
+    finished = [file for file in files if ".partial" not in file.as_posix()]
+    whole = [file for file in finished if file.with_name("config.json").exists()]
     with zipfile.ZipFile(archive, "w") as zipped:
         for file in sorted(whole, key=lambda file: -file.stat().st_mtime):
             tensors = {name: value.to(torch.bfloat16) for name, value in load_file(file).items()}
@@ -258,18 +269,24 @@ def weights(outputs: Path, work: Path, limit: int) -> Path | None:
 
 
 def bring_home(outputs: Path, out: Path, note: Path, seconds: float) -> None:
-    """Everything that is finished, in at most FILES files, with `seconds` left for it."""
+    """Everything that is finished, in at most FILES files, with `seconds` left for it; the records
+    before the weights.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work, ready = Path(folder), Path(folder) / "ready"
         ready.mkdir()
         pieces = in_pieces(results(outputs, work, note, seconds), ready)
-        if archive := weights(outputs, work, BYTES * (FILES - len(pieces))):
-            pieces += in_pieces(archive, ready)
         for earlier in filter(is_ours, out.iterdir()):
             earlier.unlink()  # pieces of an earlier box, which may have been more
-        pieces = [Path(shutil.move(piece, out / piece.name)) for piece in pieces]
+        moved(pieces, out)
+        if archive := weights(outputs, work, BYTES * (FILES - len(pieces))):
+            moved(in_pieces(archive, ready), out)
+
+
+def moved(pieces: list[Path], out: Path) -> None:
     for piece in pieces:
-        print(f"{piece}  {piece.stat().st_size / 2**20:.1f} MiB")
+        there = Path(shutil.move(piece, out / piece.name))
+        print(f"{there}  {there.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
 def is_ours(file: Path) -> bool:
@@ -368,6 +385,11 @@ def main(arguments: list[str] | None = None) -> int:
     code = work([*words, f"{STEPS}={box.steps}"], started + seconds * (1 - GATHERING))
     if any((plan.outputs / "runs").glob("*/result.json")):
         bring_home(plan.outputs, out, note, started + seconds - time.monotonic())
+    else:
+        print(
+            f"no run has ended, and {out} holds nothing new. A later box goes on from"
+            f" {plan.outputs}: where the machine is handed back, take that folder along"
+        )
     return code
 
 

@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Processes of `-n auto`: one more than cores, as the tests of Slurm wait half of their time."""
+    """Processes of `-n auto`: one more than cores, as the tests of Slurm mostly wait."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -257,6 +258,9 @@ class Store:
         }
         manifest["files"][MANIFEST] = _digest(manifest)
         write_json(partial / MANIFEST, manifest)
+        mode = (partial / MANIFEST).stat().st_mode
+        for name in names:  # safetensors makes files that nobody else may read
+            (partial / name).chmod(stat.S_IMODE(mode))
         for written in [*partial.rglob("*"), partial]:
             fsync(written)
         partial.rename(path)

@@ -227,7 +227,7 @@ def judge(records: Sequence[dict[str, Any]]) -> int:
         whole = [{**r, "path": outputs / "runs" / r["name"] / "result.json"} for r in records]
         write_atomically(page, audit.audit_page(whole, page.parent))
     for same in audit.audits(records):
-        print(audit.lead(same))
+        print("\n".join(audit.words(same, records)))
     print(f"Verdict: {page}")
     lines = audit.exceeding(records)
     for line in lines:

@@ -27,6 +27,7 @@ from unrelearn.config.kinds import left_out, options
 from unrelearn.errors import UsageError
 from unrelearn.grid.cells import Swept
 from unrelearn.report import audit
+from unrelearn.report.stats import wilson
 from unrelearn.report.words import significant
 
 SMALL = [
@@ -121,6 +122,68 @@ def test_the_limit_is_on_what_is_brought_back_without_anything_of_the_class(
     limited[0]["oracle"] = {"test_accuracy": {"value": 0.13}}
     (line, *_) = audit.exceeding(limited)
     assert "nothing can be said" in line and "right on 13 %" in line
+
+
+def with_shares(outputs: Path, share: float, n: int = 100, retained: float = 0.9) -> list[dict]:
+    """The records with this share of the class in every model, and of the retained classes."""
+    changed = json.loads(json.dumps(records(outputs)))
+    hits = "1" * round(share * n) + "0" * (n - round(share * n))
+    for record in changed:
+        record["oracle"] = {"test_accuracy": {"value": 0.97}}
+        for row in record["rows"]:
+            ends = dict(zip(("low", "high"), wilson(round(share * n), n), strict=True))
+            row["metrics"]["forget_accuracy"] = {"1.0": {"value": share, "n": n, **ends}}
+            row["metrics"]["forget_accuracy"]["1.0"]["hits"] = hits
+            kept = {"value": retained, "low": retained - 0.05, "high": retained + 0.05, "n": n}
+            row["metrics"]["retain_accuracy"] = {"1.0": kept}
+    return changed
+
+
+def test_the_answer_is_no_or_that_nothing_was_found_or_that_it_can_not_be_told(
+    without_original: tuple,
+):
+    outputs = without_original[0]
+    assert audit.answer(with_shares(outputs, 0.5)).startswith("No, it was not forgotten: ")
+    gone = with_shares(outputs, 0.04)
+    assert audit.answer(gone).startswith("Nothing of class 0 was found: ")
+    blind = [record | {"oracle": {"test_accuracy": {"value": 0.4}}} for record in gone]
+    assert "can not be told" in audit.answer(blind) and "right on 40 %" in audit.answer(blind)
+    # what a model shows that never saw the class is no remainder
+    reference = audit.attacked(with_shares(outputs, 0.5))
+    assert audit.answer(with_shares(outputs, 0.5), reference).startswith("Nothing of class 0")
+    assert "a model that never saw it has 4 %" in audit.answer(
+        with_shares(outputs, 0.5), audit.attacked(gone)
+    )
+
+
+def test_a_reference_that_draws_nothing_is_none(without_original: tuple):
+    whole = with_shares(without_original[0], 0.1)
+    retrained = [r | {"method": "retrain", "given": None} for r in whole]
+    beside, why = audit.reference(whole, [*whole, *retrained])
+    assert beside and not why
+    ruined = with_shares(without_original[0], 0.1, retained=0.1)
+    ruined = [r | {"method": "retrain", "given": None} for r in ruined]
+    beside, why = audit.reference(whole, [*whole, *ruined])
+    assert not beside and "10 % are recognised, of the given model's 90 %" in why
+    assert why in audit.words(whole, [*whole, *ruined])
+    page = audit.audit_page([*whole, *ruined], Path("outputs/report"))
+    assert "is no reference" in page and "beyond it</th>" not in page
+
+
+def test_a_limit_that_is_not_exceeded_says_what_was_compared(without_original: tuple):
+    few = [
+        r | {"config": r["config"] | {"audit": {"fail_above": 0.05}}}
+        for r in with_shares(without_original[0], 0.05, n=20)
+    ]
+    assert not audit.exceeding(few)
+    said = audit.words(few, few)[-1]
+    assert said.startswith("audit.fail_above=0.05: not exceeded; the most is 5 %")
+    assert "of 20 images" in said and "Type sampler.num_images=NUMBER" in said
+    many = [
+        r | {"config": r["config"] | {"audit": {"fail_above": 0.05}}}
+        for r in with_shares(without_original[0], 0.01, n=400)
+    ]
+    assert "Type sampler.num_images" not in audit.words(many, many)[-1]
 
 
 def test_no_limit_passes_what_nobody_judges(compose: Callable, made: Path):

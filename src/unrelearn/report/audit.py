@@ -2,25 +2,39 @@
 what each class of attacker brought back, beside `retrain` where that was trained.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from unrelearn.report.answer import (
+    SEES,
+    WHO,
+    accuracy,
+    answer,
+    images,
+    lead,
+    no_reference,
+    within_limit,
+)
+from unrelearn.report.attackers import (
+    IMAGES,
+    NOTHING,
+    ORIGINAL,
+    Attacked,
+    attacked,
+    limit_of,
+    share_text,
+)
 from unrelearn.report.groups import fingerprint
-from unrelearn.report.method_page import what_it_is
+from unrelearn.report.method_page import outputs_of, what_it_is
+from unrelearn.report.page import sample_grids
 from unrelearn.report.records import NONE, Record, main_of, troubles
 from unrelearn.report.render import Context, page
 from unrelearn.report.sections import run_rows
-from unrelearn.report.stats import Estimate, estimate
-from unrelearn.report.strongest import reported, strongest, unlearned_models
-from unrelearn.report.table import Results, pick, results, scales_of
+from unrelearn.report.table import results, scales_of
 from unrelearn.report.verdict import oracle_line
 from unrelearn.report.words import (
     BROKE,
     DASH,
-    budget_words,
     forgotten,
     guidance_label,
     labelled,
@@ -28,15 +42,8 @@ from unrelearn.report.words import (
     sentence,
 )
 
-SEES = 0.5  # of real test images a classifier is right on at least that, or it judges nothing
-NOTHING, IMAGES, ORIGINAL = "nothing", "images", "original"
 # what a reference and the given weights have in common
 COMMON = ("model.unet", "model.schedule", "oracle", "sampler", "precision")
-HOLDERS = {
-    NOTHING: "Whoever holds nothing of the class",
-    IMAGES: "Whoever holds real images of the class",
-    ORIGINAL: "Whoever holds the original model, or a part of it",
-}
 MEANING = {
     NOTHING: "What comes back here was still in the weights: anybody who has the model can have it,"
     " some without any data. What does not come back was not found at these rates and budgets,"
@@ -48,19 +55,6 @@ MEANING = {
 }
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """What one attack brought back at one guidance scale, at its strongest rate and budget."""
-
-    attack: str  # as it is shown
-    holds: str  # a key of HOLDERS
-    guidance: str
-    share: Estimate
-    where: str  # rate, of how many that were tried, and budget
-    broke: bool  # no attacked model still drew the retained classes
-    runs: tuple[str, ...]  # names, one a seed
-
-
 def audits(records: Sequence[Record]) -> list[list[Record]]:
     """Runs on given weights, together where the weights and the claim are the same."""
     groups: dict[str, list[Record]] = {}
@@ -70,71 +64,6 @@ def audits(records: Sequence[Record]) -> list[list[Record]]:
             claim = [record["dataset"], record["forget_classes"], record.get("protocol")]
             groups.setdefault(repr([files, claim]), []).append(record)
     return list(groups.values())
-
-
-def holds(record: Record) -> str:
-    """What of the class an attacker has."""
-    if (record.get("given") or {}).get("attacker_needs_original"):
-        return ORIGINAL
-    return IMAGES if record.get("attack_sees_forgotten") else NOTHING
-
-
-def attacked(records: Sequence[Record], without: Collection[str] = ()) -> list[Attacked]:
-    """Every attack at every guidance, and the model as it came; the strongest first.
-
-    without: attacks that are left out.
-    """
-    compared = results(records)
-    values = compared.values[~compared.values["attack"].isin([NONE, *without])]
-    rates = values.groupby("attack_label")["rate"].nunique()
-    shown = _each(compared, unlearned_models(compared.values).assign(attack_label=NONE), rates)
-    shown += _each(compared, _strongest(values), rates) if len(values) else []
-    return sorted(shown, key=lambda each: -each.share.mean)
-
-
-def _strongest(values: pd.DataFrame) -> pd.DataFrame:
-    """As `strongest`; of an attack that left no model whole what the strongest broken one shows."""
-    by = ["attack_label", "seed"]
-    pairs = strongest(values, by)
-    lost = pd.MultiIndex.from_frame(pairs[pairs["value"].isna()][[*by, "guidance"]])
-    anyhow = strongest(values.assign(admissible=True), by).assign(broke=True)
-    broken = anyhow[pd.MultiIndex.from_frame(anyhow[[*by, "guidance"]]).isin(lost)]
-    parts = [part.dropna(subset=["value"]) for part in (pairs, broken)]
-    return pd.concat([part for part in parts if len(part)] or parts[:1])
-
-
-def _each(results: Results, pairs: pd.DataFrame, rates: pd.Series) -> list[Attacked]:
-    """rates: how many learning rates each attack tried."""
-    shown = []
-    lines = pairs.drop_duplicates(["attack_label", "seed", "guidance", "attack_seed"])
-    seeds = reported(lines, ["attack_label", "seed"]) if len(lines) else lines
-    for (label, guidance), same in seeds.groupby(["attack_label", "guidance"], sort=False):
-        seen = pick(lines, attack_label=label, guidance=guidance)
-        first, names = seen.iloc[0], [results.records[each]["name"] for each in seen["id"]]
-        record = results.records[first["id"]]
-        share = estimate(same["value"].tolist(), [*zip(same["low"], same["high"], strict=True)])
-        if share is not None:
-            unattacked = label == NONE
-            shown.append(
-                Attacked(
-                    attack="asking for it" if unattacked else label,
-                    holds=NOTHING if unattacked else holds(record),
-                    guidance=guidance,
-                    share=share,
-                    where="" if unattacked else _where(record, first, int(rates[label])),
-                    broke=bool(same["broke"].any()),
-                    runs=tuple(dict.fromkeys(names)),
-                )
-            )
-    return shown
-
-
-def _where(record: Record, line: pd.Series, rates: int) -> str:
-    budget = budget_words(record, float(line["step"]))
-    if line["rate"] in ("None", "nan"):
-        return budget
-    tried = f"of {rates} tried" if rates > 1 else "alone"
-    return f"rate {float(line['rate']):g} {tried}, {budget}"
 
 
 def exceeding(records: Sequence[Record]) -> list[str]:
@@ -168,50 +97,6 @@ def exceeding(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def limit_of(same: Sequence[Record]) -> float | None:
-    limits = [(record["config"].get("audit") or {}).get("fail_above") for record in same]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def accuracy(record: Record) -> float | None:
-    """Of the classifier that judges, on real test images; None if nobody measured it."""
-    return ((record.get("oracle") or {}).get("test_accuracy") or {}).get("value")
-
-
-def share_text(share: Estimate) -> str:
-    """``31 % [25, 38]``: over images of one seed, of more the lowest and highest."""
-    if share.low is None or share.high is None:
-        return percent(share.mean)
-    return f"{percent(share.mean)} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
-
-
-# ---- in words ------------------------------------------------------------------------------------
-
-
-def lead(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
-    """The verdict in a few sentences; beside: of `retrain`, under the same attacks."""
-    shown, what = attacked(same), forgotten(same[0])
-    references = {(each.attack, each.guidance): each.share for each in beside}
-    came = [each for each in shown if not each.where]
-    parts = [f"It is said that {what} was forgotten."]
-    if came:
-        scale = f"guidance {guidance_label(came[0].guidance)}"
-        share = share_text(came[0].share)
-        parts.append(f"Asked for it, the model as it came shows it in {share} ({scale}).")
-    for who, words in HOLDERS.items():
-        each = next((one for one in shown if one.where and one.holds == who), None)
-        if each is not None:
-            where = f"{each.attack}, {each.where}, guidance {guidance_label(each.guidance)}"
-            where += f"; {BROKE}" if each.broke else ""
-            if reference := references.get((each.attack, each.guidance)):
-                where += f"; of a model that never saw the class {share_text(reference)}"
-            parts.append(f"{words} brings back {share_text(each.share)} ({where}).")
-    seen = accuracy(same[0])
-    if seen is not None:
-        parts.append(f"So says a classifier that is right on {percent(seen)} of real test images.")
-    return " ".join(parts)
-
-
 def audit_page(records: Sequence[Record], folder: Path) -> str:
     """One page for every model that was given; folder: where it will lie."""
     return page(
@@ -224,8 +109,8 @@ def audit_page(records: Sequence[Record], folder: Path) -> str:
 def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) -> Context:
     first, shown = same[0], attacked(same)
     retrained = of_retrain(first, records)
-    unlike = unlike_attacks(same, retrained) if retrained else {}
-    beside = attacked(retrained, unlike) if retrained else []
+    beside, why_none = reference(same, records)
+    unlike = unlike_attacks(same, retrained) if beside else {}
     scales = scales_of(results(same).values)
     names = {record["attack"] for record in same}
     given = first["given"]
@@ -238,14 +123,19 @@ def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) ->
     limit = limit_of(same)
     return {
         "heading": f"{sentence(forgotten(first))} of {first['dataset']}",
+        "answer": answer(same, beside),
         "lead": lead(same, beside),
+        "grids": sample_grids(shown_run(same), outputs_of(first)),
+        "number": images(first),
+        "no_reference": why_none,
+        "within": within_limit(same) if limit is not None else "",
         "limit": limit,
         "exceeding": exceeding(same),
         "original": "model.checkpoint" in given["files"],
         "retrained": bool(beside),
         "classes": [
             {"title": title, "meaning": MEANING[who], "tables": _tables(shown, beside, who, scales)}
-            for who, title in HOLDERS.items()
+            for who, title in WHO.items()
         ],
         "what": {
             labelled(r["attack"], ""): what_it_is(r["config"]["attack"])[:1]
@@ -265,6 +155,29 @@ def _section(same: Sequence[Record], records: Sequence[Record], folder: Path) ->
         "images": given["images"] or DASH,
         "runs": run_rows(sorted(same, key=lambda record: record["name"]), folder),
     }
+
+
+def reference(same: Sequence[Record], records: Sequence[Record]) -> tuple[list[Attacked], str]:
+    """`retrain` under the same attacks; nothing, and why, where it is no reference."""
+    retrained = of_retrain(same[0], records)
+    if not retrained or (why := no_reference(same, retrained)):
+        return [], why if retrained else ""
+    return attacked(retrained, unlike_attacks(same, retrained)), ""
+
+
+def words(same: Sequence[Record], records: Sequence[Record]) -> list[str]:
+    """The verdict for a terminal; records: among them those of the reference."""
+    beside, why = reference(same, records)
+    lines = [answer(same, beside), lead(same, beside), why]
+    if limit_of(same) is not None and not exceeding(same):
+        lines.append(within_limit(same))
+    return [line for line in lines if line]
+
+
+def shown_run(same: Sequence[Record]) -> Record:
+    """Of whoever holds nothing of the class and brings back most: its images are looked at."""
+    names = [name for each in attacked(same) if each.holds == NOTHING for name in each.runs]
+    return next((r for name in names for r in same if r["name"] == name), same[0])
 
 
 def of_retrain(first: Record, records: Sequence[Record]) -> list[Record]:
