@@ -6,6 +6,7 @@ The records are small made-up ones in the format of ``result.json``, as in test_
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -380,6 +381,19 @@ def test_irreversible_takes_both_attacks_and_models_that_are_whole():
         row(the_board([r for r in every if r["method"] != "retrain"]), "DiMUM")["verdict"]
         == "untested"
     )
+
+
+@pytest.mark.parametrize("end, blind", [(0.9, False), (0.2, True)])
+def test_an_attack_that_takes_it_from_the_original_too_proves_nothing(end: float, blind: bool):
+    every = [r for r in the_records(seeds=range(2)) if r["method"] != "original"]
+    for attack, seed in itertools.product(("dimra", "embedding_inversion"), range(2)):
+        left = end if attack == "dimra" else 0.95
+        every.append(annealed("original", left, attack, seed, forget=(0.97, 0.97)))
+    board = the_board(every)
+    assert row(board, "random label")["verdict"] == ("untested" if blind else "irreversible here")
+    words = "DiMRA takes it from the original too, 97.0 to 20.0 % at guidance 1"
+    assert (words in leaderboard.legend([board])) == blind
+    assert (words in leaderboard.legend([board], brief=True)) == blind
 
 
 @pytest.mark.parametrize(

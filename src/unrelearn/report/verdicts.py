@@ -5,6 +5,8 @@ no retained image reaches is blind to the first, a broken class row to the secon
 ruined their model are not ranked.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ from unrelearn.report.panel_runs import MAIN
 from unrelearn.report.records import NONE, PARAPHRASE
 from unrelearn.report.stats import ROUNDING, highest
 from unrelearn.report.table import pick
-from unrelearn.report.words import DASH, sentence, weight_notes
+from unrelearn.report.words import DASH, guidance_label, sentence, weight_notes
 
 REFERENCES = ("original", "retrain")  # stand above the ranking
 IRREVERSIBLE, REVERSIBLE, UNTESTED = "irreversible here", "reversible", "untested"
@@ -40,13 +42,25 @@ def verdict(panel: Panel, guidance: str, method: str) -> str:
             continue
         if beyond > limit + ROUNDING:
             return REVERSIBLE if attack in panel.heads else f"{REVERSIBLE}: {attack}"
-        cell = panel.cell(guidance, method, attack)
-        within.append(not (cell and cell.tried["broke"].any()))
+        cell, sees = panel.cell(guidance, method, attack), not taken(panel, guidance, attack)
+        within.append(sees and not (cell and cell.tried["broke"].any()))
     if _synonyms_back(panel, guidance, method):
         return f"{REVERSIBLE}: synonyms"
     main = panel.main and panel.named[panel.main][0]
     tested = main == MAIN and panel.inversion is not None
     return IRREVERSIBLE if tested and all(within) else UNTESTED
+
+
+def taken(panel: Panel, guidance: str, attack: str) -> tuple[float, float] | None:
+    """What the original shows before and after an attack that takes more than half of it: such an
+    attack may find nothing where all is left. None where it takes less, or was not run on it.
+    """
+    for method, (name, _) in panel.named.items():
+        before, after = (panel.seeds(guidance, method, each) for each in (NONE, attack))
+        if name == "original" and before is not None and after is not None:
+            first, last = (float(np.mean(each["value"].tolist())) for each in (before, after))
+            return (first, last) if last < first / 2 else None
+    return None
 
 
 def _left(panel: Panel, guidance: str, method: str) -> bool:
@@ -120,8 +134,15 @@ def _rank(panel: Panel, guidance: str, method: str) -> tuple[int, int, float, fl
 
 
 def notes(panel: Panel) -> list[str]:
-    """What a reader should know of a method's weights."""
+    """What a reader should know of the attacks, and of a method's weights."""
     lines = []
+    for attack, guidance in itertools.product(panel.heads, panel.guidances):
+        if ends := taken(panel, guidance, attack):
+            first, last = (f"{100 * each:.1f}" for each in ends)
+            lines.append(
+                f"{sentence(attack)} takes it from the original too, {first} to {last} % at"
+                f" guidance {guidance_label(guidance)}: what it does not bring back may be there."
+            )
     for method in ranked(panel, panel.guidances[0]) if panel.guidances else []:
         words = [note for record in panel.records(method) for note in weight_notes(record)]
         if words:
