@@ -3,6 +3,8 @@ Face hub or for anybody: weights, schedule, protocol, numbers with intervals, co
 """
 
 import argparse
+import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -185,6 +187,7 @@ def model_card(
         "",
         made_of(record),
         "",
+        *drawing(folder),
         *WARNING[row["model"]],
         "",
         f"Protocol `{protocol_name(record)}`, seed {record['seed']}. Shares of generated images,"
@@ -202,8 +205,39 @@ def model_card(
         for file in files
         if file != folder / "README.md"
     ]
-    lines += ["", "```", record.get("command") or "", "```", "", "sha256:", "", "```", *hashes]
+    command = without_folders(record.get("command") or "")
+    lines += ["", "```", command, "```", "", "sha256:", "", "```", *hashes]
     return "\n".join([*lines, "```", ""])
+
+
+def without_folders(command: str) -> str:
+    """A command line without where its files lay on the computer on which it ran."""
+    return re.sub(r"=/(?:[^\s'/]+/)*([^\s'/]+)/?(?=[\s']|$)", r"=\1", command)
+
+
+def drawing(folder: Path) -> list[str]:
+    """How diffusers alone draws images with it; nothing of a network that diffusers lacks."""
+    config = folder / "config.json"
+    if not config.exists() or json.loads(config.read_text())["_class_name"] != "UNet2DModel":
+        return []
+    return ["```python", DRAWING.strip(), "```", ""]
+
+
+DRAWING = """
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+folder = "."  # this one
+unet = UNet2DModel.from_pretrained(folder)
+scheduler = DDIMScheduler.from_pretrained(folder, timestep_spacing="trailing")
+scheduler.set_timesteps(10)
+labels = torch.tensor([0, 1, 2, 3])
+x = torch.randn(4, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(x, t, class_labels=labels).sample, t, x).prev_sample
+images = ((x.clamp(-1, 1) + 1) * 127.5).to(torch.uint8)  # N, channels, height, width
+"""
 
 
 def distances(record: Record, row: dict[str, Any]) -> list[str]:

@@ -332,7 +332,9 @@ def test_a_model_of_another_shape_is_no_reference(without_original: tuple):
         assert "Nothing stands beside these numbers" in page and "beyond it" not in page
 
 
-def test_what_is_exported_is_read_by_diffusers_alone(without_original: tuple, tmp_path: Path):
+def test_what_is_exported_is_read_by_diffusers_alone(
+    without_original: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     export = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
     for attack, more in (("none", []), ("quantize", ["--model", "attacked", "--at", "4"])):
         (record,) = [r for r in records(without_original[0]) if r["attack"] == attack]
@@ -348,8 +350,15 @@ def test_what_is_exported_is_read_by_diffusers_alone(without_original: tuple, tm
         row = next(r for r in record["rows"] if r["step"] == (4 if more else None))
         value = row["metrics"]["forget_accuracy"]["1.0"]["value"]
         assert card.data.eval_results[0].metric_value == pytest.approx(value)
-        for words in (record["command"], sha256(folder / FILE), "| 95 % interval |"):
+        assert "method.checkpoint=theirs" in card.text and str(tmp_path.parent) not in card.text
+        for words in (sha256(folder / FILE), "| 95 % interval |"):
             assert words in card.text
+        assert (folder / FILE).stat().st_mode & 0o044, "others may read it"
+        monkeypatch.chdir(folder)
+        (snippet,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+        drawn: dict = {}
+        exec(snippet, drawn)
+        assert drawn["images"].shape == (4, 1, 8, 8)
     assert export([str(Path(record["path"]).parent), str(folder)]) == 2  # it is not empty
 
 
