@@ -21,7 +21,9 @@ def fit(
     unet: UNet2DModel, scheduler: DDPMScheduler, images: Tensor, labels: Tensor, steps: int
 ) -> None:
     optimizer = torch.optim.Adam(unet.parameters(), lr=2e-3)
-    for _ in range(steps):
+    for step in range(steps):
+        if step % 100 == 0:
+            print(f"step {step} of {steps}", flush=True)
         chosen = torch.randint(len(images), (64,))
         x_0, noise, t = images[chosen], torch.randn(64, 1, 8, 8), torch.randint(1000, (64,))
         condition = torch.where(torch.rand(64) < 0.1, CLASSES, labels[chosen])
