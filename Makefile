@@ -130,6 +130,7 @@ results-cifar10: $(STAMP) ## CIFAR-10, ten classes at 16x16: does the order of t
 	$(GRID) $(PHOTOGRAPHS) relearning.learning_rate=3e-4 --workers 2
 	$(GRID) $(PHOTOGRAPHS) --workers 2
 	$(BIN)/python scripts/report.py outputs/cifar10/runs/*-dimra-* --out docs/results/cifar10 --figures --into docs/results/cifar10.md
+	$(BIN)/python scripts/pivot.py outputs/cifar10/runs/*-dimra-* --by attack.learning_rate --into docs/results/cifar10.md
 	$(BIN)/python scripts/report.py outputs/cifar10/runs/*-original-none-* --out docs/results/cifar10_networks
 
 # a feature of faces: the same network and budget for every method, DiMUM with two kinds of memory
