@@ -76,5 +76,6 @@ def show(run: Run, stages: Iterable[Any], console: Console) -> None:
         f"to do: {sum(row['steps'] for row in missing):,} optimiser steps, {flops / 1e15:,.3g}"
         f" PFLOP = {flops / speed / 3600:,.3g} GPU-hours at {cost.utilisation:.0%} of"
         f" {cost.device_tflops:g} TFLOP/s (cost.utilisation, cost.device_tflops),"
-        f" {disk / 2**30:,.3g} GiB in {run.outputs}{beside}. Nothing was computed."
+        f" {disk / 2**30:,.3g} GiB in {run.outputs}{beside};"
+        " classifiers and distances come on top. Nothing was computed."
     )

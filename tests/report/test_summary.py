@@ -251,8 +251,8 @@ PLAIN = "(forget accuracy, guidance 1)."
         (
             make_record(forget=(0.97, 0.96), attacked=(0.96,) * 5),
             (
-                "DiMUM did not lower class 7: 97 % before, 96 % after; DiMRA leaves it at 96 %"
-                f" after 400 steps {PLAIN}"
+                "DiMUM did not lower class 7 beyond chance: 97 % before, 96 % after; DiMRA leaves"
+                f" it at 96 % after 400 steps {PLAIN}"
             ),
         ),
         (

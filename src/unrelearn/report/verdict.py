@@ -98,7 +98,7 @@ def _unlearning_words(
     before = percent(original[0])
     if removed:
         return f"{method} took {what} from {before} to {after}"
-    return f"{method} did not lower {what}: {before} before, {after} after"
+    return f"{method} did not lower {what} beyond chance: {before} before, {after} after"
 
 
 def _attack_words(
