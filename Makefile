@@ -122,6 +122,7 @@ results-text: $(STAMP) ## a feature and an object are forgotten by sixteen metho
 # eight methods at their presets beside retrain, under DiMRA at three rates; one seed. Before them two networks of equal seconds
 results-cifar10: export OMP_NUM_THREADS = 1
 PHOTOGRAPHS := experiment=cifar10_cpu paths.outputs=outputs/cifar10
+AT = $$($(BIN)/python -c "import glob, json; print(*[f for f in glob.glob('outputs/cifar10/runs/*-dimra-*/result.json') if json.load(open(f))['config']['attack']['learning_rate'] == $$rate])")
 NETWORK := $(BIN)/python run.py -m $(PHOTOGRAPHS) relearning.learning_rate=3e-4 method=original attack=none
 results-cifar10: $(STAMP) ## CIFAR-10, ten classes at 16x16: does the order of the digits appear on photographs (some five hours of one core, not timed; resumable)
 	$(BIN)/python scripts/fetch_data.py cifar10
@@ -131,6 +132,8 @@ results-cifar10: $(STAMP) ## CIFAR-10, ten classes at 16x16: does the order of t
 	$(GRID) $(PHOTOGRAPHS) --workers 2
 	$(BIN)/python scripts/report.py outputs/cifar10/runs/*-dimra-* --out docs/results/cifar10 --figures --into docs/results/cifar10.md
 	$(BIN)/python scripts/pivot.py outputs/cifar10/runs/*-dimra-* --by attack.learning_rate --into docs/results/cifar10.md
+	for rate in 1e-4 3e-4 1e-3; do $(BIN)/python scripts/report.py $(AT) --out outputs/cifar10/at_$$rate && \
+	  cp outputs/cifar10/at_$$rate/differences.csv docs/results/cifar10/differences_$$rate.csv; done
 	$(BIN)/python scripts/report.py outputs/cifar10/runs/*-original-none-* --out docs/results/cifar10_networks
 
 # a feature of faces: the same network and budget for every method, DiMUM with two kinds of memory
