@@ -139,12 +139,13 @@ results-cifar10: $(STAMP) ## CIFAR-10, ten classes at 16x16: does the order of t
 # a feature of faces: the same network and budget for every method, DiMUM with two kinds of memory
 results-avatars: export OMP_NUM_THREADS = 1
 AVATARS := $(GRID) experiment=avatars paths.outputs=outputs/avatars attack=dimra,embedding_inversion
-results-avatars: $(STAMP) ## glasses are forgotten by four methods on drawn faces, and looked for by two attacks (some five hours of one core, not timed; resumable)
+results-avatars: $(STAMP) ## glasses are forgotten by four methods on drawn faces, and looked for by two attacks (some four hours of one core, not timed; resumable)
 	$(BIN)/python -m pip install --quiet -e '.[avatars]'
 	$(BIN)/python scripts/make_avatars.py
 	$(AVATARS) method=original,retrain,row_swap,random_label,salun,esd --workers 2
 	$(AVATARS) method=dimum method.memory=counterpart,another_class --workers 2
-	$(BIN)/python scripts/report.py outputs/avatars/runs --out docs/results/avatars --figures
+	$(BIN)/python scripts/report.py outputs/avatars/runs --out docs/results/avatars --figures --into docs/results/avatars.md
+	$(BIN)/python run.py experiment=avatars paths.outputs=outputs/avatars method=original attack=dimra relearning.learning_rate=1e-3
 
 # classifiers: sixteen settings of every method are run, the nearest to retraining is chosen, then all are compared
 results-classification: export OMP_NUM_THREADS = 1
