@@ -146,6 +146,7 @@ results-avatars: $(STAMP) ## glasses are forgotten by four methods on drawn face
 	$(AVATARS) method=dimum method.memory=counterpart,another_class --workers 2
 	$(BIN)/python scripts/report.py outputs/avatars/runs --out docs/results/avatars --figures --into docs/results/avatars.md
 	$(BIN)/python run.py experiment=avatars paths.outputs=outputs/avatars method=original attack=dimra relearning.learning_rate=1e-3
+	$(BIN)/python scripts/report.py outputs/avatars/runs --out outputs/avatars/every_rate && cp outputs/avatars/every_rate/results.csv docs/results/avatars/
 
 # classifiers: sixteen settings of every method are run, the nearest to retraining is chosen, then all are compared
 results-classification: export OMP_NUM_THREADS = 1
