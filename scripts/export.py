@@ -218,7 +218,7 @@ def without_folders(command: str) -> str:
 def drawing(folder: Path) -> list[str]:
     """How diffusers alone draws images with it; nothing of a network that diffusers lacks."""
     config = folder / "config.json"
-    if not config.exists() or json.loads(config.read_text())["_class_name"] != "UNet2DModel":
+    if not config.exists() or json.loads(config.read_text()).get("_class_name") != "UNet2DModel":
         return []
     return ["```python", DRAWING.strip(), "```", ""]
 
