@@ -178,7 +178,7 @@ def test_a_limit_that_is_not_exceeded_says_what_was_compared(without_original: t
     assert not audit.exceeding(few)
     said = audit.words(few, few)[-1]
     assert said.startswith("audit.fail_above=0.05: not exceeded; the most is 5 %")
-    assert "of 20 images" in said and "Type sampler.num_images=NUMBER" in said
+    assert "of at most 20 images" in said and "Type sampler.num_images=NUMBER" in said
     many = [
         r | {"config": r["config"] | {"audit": {"fail_above": 0.05}}}
         for r in with_shares(without_original[0], 0.01, n=400)

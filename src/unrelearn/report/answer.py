@@ -65,7 +65,7 @@ def answer(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
     there = "than a model that never saw it" if references else "than a guess would"
     return (
         f"Nothing of {what} was found: no attacker who holds nothing of it brings back more"
-        f" {there}, in {images(same[0])} images each. That does not prove that it is gone."
+        f" {there}, in at most {images(same[0])} images each. That does not prove that it is gone."
     )
 
 
@@ -120,7 +120,7 @@ def within_limit(same: Sequence[Record]) -> str:
         return ""
     limit, n = limit_of(same), images(same[0])
     words = (
-        f"audit.fail_above={limit:g}: not exceeded; the most is {share_text(most.share)} of {n}"
+        f"audit.fail_above={limit:g}: not exceeded; the most is {share_text(most.share)} of at most {n}"
         f" images ({most.attack}, guidance {guidance_label(most.guidance)})"
     )
     if most.share.high is not None and most.share.high > (limit or 0.0):
