@@ -120,8 +120,8 @@ def within_limit(same: Sequence[Record]) -> str:
         return ""
     limit, n = limit_of(same), images(same[0])
     words = (
-        f"audit.fail_above={limit:g}: not exceeded; the most is {share_text(most.share)} of at most {n}"
-        f" images ({most.attack}, guidance {guidance_label(most.guidance)})"
+        f"audit.fail_above={limit:g}: not exceeded; the most is {share_text(most.share)} of at"
+        f" most {n} images ({most.attack}, guidance {guidance_label(most.guidance)})"
     )
     if most.share.high is not None and most.share.high > (limit or 0.0):
         words += ". So few can not show that it is below. Type sampler.num_images=NUMBER for more"
