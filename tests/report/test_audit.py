@@ -154,6 +154,9 @@ def test_the_answer_is_no_or_that_nothing_was_found_or_that_it_can_not_be_told(
     assert "a model that never saw it has 4 %" in audit.answer(
         with_shares(outputs, 0.5), audit.attacked(gone)
     )
+    asked = [each for each in reference if not each.where]  # it met no attack
+    assert len(asked) < len(reference)
+    assert audit.answer(with_shares(outputs, 0.5), asked).startswith("Nothing of class 0")
 
 
 def test_a_reference_that_draws_nothing_is_none(without_original: tuple):

@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from unrelearn.report.attackers import NOTHING, Attacked, attacked, limit_of, share_text
+from unrelearn.report.attackers import (
+    ASKING,
+    NOTHING,
+    Attacked,
+    attacked,
+    limit_of,
+    share_text,
+)
 from unrelearn.report.records import (
     Interval,
     Record,
@@ -39,8 +46,9 @@ def shares_of(beside: Sequence[Attacked]) -> Shares:
 def answer(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
     """Whether it was forgotten, as far as this can tell, in a sentence or two.
 
-    No: more than a model shows that never saw the class, under the same attack, or where there is
-    none more than a classifier that guesses. Both by the 95 % interval over images.
+    No: more than a model shows that never saw the class, under the same attack or else without any,
+    or where there is no such model more than a classifier that guesses. Both by the 95 % interval
+    over images.
     beside: `retrain` under the same attacks.
     """
     seen, what = accuracy(same[0]), forgotten(same[0])
@@ -52,7 +60,8 @@ def answer(same: Sequence[Record], beside: Sequence[Attacked] = ()) -> str:
     references = shares_of(beside)
     chance = len(same[0]["forget_classes"]) / len(same[0]["class_names"])
     for each in (one for one in attacked(same) if one.holds == NOTHING):
-        floor = references.get((each.attack, each.guidance))
+        asked = references.get((ASKING, each.guidance))  # of an attack that `retrain` did not meet
+        floor = references.get((each.attack, each.guidance), asked)
         top = chance if floor is None else floor.mean if floor.high is None else floor.high
         if (each.share.mean if each.share.low is None else each.share.low) > top:
             than = f"a classifier that guesses says so of {percent(chance)}"

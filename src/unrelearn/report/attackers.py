@@ -12,6 +12,7 @@ from unrelearn.report.table import Results, pick, results
 from unrelearn.report.words import budget_words, percent
 
 NOTHING, IMAGES, ORIGINAL = "nothing", "images", "original"  # what an attacker has of the class
+ASKING = "asking for it"  # in place of an attack: the model as it came
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _each(results: Results, pairs: pd.DataFrame, rates: pd.Series) -> list[Attac
             unattacked = label == NONE
             shown.append(
                 Attacked(
-                    attack="asking for it" if unattacked else label,
+                    attack=ASKING if unattacked else label,
                     holds=NOTHING if unattacked else holds(record),
                     guidance=guidance,
                     share=share,
