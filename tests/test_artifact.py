@@ -155,6 +155,19 @@ def test_the_manifest_says_what_the_artefact_was_made_of(tmp_path: Path):
     )
 
 
+def test_what_a_library_keeps_private_others_may_read_as_the_rest(tmp_path: Path):
+    def private(folder: Path) -> dict:
+        (folder / "deep").mkdir()
+        for name in ("weights.safetensors", "deep/weights.safetensors"):
+            (folder / name).write_bytes(b"weights")
+            (folder / name).chmod(0o600)
+        return {}
+
+    path = store(tmp_path).build(SPEC, private).path
+    modes = {file.stat().st_mode for file in path.rglob("*") if file.is_file()}
+    assert modes == {(path / "manifest.json").stat().st_mode}
+
+
 def test_the_state_for_resuming_is_no_part_of_the_artefact(tmp_path: Path):
     artifact = built(tmp_path)
     assert set(artifact.manifest["files"]) == FILES

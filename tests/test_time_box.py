@@ -16,6 +16,8 @@ from types import SimpleNamespace
 import command
 import pytest
 import tiny
+import torch
+from safetensors.torch import save_file
 
 from unrelearn.diffusion import denoiser
 from unrelearn.grid.plan import Plan
@@ -247,3 +249,38 @@ def test_files_of_an_earlier_box_go_when_new_ones_are_there_and_no_others(
         "results.zip",
         "results.zip.bak",
     ]
+
+
+def test_records_are_home_before_weights_and_what_is_no_model_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    outputs, out = tmp_path / "outputs", tmp_path / "out"
+    out.mkdir()
+    folder = outputs / "artifacts" / "attack" / "key"
+    denoiser.save(tiny.network(), folder / "raw", tiny.SCHEDULE)
+    save_file({"noise": torch.zeros(2)}, folder / "start.safetensors")  # of no network
+
+    def results(outputs: Path, work: Path, *given: object) -> Path:
+        (work / "results.zip").write_text("records")
+        return work / "results.zip"
+
+    monkeypatch.setattr(time_box, "results", results)
+    time_box.bring_home(outputs, out, tmp_path / "note", 1.0)
+    with zipfile.ZipFile(out / "weights.zip") as weights:
+        assert {Path(name).parent.name for name in weights.namelist()} == {"raw"}
+    (out / "results.zip").unlink()
+    monkeypatch.setattr(time_box, "weights", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        time_box.bring_home(outputs, out, tmp_path / "note", 1.0)
+    assert (out / "results.zip").read_text() == "records"
+
+
+def test_a_box_in_which_no_run_has_ended_says_what_to_take_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(time_box, "work", lambda words, until: 0)
+    monkeypatch.setattr(time_box, "seconds_per_step", lambda run: 0.01)
+    outputs = tmp_path / "outputs"
+    assert time_box.main([*WORDS, f"paths.outputs={outputs}", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "no run has ended" in printed and f"goes on from {outputs}" in printed
